@@ -24,7 +24,7 @@ from fastmail.net import bans
 from fastmail.queue import spool
 from fastmail.queue.mend import mend as mend_queue
 from fastmail.store.local.index import layout
-from fastmail.store.local.recovery import mend
+from fastmail.store.local.recovery import after_salvage
 from fastmail.telemetry import log
 
 UNFINISHED = "unfinished"
@@ -98,7 +98,7 @@ def _shape(place: Place, path: str) -> None:
         mend_queue(env)
         env.close()
     if place.index:
-        mend.shape(path, place.map_size)
+        after_salvage.shape(path, place.map_size)
         with open(os.path.join(path, UNFINISHED), "w", encoding="ascii"):
             pass
     if place.index or place.queue:
@@ -113,9 +113,9 @@ def unfinished(config: Config) -> bool:
 async def finish(config: Config, told: Callable[[str], None]) -> None:
     """Find again what salvaged indexes lack; beside a running server or without one."""
     async with beside(config) as assembly:
-        if mend.salvaged(assembly.store):
+        if after_salvage.salvaged(assembly.store):
             accounts = [assembly.deliverer.account(record) for record in assembly.directory.accounts()]
-            await mend.mend(assembly.store, accounts, told)
+            await after_salvage.mend(assembly.store, accounts, told)
     for place in places(config):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(place.path, UNFINISHED))

@@ -16,7 +16,7 @@ from fastmail.config.settings import Config
 from fastmail.durable.env import Environment
 from fastmail.queue.spool import open_queue
 from fastmail.store.local.index.shard import open_index
-from fastmail.store.local.recovery.whereabouts import Whereabouts
+from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.telemetry import log
 
 READY = b"\1"
@@ -30,7 +30,7 @@ def environments(config: Config) -> list[Environment]:
     """Open all that have a journal; those that were not closed cleanly are recovered."""
     assembly = Assembly(config)
     data, size = config.server.data_dir, config.store.index_map_size
-    owner = partial(Whereabouts, assembly.store.home_of)
+    owner = partial(FileLocations, assembly.store.home_of)
     every = [open_index(data, n, size, owner) for n in range(config.store.shards)]
     if config.relay.enabled or os.path.isdir(os.path.join(data, "queue", "index")):
         every.append(open_queue(data, config.relay.map_size))

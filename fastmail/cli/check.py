@@ -31,9 +31,9 @@ from fastmail.store.interface import Account
 from fastmail.store.local.index.first_layout import TABLES as FIRST_TABLES
 from fastmail.store.local.index.layout import LAYOUT as INDEX
 from fastmail.store.local.index.layout import TABLES as INDEX_TABLES
-from fastmail.store.local.recovery import check as checking
-from fastmail.store.local.recovery import repair
-from fastmail.store.local.recovery.mend import find_again
+from fastmail.store.local.recovery import check_account as checking
+from fastmail.store.local.recovery import rebuild_account
+from fastmail.store.local.recovery.after_salvage import find_again
 from fastmail.store.local.segments import verify
 
 CURRENT = "nothing to do"
@@ -107,7 +107,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
                 if mend:
                     anew.append(place)
                     try:
-                        after = [one for one in await repair.rebuild(assembly.store, place) if one.problems]
+                        after = [one for one in await rebuild_account.rebuild(assembly.store, place) if one.problems]
                     except (MailError, OSError, ValueError) as error:
                         after = [dataclasses.replace(one, detail=str(error)) for one in bad]
                 for one in bad:

@@ -12,8 +12,8 @@ from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, account_of, command, errors, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
-from fastmail.store.local.recovery import check as checking
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import check_account as checking
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.recovery.unnamed_records import recover
 
 app = typer.Typer(no_args_is_help=True, help="The message index: check it, rebuild it.")
@@ -43,7 +43,7 @@ async def _run(settings: Config, account: str, rebuild: bool) -> list[checking.R
         reports: list[checking.Report] = []
         for record in progress.track(records, description="rebuild" if rebuild else "check"):
             place = assembly.deliverer.account(record)
-            reports += await (repair.rebuild if rebuild else checking.check)(assembly.store, place)
+            reports += await (rebuild_account.rebuild if rebuild else checking.check)(assembly.store, place)
         if rebuild:
             await recover(assembly.store, [assembly.deliverer.account(record) for record in records])
         return reports

@@ -1,1 +1,3 @@
-"""The only package that opens LMDB or calls fsync: environments, the group-commit writer, batches of files."""
+"""Durable writes: LMDB environments, the group commit, the journal, batches of file work. No other package opens LMDB
+or calls fsync.
+"""

@@ -1,13 +1,13 @@
-"""The one way to files in a directory that others may write in: a Maildir, a tree of control files.
+"""Safe access to files in a directory where other programs may write: a Maildir, a tree of control files.
 
-``mark`` says where that directory ends the administrator's part of a path: "ROOT/./INNER". Links in ROOT are the
-administrator's and are followed. Behind the mark no link is followed and nothing climbs (``..``): openat2 sees to it,
-or openat level by level where the kernel has no openat2 (see beneath.h). What is opened for its content is a regular
-file, and a FIFO in its place makes nobody wait. A path without a mark is what it is to any other function.
+A *mark* in a path says where the administrator's part of it ends: "ROOT/./INNER" (``mark``). Links in ROOT are the
+administrator's and are followed. After the mark no link is followed, and ".." does not lead out: openat2 ensures that,
+or openat level by level where the kernel has no openat2 (see beneath.h). What is opened for its content must be a
+regular file; opening a FIFO does not block. A path without a mark is treated as by any other function.
 
-OSError as the functions of ``os`` have it: ELOOP for a link behind the mark, EXDEV for "..", EINVAL for what is no
-regular file. ``exists``, ``is_directory`` and ``missing`` never take "cannot be said" for "is not there": a look needs
-a descriptor, and where the process has none left, or the disk fails, they raise StorageFailed.
+Raises OSError as the functions of ``os`` do: ELOOP for a link after the mark, EXDEV for "..", EINVAL for what is no
+regular file. ``exists``, ``is_directory`` and ``missing`` never report "missing" when they cannot tell: looking needs a
+descriptor, and where the process has none left, or the disk fails, they raise StorageFailed.
 """
 
 import contextlib
@@ -27,22 +27,22 @@ _NO_STEP = re.compile(r"(?:/\.)+(?=/|$)")
 
 
 def mark(root: str) -> str:
-    """A directory as the root of paths: what is joined to it is behind the mark."""
+    """Return a directory with a mark: whatever is joined to it is opened without following links."""
     return root + MARK
 
 
 def plain(root: str) -> str:
-    """An administrator's path without what would be taken for a mark."""
+    """Remove from an administrator's path everything that would be taken for a mark."""
     return _NO_STEP.sub("", root).rstrip("/") or root
 
 
 def open_fd(path: str | bytes, flags: int, mode: int = 0o600) -> int:
-    """A descriptor of whatever it is."""
+    """Open a path of any kind and return its descriptor."""
     return files.open_fd(os.fsencode(path), flags, mode)
 
 
 def open_file(path: str | bytes, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
-    """A descriptor of a regular file."""
+    """Open a regular file and return its descriptor."""
     descriptor = open_fd(path, flags | os.O_NOFOLLOW, mode)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -51,14 +51,14 @@ def open_file(path: str | bytes, flags: int = os.O_RDONLY, mode: int = 0o600) ->
 
 
 def read(path: str | bytes, most: int) -> bytes:
-    """A regular file's first octets."""
+    """Return the first ``most`` octets of a regular file."""
     with os.fdopen(open_file(path), "rb") as file:
         return file.read(most)
 
 
 @contextlib.contextmanager
 def parent(path: str | bytes) -> Iterator[tuple[int | None, bytes]]:
-    """(directory, name), as the functions of ``os`` take them for ``dir_fd``."""
+    """(directory descriptor, name) for the ``dir_fd`` of functions of ``os``; the descriptor is None without a mark."""
     descriptor, name = files.parent(os.fsencode(path))
     try:
         yield None if descriptor < 0 else descriptor, name
@@ -68,11 +68,12 @@ def parent(path: str | bytes) -> Iterator[tuple[int | None, bytes]]:
 
 
 def _is_root(path: str | bytes) -> bool:
+    """True if the path is the marked directory itself."""
     return os.fsencode(path).endswith(b"/.")
 
 
 def lstat(path: str | bytes) -> os.stat_result:
-    """What is there, a link or anything else."""
+    """Return the status of whatever is at a path; a link is not followed."""
     if _is_root(path):
         return os.stat(path)
     with parent(path) as (where, name):
@@ -80,13 +81,13 @@ def lstat(path: str | bytes) -> os.stat_result:
 
 
 def _surely(error: OSError) -> None:
-    """StorageFailed for an error that does not say what there is."""
+    """Raise StorageFailed for an error that does not tell whether the path exists."""
     if error.errno in UNSURE:
         raise StorageFailed(str(error)) from error
 
 
 def exists(path: str | bytes) -> bool:
-    """Is there anything, be it a link to nothing?"""
+    """True if there is anything at the path, even a dangling link."""
     try:
         lstat(path)
     except OSError as error:
@@ -96,6 +97,7 @@ def exists(path: str | bytes) -> bool:
 
 
 def is_directory(path: str | bytes) -> bool:
+    """True if the path is a directory."""
     try:
         os.close(open_fd(path, os.O_PATH | os.O_DIRECTORY))
     except OSError as error:
@@ -105,7 +107,7 @@ def is_directory(path: str | bytes) -> bool:
 
 
 def owner(path: str | bytes) -> tuple[int, int]:
-    """(user, group) of a directory."""
+    """Return (user, group) of a directory."""
     descriptor = open_fd(path, os.O_PATH | os.O_DIRECTORY)
     try:
         found = os.fstat(descriptor)
@@ -116,7 +118,7 @@ def owner(path: str | bytes) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def scan(path: str | bytes) -> Iterator[Iterator["os.DirEntry[str]"]]:
-    """The entries of a directory; their ``path`` is their name only."""
+    """The entries of a directory. The ``path`` of an entry is only its name."""
     descriptor = open_fd(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(descriptor) as entries:
@@ -126,7 +128,7 @@ def scan(path: str | bytes) -> Iterator[Iterator["os.DirEntry[str]"]]:
 
 
 def names(path: str | bytes) -> list[str]:
-    """Names in a directory."""
+    """Return the names in a directory."""
     descriptor = open_fd(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         return os.listdir(descriptor)
@@ -135,24 +137,26 @@ def names(path: str | bytes) -> list[str]:
 
 
 def make_directory(path: str | bytes, mode: int = 0o700) -> None:
+    """Create one directory."""
     with parent(path) as (where, name):
         os.mkdir(name, mode, dir_fd=where)
 
 
 def missing(path: str) -> list[str]:
-    """The directories that are not there of a path and those above it, the highest first."""
+    """Return the directories of a path that do not exist, the highest one first."""
     out: list[str] = []
     while not is_directory(path):
         out.append(path)
         above = os.path.dirname(path) or "."
         if above == path:
-            break  # a root that may not be looked at
+            break  # "/" itself cannot be looked at: nothing is above it
         path = above
     return out[::-1]
 
 
 def make_directories(path: str) -> None:
-    """As os.makedirs, for the owner only; one that is there is left. What is a link or a file is in the way."""
+    """Create a directory and its parents, for the owner only, like os.makedirs. OSError if a link or a file is in the
+    way."""
     if _is_root(path):
         os.makedirs(path[: -len(MARK)], mode=0o700, exist_ok=True)
         return
@@ -180,12 +184,13 @@ def unlink(path: str | bytes) -> None:
 
 
 def _raise(code: int, path: str | bytes) -> None:
+    """Raise OSError for an errno other than 0."""
     if code:
         raise OSError(code, os.strerror(code), path)
 
 
 def remove_directory(path: str) -> None:
-    """One that is empty."""
+    """Remove an empty directory."""
     if _is_root(path):
         os.rmdir(path[: -len(MARK)])
         return
@@ -194,13 +199,13 @@ def remove_directory(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """All of it, as far as that can be; links in it go, what they lead to stays."""
+    """Remove a directory with everything in it, ignoring errors. Links in it are removed, their targets stay."""
     with contextlib.suppress(OSError), parent(path) as (where, name):
         shutil.rmtree(name, ignore_errors=True, dir_fd=where)
 
 
 def set_times(path: str, ns: tuple[int, int] | None = None) -> None:
-    """Times of a file in ns, now without."""
+    """Set access and modification times of a file, in ns; without ``ns`` to the present time."""
     with parent(path) as (where, name):
         if ns is None:
             os.utime(name, dir_fd=where, follow_symlinks=False)

@@ -1,16 +1,20 @@
-"""Checkpoints: states of an environment that are on the disk whole, from which the journal is replayed.
+"""Checkpoints: states of an environment that are completely on the disk, from which the journal is replayed.
 
-The environment is written without syncs, so after a loss of power its file may hold any mixture of old and new pages.
-A checkpoint makes one state of it sure: a read transaction is opened and kept, so that no page of that state is used
-again; the files that the journal tells of and the environment's own file are synced; and the meta page of exactly that
-state is kept in the file ``journal/checkpoint``. Recovery puts that page back, and all others that it leads to are as
-they were. Only then may the read transaction of the checkpoint before go, and its part of the journal be used again.
+The environment is written without syncs, so after a loss of power its LMDB file may hold any mixture of old and new
+pages. A checkpoint secures one state. In order:
 
-Any process may take one, one at a time. It keeps its read transaction until it sees that another has taken a later one.
-A process that died leaves its place among the readers behind, which keeps the pages just as well, until the next
-checkpoint has been taken; so nobody clears such places but this module. LMDB does it, too, when a process died while
-it held LMDB's lock: so each write transaction looks first whether the place is still there (``kept``), and where it is
-not, nothing is written before there is a new checkpoint.
+1. A read transaction is opened and kept open, so that LMDB reuses no page of that state.
+2. The files that the journal tells of, and the environment's own file, are synced.
+3. The meta page of exactly that state is written to the file ``journal/checkpoint``.
+4. The read transaction of the checkpoint before is closed, and its part of the journal may be used again.
+
+Recovery puts the saved meta page back; all pages that it leads to are unchanged.
+
+Any process may take a checkpoint, one at a time. It keeps its read transaction open until it sees that another process
+has taken a later one. A process that died leaves its slot in LMDB's table of readers, which keeps the pages just as
+well until the next checkpoint was taken. So only this module clears such slots. LMDB clears them too, when a process
+died while it held LMDB's lock: therefore each write transaction first checks that the slot still exists (``kept``);
+where it does not, nothing is written before there is a new checkpoint.
 """
 
 import ctypes
@@ -35,21 +39,26 @@ from fastmail.model.errors import CorruptData
 
 NAME = "checkpoint"
 MAGIC = b"fastmail checkpoint 1\n"
-# magic, clean, transaction of the checkpoint before, transaction, position, octets of the meta page that follows
+# magic, clean, transaction number of the checkpoint before, transaction number, position, octets of the meta page,
+# which follows
 HEAD = struct.Struct("<22sBQQ28sI")
-DISTRUST = "distrust"  # a file beside the journal: a sync has failed since the machine started, perhaps
-SPARE = 3  # slots that are kept for later
-LISTEN = 1.0  # s between looks whether another process has taken one
+DISTRUST = "distrust"  # a file beside the journal: a sync failed, so the next recovery writes every file again
+SPARE = 3  # unused slots that are kept for later; others are removed
+LISTEN = 1.0  # s between two looks whether another process has taken a checkpoint
 
 
 class NotSynced(OSError):
-    """What was written may be lost, though the kernel calls it written from now on: it says so only once."""
+    """A sync failed: written data may be lost, and a second sync would succeed, because the kernel reports the error
+    only once."""
 
 
 @dataclass(slots=True)
 class State:
-    """What the file says. ``clean``: it was written as the last process closed the environment, and nothing followed.
-    ``meta``: the meta page, empty where the environment's file is to be taken as it is."""
+    """The contents of the checkpoint file.
+
+    ``clean``: it was written when the last process closed the environment, and nothing was written after it. ``before``
+    and ``txn``: transaction numbers of the checkpoint before and of this one. ``position``: where replaying begins.
+    ``meta``: the meta page; empty where the LMDB file is to be used as it is."""
 
     clean: bool
     before: int
@@ -64,12 +73,12 @@ class State:
 
 
 def folder(path: str) -> str:
-    """Where the journal of the environment at ``path`` lies."""
+    """Return the directory of the journal of the environment at ``path``."""
     return os.path.join(path, "journal")
 
 
 def read(path: str) -> State | None:
-    """The last checkpoint of the environment at ``path``; None when it has none. CorruptData when it is damaged."""
+    """Return the last checkpoint of the environment at ``path``, None if it has none. CorruptData if it is damaged."""
     try:
         raw = beneath.read(os.path.join(folder(path), NAME), 1 << 20)
     except FileNotFoundError:
@@ -82,11 +91,12 @@ def read(path: str) -> State | None:
 
 
 def faults(path: str) -> list[str]:
-    """What is wrong with the journal of the environment at ``path``, looked at beside whoever uses it."""
+    """Return what is wrong with the journal of the environment at ``path``, one line for each fault. Safe while it is
+    in use."""
     if not os.path.isdir(folder(path)):
-        return []  # it had none yet
+        return []  # the environment has never had a journal
     found: list[str] = []
-    for _ in range(2):  # another checkpoint may have been taken meanwhile
+    for _ in range(2):  # twice: a checkpoint that was taken between the two reads looks like a fault
         try:
             state = read(path)
         except CorruptData as error:
@@ -94,22 +104,24 @@ def faults(path: str) -> list[str]:
         found = [] if state is not None else [f"{folder(path)}/{NAME} is gone"]
         known = {slot.serial for slot in journal.slots(folder(path))}
         if state is not None and state.position.offset != journal.FULL and state.position.serial not in known:
-            found.append(f"{folder(path)}: the part of the journal that the last checkpoint names is gone")
+            found.append(f"{folder(path)}: the part of the journal that the last checkpoint names is missing")
         if not found:
             break
     if os.path.exists(os.path.join(folder(path), DISTRUST)):
-        found.append("a sync failed: look at the disk, then stop the server and start it anew")
+        found.append("a sync failed: check the disk, then stop the server and start it again")
     return found
 
 
 def write(path: str, state: State) -> None:
-    """Make it the last checkpoint; durable when it returns."""
+    """Write the checkpoint file; it is durable when this returns."""
     replace_file(os.path.join(folder(path), NAME), state.pack())
 
 
 def carry_over(path: str, fresh: str) -> None:
-    """Give an environment that was made anew, of the rows that could be read, the journal of the old one: what that has
-    since its last checkpoint is replayed onto the rows. Nobody may have either open."""
+    """Give an environment that was rebuilt from readable rows the journal of the old one, to be replayed onto those
+    rows.
+
+    No process may have either environment open."""
     try:
         state = read(path)
     except CorruptData:
@@ -123,7 +135,8 @@ def carry_over(path: str, fresh: str) -> None:
 
 
 def put_back(path: str, state: State) -> None:
-    """Make the state of the checkpoint the environment's only one. Nobody may have it open."""
+    """Make the state of the checkpoint the environment's only one: both meta pages get its content. No process may have
+    the environment open."""
     page = len(state.meta)
     if not page:
         return
@@ -134,14 +147,17 @@ def put_back(path: str, state: State) -> None:
 
 
 def meta_of(path: str, page: int, txn: int) -> bytes | None:
-    """The meta page of a transaction, while no later one can have taken its place."""
+    """Return the meta page of transaction ``txn``, or None if a later transaction has replaced it.
+
+    LMDB writes the two meta pages in turn: even transactions to the first, odd ones to the second."""
     with open(os.path.join(path, "data.mdb"), "rb", buffering=0) as file:
         raw = os.pread(file.fileno(), page, (txn & 1) * page)
     return raw if len(raw) == page and TOP.unpack_from(raw, 16)[-1] == txn else None
 
 
 def _sync_file_systems(directories: Iterable[str]) -> None:
-    """All that was written below these directories to the disk; one that is gone stands for the one it was in."""
+    """Sync the file systems of these directories. For a directory that was removed, its nearest existing parent is
+    used."""
     devices: dict[int, str] = {}
     for directory in directories:
         place = directory
@@ -152,20 +168,20 @@ def _sync_file_systems(directories: Iterable[str]) -> None:
     for place in devices.values():
         try:
             files.sync_file_system(os.fsencode(place))
-        except files.NotOpened:  # nothing was tried
+        except files.NotOpened:  # no sync was tried, so none has failed
             raise
         except OSError as error:
             raise NotSynced(error.errno, error.strerror, place) from error
 
 
 class Lock:
-    """A file that one process holds, or several together."""
+    """A lock file that one process holds exclusively, or several share."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def take(self, how: int) -> bool:
-        """Take it (fcntl.LOCK_...); False when LOCK_NB was asked for and another one has it."""
+        """Take it in the mode ``how`` (fcntl.LOCK_...). False if LOCK_NB is given and another process has it."""
         try:
             fcntl.flock(self._fd, how)
             return True
@@ -180,7 +196,7 @@ class Lock:
 
 
 class Checkpoints:
-    """Takes them, for one environment, in one process."""
+    """Takes the checkpoints of one environment in one process."""
 
     def __init__(self, path: str, env: Any, meta: Any, page: int, base: str) -> None:
         self._path = path
@@ -189,24 +205,24 @@ class Checkpoints:
         self._page = page
         self._base = base
         self._lock = Lock(os.path.join(folder(path), "taking"))
-        self._mine = threading.Lock()  # the same among the threads of this process
-        self._pins = threading.Lock()  # of the two below
+        self._mine = threading.Lock()  # the same between the threads of this process: flock does not exclude them
+        self._pins = threading.Lock()  # guards _pin and _pinned
         self._pin: Any = None
-        self._pinned = 0  # number of its transaction
+        self._pinned = 0  # transaction number of _pin
         self._closed = threading.Event()
         self._listener: threading.Thread | None = None
-        self._theirs, self._line = (0, 0), ""  # the last one that another process took, and its line in LMDB's list
+        self._theirs, self._line = (0, 0), ""  # another process's last checkpoint, and its line in LMDB's reader table
         self._last: Position | None = None
         self._since = time.monotonic()
 
     def position(self) -> Position:
-        """Where the next record goes."""
+        """Return where the next record goes."""
         with self._env.begin() as txn:
             return Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
 
     def due(self, seconds: float, octets: int) -> bool:
-        """Is it time for one? So many seconds after the last that this process took, when anything was written since,
-        or after so many octets."""
+        """True if something was written and ``seconds`` have passed since the last checkpoint, or ``octets`` of journal
+        were written since. The last one that this process took counts."""
         at = self.position()
         if self._last is None:
             return True
@@ -215,16 +231,18 @@ class Checkpoints:
         return time.monotonic() - self._since >= seconds or self._octets(self._last, at) >= octets
 
     def _octets(self, start: Position, end: Position) -> int:
-        """Octets of the journal between two places in it."""
+        """Octets of journal between two positions."""
         if start.serial == end.serial:
             return end.offset - start.offset
         between = [slot for slot in journal.slots(folder(self._path)) if start.serial <= slot.serial < end.serial]
         return end.offset + sum(slot.size - (start.offset if slot.serial == start.serial else 0) for slot in between)
 
     def take(self, clean: bool = False, recovered: set[str] | None = None, wait: bool = False) -> bool:
-        """Take one; False when another process is at it (without ``wait``), or nothing is written any more. ``clean``:
-        nobody else has the environment open, and nothing will follow. ``recovered``: after a recovery the
-        directories in which the journal's files were made. OSError when the disk fails: then the last one stays."""
+        """Take a checkpoint. False if another process is taking one (unless ``wait``), or if writing has been stopped.
+
+        ``clean``: no other process has the environment open, and nothing will be written after it. ``recovered``: after
+        a recovery, the directories in which the journal made files. OSError when the disk fails: the last checkpoint
+        stays."""
         if not self._mine.acquire(wait):
             return False
         try:
@@ -238,6 +256,7 @@ class Checkpoints:
             self._mine.release()
 
     def _take(self, clean: bool, recovered: set[str] | None) -> bool:
+        """Take a checkpoint while holding both locks."""
         last = self._before() if recovered is None else None
         txn, number, meta = self._snapshot()
         try:
@@ -245,7 +264,7 @@ class Checkpoints:
                 txn.abort()
                 return False
             position = Position.unpack(txn.get(journal.POSITION_ROW, db=self._meta))
-            places = self._places(txn, last.before if last is not None else 0)
+            places = self._changed_file_systems(txn, last.before if last is not None else 0)
             if recovered is not None:
                 places |= recovered
             _sync_file_systems(places)
@@ -255,14 +274,15 @@ class Checkpoints:
             raise
         with self._pins:
             old, self._pin, self._pinned = self._pin, txn, number
-            if not clean and self._listener is None:  # which also keeps the place when the process just ends
+            # its reference also keeps the reader slot when the process just ends
+            if not clean and self._listener is None:
                 self._listener = threading.Thread(target=self._listen, name="checkpoint", daemon=True)
                 self._listener.start()
         self._last, self._since = position, time.monotonic()
         if not clean:
             try:
                 self._tell(number, position.serial)
-            except lmdb.MapFullError:  # of what only the last one keeps, perhaps
+            except lmdb.MapFullError:  # the map may be full of pages that only the checkpoint before keeps
                 if old is None:
                     raise
                 old.abort()
@@ -270,19 +290,19 @@ class Checkpoints:
                 self._tell(number, position.serial)
             self._env.reader_check()
         if old is not None:
-            old.abort()  # not before everybody can know of the new one
+            old.abort()  # only now: the new checkpoint is on the disk, and KEPT_ROW names it
         return True
 
     def _before(self) -> State | None:
-        """The last one. A damaged one counts for nothing: this one takes its place."""
+        """Return the last checkpoint. None for a damaged one, which the new one will replace."""
         try:
             return read(self._path)
         except CorruptData:
             return None
 
     def _snapshot(self) -> tuple[Any, int, bytes]:
-        """(read transaction, its number, its meta page)."""
-        with self._env.begin(write=True):  # for a moment nothing changes
+        """Return (read transaction, its number, its meta page)."""
+        with self._env.begin(write=True):  # the write lock: no commit may replace the meta page while it is read
             txn = self._env.begin()
             number = int(txn.id())
             meta = meta_of(self._path, self._page, number)
@@ -291,21 +311,24 @@ class Checkpoints:
             raise CorruptData(f"{self._path}: its meta page cannot be read")
         return txn, number, meta
 
-    def _places(self, txn: Reading, before: int) -> set[str]:
-        """Directories on all file systems that files were made on since the last checkpoint. ``before``: the one before
-        that; a writer may not have heard of the last one yet."""
+    def _changed_file_systems(self, txn: Reading, before: int) -> set[str]:
+        """Return a directory on each file system on which files were made since the last checkpoint.
+
+        ``before``: the transaction number of the checkpoint before the last. Rows since then count, because a writer
+        may not yet have noticed the last checkpoint when it wrote its row."""
         out = {self._path}
         cursor = txn.cursor(db=self._meta)
-        if cursor.set_range(journal.PLACE_ROW):
+        if cursor.set_range(journal.FILE_SYSTEM_ROW):
             for key, row in cursor.iternext():
-                if not bytes(key).startswith(journal.PLACE_ROW):
+                if not bytes(key).startswith(journal.FILE_SYSTEM_ROW):
                     break
                 if journal.U64.unpack_from(row)[0] >= before:
                     out.add(os.fsdecode(bytes(row[journal.U64.size :])))
         return out
 
     def _tell(self, number: int, serial: int) -> None:
-        """What lies in slots below this one is needed no more; slots beyond those that are soon needed go."""
+        """Tell all processes of the new checkpoint, and remove unused journal slots below ``serial`` that will not be
+        needed soon."""
         with self._env.begin(write=True) as txn:
             txn.put(journal.KEPT_ROW, journal.KEPT.pack(serial, number, os.getpid()), db=self._meta)
             free = [slot for slot in journal.slots(folder(self._path)) if slot.serial < serial]
@@ -313,11 +336,12 @@ class Checkpoints:
             for slot in free:
                 if slot not in useful:
                     os.unlink(slot.path)
-        if not free and serial > 1:  # a busy journal: the next slot is made before anybody waits for it
+        if not free and serial > 1:  # a busy journal: make the next slot now, before a commit has to wait for it
             journal.make_slot(folder(self._path), journal.next_size(folder(self._path)))
 
     def heard(self, number: int) -> None:
-        """Another process has taken one, of that transaction: this one's pages are needed no more."""
+        """Another process has taken the checkpoint of transaction ``number``: stop keeping the pages of an earlier
+        one."""
         if self._pin is None or number <= self._pinned:
             return
         with self._pins:
@@ -326,8 +350,9 @@ class Checkpoints:
                 self._pin = None
 
     def _listen(self) -> None:
-        """Until another process has taken one: this one may write nothing for days, and what it keeps would fill the
-        map."""
+        """A thread that waits until another process has taken a checkpoint, then stops keeping this one's pages.
+
+        Without it a process that writes nothing for days would keep old pages, and the map would fill up."""
         while not self._closed.wait(LISTEN):
             with self._pins:
                 if self._pin is None:
@@ -342,8 +367,10 @@ class Checkpoints:
                 self.heard(int(journal.KEPT.unpack(row)[1]))
 
     def kept(self, number: int, pid: int) -> bool:
-        """Are the pages of the last checkpoint still kept, which process ``pid`` took, of that transaction? Asked under
-        LMDB's write lock."""
+        """True if the pages of the last checkpoint, taken by process ``pid`` at transaction ``number``, are still kept.
+
+        Ask under LMDB's write lock. LMDB's reader table has a line with process id and transaction for each reader
+        slot."""
         if self._pin is not None and self._pinned >= number:
             return True
         every: str = self._env.readers()
@@ -357,18 +384,19 @@ class Checkpoints:
         return True
 
     def leave(self) -> None:
-        """Keep the place among the readers until the process has ended, though the environment is closed."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # not even the interpreter's end clears it up
+        """Keep the reader slot until the process has ended, though the environment is closed."""
+        # an extra reference: not even the interpreter's end frees it
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def deaf(self) -> None:
-        """It is about to be closed: listen no more."""
+        """Stop the listener thread, before the environment is closed."""
         self._closed.set()
         listener = self._listener
         if listener is not None:
             listener.join()
 
     def pinned(self) -> bool:
-        """Would the pages of the last checkpoint be used again if this process let go of them?"""
+        """True if LMDB would reuse pages of the last checkpoint once this process stops keeping them."""
         if self._pin is None:
             return False
         with self._env.begin() as txn:

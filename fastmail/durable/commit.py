@@ -1,13 +1,15 @@
-"""Group commit: whatever waits is made durable together; then replies go out.
+"""Group commit: operations that wait are made durable together, with one sync, and only then answered.
 
-One thread for each environment takes every operation that waits, puts their files in place (durable.stage), applies all
-to one transaction, whose record in the journal holds rows and content, and syncs the journal once. While it works the
-next batch gathers: batches grow by themselves under load, and a lone operation never waits for company.
+Each environment has one commit thread. It takes all operations that wait, writes and names their files (durable.stage),
+applies them in one transaction, whose journal record holds their rows and content, and syncs the journal once. While it
+works, the next batch gathers; so batches grow under load, and a lone operation never waits for others.
 
-Promise: a future is resolved with a result only after all of that; operations are published in the order in which
-they were committed. An operation that fails gets its own exception, its files are removed, and it harms no other.
-After a failed sync nothing that depended on it is acknowledged; and as the kernel then may take for clean what never
-reached the disk, nothing more is written at all: reading goes on, every write is refused until the server is started
+Promise: a future gets its result only after all of these steps. Operations are published in the order in which they
+were committed. An operation that fails gets its own exception, its files are removed, and no other operation of the
+batch fails with it.
+
+Failures: after a failed sync no operation that depended on it is acknowledged, and nothing more is written: the kernel
+may take pages for clean that never reached the disk. Reading continues; writes are refused until the server is started
 anew, and the log says so. A full disk is no such failure.
 """
 
@@ -32,17 +34,20 @@ from fastmail.model.errors import MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
 Octets = bytes | bytearray | memoryview
-PATIENCE, PAUSE = 2.5, 0.1  # s: longer than a process needs to hear of a checkpoint
-MOST = 256  # operations of a batch
+PATIENCE, PAUSE = 2.5, 0.1  # s of all tries and between two: other processes notice a checkpoint within 1 s
+MOST = 256  # operations in a batch at most, which bounds the time and memory of one transaction
 IO_ERROR = os.strerror(errno.EIO)
-EXPECTED = (MailError, OSError, lmdb.Error)  # what disks and callers do; anything else is a bug, for the log
+EXPECTED = (MailError, OSError, lmdb.Error)  # errors of disks and callers; any other one is a bug and is logged
 
 
 @dataclass(slots=True)
-class FileJob:
-    """One file to be made: written to ``temporary`` and renamed to ``directory``/``name``; with ``source`` nothing is
-    written, ``source`` is linked to that place. Small content is made durable by the journal, unless the file is to be
-    ``synced``: for another program that comes to it without us, or because a ``source`` was another program's."""
+class FileWrite:
+    """One file to create.
+
+    Its chunks are written to ``temporary``, which is renamed to ``directory``/``name``. With ``source`` nothing is
+    written; the final path becomes a hard link of ``source``. The journal makes small content durable. ``synced`` files
+    are synced themselves: because another program will open them, or because the ``source`` is another program's file.
+    """
 
     directory: bytes
     name: bytes
@@ -60,26 +65,27 @@ class FileJob:
     def _synced(self) -> bool:
         return self.synced or large(self.chunks)
 
-    def job(self) -> "stage.Job":
+    def request(self) -> "stage.Write":
+        """Return the write as durable.stage takes it."""
         if self.source:
             return self.source, self.path, self.directory, None, 0 if self.synced else -1, -1, True
         return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self._synced
 
     def note(self, txn: Writing) -> None:
-        """Tell the journal."""
+        """Record the file in the transaction's journal record."""
         if self.source:
             txn.linked(self.path, self.source)
         elif not self._synced:
             txn.made(self.path, self.mtime, self.chunks)
 
     def undo(self, error: BaseException) -> None:
-        """Its operation failed."""
+        """Remove the file, because its operation failed."""
         files.unlink_batch([self.path])
 
 
 @dataclass(slots=True)
-class PieceJob:
-    """Octets to be written at an offset of an open file; ``spoilt`` is told when their operation failed."""
+class PieceWrite:
+    """Octets to write at an offset of an open file (a segment). ``spoilt`` is called if their operation fails."""
 
     fd: int
     offset: int
@@ -87,33 +93,37 @@ class PieceJob:
     path: bytes
     spoilt: Callable[[BaseException], None]
 
-    def job(self) -> "stage.Job":
+    def request(self) -> "stage.Write":
+        """Return the write as durable.stage takes it."""
         return b"", b"", b"", self.chunks, self.offset, self.fd, large(self.chunks)
 
     def note(self, txn: Writing) -> None:
+        """Record the octets in the transaction's journal record, unless they are synced by themselves."""
         if not large(self.chunks):
             txn.piece(self.path, self.offset, self.chunks)
 
     def undo(self, error: BaseException) -> None:
+        """Tell the segment's writer that the octets count for nothing."""
         self.spoilt(error)
 
 
 def large(chunks: Sequence[Octets]) -> bool:
-    """Is content synced by itself?"""
+    """True if content is too large for the journal and is synced by itself."""
     return sum(map(len, chunks)) > BOUND
 
 
 @dataclass(slots=True)
 class Operation:
-    """What to make durable: files first, then ``apply`` in the transaction. ``apply`` may run twice. ``adds``: it fills
-    the index with something new, and is refused where only the reserve for removing is left. ``after`` is called with
-    the operation once its outcome is known, also when nobody waits for that any more, on the loop. ``repeatable``:
-    ``apply`` finds what it has committed before, and then changes nothing. ``tells``: what those who watch are to be
-    told of, from the result, for the queue's ``publish``. ``unsure``: its commit failed, and may have been made all the
-    same."""
+    """What to make durable: first the files, then what ``apply`` changes in the transaction.
+
+    ``apply``: changes rows and returns the result; it may run twice, each time in a new transaction. ``adds``: it fills
+    the index with something new, so it is refused where only the reserve for removing is left. ``after``: called on the
+    loop with this operation once its outcome is known, even if nobody awaits the future any more. ``repeatable``: a
+    second ``apply`` recognises that the first was committed and changes nothing. ``tells``: returns, from the result,
+    the keys that the queue's ``publish`` gets. ``unsure``: the commit failed but may have reached the disk."""
 
     apply: Callable[[Txn], Any]
-    files: Sequence[FileJob | PieceJob] = ()
+    files: Sequence[FileWrite | PieceWrite] = ()
     adds: bool = False
     after: "Callable[[Operation], None] | None" = None
     repeatable: bool = False
@@ -125,8 +135,10 @@ class Operation:
 
 
 class CommitQueue:
-    """Submit from the event loop; everything else happens on the queue's thread. ``publish`` is called after each batch
-    with what its operations tell, in the order in which they were committed."""
+    """Takes operations from the event loop and commits them on its own thread.
+
+    ``publish`` is called on the loop after each batch with the keys that its operations tell, in the order of commit.
+    """
 
     def __init__(
         self,
@@ -145,10 +157,10 @@ class CommitQueue:
         self._thread.start()
 
     def submit(self, operation: Operation) -> "asyncio.Future[Any]":
-        """Queue an operation; the future has its ``apply`` result once it is durable and published."""
+        """Queue an operation. The future gets the result of ``apply`` once that is durable and published."""
         operation.future = self._loop.create_future()
         if self._broken or self._closing:
-            operation.error = StorageFailed(self._broken or "it is being closed")  # its thread may have ended
+            operation.error = StorageFailed(self._broken or "it is being closed")  # the commit thread may have ended
             operation.future.set_exception(operation.error)
             if operation.after is not None:
                 self._loop.call_soon(operation.after, operation)
@@ -163,6 +175,7 @@ class CommitQueue:
         await self._loop.run_in_executor(None, self._thread.join)
 
     def _run(self) -> None:
+        """The commit thread: take all that waits, up to MOST, and commit it."""
         last = False
         while not last:
             batch: list[Operation] = []
@@ -182,12 +195,13 @@ class CommitQueue:
                 self._commit(batch)
 
     def _commit(self, batch: list[Operation]) -> None:
+        """Commit a batch on the commit thread, and have the loop deliver the outcomes."""
         try:
             if self._broken:
                 raise StorageFailed(self._broken)
             place_files(batch)
             commit_batch(self._env, batch)
-        except BaseException as error:  # a bug must not silence a store
+        except BaseException as error:  # even a bug must end in an answer: the thread has to go on
             if not isinstance(error, StorageFailed):
                 log.event("store.bug", "error", error=repr(error))
             for operation in batch:
@@ -196,21 +210,22 @@ class CommitQueue:
             if isinstance(operation.error, StorageFailed) and (self._env.broken or IO_ERROR in str(operation.error)):
                 self._break(str(operation.error))
         try:
-            self._loop.call_soon_threadsafe(self._settle, batch)
+            self._loop.call_soon_threadsafe(self._finish_batch, batch)
         except RuntimeError:
-            return  # the loop is gone: nobody waits for an answer
+            return  # the loop is closed, so nobody awaits an answer
 
     def _break(self, why: str) -> None:
-        """Something could not be written or synced: trust nothing that is written from now on."""
+        """Refuse all later operations: after a failed write or sync the disk cannot be trusted."""
         if not self._broken:
             self._broken = STOPPED + why.removeprefix(STOPPED)
-            log.event("store.readonly", "error", why=why, then="look at the disk, then start the server anew")
+            log.event("store.readonly", "error", why=why, then="check the disk, then start the server again")
 
-    def _settle(self, batch: list[Operation]) -> None:
+    def _finish_batch(self, batch: list[Operation]) -> None:
+        """On the loop: publish what a batch changed, then resolve its futures."""
         try:
             kept = (one for one in batch if one.error is None)
             self._publish([key for one in kept if one.tells is not None for key in one.tells(one.result)])
-        except Exception as error:  # whoever listens, what is durable is acknowledged
+        except Exception as error:  # a bug in a listener must not keep durable operations from being acknowledged
             log.event("store.bug", "error", error=repr(error))
         for operation in batch:
             if operation.after is not None:
@@ -228,10 +243,10 @@ class CommitQueue:
 
 
 def place_files(batch: list[Operation]) -> None:
-    """1. files: written and named, all in one call."""
+    """Step 1 of a commit: write and name the files of all operations in one native call."""
     try:
         _place(batch)
-    except Exception as error:  # nothing was done: what somebody wants cannot even be tried
+    except Exception as error:  # the call refused one of them before it did any: find out whose it is
         if len(batch) == 1:
             batch[0].error = error
             return
@@ -240,19 +255,22 @@ def place_files(batch: list[Operation]) -> None:
 
 
 def _place(batch: list[Operation]) -> None:
-    jobs = [(operation, one) for operation in batch for one in operation.files]
-    if not jobs:
+    """Write and name the files; an operation with a file that failed gets the OSError."""
+    writes = [(operation, one) for operation in batch for one in operation.files]
+    if not writes:
         return
-    for (operation, one), code in zip(jobs, stage.place([one.job() for _, one in jobs]), strict=True):
+    for (operation, one), code in zip(writes, stage.place([one.request() for _, one in writes]), strict=True):
         if code:
             operation.error = OSError(code, os.strerror(code), one.path)
 
 
 def commit_batch(env: Environment, batch: list[Operation]) -> None:
-    """Commit operations whose files are in place; each ends with a result or an error. What an operation may raise is
-    not listed anywhere: whatever it is, its batch goes on without it, and its files are removed before another look at
-    the directory can take them for mail."""
+    """Commit operations whose files are in place. Each ends with a result or an error.
+
+    Any exception of one operation is contained: the batch is committed without that operation, and its files are
+    removed before a scan of the directory can take them for mail."""
     ready = [operation for operation in batch if operation.error is None]
+    # Together first, which is the usual case. If any operation fails, one by one, to find out which.
     if ready and not _apply(env, ready):
         for operation in ready:
             if operation.error is None:
@@ -260,18 +278,19 @@ def commit_batch(env: Environment, batch: list[Operation]) -> None:
             if isinstance(operation.error, lmdb.MapFullError):
                 _with_room(env, operation)
     for operation in ready:
-        if operation.unsure and operation.repeatable:  # doing it again tells whether it was committed
+        if operation.unsure and operation.repeatable:  # a repetition finds out whether it was committed
             operation.error, operation.unsure = None, False
             _apply(env, [operation])
     for operation in batch:
+        # The files of an operation whose commit may have succeeded stay: its rows may refer to them.
         if operation.error is not None and not (operation.unsure and operation.repeatable):
-            for job in operation.files:
-                job.undo(operation.error)
+            for write in operation.files:
+                write.undo(operation.error)
     kept = [operation for operation in batch if operation.error is None]
     if kept:
         try:
-            env.sync()  # 3.
-        except MailError as error:  # what they did is there, and may or may not be durable
+            env.sync()  # step 3: one sync of the journal for the whole batch
+        except MailError as error:  # the changes are visible, and may or may not be durable
             for operation in kept:
                 operation.error = error
     for operation in batch:
@@ -282,8 +301,10 @@ def commit_batch(env: Environment, batch: list[Operation]) -> None:
 
 
 def _with_room(env: Environment, operation: Operation) -> None:
-    """Try once more where the map was full: of pages, perhaps, that only checkpoints keep. Another checkpoint sets them
-    free, for good when all processes have heard of it; what removes waits for that."""
+    """Try an operation again after the map was full.
+
+    The full pages may be ones that only the last checkpoint keeps. A new checkpoint frees them as soon as all processes
+    have noticed it. An operation that removes waits for that; one that adds is tried only once more."""
     end = time.monotonic() + (0.0 if operation.adds else PATIENCE)
     env.make_room()
     while True:
@@ -297,7 +318,7 @@ def _with_room(env: Environment, operation: Operation) -> None:
 
 
 def _refuse(operations: list[Operation]) -> list[Operation]:
-    """There is no room for what adds something; what is left to do."""
+    """Refuse the operations that add; return the others."""
     for operation in operations:
         if operation.adds:
             operation.error = StorageFull("index map is full but for its reserve")
@@ -305,15 +326,18 @@ def _refuse(operations: list[Operation]) -> list[Operation]:
 
 
 def _apply(env: Environment, operations: list[Operation]) -> bool:
-    """2. rows and journal: all in one transaction. False when one failed, and nothing was kept: try them one by one."""
+    """Step 2 of a commit: apply operations in one transaction with one journal record.
+
+    Returns False when one failed. Nothing was kept then; if there was more than one, the caller tries them one by one.
+    """
     txn, committing = None, False
     try:
         txn = env.begin(write=True)
         if any(operation.adds for operation in operations) and env.crowded(txn):
             operations = _refuse(operations)
         for operation in operations:
-            for job in operation.files:
-                job.note(txn)
+            for write in operation.files:
+                write.note(txn)
             operation.result = operation.apply(txn)
         committing = True
         txn.commit()
@@ -329,7 +353,7 @@ def _apply(env: Environment, operations: list[Operation]) -> bool:
 
 
 def _where(error: BaseException) -> str:
-    """The line that raised it, for the log."""
+    """Return the source line that raised an error, for the log."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,11 +1,14 @@
-"""Lock files as Dovecot, Courier and others make them: ``FILE.lock``, made with O_EXCL, with its holder's process id
-and host in it.
+"""Lock files like those of Dovecot, Courier and others: ``FILE.lock``, created with O_EXCL, with the holder's process
+id and host as its content.
 
-A lock whose holder is gone from this host, or died before it said who it is, or that nobody touched for STALE seconds,
-is taken away. Promise: one holder at a time; a holder that works on for long must ``touch``. Two that find the same
-dead lock at the same moment are why a lock is moved aside, looked at, and only then removed, and why who takes it in
-its place makes sure a moment later that it is still there: others remove what they looked at before. Waiting is the
-caller's; ``take`` may sleep for SETTLE.
+A lock is broken when its holder no longer runs on this host, when the holder died before it wrote its name, or when
+nobody has touched the lock for STALE seconds. Promise: one holder at a time. A holder that works for long must
+``touch``.
+
+Two processes may find the same dead lock at the same moment. So a dead lock is first renamed, looked at again, and only
+then removed; and whoever takes a lock in place of a broken one waits RECHECK and checks that the lock still exists,
+because another process may still remove the file it looked at before. ``take`` does not wait for a lock to be freed:
+the caller does.
 """
 
 import os
@@ -15,29 +18,30 @@ import time
 
 from fastmail.durable import beneath, files
 
-STALE = 120.0
-TOUCH = 10.0  # s between two touches of a holder that is still at work
-UNSAID = 3.0  # s after which a lock does not get its holder's name any more
-SETTLE = 0.05  # s after which nobody removes a lock for what its place held before
+STALE = 120.0  # s without a touch after which a lock counts as abandoned
+TOUCH = 10.0  # s between two touches by a holder that is still working
+UNSAID = 3.0  # s after which an empty lock counts as abandoned: its holder would have written its name
+RECHECK = 0.05  # s after which no other process still removes this lock by mistake for the broken one
 HOST = socket.gethostname()
 
 
 def take(path: str) -> bool:
-    """Take the lock ``path``; False while somebody else has it. OSError where no lock can be made."""
+    """Try to take the lock ``path``; False while another process has it. OSError where no lock can be created. May
+    sleep for RECHECK."""
     broken = False
     for _ in range(3):
         if files.make_file(os.fsencode(path), _holder()):
             if broken:
-                time.sleep(SETTLE)
-            return not broken or held(path)
+                time.sleep(RECHECK)
+            return not broken or is_held(path)
         if not _break(path):
             return False
         broken = True
     return False
 
 
-def held(path: str) -> bool:
-    """Does this process hold the lock, as far as the file says?"""
+def is_held(path: str) -> bool:
+    """True if the lock file names this process as its holder."""
     try:
         return beneath.read(path, 300) == _holder()
     except OSError:
@@ -45,20 +49,21 @@ def held(path: str) -> bool:
 
 
 def touch(path: str) -> None:
-    """Say that the holder is still there."""
+    """Show that the holder is still working."""
     try:
         beneath.set_times(path)
     except OSError:
-        pass  # somebody took it away: what was to be written under it is written all the same
+        pass  # another program broke the lock; the holder cannot stop half-way, so it finishes its write
 
 
 def drop(path: str) -> None:
-    """Let go; a lock that somebody else took meanwhile stays."""
-    if held(path):
+    """Release the lock. A lock that another process has taken meanwhile stays."""
+    if is_held(path):
         _remove(path)
 
 
 def _holder() -> bytes:
+    """The content of a lock that this process holds."""
     return f"{os.getpid()}:{HOST}".encode()
 
 
@@ -70,7 +75,7 @@ def _remove(path: str) -> None:
 
 
 def _break(path: str) -> bool:
-    """Take away a lock that nobody holds any more; True when it may be tried again."""
+    """Remove a lock that nobody holds any more; True if taking it may be tried again."""
     try:
         if _alive(path):
             return False
@@ -79,7 +84,7 @@ def _break(path: str) -> bool:
     except FileNotFoundError:
         return True
     try:
-        if _alive(aside):  # it was taken meanwhile: back to its place
+        if _alive(aside):  # another process has just taken it: put it back
             beneath.link(aside, path)
     except FileExistsError:
         pass
@@ -89,12 +94,13 @@ def _break(path: str) -> bool:
 
 
 def _alive(path: str) -> bool:
+    """True if the lock's holder may still be working. FileNotFoundError when the lock does not exist."""
     before = beneath.lstat(path)
     try:
         text = beneath.read(path, 300).decode("ascii", "replace")
     except FileNotFoundError:
         raise
-    except OSError:  # a link, a FIFO: nobody's lock, which stays no longer than one without a word
+    except OSError:  # a link or a FIFO is no real lock: it is treated like an empty one
         text = ""
     holder, _, host = text.partition(":")
     dead = host in ("", HOST) and holder.isdigit() and int(holder) > 0 and not _lives(int(holder))
@@ -102,6 +108,7 @@ def _alive(path: str) -> bool:
 
 
 def _lives(process: int) -> bool:
+    """True if a process with this id runs on this host."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,16 +1,19 @@
 """LMDB environments with the settings that keep an acknowledged message: no WRITEMAP, opened after fork.
 
-One is either synced in full with every commit or, with a journal, written without syncs: then ``sync`` makes durable
-what was committed (durable.journal), checkpoints make the file itself durable (durable.checkpoint), and whoever opens
-it first after a stop that was not clean replays the journal (durable.recovery).
+An environment is a directory with one LMDB file. Without a journal each commit is synced in full. With a journal,
+commits are written without syncs: ``sync`` makes them durable (durable.journal), checkpoints make the LMDB file itself
+durable (durable.checkpoint), and the first process that opens the environment after a stop that was not clean replays
+the journal (durable.recovery).
 
 Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
-raises StorageFull and leaves the environment usable. RESERVE of the map is kept for what removes or changes: what adds
-is refused (StorageFull) once it would be used, so that there is always room to delete. When the disk fails in the very
-moment in which LMDB writes its meta page, the process can neither write nor read any more: ``panic`` is called, which
-ends a worker, and the next one reads the last good commit. A file that is damaged, or gone where one was, is
-CorruptData, and ``panic`` too: whoever starts workers looks at it before the next one does. Each environment carries a
-layout version in its ``meta`` table; a higher one is refused with ConfigError rather than guessed at.
+raises StorageFull and leaves the environment usable. RESERVE, a part of the map, is kept for operations that remove or
+change: operations that add are refused (StorageFull) once they would use it, so deleting always finds room.
+
+Failures: when the disk fails while LMDB writes its meta page, the process can neither read nor write any more.
+``panic`` is then called, which ends a worker; the next worker reads the last good commit. A damaged file, or one that
+has disappeared, is CorruptData and calls ``panic`` too; the process that starts workers examines the file before it
+starts the next one. The ``meta`` table of each environment carries a layout version; a version that is too new is
+refused with ConfigError rather than guessed at.
 """
 
 import errno
@@ -39,14 +42,15 @@ from fastmail.telemetry import log
 
 LAYOUT = b"layout"
 FIRST_TRIES = 50
-RESERVE = 16  # one part in so many of the map
-REMEMBERED = 100_000  # directories
-BEHIND = 8  # slots that may be filled before a writer takes a checkpoint itself
-TOLD = 60.0  # s between two log events about the same map
+RESERVE = 16  # one sixteenth of the map
+REMEMBERED = 100_000  # directories whose device number is cached; bounds the cache
+BEHIND = 8  # filled journal slots after which a writer takes a checkpoint itself, should the keeper not do it
+TOLD = 60.0  # s between two log events about the same full map
 STOPPED = "nothing is written any more, because of an earlier failure: "
 REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
-# BadTxnError: what an earlier one of these leaves behind; transactions within transactions are not used here
+# BadTxnError is here because LMDB raises it in a transaction in which one of the others was raised before; nested
+# transactions, its other cause, are not used
 DAMAGE = (
     leaves.Damaged,
     lmdb.CorruptedError,
@@ -55,15 +59,17 @@ DAMAGE = (
     lmdb.BadChecksumError,
     lmdb.BadTxnError,
 )
-ERRORS = (lmdb.Error, leaves.Damaged)  # of reading
-panic: Callable[[], None] | None = None  # what a process does whose environment is lost
+ERRORS = (lmdb.Error, leaves.Damaged)  # what reading may raise
+panic: Callable[[], None] | None = None  # called when the environment cannot be used any more; set by workers
 
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """Tables that an earlier layout had and this one has not. ``convert`` brings as many of their rows over as one
-    transaction should hold, given that and the tables of both layouts by name. It is called again until it returns
-    True: then they are dropped."""
+    """Tables of an earlier layout that the present layout does not have.
+
+    ``convert(txn, old_tables, new_tables)`` moves as many rows as one transaction should hold; both mappings are by
+    table name. It is called again, each time in a new transaction, until it returns True; then the old tables are
+    dropped."""
 
     tables: frozenset[str]
     convert: Callable[[Txn, dict[str, Any], dict[str, Any]], bool]
@@ -71,8 +77,11 @@ class Former:
 
 @dataclass(frozen=True, slots=True)
 class Journaled:
-    """How an environment is journaled. ``base``: paths of files below it are written down relative to it; ``owner``:
-    who knows where files belong after a loss of power; ``least``: octets of the first slot."""
+    """How an environment is journaled.
+
+    ``base``: paths below this directory are recorded relative to it, so that the data directory can be moved.
+    ``owner``: makes the object that knows where files belong after a loss of power. ``least``: octets of the first
+    journal slot."""
 
     base: str
     owner: Callable[[dict[str, Any]], Files] | None = None
@@ -80,8 +89,10 @@ class Journaled:
 
 
 class Environment:
-    """One LMDB environment and its named tables, as attributes of ``db`` by name. ``recovered``: how often its rows may
-    have been seen and then lost; what is given out goes on above that."""
+    """One LMDB environment. Its tables are in ``db``, by name.
+
+    ``recovered`` counts the recoveries after which rows may be lost that somebody has already seen. UIDs and MODSEQs
+    that are given out after such a recovery are higher than any that can have been seen."""
 
     def __init__(
         self,
@@ -92,19 +103,22 @@ class Environment:
         former: Sequence[Former] = (),
         journaled: Journaled | None = None,
     ) -> None:
-        """``former``: earlier layouts, each known by its tables, from the oldest on."""
+        """Open the environment at ``path`` and recover it if need be. ``former``: earlier layouts, oldest first. Raises
+        ConfigError for a layout that is too new, CorruptData for damage, StorageFailed or StorageFull for errors of the
+        disk."""
         make_directories(path)
         self._layout, self._former = layout, former
-        self._former_tables: dict[str, Any] = {}  # those that are there
+        self._former_tables: dict[str, Any] = {}  # tables of earlier layouts that exist in the file
         self._journal: Journal | None = None
         self._checkpoints: Checkpoints | None = None
         self._pin: Any = None
-        # the lowest slot of the journal that recovery may need, and the last checkpoint, as a write transaction sees it
+        # from the KEPT_ROW of the latest write transaction: the lowest journal slot that recovery may need, and the
+        # transaction number of the last checkpoint
         self._kept = self._known = 0
         self._behind = False
-        self.broken = ""  # why nothing is written any more
-        self._devices: dict[bytes, int] = {}  # by directory
-        self._noted: dict[int, int] = {}  # number of the checkpoint that was known when a row was put, by device
+        self.broken = ""  # why writing is refused until the next start; empty while all is well
+        self._devices: dict[bytes, int] = {}  # device number by directory, so that most commits need no stat
+        self._noted: dict[int, int] = {}  # by device: the last checkpoint known when its FILE_SYSTEM_ROW was written
         self.recovered = 0
         if journaled is None:
             self._open(path, tables, map_size, None)
@@ -113,8 +127,10 @@ class Environment:
         folder = checkpoint.folder(path)
         make_directories(folder)
         self._gate, self._users = Lock(os.path.join(folder, "gate")), Lock(os.path.join(folder, "users"))
-        self._gate.take(fcntl.LOCK_EX)  # until it is open: one that recovers it is not disturbed
+        self._gate.take(fcntl.LOCK_EX)  # one process at a time opens or closes, so recovery is never disturbed
         try:
+            # Every process that has the environment open holds "users" shared. Getting it exclusively means that no
+            # other process has it open, and so that recovery, if it is needed, is this process's work.
             first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
             state = _last_state(path, tables) if first else None
             if first:
@@ -123,7 +139,7 @@ class Environment:
                 if not state.meta:
                     state = self._as_it_is(path, tables, map_size, state)
                 checkpoint.put_back(path, state)
-            elif first:  # until there is a checkpoint to go back to, LMDB itself syncs what is written
+            elif first:  # there is no checkpoint to go back to yet, so LMDB itself syncs these writes
                 self._open(path, tables, map_size, None)
                 try:
                     self._bring_over()
@@ -140,14 +156,15 @@ class Environment:
                 raise
             self._users.take(fcntl.LOCK_SH)
         except BaseException as error:
-            self._users.close()  # or the next one would not be the first
+            self._users.close()  # while it is open, no other process could take it exclusively and recover
             self._gate.close()
             raise (translate(error) if isinstance(error, OSError | lmdb.Error) else error) from None
         self._gate.release()
 
     def _as_it_is(self, path: str, tables: list[str], map_size: int, state: State) -> State:
-        """The file was made anew, and the journal behind ``state`` is to be replayed onto it: what a loss of power
-        leads back to meanwhile."""
+        """Return a state that keeps the LMDB file as it is and replays the journal onto it, for a file that was rebuilt
+        from its rows (checkpoint.carry_over). The state is written as a checkpoint too, so that a loss of power during
+        the replay leads back to it."""
         self._open(path, tables, map_size, None)
         number = self.last_commit()
         meta = checkpoint.meta_of(path, self._page, number)
@@ -159,8 +176,10 @@ class Environment:
         return state
 
     def _continue(self, folder: str, tables: list[str], had_journal: bool) -> None:
-        """The environment was closed in good order, or is new, or had no journal: where its journal goes on. In a new
-        slot where the last one has records of other tables: each slot numbers them by its own header."""
+        """Set where the journal continues, for an environment that was closed cleanly, is new, or had no journal.
+
+        If the last slot has records of other tables, the journal continues in a new slot: a slot's header numbers the
+        tables of all records in it."""
         meta = self.db["meta"]
         with self.env.begin(write=True) as txn:
             found = txn.get(journal.POSITION_ROW, db=meta)
@@ -172,7 +191,7 @@ class Environment:
             txn.delete(journal.BROKEN_ROW, db=meta)
 
     def _begin_journal(self, journaled: Journaled, tables: list[str], state: State | None, first: bool) -> None:
-        """The environment is open: replay what the last checkpoint does not have, and take another one."""
+        """Start journaling on the open environment: the first process replays the journal and takes a checkpoint."""
         directory, meta = checkpoint.folder(self.path), self.db["meta"]
         names = [*tables, "meta"]
         checkpoints = Checkpoints(self.path, self.env, meta, self._page, journaled.base)
@@ -183,7 +202,7 @@ class Environment:
             checkpoints.take(recovered=places, wait=True)
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(directory, checkpoint.DISTRUST))
-        self._pin.abort()  # not before: until then the last checkpoint is what a loss of power leads back to
+        self._pin.abort()  # not earlier: until the new checkpoint, a loss of power leads back to the old one's pages
         self._pin = None
         with self.env.begin() as txn:
             row = txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta)
@@ -194,13 +213,17 @@ class Environment:
         self._journal = Journal(directory, names, journaled.least)
 
     def _recover(self, directory: str, journaled: Journaled, state: State) -> set[str]:
-        """Replay the journal; what was there and did not check is never read again. Directories in which files were
-        made."""
+        """Replay the journal and return the directories in which it made files.
+
+        The journal then continues in a new slot with a new random checksum, so that a record that failed its check now
+        is never read again."""
         meta = self.db["meta"]
         owner = journaled.owner(self.db) if journaled.owner is not None else None
         start = time.monotonic()
         distrust = os.path.exists(os.path.join(directory, checkpoint.DISTRUST))
         told = {name for tables in journal.tables_behind(directory, state.position) for name in tables}
+        # A damaged LMDB file may have lost tables of an earlier layout that the journal still has rows for: create them
+        # again.
         for name in told & {name for one in self._former for name in one.tables}:  # which a damaged file may have lost
             self._former_tables[name] = self.env.open_db(name.encode())
         known = {**self._former_tables, **self.db}
@@ -222,7 +245,7 @@ class Environment:
         return {os.path.join(journaled.base, os.fsdecode(one)) for one in done.directories}
 
     def _open(self, path: str, tables: list[str], map_size: int, journaled: Journaled | None) -> None:
-        """Open it, and look whether this version can read it."""
+        """Open the LMDB file and its tables. ConfigError if a newer version of this program wrote it."""
         fresh = _is_fresh(path)
         former = {name for one in self._former for name in one.tables}
         try:
@@ -235,7 +258,8 @@ class Environment:
                 max_spare_txns=4,
                 sync=journaled is None,
             )
-            # what is there now stays as it is until there is another checkpoint (see _begin_journal)
+            # Pin the pages of the present commit, which is the last checkpoint's state, until there is another
+            # checkpoint; _begin_journal ends this.
             self._pin = self.env.begin() if journaled is not None else None
             if fresh:
                 sync_directory(path)
@@ -251,7 +275,7 @@ class Environment:
             there = former & table_names(self.env) if former else ()
             self._former_tables = {name: self.env.open_db(name.encode(), create=False) for name in there}
         except lmdb.MemoryError as error:
-            if not fresh:  # its first pages may ask for a map of any size
+            if not fresh:  # a damaged first page may ask for a map of any size, which fails with this error
                 _give_up("index.damaged", f"{path}: {error}")
             raise translate(error) from error
         except lmdb.Error as error:
@@ -264,7 +288,7 @@ class Environment:
             )
 
     def _version(self) -> int:
-        """The layout that it has; 0 where it is new."""
+        """Return the layout version of the file, 0 for a new one."""
         with self.read() as txn:
             found = txn.get(LAYOUT, db=self.db["meta"])
         try:
@@ -273,26 +297,29 @@ class Environment:
             raise CorruptData(f"{self.path}: its layout cannot be read") from None
 
     def _bring_over(self) -> None:
-        """Bring earlier layouts over: called by the first who opens it, when its rows are whole (what is in the journal
-        was replayed), and before anybody else may go on. Where that is cut short the next one goes on with it, or
-        begins again from the last checkpoint."""
+        """Convert the rows of earlier layouts.
+
+        The first process that opens the environment calls this once the journal is replayed, before other processes may
+        go on. If it is interrupted, the next process continues it, or starts it again from the last checkpoint."""
         for former in self._former:
             if former.tables <= self._former_tables.keys():
                 self._convert(former)
-        if self._version() < self._layout:  # a change of layout keeps what older rows mean
+        if self._version() < self._layout:  # a new layout without new tables: older rows keep their meaning
             with self.write() as txn:
                 txn.put(LAYOUT, b"%d" % self._layout, db=self.db["meta"])
 
     def _convert(self, former: Former) -> None:
-        """Bring rows of an earlier layout into this one's tables. Its tables and its number go in one transaction: an
-        older version would begin to use an empty table anew."""
+        """Convert the rows of one earlier layout.
+
+        The last transaction drops the old tables and writes the new version number together: an older version of the
+        program that found the tables gone but the old number would create them again, empty, and use them."""
         log.event("index.converts", path=self.path, tables=sorted(former.tables), layout=self._layout)
         done = False
         while not done:
             with self.write() as txn:
                 there = {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
                 if not former.tables <= there:
-                    return  # one without a journal, and another process did it meanwhile
+                    return  # without a journal there is no gate, and another process has converted the rows meanwhile
                 old = {name: self._former_tables[name] for name in former.tables}
                 done = former.convert(txn, old, self.db)
                 if done:
@@ -302,24 +329,29 @@ class Environment:
         log.event("index.converted", path=self.path)
 
     def _names(self, tables: list[str]) -> None:
-        """LMDB makes what it does not find: a table whose name was hurt would be an empty one."""
+        """Refuse a file in which the name of a table is damaged: LMDB would create the table it misses, empty."""
         with self.env.begin() as txn:
             there = [key.decode("ascii", "replace") for key in txn.cursor().iternext(values=False)]
         lost = misnamed(there, tables)
         if lost:
             self.env.close()
-            _give_up("index.damaged", f"{self.path}: {', '.join(lost)!r} is no table of ours")
+            _give_up("index.damaged", f"{self.path}: {', '.join(lost)!r} is not a table of this server")
             raise CorruptData(f"{self.path}: the names of its tables are damaged; {REPAIR}")
 
     def begin(self, write: bool = False) -> Any:
-        """A transaction; values are memoryviews in a read transaction, valid until it ends. One that writes to an
-        environment with a journal is a Writing: what it commits is durable after ``sync``."""
+        """Begin a transaction.
+
+        In a read transaction values are memoryviews that are valid until it ends. A write transaction of an environment
+        with a journal is a Writing: its changes are durable only after ``sync``."""
         if not write or self._journal is None:
             return self._begin(write)
         return Writing(self._begin_kept(), self._numbers, self._commit, self._base)
 
     def _begin_kept(self) -> Any:
-        """A write transaction that uses no page of the last checkpoint again."""
+        """Begin a write transaction, after making sure that LMDB reuses no page of the last checkpoint.
+
+        Where no process keeps those pages any more, a checkpoint is taken first: if pages of the last one were reused,
+        a loss of power would leave no state to go back to."""
         checkpoints = self._checkpoints
         assert checkpoints is not None
         while True:
@@ -339,9 +371,10 @@ class Environment:
                 "index.unpinned", "warning", path=self.path, then="a checkpoint is taken before anything is written"
             )
             if not self._take(wait=True):
-                raise StorageFailed(f"{STOPPED}{self.path}: the pages of the last checkpoint are not kept")
+                raise StorageFailed(f"{STOPPED}{self.path}: the pages of the last checkpoint are not protected")
 
     def _begin(self, write: bool) -> Any:
+        """Begin an LMDB transaction; another process may have enlarged the map since it was opened."""
         begin: Any = self.env.begin
         try:
             return begin(write=write, buffers=not write)
@@ -356,7 +389,7 @@ class Environment:
 
     @contextmanager
     def read(self) -> Iterator[Any]:
-        """One snapshot for reading."""
+        """One snapshot for reading, as a context."""
         txn = self.begin()
         try:
             yield txn
@@ -366,12 +399,16 @@ class Environment:
             txn.abort()
 
     def _commit(self, txn: Writing) -> None:
-        """The record first, then LMDB. Both are in memory only when it returns."""
+        """Append the transaction's record to the journal, then commit in LMDB. Neither is synced yet.
+
+        The record comes first: a commit without its record would be lost by a crash, though another process may have
+        seen it."""
         log_, meta = self._journal, self.db["meta"]
         assert log_ is not None
         before = Position.unpack(txn.get(journal.POSITION_ROW, db=meta))
         if not txn.record:
-            log_.follow(before)  # what it found may be what another process has not synced yet
+            # it may have read rows that another process has not synced yet: ``sync`` has to cover them
+            log_.follow(before)
             txn.raw.commit()
             return
         why = self.broken or txn.get(journal.BROKEN_ROW, db=meta)
@@ -380,7 +417,7 @@ class Environment:
         after = log_.append(before, txn.record, self._kept)
         try:
             for directory in txn.places:
-                self._note_place(txn.raw, directory, self._known)
+                self._note_file_system(txn.raw, directory, self._known)
             txn.raw.put(journal.POSITION_ROW, after.pack(), db=meta)
             txn.raw.commit()
         except BaseException:
@@ -390,47 +427,54 @@ class Environment:
         if after.serial != before.serial and after.serial - self._kept > BEHIND:
             self._behind = True
 
-    def _note_place(self, txn: Txn, directory: bytes, number: int) -> None:
-        """A checkpoint behind the one of that number has to sync the file system of a directory."""
+    def _note_file_system(self, txn: Txn, directory: bytes, number: int) -> None:
+        """Record that the checkpoint after ``number`` has to sync the file system of a directory, as files were made
+        there."""
         device = self._devices.get(directory)
         if device is None:
             try:
                 device = os.stat(directory).st_dev
             except OSError:
-                return  # it was removed, with all that was in it
+                return  # the directory was removed with all its files: nothing is left to sync
             if len(self._devices) > REMEMBERED:
                 self._devices.clear()
             self._devices[directory] = device
         if self._noted.get(device) != number:
             self._noted[device] = number
             row = journal.U64.pack(number) + directory
-            txn.put(journal.PLACE_ROW + journal.U64.pack(device), row, db=self.db["meta"])
+            txn.put(journal.FILE_SYSTEM_ROW + journal.U64.pack(device), row, db=self.db["meta"])
 
     def sync(self) -> None:
-        """All that was committed is durable when it returns. StorageFailed, for this process and all others, when the
-        disk fails: then nothing is written any more until all have ended."""
+        """Make durable all that was committed so far, by this or other processes.
+
+        Raises StorageFailed when the disk fails. Then no process writes anything more until all have ended and the
+        journal was replayed."""
         if self._journal is None:
             return
         try:
             self._journal.sync()
         except OSError as error:
             raise self._stop(error) from error
-        if self._behind:  # nobody else does it
+        if self._behind:  # the keeper does not run, or does not keep up
             self._behind = False
             self.checkpoint()
 
     def checkpoint(self, seconds: float = 0.0, octets: int = 0) -> bool:
-        """Take a checkpoint, if anything was written for so long, or so much of it; False when none was due, or another
-        process is at it. On a thread that may wait for the disk."""
+        """Take a checkpoint if something was written and ``seconds`` have passed since the last, or ``octets`` of
+        journal were written since.
+
+        Returns False when none was due or another process is taking one. Waits for the disk: call it on a helper
+        thread."""
         checkpoints = self._checkpoints
         return checkpoints is not None and checkpoints.due(seconds, octets) and self._take()
 
     def make_room(self) -> None:
-        """Take a checkpoint now, which sets pages free that only the last one keeps. On a thread that may wait."""
+        """Take a checkpoint now: it frees pages that only the previous checkpoint keeps. Call it on a helper thread."""
         if self._checkpoints is not None:
             self._take(wait=True)
 
     def _take(self, wait: bool = False) -> bool:
+        """Take a checkpoint. False when it failed or another process is taking one."""
         assert self._checkpoints is not None
         try:
             return self._checkpoints.take(wait=wait)
@@ -441,15 +485,20 @@ class Environment:
         return False
 
     def _stop(self, error: OSError) -> StorageFailed:
-        """Something was not synced: the kernel may take for written what never will be, so neither this process nor
-        another writes anything more until all have ended, and the journal is replayed."""
+        """Refuse all further writes, in this and other processes, after a failed sync; return the error to raise.
+
+        The kernel reports a write error once and may then call the lost page clean, so a second sync proves nothing.
+        Only a new start, which replays the journal and writes the files again, can be trusted. The file DISTRUST tells
+        that start."""
         self.broken = f"{self.path}: {error.strerror}"
         with (
             suppress(OSError),
             open(os.path.join(checkpoint.folder(self.path), checkpoint.DISTRUST), "w", encoding="ascii"),
         ):
-            pass  # for the next start
-        log.event("index.readonly", "error", path=self.path, error=error, then="look at the disk, then start anew")
+            pass  # an empty file is enough; the next start finds it
+        log.event(
+            "index.readonly", "error", path=self.path, error=error, then="check the disk, then start the server again"
+        )
         checkpoints, meta = self._checkpoints, self.db["meta"]
         try:
             with self.env.begin(write=True) as txn:
@@ -457,12 +506,18 @@ class Environment:
                 if row is not None and checkpoints is not None and checkpoints.kept(*journal.KEPT.unpack(row)[1:]):
                     txn.put(journal.BROKEN_ROW, self.broken.encode(), db=meta)
         except lmdb.Error as second:
-            log.event("index.readonly", "error", path=self.path, error=second, then="other processes are not told")
+            log.event(
+                "index.readonly",
+                "error",
+                path=self.path,
+                error=second,
+                then="other processes learn of it by their own errors",
+            )
         return StorageFailed(self.broken)
 
     @contextmanager
     def write(self) -> Iterator[Any]:
-        """One write transaction, committed and synced at the end; for commands and start-up, never on the loop."""
+        """One write transaction, committed and synced at the end. For commands and start-up: it waits for the disk."""
         txn = self.begin(write=True)
         try:
             yield txn
@@ -476,8 +531,9 @@ class Environment:
             txn.abort()
 
     def table(self, txn: Reading, name: bytes) -> leaves.Table | None:
-        """A table as a read transaction sees it, for reading many rows; valid until the transaction ends. None where
-        only LMDB itself can read it: in a writer's transaction, say."""
+        """Return a table as a read transaction sees it, for reading many rows; valid until the transaction ends.
+
+        None where only LMDB's own cursor can read it, for example within a write transaction."""
         at = self._map
         found = leaves.table(at, txn.id(), name, at.end()) if at is not None else None
         if found is None:
@@ -492,15 +548,19 @@ class Environment:
         return found
 
     def tight(self) -> bool:
-        """Do the data reach so far that the room behind them is not more than the reserve? From then on there may be
-        free pages between the data, but perhaps not several side by side."""
+        """True if the data file has grown into the reserve at the end of the map.
+
+        From then on there may be free pages between the data, but perhaps no run of several adjacent ones, as long
+        values need."""
         info = self.env.info()
         most = info["map_size"] - info["map_size"] // RESERVE
         return bool((info["last_pgno"] + 1) * self._page > most)
 
     def crowded(self, txn: Reading) -> bool:
-        """Is so much of the map used that nothing may be added? While half of the reserve lies behind the data, what is
-        used may come up to the reserve; then no more than half of the map, so that what is added finds free pages."""
+        """True if so much of the map is used that nothing may be added.
+
+        While at least half of the reserve is still free at the end of the map, data may fill all but the reserve. After
+        that the limit is half of the map, so that long values find adjacent free pages."""
         if not self.tight():
             return False
         info = self.env.info()
@@ -513,20 +573,22 @@ class Environment:
         return True
 
     def tell_full(self, used: int) -> None:
-        """Tell the administrator, now and then. ``used``: octets of the map."""
+        """Log that the map is full, at most once in TOLD seconds. ``used``: octets of the map in use."""
         if time.monotonic() - self._told > TOLD or not self._told:
             self._told = time.monotonic()
             then = "raise index_map_size ([store]) or map_size ([relay]) and restart, or remove mail"
             log.event("index.full", "error", path=self.path, used=used, size=self.env.info()["map_size"], then=then)
 
     def _octets(self, txn: Reading, name: str) -> int:
-        """Of the pages of a table."""
+        """Octets of all pages of a table."""
         stat = txn.stat(self.db[name])
         return int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * self._page
 
     def last_commit(self) -> int:
-        """Number of the last commit that a reader sees: what is read from here on is true while it stays the same.
-        LMDB's ``info`` names a commit while it is still being synced, when no reader sees it yet."""
+        """Return the number of the last commit that a reader sees; what was read stays true while this number does not
+        change.
+
+        LMDB's ``info`` is not used because it names a commit that is still being synced, which no reader sees yet."""
         txn = self.begin()
         try:
             return int(txn.id())
@@ -534,7 +596,7 @@ class Environment:
             txn.abort()
 
     def close(self) -> None:
-        """Close; no transaction may be open. The last one that has it open leaves nothing to replay."""
+        """Close the environment; no transaction may be open. The last process to close it leaves nothing to replay."""
         if self._journal is None or self._checkpoints is None:
             self.env.close()
             return
@@ -546,7 +608,8 @@ class Environment:
             if self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB):
                 self._last_checkpoint(self._checkpoints)
             elif self._checkpoints.pinned():
-                self._checkpoints.leave()  # as one that died: its place keeps the pages of the last checkpoint
+                # its reader slot stays, as that of a process that died, and keeps the last checkpoint's pages
+                self._checkpoints.leave()
                 return
             self._checkpoints.close()
             self.env.close()
@@ -556,6 +619,7 @@ class Environment:
             self._gate.close()
 
     def _last_checkpoint(self, checkpoints: Checkpoints) -> None:
+        """Take a clean checkpoint, from which the next start need not recover."""
         with self.env.begin() as txn:
             broken = txn.get(journal.BROKEN_ROW, db=self.db["meta"]) is not None
         try:
@@ -568,42 +632,46 @@ class Environment:
 
 
 def _last_state(path: str, tables: list[str]) -> State | None:
-    """The last checkpoint; None where there is none, or where it is damaged and the environment is sound without it, as
-    it is unless the machine itself stopped. CorruptData when neither can be used."""
+    """Return the last checkpoint; None where there is none.
+
+    Also None where the checkpoint file is damaged but the LMDB file is sound by itself: it always is unless the machine
+    stopped. CorruptData when neither can be used."""
     try:
         return checkpoint.read(path)
     except CorruptData as error:
         found = examine(path, tables)
         if found.damage:
             raise
-        log.event("index.checkpoint", "error", path=path, error=error, then="the index is taken as it is")
+        log.event("index.checkpoint", "error", path=path, error=error, then="the index is used as it is")
         return None
 
 
 def _is_fresh(path: str) -> bool:
-    """Is there no environment yet? CorruptData when there was one, and its data are gone."""
+    """True if there is no environment yet. CorruptData if there was one and its data file is gone or empty."""
     data, lock = os.path.join(path, "data.mdb"), os.path.join(path, "lock.mdb")
     for _ in range(FIRST_TRIES):
         if os.path.exists(data) and os.path.getsize(data):
             return False
         if not os.path.exists(data) and not os.path.exists(lock):
             return True
-        time.sleep(0.02)  # another process may be making it right now
-    raise CorruptData(f"{data} is gone or empty")
+        time.sleep(0.02)  # another process may be creating it at this moment
+    raise CorruptData(f"{data} is missing or empty")
 
 
 def table_names(env: Any) -> set[str]:
-    """The tables of an open environment."""
+    """Return the names of the tables of an open environment."""
     with env.begin() as txn:
         return {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
 
 
 def layout_of(path: str) -> tuple[int, set[str]]:
-    """The layout version of an environment, and its tables, without opening it: whatever its file is like, and while it
-    waits for its journal to be replayed. CorruptData when that cannot be read."""
+    """Return (layout version, table names) of an environment without opening it.
+
+    Works on a damaged file and on one whose journal is still to be replayed. CorruptData when the version cannot be
+    read."""
     try:
         state = checkpoint.read(path)
-    except CorruptData:  # the file by itself, then
+    except CorruptData:  # without a usable checkpoint the file is read as it is
         state = None
     walk = Walk(path, top=state.meta if state is not None and not state.clean else b"")
     try:
@@ -626,7 +694,7 @@ def _give_up(event: str, why: str) -> None:
 
 
 def translate(error: BaseException) -> Exception:
-    """What an LMDB or operating-system error means for a peer."""
+    """Return the exception of model.errors that stands for an LMDB or operating-system error."""
     if isinstance(error, lmdb.MapFullError):
         return StorageFull("index map is full")
     if isinstance(error, DAMAGE) or (isinstance(error, lmdb.Error) and "data format" in str(error)):

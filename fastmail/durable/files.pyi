@@ -20,13 +20,13 @@ def link_batch(pairs: list[tuple[bytes, bytes]]) -> list[int]: ...
 def unlink_batch(paths: list[bytes]) -> list[int]: ...
 def open_fd(path: bytes, flags: int, mode: int = 0o600) -> int: ...
 def parent(path: bytes) -> tuple[int, bytes]:
-    """(descriptor of the path's directory, to be closed; name in it), (-1, path) where it has no mark."""
+    """Return (descriptor of the path's directory, to be closed; name in it); (-1, path) for a path without a mark."""
 
 def directory_times(paths: list[bytes]) -> list[int]:
-    """When directories changed, in ns; -1 for what is no directory."""
+    """Return the change times of directories in ns; -1 for a path that is no directory."""
 
 def touch_batch(paths: list[bytes]) -> None:
-    """Bring files into memory, as many as are some megabytes."""
+    """Read files into the page cache, some megabytes at most."""
 
 def make_file(path: bytes, content: bytes) -> bool:
     """A new file, mode 0600, written in one go; False when there is one already. OSError, and no file, where it cannot
@@ -36,10 +36,10 @@ def read_file(path: bytes, nowait: bool = False) -> bytes | None:
     """A regular file's octets; with ``nowait`` None when the page cache does not hold them. OSError otherwise."""
 
 def same_batch(paths: list[bytes], contents: list[Octets]) -> list[bool]:
-    """Is each a regular file with exactly this content? One that cannot be read is not."""
+    """For each path: True if it is a regular file with exactly this content; False if it cannot be read."""
 
 def same_pieces(path: bytes, offsets: list[int], contents: list[Octets]) -> list[bool]:
-    """Does the file have these octets at these offsets? One that cannot be read has none of them."""
+    """For each offset: True if the file has these octets there. All False if it cannot be read."""
 
 class Inotify:
     fd: int
@@ -50,11 +50,11 @@ class Inotify:
     def read(self) -> list[tuple[int, int, bytes]]: ...
 
 class Mapped:
-    """The first ``size`` octets of a file as a buffer, which may be more than it has: nothing behind its end may be
+    """The first ``size`` octets of a file as a buffer, which may be more than it has: nothing after its end may be
     read before it has grown. OSError where it cannot be mapped."""
 
     size: int
     def __init__(self, path: bytes, size: int) -> None: ...
     def end(self) -> int:
-        """How many octets the file has now."""
+        """Return the present size of the file in octets."""
     def __buffer__(self, flags: int, /) -> memoryview: ...

@@ -1,8 +1,8 @@
 """Small file work without the GIL: open, rename, unlink, sync directories, read, compare, map, inotify (Linux).
 
-Promise: each path of a batch has its own errno in the answer; one that fails harms no other. No link is followed behind
-the mark of a path (see durable.beneath). ``read_file`` follows none in the last place of any path, and reads nothing but
-regular files.
+Promise: the answer for a batch has an errno for each path; a failure of one does not affect the others. No symbolic
+link is followed after the mark of a path (see durable.beneath). ``read_file`` follows no link in the last part of any
+path, and reads only regular files.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
@@ -54,7 +54,7 @@ cdef extern from *:
         if (fstat(fd, &st)) return -1;
         return S_ISREG(st.st_mode) ? (long long)st.st_size : -2;
     }
-    /* When a directory changed, in ns; -1 when it is none. */
+    /* When a directory was last changed, in ns; -1 if it is not a directory. */
     static long long fm_directory_time(const char *path) {
         struct stat st;
         int failed, fd = fm_open(path, O_PATH | O_DIRECTORY, 0, 0);
@@ -81,12 +81,14 @@ cdef extern from *:
     int c_inotify_rm "inotify_rm_watch"(int fd, int wd) nogil
 
 cdef enum:
-    TOUCHED = 16777216  # octets that a touch_batch reads at most
+    TOUCHED = 16777216  # octets that one touch_batch reads, at most
     RENAME, LINK, UNLINK, SYNC
 
 cdef list each(int work, tuple first, tuple second):
-    """Do the work with each path; errno, or 0. The GIL is given up once for all of them: taken back between two, it would
-    cost the thread that serves sessions a switch for every file."""
+    """Do the work for each path; return a list of errno, or 0.
+
+    The GIL is released once for the whole batch. Taking it back for each file would interrupt the thread that serves
+    sessions as many times."""
     cdef Py_ssize_t count = len(first), i
     cdef const char** a = <const char**>malloc((count + 1) * sizeof(char*))
     cdef const char** b = <const char**>malloc((count + 1) * sizeof(char*))
@@ -138,8 +140,9 @@ class NotOpened(OSError):
 
 
 def sync_file_system(bytes path not None):
-    """Everything that was written to the file system that the directory lies on is on the disk when it returns;
-    OSError, or NotOpened when nothing was tried."""
+    """Sync the file system of the directory: everything written to it is on the disk when this returns.
+
+    Raises OSError; NotOpened if the sync was not even tried."""
     cdef const char* p = path
     cdef int fd, unopened = 0, error = 0
     with nogil:
@@ -162,7 +165,7 @@ def unlink_batch(list paths not None):
 
 
 def open_fd(bytes path not None, int flags, int mode=0o600):
-    """A descriptor, close-on-exec, that does not block; OSError."""
+    """Open a file, non-blocking and close-on-exec, and return the descriptor. Raises OSError."""
     cdef const char* p = path
     cdef int fd, error = 0
     with nogil:
@@ -175,7 +178,7 @@ def open_fd(bytes path not None, int flags, int mode=0o600):
 
 
 def parent(bytes path not None):
-    """(descriptor of the directory, name in it); (-1, path) for a path without a mark. OSError."""
+    """Return (descriptor of the directory, name in it); (-1, path) for a path without a mark. Raises OSError."""
     cdef const char* p = path
     cdef const char* name = NULL
     cdef int fd, error = 0
@@ -189,7 +192,7 @@ def parent(bytes path not None):
 
 
 def directory_times(list paths not None):
-    """When directories changed, in ns; -1 for what is none, or is reached by a link."""
+    """Return when each directory was last changed, in ns; -1 if it is not a directory, or is reached by a link."""
     cdef list out = []
     cdef bytes path
     cdef const char* p
@@ -203,7 +206,7 @@ def directory_times(list paths not None):
 
 
 def make_file(bytes path not None, bytes content not None):
-    """A new file, mode 0600; False when there is one already. OSError, and no file, where it cannot be written."""
+    """Make a new file, mode 0600. Returns False if it exists. Raises OSError, and leaves no file, if writing fails."""
     cdef const char* p = path
     cdef const char* c = content
     cdef ssize_t length = len(content), n = 0
@@ -226,7 +229,7 @@ def make_file(bytes path not None, bytes content not None):
 
 
 def read_file(bytes path not None, bint nowait=False):
-    """The octets of a regular file; with nowait None when that would wait for the disk. OSError otherwise."""
+    """Return the octets of a regular file; with ``nowait`` None if that would wait for the disk. Raises OSError."""
     cdef const char* p = path
     cdef int fd, error = 0
     cdef int64_t size
@@ -273,8 +276,9 @@ def read_file(bytes path not None, bint nowait=False):
 
 
 cdef int64_t touch_file(const char* path, int64_t left) noexcept nogil:
-    """Read a file into the page cache, ``left`` octets at most; how many may still be read. What cannot be read is found
-    out by whoever reads it."""
+    """Read a file into the page cache, at most ``left`` octets; return how many may still be read.
+
+    Errors are ignored here: whoever reads the file later gets them."""
     cdef char room[65536]
     cdef ssize_t n
     cdef int fd = fm_open(path, O_RDONLY | O_NOFOLLOW, 0, 0)
@@ -291,7 +295,7 @@ cdef int64_t touch_file(const char* path, int64_t left) noexcept nogil:
 
 
 def touch_batch(list paths not None):
-    """Bring files into memory, as many as are some megabytes."""
+    """Read files into the page cache, up to TOUCHED octets in all."""
     cdef bytes path
     cdef const char* p
     cdef int64_t left = TOUCHED
@@ -313,7 +317,7 @@ IN_IGNORED = 0x8000
 
 
 cdef bint holds(int fd, const char* content, size_t n, int64_t at) noexcept nogil:
-    """Does the file have these octets there? What cannot be read is not there."""
+    """Return True if the file has these octets at the offset; False if they cannot be read."""
     cdef char room[65536]
     cdef ssize_t got
     while n:
@@ -376,7 +380,7 @@ def same_pieces(bytes path not None, list offsets not None, list contents not No
 
 
 cdef class Inotify:
-    """One inotify descriptor; non-blocking."""
+    """One inotify descriptor, non-blocking."""
     cdef readonly int fd
 
     def __cinit__(self):
@@ -403,7 +407,7 @@ cdef class Inotify:
         c_inotify_rm(self.fd, wd)
 
     def read(self):
-        """All events that wait: (watch, mask, name)."""
+        """Return all waiting events: (watch, mask, name)."""
         cdef uint64_t room[2048]
         cdef char* buf = <char*>room
         cdef ssize_t n, at
@@ -422,7 +426,7 @@ cdef class Inotify:
 
 
 cdef class Mapped:
-    """A file's octets, with room for what it grows by; a buffer for reading."""
+    """A file mapped for reading, with address space for its growth; it supports the buffer protocol."""
     cdef void* at
     cdef int fd
     cdef readonly size_t size

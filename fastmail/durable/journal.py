@@ -1,28 +1,29 @@
-"""The journal of an environment: what its transactions changed, in files that are written through once and used again.
+"""The journal of an environment: what its transactions changed, in preallocated files that are used again.
 
 A reply waits for one ``fdatasync`` of these files and for nothing else (see docs/reliability.md). Each transaction adds
-one record: the rows that it put and deleted, and the content that it put into files. The place of the next record is a
-row of the environment itself, so it moves with the transaction; a record whose transaction did not commit is written
-over by the next one.
+one record: the rows that it put and deleted, and the content that it wrote to files. The position of the next record is
+a row of the environment itself, so it moves with the transaction: if the transaction does not commit, the next record
+overwrites the one that was written for it.
 
-The directory ``journal`` holds slots, ``0.journal``, ``1.journal`` and so on. One that is in use begins with a HEADER
-that gives its serial number, the sequence number of its first record, and what that record's checksum starts from. A
-record's checksum starts from that of the record before it, and the first one of each recovery from a random number: so
-nothing that an earlier round left in a slot is ever taken for a record of this one.
+The directory ``journal`` holds slots, files named ``0.journal``, ``1.journal`` and so on. A slot in use begins with a
+HEADER that gives its serial number, the sequence number of its first record, and the start value of that record's
+checksum. Each record's checksum starts from the checksum of the record before it, and the first one after a recovery
+starts from a random number. So a record that an earlier use of the slot left behind never passes the check.
 
-    record   RECORD (magic, octets of the body, sequence number, checksum), then the body, then up to 7 zero octets
-    body     entries, one behind the other: ENTRY (kind, table, octets of the key, octets of the value), key, value
-    PUT, DELETE, CLEAR   a row, or all rows of a table; ``table`` counts the names in the header
+    record   RECORD (magic, octets of the body, sequence number, checksum), the body, then 0 to 7 zero octets
+    body     entries, one after the other: ENTRY (kind, table, octets of the key, octets of the value), key, value
+    PUT, DELETE, CLEAR   a row, or all rows of a table; ``table`` is an index into the names in the header
     MADE     a file: key its path; value its mtime in s, or -1, and its content
-    LINKED   another name of a file: key its path; value the path that it had
-    PIECE    octets of a file: key its path; value their offset, and the octets
-    with AGAIN added to the kind, the value ends with what an earlier one of the record ends with (for a message with
-             several recipients): its number among those of the record that have content, and how many octets of its end
+    LINKED   another name of a file: key its new path; value its earlier path
+    PIECE    octets within a file: key its path; value their offset, and the octets
+    If AGAIN is added to the kind, the end of the value is the same as the end of an earlier value of the record, as
+    when a message has several recipients. In its place stand the number of that value among the record's values with
+    content, and how many octets they share.
     Paths below the data directory are relative to it.
 
-Promise: ``append`` never changes the size of a file that was made before, so its sync needs nothing of the file
-system's own journal; the records of one slot are on the disk before the first one of the next is written. Reading stops
-at the first record that does not check.
+Promise: ``append`` never changes the size of a file, so a sync needs no commit of the file system's own journal. The
+records of one slot are on the disk before the first record of the next is written. Reading stops at the first record
+whose check fails.
 """
 
 import os
@@ -50,24 +51,24 @@ MAGIC = b"fastmail journal 1\n\0"
 # magic, serial number, sequence number of the first record, what its checksum starts from, octets of the names of the
 # tables that follow; behind those a checksum of all of it
 HEADER = struct.Struct("<20sQQIH")
-START = 4096  # where the first record of a slot begins
-MARK = b"FMJR"
+START = 4096  # offset of the first record in a slot
+RECORD_MAGIC = b"FMJR"
 RECORD = struct.Struct("<4sIQI")
 POSITION = struct.Struct("<QQQI")
 U64 = struct.Struct("<Q")
 I64 = struct.Struct("<q")
 U32 = struct.Struct("<I")
-LEAST, MOST = 1 << 20, 32 << 20  # octets of the first slot that is made, and of later ones
+LEAST, MOST = 1 << 20, 32 << 20  # octets of the smallest and of the largest slot
 ZEROS = bytes(1 << 20)
 PADDING = bytes(8)
 SUFFIX = ".journal"
-NEW = "new."  # how the name of a slot begins that is being made
-BOUND = 128 << 10  # octets up to which content goes into the journal; more is synced by itself
+NEW = "new."  # prefix of the name of a slot that is still being written through
+BOUND = 128 << 10  # octets of content above which a file is synced itself instead of being copied to the journal
 
 
 class Position(NamedTuple):
-    """Where the next record goes: the slot's serial number, the offset in it (FULL: in the next slot), the record's
-    sequence number, and the checksum of the record before."""
+    """Where the next record goes: serial number of the slot, offset in it (FULL: a new slot is begun), sequence number
+    of the record, and checksum of the record before it."""
 
     serial: int
     offset: int
@@ -84,28 +85,28 @@ class Position(NamedTuple):
 
 # rows of the environment's table ``meta``: where the next record goes; the lowest slot that recovery may need, the
 # transaction of the last checkpoint, and the process that took it; why nothing may be written any more; and behind
-# PLACE_ROW the number of each file system that files were made on: the last checkpoint that was known then, and a
+# FILE_SYSTEM_ROW the number of each file system that files were made on: the last checkpoint that was known then, and a
 # directory there
-POSITION_ROW, KEPT_ROW, BROKEN_ROW, PLACE_ROW = b"journal", b"journal-kept", b"journal-broken", b"journal-place"
+POSITION_ROW, KEPT_ROW, BROKEN_ROW, FILE_SYSTEM_ROW = b"journal", b"journal-kept", b"journal-broken", b"journal-place"
 KEPT = struct.Struct("<QQQ")
-FULL = 1 << 62  # an offset behind which nothing fits
+FULL = 1 << 62  # an offset after which no record fits
 
 
 def beginning(directory: str, sequence: int) -> Position:
-    """Where a journal goes on when nothing that was written before counts any more: in a slot with a new number, from a
-    random checksum."""
+    """Return the position of a journal that starts afresh, when no earlier record counts any more: in a slot with a new
+    serial number, from a random checksum."""
     last = max((slot.serial for slot in slots(directory)), default=0)
     return Position(last, FULL, sequence, int.from_bytes(os.urandom(4), "little"))
 
 
 def tables_behind(directory: str, at: Position) -> list[tuple[str, ...]]:
-    """The tables of each slot that records from ``at`` on lie in, or would."""
+    """Return the table names of each slot that has, or would have, records from ``at`` on."""
     first = at.serial + (at.offset == FULL)
     return [slot.tables for slot in slots(directory) if slot.serial >= first]
 
 
 class Entry(NamedTuple):
-    """One thing that a transaction did. ``table`` is empty for what was done to files."""
+    """One change that a transaction made. ``table`` is empty for changes to files."""
 
     kind: int
     table: str
@@ -115,7 +116,7 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class Slot:
-    """A file of the journal, as its header says; ``serial`` 0: it was never used, or cannot be read."""
+    """A file of the journal, as its header describes it. ``serial`` is 0 if it was never used or cannot be read."""
 
     path: str
     size: int
@@ -126,14 +127,14 @@ class Slot:
 
 
 def header(serial: int, sequence: int, chain: int, tables: Sequence[str]) -> bytes:
-    """How a slot begins."""
+    """Return the header of a slot, padded to START octets."""
     names = "\0".join(tables).encode()
     raw = HEADER.pack(MAGIC, serial, sequence, chain, len(names)) + names
     return (raw + U32.pack(zlib.crc32(raw))).ljust(START, b"\0")
 
 
 def read_header(path: str) -> Slot:
-    """What the slot at ``path`` begins with."""
+    """Read the header of the slot at ``path``."""
     with open(path, "rb", buffering=0) as file:
         raw = file.read(START)
         slot = Slot(path, os.fstat(file.fileno()).st_size)
@@ -148,65 +149,68 @@ def read_header(path: str) -> Slot:
 
 
 def slots(directory: str) -> list[Slot]:
-    """The slots in a directory, those in use in the order of their serial numbers."""
+    """Return the slots of a directory, in the order of their serial numbers; unused ones come first."""
     names = [name for name in os.listdir(directory) if name.endswith(SUFFIX)]
     return sorted((read_header(os.path.join(directory, name)) for name in names), key=lambda slot: slot.serial)
 
 
 class Journal:
-    """One in each process that writes to the environment. ``append`` under the environment's write lock, ``sync`` from
-    any thread."""
+    """Writes the journal; each process that writes to the environment has one. Call ``append`` under the environment's
+    write lock, ``sync`` from any thread."""
 
     def __init__(self, directory: str, tables: Sequence[str], least: int = LEAST) -> None:
         self.directory = directory
         self._tables = tuple(tables)
         self._least = least
-        self._serial = 0  # of the slot that is open
+        self._serial = 0  # serial number of the slot that is open
         self._size = 0
         self._fd = -1
-        self._old: list[int] = []  # descriptors of earlier slots, which somebody may be syncing
+        self._old: list[int] = []  # descriptors of earlier slots: another thread may be syncing them
 
     def append(self, at: Position, record: Record, kept: int) -> Position:
-        """Write a record at ``at``; where the next one goes. ``kept``: the lowest serial number that recovery may still
-        need, so that slots below are free. OSError when it cannot be written: then nothing was."""
+        """Write a record at ``at`` and return the position after it.
+
+        ``kept``: the lowest serial number that recovery may still need; slots with lower numbers may be used again.
+        Raises OSError when the record cannot be written; no record counts as written then."""
         parts, length = record.body()
         room = -(-(RECORD.size + length) // 8) * 8
         try:
             if at.offset == FULL or not self._holds(at) or at.offset + room > self._size:
                 at = self._advance(at, room, kept)
-            chain = zlib.crc32(RECORD.pack(MARK, length, at.sequence, 0), at.chain)
+            chain = zlib.crc32(RECORD.pack(RECORD_MAGIC, length, at.sequence, 0), at.chain)
             for part in parts:
                 chain = zlib.crc32(part, chain)
-            head = RECORD.pack(MARK, length, at.sequence, chain)
+            head = RECORD.pack(RECORD_MAGIC, length, at.sequence, chain)
             write_at(self._fd, [head, *parts, PADDING[: room - RECORD.size - length]], at.offset)
         except BaseException:
-            self._serial = 0  # another process may begin the slot that was just begun anew, elsewhere
+            self._serial = 0  # another process may use a different file for this serial number: look it up again
             raise
         return Position(at.serial, at.offset + room, at.sequence + 1, chain)
 
     def follow(self, at: Position) -> None:
-        """Nothing is to be written, but ``sync`` shall cover what others wrote up to ``at``."""
+        """Open the slot of ``at`` without writing, so that ``sync`` covers what other processes wrote up to there."""
         if at.offset != FULL:
             self._holds(at)
 
     def spoil(self, before: Position, after: Position) -> None:
-        """The record between these two is not to be: its transaction did not commit."""
+        """Invalidate the record between two positions, because its transaction did not commit."""
         if after.serial == self._serial:
             at = before.offset if before.serial == after.serial else START
             write_at(self._fd, [bytes(RECORD.size)], at)
-        self._serial = 0  # another process may begin that slot anew, elsewhere
+        self._serial = 0  # another process may use a different file for the next serial number
 
     def _holds(self, at: Position) -> bool:
-        """Open the slot that ``at`` lies in, unless it is."""
+        """Open the slot of ``at`` unless it is open already. CorruptData when the slot is missing."""
         if at.serial == self._serial:
             return True
         for slot in slots(self.directory):
             if slot.serial == at.serial:
                 self._use(slot)
                 return True
-        raise CorruptData(f"{self.directory}: the part of the journal that is in use is gone")
+        raise CorruptData(f"{self.directory}: the part of the journal that is in use is missing")
 
     def _use(self, slot: Slot) -> None:
+        """Open a slot for writing."""
         fd = os.open(slot.path, os.O_RDWR | os.O_CLOEXEC)
         if self._fd >= 0:
             self._old.append(self._fd)
@@ -215,15 +219,16 @@ class Journal:
         self._fd, self._serial, self._size = fd, slot.serial, slot.size
 
     def _advance(self, at: Position, room: int, kept: int) -> Position:
-        """Begin the next slot; what lies in the one before is on the disk first."""
+        """Begin the next slot and return its first position. The records of the slot before are synced first."""
         if self._fd >= 0 and self._serial == at.serial:
-            # a process that died may have left a whole record there whose transaction did not commit
+            # a process that died may have left a complete record here whose transaction did not commit
             write_at(self._fd, [bytes(max(0, min(RECORD.size, self._size - at.offset)))], at.offset)
             os.fdatasync(self._fd)
         every = slots(self.directory)
-        serial = at.serial + 1  # a slot that has this number or a higher one is of a transaction that did not commit
+        serial = at.serial + 1  # a slot with this or a higher number belongs to a transaction that did not commit
         fits = [slot for slot in every if slot.size >= START + room]
         free = [slot for slot in fits if slot.serial > at.serial] + [slot for slot in fits if slot.serial < kept]
+        # Two slots with one serial number would make recovery choose: take the header of all but the one that is used.
         for slot in every:
             if slot.serial > at.serial and slot not in free[:1]:
                 _void(slot)
@@ -237,11 +242,12 @@ class Journal:
         return Position(serial, START, at.sequence, at.chain)
 
     def sync(self) -> None:
-        """All records that were appended so far, by whichever process, are on the disk when it returns."""
+        """Make durable all records that any process has appended so far."""
         if self._fd >= 0:
             os.fdatasync(self._fd)
 
     def close(self) -> None:
+        """Close all slots."""
         for fd in [*self._old, self._fd]:
             if fd >= 0:
                 os.close(fd)
@@ -250,7 +256,7 @@ class Journal:
 
 
 def _void(slot: Slot) -> None:
-    """Take its header away."""
+    """Erase the header of a slot."""
     fd = os.open(slot.path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         write_at(fd, [bytes(HEADER.size)], 0)
@@ -260,15 +266,18 @@ def _void(slot: Slot) -> None:
 
 
 def next_size(directory: str, least: int = LEAST) -> int:
-    """Octets of the next slot that is made: twice as many as the largest there is, so that a busy server soon has large
-    ones and a quiet one writes no more than it needs."""
+    """Return the octets of the next slot to be made: twice the largest one, within LEAST and MOST. So a busy server
+    soon has large slots, and a quiet one writes no more than it needs."""
     known = max((slot.size for slot in slots(directory)), default=least // 2)
     return max(least, min(2 * known, MOST))
 
 
 def make_slot(directory: str, size: int) -> Slot:
-    """A new slot of so many octets, written through: later writes change neither its size nor where it lies. It has its
-    name only then: another process takes any slot that it sees, and what fails here is removed again."""
+    """Create a slot of ``size`` octets and write it through, so that later writes neither change its size nor allocate
+    blocks.
+
+    It gets its final name only at the end, because other processes use any slot that they see. A failed attempt is
+    removed."""
     make_directories(directory)
     size = -(-size // 4096) * 4096
     fresh = os.path.join(directory, f"{NEW}{os.getpid()}.{threading.get_ident()}")
@@ -290,7 +299,7 @@ def make_slot(directory: str, size: int) -> Slot:
 
 
 def _name(directory: str, fresh: str) -> str:
-    """Give it the first number that is free."""
+    """Link a finished slot to the first free number."""
     number = 0
     while True:
         path = os.path.join(directory, f"{number}{SUFFIX}")
@@ -302,7 +311,7 @@ def _name(directory: str, fresh: str) -> str:
 
 
 def clear(directory: str) -> None:
-    """Remove slots that were being made as their process died. Nobody may be making one."""
+    """Remove unfinished slots that a process left when it died. No process may be making one."""
     for name in os.listdir(directory):
         if name.startswith(NEW):
             os.unlink(os.path.join(directory, name))
@@ -312,7 +321,7 @@ def clear(directory: str) -> None:
 
 
 class Found(NamedTuple):
-    """A record that was read: where it begins and ends, and its entries' octets with the names of the tables."""
+    """A record that was read: where it begins and ends, its entries' octets, and the table names of its slot."""
 
     at: Position
     end: Position
@@ -321,7 +330,7 @@ class Found(NamedTuple):
 
 
 def records(directory: str, at: Position) -> Iterator[Found]:
-    """The records from ``at`` on, up to the first that does not check."""
+    """Yield the records from ``at`` on, up to the first one whose check fails."""
     every = {slot.serial: slot for slot in slots(directory) if slot.serial}
     while True:
         slot = every.get(at.serial)
@@ -331,21 +340,23 @@ def records(directory: str, at: Position) -> Iterator[Found]:
                     yield found
                     at = found.end
         following = every.get(at.serial + 1)
+        # The next slot must start exactly where this one ended; else it was left by an earlier round.
         if following is None or (following.sequence, following.chain) != (at.sequence, at.chain):
             return
         at = Position(following.serial, START, following.sequence, following.chain)
 
 
 def _in_slot(fd: int, slot: Slot, at: Position) -> Iterator[Found]:
+    """Yield the records of one slot from ``at`` on."""
     while True:
         head = os.pread(fd, RECORD.size, at.offset)
         if len(head) < RECORD.size:
             return
-        mark, length, sequence, chain = RECORD.unpack(head)
-        if mark != MARK or sequence != at.sequence or at.offset + RECORD.size + length > slot.size:
+        magic, length, sequence, chain = RECORD.unpack(head)
+        if magic != RECORD_MAGIC or sequence != at.sequence or at.offset + RECORD.size + length > slot.size:
             return
         body = _read(fd, length, at.offset + RECORD.size)
-        wanted = zlib.crc32(body, zlib.crc32(RECORD.pack(MARK, length, sequence, 0), at.chain))
+        wanted = zlib.crc32(body, zlib.crc32(RECORD.pack(RECORD_MAGIC, length, sequence, 0), at.chain))
         if len(body) < length or wanted != chain:
             return
         room = -(-(RECORD.size + length) // 8) * 8
@@ -355,6 +366,7 @@ def _in_slot(fd: int, slot: Slot, at: Position) -> Iterator[Found]:
 
 
 def _read(fd: int, length: int, offset: int) -> bytes:
+    """Read ``length`` octets at ``offset``, fewer at the end of the file."""
     parts = []
     while length:
         part = os.pread(fd, min(length, 1 << 26), offset)
@@ -367,7 +379,8 @@ def _read(fd: int, length: int, offset: int) -> bytes:
 
 
 def entries(found: Found, rows: bool = True) -> list[Entry]:
-    """What a record says; without ``rows`` only of files. CorruptData for what is no entry: it was written so."""
+    """Return the entries of a record; without ``rows`` only those about files. CorruptData if the octets are no
+    entries."""
     try:
         return list(map(Entry._make, read(found.body, found.tables, rows)))
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Secrets that are made once for a data directory, and are the same for every process and after every restart.
+"""Secrets that are created once for a data directory, and stay the same for every process and after every restart.
 
-Promise: whoever asks first makes it, under a lock on the file itself; when the call returns, it is on the disk. A file
-of another length was cut short before anybody had it, and is made anew.
+Promise: the first process that asks creates the secret, under a lock on the file; when the call returns, it is on the
+disk. A file of the wrong length was cut short before any process had used it, and is written again.
 """
 
 import fcntl
@@ -13,7 +13,8 @@ MODE = 0o600
 
 
 def secret(path: str, size: int) -> bytes:
-    """``size`` random octets, kept at ``path`` for its owner alone. OSError. Waits for the disk."""
+    """Return the ``size`` random octets kept at ``path``, readable by the owner only. Waits for the disk. Raises
+    OSError."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
     with os.fdopen(descriptor, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

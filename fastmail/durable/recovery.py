@@ -1,11 +1,11 @@
-"""Replay of the journal after a stop that was not clean: rows first, then the files that it tells of.
+"""Replays the journal after a stop that was not clean: first the rows, then the files.
 
-The server answers only after it, so it is done in bulk: of the rows of many records only the last value of each is
-put, in the order of the keys, and files are compared on several threads (a cold disk is read best that way).
+No process serves before the replay has ended, so it works in bulk. Of all values that many records give a row, only the
+last is put, in key order; files are compared on several threads, which suits a disk with a cold cache.
 
-Promise: what was acknowledged is there afterwards, whatever mixture of old and new the disk had kept; nothing that was
-acknowledged as removed comes back. A file is looked at where its owner says that it belongs now, and written anew where
-it is not what it was. Replaying twice is as good as once.
+Promise: everything that was acknowledged is restored, whatever mixture of old and new the disk had kept; a removal that
+was acknowledged stays a removal. A file is compared at the path where its owner says that it belongs now, and written
+again where it differs. Replaying twice gives the same result as replaying once.
 """
 
 import os
@@ -20,48 +20,50 @@ from fastmail.durable import beneath, checkpoint, files, journal
 from fastmail.durable.journal import Entry, Found, Position
 from fastmail.durable.transaction import Reading, Txn
 
-OCTETS = 32 << 20  # of records that are put in one transaction, or whose files are compared together
+OCTETS = 32 << 20  # octets of records put in one transaction, or whose files are compared together: bounds memory
 READERS = 4  # threads that compare files
-TOGETHER = 32  # files that one of them compares at a time
+TOGETHER = 32  # files in one call of such a thread
 NUMBER = struct.Struct("<I")
 FILES = (journal.MADE, journal.LINKED, journal.PIECE)
-EPOCH_ROW = b"recovered"  # in ``meta``: how often rows may have been seen that were lost
+EPOCH_ROW = b"recovered"  # in ``meta``: number of recoveries; before each, rows may have been seen that were then lost
 
 
-Made = tuple[Entry, memoryview]  # a file, and how it was made: mtime or offset(8), and its content
+Made = tuple[Entry, memoryview]  # a file's entry; 8 octets of mtime or offset, then its content
 
 
 class Files(Protocol):
-    """Where files belong, which only their owner knows: they may have been renamed or removed since."""
+    """Knows where files belong now: since the journal recorded them they may have been renamed or removed."""
 
     @property
     def tables(self) -> Collection[str]:
-        """Whose rows it wants to see."""
+        """Names of the tables whose rows it needs to see."""
 
     def changed(self, entry: Entry) -> None:
-        """A row of one of its tables was put; all of them are told before ``expected`` and ``place`` are asked."""
+        """A row of one of its tables was put. All such rows are passed before the two methods below are called."""
 
     def known_by(self, path: bytes) -> bytes:
-        """What stays of a file's name, whoever renames it."""
+        """Return the part of a file's name that every rename keeps."""
 
     def made(self, path: str) -> None:
-        """A file was made, or got another name. Rows of the same record follow."""
+        """A file was made, or got another name. The rows of the same record follow."""
 
     def record(self) -> None:
-        """A record ends."""
+        """The present record has ended."""
 
-    def expected(self, txn: Reading, path: str) -> str | None:
-        """Where a file that was made at ``path`` should be, as the rows say, without a look at it; None when it is
-        needed no more."""
+    def expected_path(self, txn: Reading, path: str) -> str | None:
+        """Return where a file that was made at ``path`` should be according to the rows, without looking at the disk.
+        None when it is not needed any more."""
 
-    def place(self, txn: Reading, path: str) -> str | None:
-        """The same of one that is not there, or not as it should be: another program may have renamed it since."""
+    def present_path(self, txn: Reading, path: str) -> str | None:
+        """The same for a file that is missing or differs there: looks at the disk, because another program may have
+        renamed it."""
 
 
 @dataclass(slots=True)
 class Replayed:
-    """What was done: records that were applied, and files that were not as they should be. ``directories``, in which
-    files were made, and ``sources``, which files were linked from, as the journal has them."""
+    """What a replay did: ``records`` that were applied, and ``mended`` files that were written again.
+
+    ``directories``: where files were made. ``sources``: paths from which files were linked. Both as in the journal."""
 
     records: int = 0
     mended: int = 0
@@ -79,12 +81,13 @@ def replay(
     distrust: bool = False,
     whole: Callable[[], None] = lambda: None,
 ) -> tuple[Replayed, Position]:
-    """Apply what was written since ``start`` to the environment, which is opened and at the state of its checkpoint.
-    The place behind the last record comes with it. ``distrust``: a sync failed, so what can be read of a file may be in
-    memory only, and called written by the kernel: all are written anew. ``whole`` is called when the rows are as they
-    were, before files are looked at."""
+    """Apply all records since ``start`` to the environment, and write again the files that are missing or differ.
+
+    The environment is open and in the state of its checkpoint. Returns what was done and the position after the last
+    record. ``distrust``: a sync failed earlier, so the kernel may show content that is not on the disk; all files are
+    written again. ``whole`` is called when all rows are restored, before any file is looked at."""
     done, end = Replayed(), start
-    with env.begin():  # keeps the pages of the checkpoint until there is another one
+    with env.begin():  # a reader, so that LMDB reuses no page of the checkpoint before there is another one
         every = journal.records(checkpoint.folder(path), start)
         more = True
         while more:
@@ -113,7 +116,8 @@ def _apply(
     base: str,
     owner: Files | None,
 ) -> tuple[bool, Position]:
-    """Some records; False when there are no more."""
+    """Apply records of up to OCTETS in one transaction. Returns (False when there are no more, position after the
+    last)."""
     rows = _Rows(txn, tables)
     octets, more = 0, True
     while octets < OCTETS:
@@ -142,14 +146,15 @@ def _apply(
 
 
 class _Rows:
-    """What rows are to be in the end. ``write`` puts them."""
+    """Collects the last value of each row, so that ``write`` puts each row once."""
 
     def __init__(self, txn: Txn, tables: dict[str, Any]) -> None:
         self._txn = txn
         self._tables = tables
-        self._rows: dict[str, dict[bytes, memoryview | None]] = {}  # by table and key; None: deleted
+        self._rows: dict[str, dict[bytes, memoryview | None]] = {}  # by table and key; None for a deleted row
 
     def add(self, entry: Entry) -> None:
+        """Take one entry; one for an unknown table is ignored."""
         if entry.table not in self._tables:
             return
         rows = self._rows.setdefault(entry.table, {})
@@ -160,6 +165,7 @@ class _Rows:
             rows[entry.key] = entry.value if entry.kind == journal.PUT else None
 
     def write(self) -> None:
+        """Put and delete the collected rows in key order, which LMDB writes fastest."""
         for name, rows in self._rows.items():
             table = self._tables[name]
             put = []
@@ -174,15 +180,15 @@ class _Rows:
 
 
 class Mender:
-    """Makes files what they were. A link has the content of the file that it was made from, which may have been new."""
+    """Restores files. A link gets the content of the file it was made from, which may have to be restored itself."""
 
     def __init__(self, base: str, owner: Files | None, sources: set[bytes], distrust: bool) -> None:
-        """``sources``: what files were linked from; ``distrust``: see ``replay``."""
+        """``sources``: paths from which files were linked; ``distrust``: see ``replay``."""
         self._base = base
         self._distrust = distrust
         self._owner = owner
         self._sources = {self._key(source) for source in sources}
-        # how files were made that others were linked from: by what stays of their names, and path
+        # contents of the files in ``sources``: by the part of the name that renames keep, then by path
         self._contents: dict[bytes, dict[bytes, memoryview]] = {}
         self._readers = ThreadPoolExecutor(READERS, "recovery")
 
@@ -190,8 +196,9 @@ class Mender:
         return self._owner.known_by(path) if self._owner is not None else path
 
     def _content(self, source: bytes) -> memoryview | None:
-        """How the file was made that was at ``source``. Several mailboxes may have one of that name: only the mailbox's
-        own counts then."""
+        """Return how the file at ``source`` was made, None if that is not known.
+
+        Files in several mailboxes may share that name; then only the one in the same Maildir folder counts."""
         known = self._contents.get(self._key(source), {})
         if len(known) == 1:
             return next(iter(known.values()))
@@ -205,9 +212,9 @@ class Mender:
         self._readers.shutdown()
 
     def mend(self, env: Any, entries: Sequence[Entry]) -> int:
-        """Make files what they were; how many were not."""
+        """Restore the files of these entries; return how many were missing or differed."""
         pieces: list[Made] = []
-        whole: dict[bytes, Made] = {}  # by path: what was made last there counts
+        whole: dict[bytes, Made] = {}  # by path: the last file that was made there counts
         for entry in entries:
             content = self._made(entry)
             if content is None:
@@ -222,7 +229,7 @@ class Mender:
             return sum(self._one(txn, entry, content) for entry, content in doubtful)
 
     def _made(self, entry: Entry) -> memoryview | None:
-        """How its file was made, as an entry has it; None where its content was there before the checkpoint."""
+        """Return how an entry's file was made; None if its content is older than the checkpoint and so on the disk."""
         if entry.kind == journal.PIECE:
             return entry.value
         if entry.kind == journal.MADE:
@@ -239,8 +246,7 @@ class Mender:
         return made
 
     def _unlike(self, txn: Reading, made: Sequence[Made]) -> list[Made]:
-        """Those whose files are not where they should be, or not what they were. Nearly all are, where only the program
-        had ended."""
+        """Return the entries whose files are missing or differ: hardly any, where only the program was stopped."""
         whole: list[tuple[Made, bytes]] = []
         pieces: dict[bytes, list[Made]] = {}
         for one in made:
@@ -250,7 +256,7 @@ class Mender:
                 pieces.setdefault(os.fsencode(str(path)), []).append(one)
                 continue
             if self._owner is not None:
-                path = self._owner.expected(txn, str(path))
+                path = self._owner.expected_path(txn, str(path))
             if path is not None:
                 whole.append((one, os.fsencode(path)))
         parts = [whole[at : at + TOGETHER] for at in range(0, len(whole), TOGETHER)]
@@ -258,27 +264,30 @@ class Mender:
         for part, same in zip(parts, self._readers.map(_same_files, parts), strict=True):
             out += [one for (one, _), is_same in zip(part, same, strict=True) if not is_same]
         for of_file, same in zip(pieces.values(), self._readers.map(_same_pieces, pieces.items()), strict=True):
-            if not all(same):  # a later piece may lie over an earlier one: those behind it are written, too
+            # a later piece may overwrite an earlier one, so all after the first that differs are written
+            if not all(same):
                 out += of_file[same.index(False) :]
         return out
 
     def _one(self, txn: Reading, entry: Entry, made: memoryview) -> bool:
-        """Make one file what it was; True when it was not."""
+        """Restore one file; True if it was missing or differed."""
         path = os.path.join(self._base, os.fsdecode(entry.key))
         if entry.kind == journal.PIECE:
             offset: int = journal.U64.unpack_from(made)[0]
             return _patch(path, offset, made[journal.U64.size :], self._distrust)
-        place = self._owner.place(txn, path) if self._owner is not None else path
+        place = self._owner.present_path(txn, path) if self._owner is not None else path
         mtime: int = journal.I64.unpack_from(made)[0]
         return place is not None and _make(place, made[journal.I64.size :], mtime, self._distrust)
 
 
 def _same_files(part: Sequence[tuple[Made, bytes]]) -> list[bool]:
+    """Compare whole files with their contents, on a helper thread."""
     contents: list[files.Octets] = [made[journal.I64.size :] for (_, made), _ in part]
     return files.same_batch([path for _, path in part], contents)
 
 
 def _same_pieces(of_file: tuple[bytes, Sequence[Made]]) -> list[bool]:
+    """Compare pieces of one file with their contents, on a helper thread."""
     path, pieces = of_file
     offsets = [int(journal.U64.unpack_from(made)[0]) for _, made in pieces]
     contents: list[files.Octets] = [made[journal.U64.size :] for _, made in pieces]
@@ -286,16 +295,18 @@ def _same_pieces(of_file: tuple[bytes, Sequence[Made]]) -> list[bool]:
 
 
 def _make(place: str, content: memoryview, mtime: int, distrust: bool) -> bool:
+    """Write a file unless it has this content already; True if it was written."""
     try:
         with os.fdopen(beneath.open_file(place), "rb", buffering=0) as file:
             there = os.fstat(file.fileno()).st_size == len(content) and file.read(len(content)) == content
             if there and not distrust:
                 return False
     except OSError:
-        pass  # it is not there, or is something else
+        pass  # the file is missing or is no regular file
     if not beneath.is_directory(os.path.dirname(place)):
-        return False  # its mailbox was removed
+        return False  # the mailbox was removed, so the file is needed no more
     directory, name = os.path.split(place)
+    # In a Maildir a new file is written in tmp, where other programs do not take half a file for mail.
     aside = os.path.join(os.path.dirname(directory), "tmp")  # of a Maildir
     fresh = os.path.join(aside if beneath.is_directory(aside) else directory, name + ".recovered")
     with suppress(FileNotFoundError):
@@ -309,10 +320,11 @@ def _make(place: str, content: memoryview, mtime: int, distrust: bool) -> bool:
 
 
 def _patch(place: str, offset: int, content: memoryview, distrust: bool) -> bool:
+    """Write octets at an offset of a file unless they are there already; True if they were written."""
     try:
         fd = beneath.open_file(place, os.O_RDWR)
     except FileNotFoundError:
-        return False  # the file was removed, with all that was in it
+        return False  # the file was removed, so its pieces are needed no more
     try:
         if os.pread(fd, len(content), offset) == content and not distrust:
             return False

@@ -1,7 +1,7 @@
-"""Small files that are replaced as a whole, and directories that are there to stay.
+"""Replaces small files as a whole, and creates directories durably.
 
-Promise: a reader, and a machine that lost its power, finds the old content or the new one; when the call returns, the
-new one is on the disk. Behind the mark of a path no link is followed (see beneath).
+Promise: a reader finds the old content or the new one, never a mixture, even after a loss of power; when a call
+returns, the new content is on the disk. After the mark of a path no link is followed (see beneath).
 """
 
 import os
@@ -11,11 +11,11 @@ from fastmail.durable import beneath, files
 
 
 def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> None:
-    """Write ``data`` to ``path``; with ``like`` the file belongs to that path's owner and group."""
+    """Write ``data`` to ``path``. With ``like`` the file gets that path's owner and group."""
     fresh = f"{path}.fastmail.{os.getpid()}"
     try:
         descriptor = beneath.open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError:  # of a process that died, or put there: nobody else may have it open
+    except FileExistsError:  # left by a process that died, or planted: remove it rather than write to it
         beneath.unlink(fresh)
         descriptor = beneath.open_file(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -35,9 +35,11 @@ def replace_file(path: str, data: bytes, like: str = "", mode: int = 0o600) -> N
 
 
 def name_files(pairs: Sequence[tuple[str, str]]) -> None:
-    """Give (temporary, final) files their final names, each once its content is on the disk. The names themselves are
-    there to stay after ``sync_directories``. OSError when the disk fails; those named before it stay."""
-    for temporary, _ in pairs:  # all of them first: one commit of the file system's journal serves many
+    """Rename (temporary, final) pairs, each after its content was synced. The names are durable after
+    ``sync_directories``.
+
+    OSError when the disk fails; files that were renamed before keep their final names."""
+    for temporary, _ in pairs:  # sync all before renaming: one commit of the file system's journal serves many
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
@@ -48,24 +50,25 @@ def name_files(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def make_directories(path: str) -> None:
-    """As os.makedirs, for the owner only; the names of all that it made are on the disk when it returns."""
+    """Create a directory and its parents, for the owner only, like os.makedirs. All new names are on the disk when it
+    returns."""
     sync_directories(make_unsynced(path))
 
 
 def make_unsynced(path: str) -> list[str]:
-    """The same without waiting for the disk: the directories that got something, for ``sync_directories``."""
+    """The same without waiting for the disk. Returns the changed parent directories, for ``sync_directories``."""
     changed = [os.path.dirname(place) or "." for place in reversed(beneath.missing(path))]
     beneath.make_directories(path)
     return changed
 
 
 def sync_directory(path: str) -> None:
-    """The names in a directory to the disk; OSError when that fails."""
+    """Make the names in a directory durable. OSError when that fails."""
     sync_directories([path])
 
 
 def sync_directories(paths: Iterable[str]) -> None:
-    """The same for several: the first one's commit of the journal has most of what the others need."""
+    """The same for several directories; after the first sync the others have little left to write."""
     every = list(dict.fromkeys(paths))
     for path, code in zip(every, files.sync_dirs([os.fsencode(path) for path in every]), strict=True):
         if code:

@@ -1,12 +1,12 @@
-"""LMDB files read without LMDB, page by page, to find out whether one is sound and to save what can be read of it.
+"""Reads LMDB files without LMDB, page by page, to find out whether one is sound and to save the readable rows.
 
-LMDB trusts its file: a flipped bit in a page may end the process that reads it, every time. So a file that is under
-suspicion is walked here first, where nothing of a page is believed before it was checked. Layout of the file as in
-LMDB 0.9, 64 bits, little-endian; tables with sorted duplicates are not read.
+LMDB trusts its file: one flipped bit in a page may end every process that reads the page. So a suspicious file is
+walked here first; each page is checked before anything in it is used. The layout is that of LMDB 0.9 with 64 bits,
+little-endian. Tables with sorted duplicates are not supported; this program has none.
 
-Promise: ``examine`` changes nothing. ``salvage`` writes an environment anew from all rows that can be read, and keeps
-the old one beside it; pages below a damaged branch are found again as long as only one table is hurt. A row whose own
-octets changed without harm to its page is not recognised here. Costs about a second for each million rows.
+Promise: ``examine`` changes nothing. ``salvage`` writes a new environment from all readable rows and keeps the old one
+beside it. Pages below a damaged branch page are found again as long as only one table is damaged. A row whose own
+octets changed without harm to the structure of its page is not recognised here. Cost: about a second per million rows.
 """
 
 import itertools
@@ -24,30 +24,32 @@ from fastmail.durable.replace import sync_directory
 MAGIC = 0xBEEFC0DE
 BRANCH, LEAF, OVERFLOW, META = 1, 2, 4, 8
 BIG, SUBTREE = 1, 2
-INTEGERS = 8  # keys of the free list
+INTEGERS = 8  # flag of the free list: its keys are integers
 NONE = 0xFFFFFFFFFFFFFFFF
-HEAD = struct.Struct("<QHHHH")  # number, padding, flags, end of the pointers, start of the nodes
-RUN = struct.Struct("<QHHI")  # the same of an overflow page: number of pages last
+HEAD = struct.Struct("<QHHHH")  # page number, padding, flags, end of the pointers, start of the nodes
+RUN = struct.Struct("<QHHI")  # head of an overflow page: page number, padding, flags, number of pages
 TREE = struct.Struct("<IHHQQQQQ")  # padding, flags, depth, branches, leaves, overflow pages, rows, root
-TOP = struct.Struct("<IIQQ48s48sQQ")  # magic, version, address, map size, free list, tables, last page, transaction
+# meta page: magic, version, address, map size, free list, tables, last page, transaction
+TOP = struct.Struct("<IIQQ48s48sQQ")
 NODE = struct.Struct("<HHHH")
 NUMBER = struct.Struct("<Q")
 DEPTH = 32
 TRIES = 20
 NO_TOP = "no meta page can be read"
-MARK = b"salvaged"
+SALVAGED_ROW = b"salvaged"
 
 
 @dataclass(slots=True)
 class Soundness:
-    """What a walk found. ``damage``: one line for each thing that is wrong; ``rows``: those that could be read;
-    ``hurt``: tables that may lack some."""
+    """Result of a walk. ``damage``: one line for each fault; ``rows``: how many could be read; ``hurt``: names of
+    tables that may lack rows."""
 
     damage: list[str] = field(default_factory=list)
     rows: int = 0
     hurt: set[str] = field(default_factory=set)
 
     def note(self, what: str, table: str = "") -> None:
+        """Add a fault. At most 100 are listed, since a damaged file may have millions."""
         if len(self.damage) < 100:
             self.damage.append(f"{table}: {what}" if table else what)
         if table:
@@ -55,20 +57,22 @@ class Soundness:
 
 
 class Walk:
-    """One pass over a file as its newest readable commit shows it. ``txn``: only this transaction's; ``top``: a meta
-    page to begin from, instead of those in the file."""
+    """One pass over a file as its newest readable commit shows it.
+
+    ``txn``: use only the commit of this transaction; ``top``: a meta page to start from instead of those in the file.
+    """
 
     def __init__(self, path: str, txn: int | None = None, top: bytes = b"") -> None:
         self.found = Soundness()
         self._seen: set[int] = set()
-        self._kinds = [0, 0, 0]  # pages of the table that is walked: branches, leaves, overflow
+        self._kinds = [0, 0, 0]  # pages seen in the present table: branch, leaf, overflow
         self._data: mmap.mmap | bytes = b""
         try:
             with open(os.path.join(path, "data.mdb"), "rb") as file:
                 if os.fstat(file.fileno()).st_size:
                     self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
-            pass  # as an empty one
+            pass  # treated like an empty file
         self.size = 4096
         self.last = 1
         self.free: bytes | None = None
@@ -80,7 +84,7 @@ class Walk:
             self._data.close()
 
     def _tops(self, txn: int | None, given: bytes) -> None:
-        """The newest of the two meta pages, or the one that was given."""
+        """Choose the newest of the two meta pages, or take the given one."""
         best = -1
         sizes = [TREE.unpack(self._data[at + 40 : at + 88])[0] for at in (0, 4096) if len(self._data) >= at + 160]
         size = next((s for s in sizes if s in (4096, 8192, 16384, 32768, 65536)), 4096)
@@ -99,7 +103,7 @@ class Walk:
             self.found.note(NO_TOP)
 
     def _page(self, number: int, kind: int) -> bytes | None:
-        """A page that is what it should be."""
+        """Return a page after checking that it is of this kind and was not seen before; else None."""
         at = number * self.size
         if not 1 < number <= self.last or at + self.size > len(self._data) or number in self._seen:
             return None
@@ -112,13 +116,13 @@ class Walk:
         return page
 
     def _long(self, number: int, size: int) -> bytes | None:
-        """A value on pages of its own."""
+        """Return a value that lies on overflow pages of its own; None if they are damaged."""
         at = number * self.size
         count = -(-(16 + size) // self.size)
         if not 1 < number <= self.last - count + 1 or at + 16 + size > len(self._data):
             return None
         own, _, flags, pages = RUN.unpack_from(self._data, at)
-        run = range(number, number + pages)  # more than it takes, where a longer value was before
+        run = range(number, number + pages)  # may be more than needed, when the value was longer once
         if own != number or flags != OVERFLOW or not count <= pages <= self.last - number + 1:
             return None
         if not self._seen.isdisjoint(run):
@@ -128,9 +132,11 @@ class Walk:
         return self._data[at + 16 : at + 16 + size]
 
     def _nodes(self, page: bytes, table: str, kind: int) -> Iterator[tuple[int, int, int, int]]:
-        """(place of the key, its length, flags, number) of the nodes of a page that can be read: a leaf's number is the
-        length of its value, a branch's its page. Nodes fill a page from its end without a gap; where they do not, LMDB
-        would move the wrong octets with the next change."""
+        """Yield (offset of the key, its length, flags, number) for the readable nodes of a page. ``number`` is the
+        length of the value in a leaf, the child page in a branch.
+
+        Nodes fill a page from its end without gaps. A page with gaps is reported, because LMDB would move the wrong
+        octets with its next change."""
         lower, upper = HEAD.unpack_from(page)[3:]
         places = []
         for (at,) in struct.iter_unpack("<H", page[16:lower]):
@@ -148,7 +154,7 @@ class Walk:
             self.found.note("rows overlap or leave gaps", table)
 
     def _leaf(self, page: bytes, table: str) -> Iterator[tuple[bytes, bytes, int]]:
-        """(key, value, flags) of the nodes of a page that can be read."""
+        """Yield (key, value, flags) of the readable nodes of a leaf page."""
         known = BIG | SUBTREE if table == "tables" else BIG
         for at, keys, flags, size in self._nodes(page, table, LEAF):
             start = at + keys
@@ -163,12 +169,12 @@ class Walk:
             yield page[at:start], value, flags
 
     def _branch(self, page: bytes, table: str) -> Iterator[tuple[bytes, int]]:
-        """(first key, page) of the children."""
+        """Yield (first key, page number) of the children of a branch page."""
         for at, keys, _, number in self._nodes(page, table, BRANCH):
             yield page[at : at + keys], number
 
     def tree(self, raw: bytes, table: str) -> Iterator[tuple[bytes, bytes, int]]:
-        """All rows of a table that can be read."""
+        """Yield all readable rows of a table: (key, value, flags)."""
         padding, flags, depth, branches, leaves, overflow, entries, root = TREE.unpack(raw)
         count = 0
         self._kinds = [0, 0, 0]
@@ -177,21 +183,21 @@ class Walk:
         if root != NONE:
             before = b""
             for row in self._below(root, min(depth, DEPTH), table, b"", b""):
-                key = row[0] if table else row[0][::-1]  # the free list's are numbers in the machine's order
+                key = row[0] if table else row[0][::-1]  # keys of the free list are little-endian integers
                 if count and key <= before:
                     self.found.note("keys are out of order", table)
                 before = key
                 count += 1
                 yield row
         if count != entries and table not in self.found.hurt:
-            self.found.note(f"{entries} rows are counted, {count} are there", table)
+            self.found.note(f"{entries} rows are counted, {count} exist", table)
         elif self._kinds != [branches, leaves, overflow] and table not in self.found.hurt:
             self.found.note("its pages are not counted right", table)
 
     def _below(
         self, number: int, depth: int, table: str, low: bytes, high: bytes
     ) -> Iterator[tuple[bytes, bytes, int]]:
-        """Rows below a page, whose keys have to be from ``low`` to before ``high`` (empty: whatever comes)."""
+        """Yield the rows below a page. Their keys must be at least ``low`` and below ``high`` (empty: no bound)."""
         page = self._page(number, LEAF if depth <= 1 else BRANCH)
         if page is None:
             self.found.note(f"page {number} is damaged", table)
@@ -203,22 +209,23 @@ class Walk:
         else:
             children = list(self._branch(page, table))
             for at, (key, child) in enumerate(children):
-                first = key if at else low  # the first branch of a page has no key
+                first = key if at else low  # LMDB stores no key for the first child of a branch page
                 after = children[at + 1][0] if at + 1 < len(children) else high
                 yield from self._below(child, depth - 1, table, first, after)
 
     def tables(self) -> Iterator[tuple[str, bytes]]:
-        """(name, root) of the tables."""
+        """Yield (name, root) of each table."""
         if self.main is None:
             return
         for key, value, flags in self.tree(self.main, "tables"):
             if flags & SUBTREE and len(value) == TREE.size:
                 yield key.decode("utf-8", "replace"), value
             else:
-                self.found.note(f"{key[:20]!r} is no table", "tables")
+                self.found.note(f"{key[:20]!r} is not a table", "tables")
 
     def free_list(self) -> set[int]:
-        """Pages that hold nothing; after everything else was walked."""
+        """Return the numbers of free pages. Call it after all tables were walked, to find pages that are both free and
+        in use."""
         out: set[int] = set()
         named = 0
         if self.free is None:
@@ -240,7 +247,7 @@ class Walk:
         return out
 
     def orphans(self, free: set[int]) -> Iterator[tuple[bytes, bytes, int]]:
-        """Rows of leaves that no branch leads to any more."""
+        """Yield the rows of leaf pages to which no branch page leads any more."""
         for number in range(2, self.last + 1):
             if number not in self._seen and number not in free:
                 page = self._page(number, LEAF)
@@ -249,7 +256,7 @@ class Walk:
 
 
 def misnamed(there: Iterable[str], tables: Iterable[str]) -> set[str]:
-    """Tables whose names were hurt: one that is not known is called nearly as one that is missing."""
+    """Return the tables whose names are damaged: unknown names that differ in one octet from a missing one."""
     wanted, names = {*tables, "meta"}, set(there)
     return {name for name in names - wanted for lost in wanted - names if _alike(name, lost)}
 
@@ -259,7 +266,7 @@ def _alike(one: str, other: str) -> bool:
 
 
 def examine(path: str, tables: list[str], txn: int | None = None) -> Soundness:
-    """Is the environment sound? Nobody may write to it, unless ``txn`` is held."""
+    """Check an environment. No process may write to it, unless the commit ``txn`` is held by a read transaction."""
     walk = Walk(path, txn)
     try:
         every = list(walk.tables())
@@ -275,7 +282,7 @@ def examine(path: str, tables: list[str], txn: int | None = None) -> Soundness:
 
 
 def sound(path: str, tables: list[str], map_size: int) -> Soundness:
-    """The same while others have it open and write to it."""
+    """Check an environment while other processes have it open and write to it."""
     found = Soundness()
     try:
         env = lmdb.open(path, map_size=map_size, readonly=True, create=False)
@@ -284,10 +291,10 @@ def sound(path: str, tables: list[str], map_size: int) -> Soundness:
         return found
     try:
         for _ in range(TRIES):
-            with env.begin() as txn:  # keeps the pages of its commit from being used again
+            with env.begin() as txn:  # keeps LMDB from reusing the pages of this commit during the walk
                 found = examine(path, tables, txn.id())
             if NO_TOP not in found.damage:
-                break  # else two commits came between, and the top of this one is gone
+                break  # else two commits happened in between and replaced this one's meta page: try again
         return found
     finally:
         env.close()
@@ -301,9 +308,11 @@ def salvage(
     empty: bool = True,
     shape: Callable[[str], None] = lambda path: None,
 ) -> Soundness:
-    """Make the environment anew from its rows, with the row MARK in ``meta``. Nobody may have it open. The old one
-    stays as ``<path>.damaged-<stamp>``. Not ``empty``: without a row it stays as it is. ``shape`` is called with the
-    path of the new one before it takes the place of the old."""
+    """Replace an environment by a new one made from its readable rows, with the row SALVAGED_ROW in ``meta``.
+
+    No process may have it open. The old one stays as ``<path>.damaged-<stamp>``. If no row can be read and not
+    ``empty``, the old one stays in place. ``shape`` is called with the path of the new one before it replaces the old.
+    """
     walk = Walk(path)
     fresh = path + ".salvaged"
     for name in ("data.mdb", "lock.mdb"):
@@ -326,10 +335,12 @@ def salvage(
             walk.found.hurt |= lost if "tables" in walk.found.hurt or walk.main is None else set()
             hurt = walk.found.hurt & set(every)
             free = walk.free_list()
+            # A leaf does not name its table, so leaves without a parent are used only if they can belong to one table
+            # alone.
             if len(hurt) == 1:
                 for key, value, _ in walk.orphans(free):
                     walk.found.rows += _put(txn, handles[next(iter(hurt))], key, value)
-            txn.put(MARK, stamp.encode(), db=handles["meta"])
+            txn.put(SALVAGED_ROW, stamp.encode(), db=handles["meta"])
         env.sync(True)
     finally:
         env.close()
@@ -345,4 +356,5 @@ def salvage(
 
 
 def _put(txn: "lmdb.Transaction[bytes]", table: Any, key: bytes, value: bytes) -> int:
+    """Put a row unless there is one with its key; 1 if it was put."""
     return int(bool(key) and len(key) <= 511 and txn.put(key, value, db=table, overwrite=False))

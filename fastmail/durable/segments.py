@@ -1,13 +1,13 @@
-"""Segments: append-only files that hold many messages each, so that one sync serves all that come together.
+"""Segments: append-only files that hold many messages each, so that one sync serves all that arrive together.
 
-A file ``<number>.seg`` begins with MAGIC and a random seed of the heads' checksums, so that no message can hold what
-looks like a record; records follow, each at a multiple of 8 octets. A record is a fixed head (see
-HEAD), the mailbox's name in UTF-8 and the content as a Maildir would keep it, with LF. The head has a checksum of
-itself with the name, and one of the content. A record's id is its segment's number and its offset where it was first
-written, and never changes; COPY refers to it, compaction moves it.
+A file ``<number>.seg`` begins with MAGIC and a random seed, from which the checksums of its heads start; so no message
+can contain octets that pass for a record. Records follow, each at a multiple of 8 octets: a fixed head (see HEAD), the
+mailbox's name in UTF-8, and the content as a Maildir would have it, with LF. The head has a checksum of itself with the
+name, and one of the content. A record's id is the segment's number and the offset where the record was first written.
+It never changes: COPY refers to it, and compaction moves the record without changing it.
 
-Promise: each process appends to files of its own, which it holds locked; what follows a damaged or torn record is found
-again by its magic, so damage harms only the records it lies in. CorruptData for a record that is not what it was.
+Promise: each process appends only to files of its own, which it keeps locked. After a damaged or torn record, reading
+finds the next one by its magic, so damage harms only the records it lies in. CorruptData for a record that has changed.
 """
 
 import contextlib
@@ -22,36 +22,37 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fastmail.durable import beneath
-from fastmail.durable.commit import PieceJob
+from fastmail.durable.commit import PieceWrite
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.model.errors import CorruptData, MailError
 
 Octets = bytes | bytearray | memoryview
 MAGIC = b"fastmail segment 1\n\0"
 START = 24
-MARK = b"FMSG"
+RECORD_MAGIC = b"FMSG"
 # magic, version, reserved, octets of the name, checksum of head and name (this field 0), octets of the content,
 # checksum of the content, internal date, id when it was moved here or 0, mailbox key, RFC822.SIZE
 HEAD = struct.Struct("<4sBBHIQIIQ12sI")
 OFFSET_BITS = 40
-SIZE = 128 << 20
+SIZE = 128 << 20  # octets after which a segment is full
 OPEN = 128  # descriptors that a process keeps for reading
-RETIRED = 60.0  # s until a descriptor that is no longer kept is closed
-ROOM = 1 << 20
+RETIRED = 60.0  # s from taking a descriptor out of use to closing it
+ROOM = 1 << 20  # octets read at a time
 
 
 def make_id(number: int, offset: int) -> int:
+    """Return the id of a record that was first written at ``offset`` of segment ``number``."""
     return number << OFFSET_BITS | offset
 
 
 def split_id(ident: int) -> tuple[int, int]:
-    """(segment, offset)."""
+    """Return (segment number, offset) of an id."""
     return ident >> OFFSET_BITS, ident & ((1 << OFFSET_BITS) - 1)
 
 
 @dataclass(slots=True)
 class Record:
-    """One record as it lies in a segment. ``id``: what the index calls it; ``skip``: octets before its content."""
+    """One record in a segment. ``id``: its name in the index; ``skip``: octets before its content."""
 
     id: int
     number: int
@@ -66,6 +67,7 @@ class Record:
 
     @property
     def end(self) -> int:
+        """Offset after the record, where the next one may begin."""
         return -(-(self.offset + self.skip + self.length) // 8) * 8
 
 
@@ -74,7 +76,7 @@ def path_of(directory: str, number: int) -> str:
 
 
 def numbers(directory: str) -> list[int]:
-    """Segments that are there, in order."""
+    """Return the numbers of the existing segments, in order."""
     try:
         names = beneath.names(directory)
     except FileNotFoundError:
@@ -83,7 +85,7 @@ def numbers(directory: str) -> list[int]:
 
 
 def pack(record: Record, content: Sequence[Octets], seed: int) -> bytes:
-    """Head and name of a record; fills in length, checksum and skip."""
+    """Return head and name of a record, and fill in its length, checksum and skip."""
     name = record.name.encode()[:1000]
     checksum = 0
     length = 0
@@ -93,17 +95,17 @@ def pack(record: Record, content: Sequence[Octets], seed: int) -> bytes:
     record.length, record.checksum, record.skip = length, checksum, HEAD.size + len(name)
     here = make_id(record.number, record.offset)
     rest = (length, checksum, record.date, 0 if record.id == here else record.id, record.key, record.size)
-    head = HEAD.pack(MARK, 1, 0, len(name), 0, *rest)
-    return HEAD.pack(MARK, 1, 0, len(name), zlib.crc32(name, zlib.crc32(head, seed)), *rest) + name
+    head = HEAD.pack(RECORD_MAGIC, 1, 0, len(name), 0, *rest)
+    return HEAD.pack(RECORD_MAGIC, 1, 0, len(name), zlib.crc32(name, zlib.crc32(head, seed)), *rest) + name
 
 
 def unpack(data: Octets, number: int, offset: int, seed: int) -> Record | None:
-    """The record whose head and name begin ``data``; None when they do not."""
-    if len(data) < HEAD.size or data[:4] != MARK:
+    """Return the record whose head and name are at the start of ``data``; None if there is none."""
+    if len(data) < HEAD.size or data[:4] != RECORD_MAGIC:
         return None
-    mark, version, reserved, names, own, length, checksum, date, ident, key, size = HEAD.unpack_from(data)
+    magic, version, reserved, names, own, length, checksum, date, ident, key, size = HEAD.unpack_from(data)
     name = bytes(data[HEAD.size : HEAD.size + names])
-    head = HEAD.pack(mark, version, reserved, names, 0, length, checksum, date, ident, key, size)
+    head = HEAD.pack(magic, version, reserved, names, 0, length, checksum, date, ident, key, size)
     if len(name) != names or zlib.crc32(name, zlib.crc32(head, seed)) != own or version != 1:
         return None
     ident = ident or make_id(number, offset)
@@ -112,7 +114,7 @@ def unpack(data: Octets, number: int, offset: int, seed: int) -> Record | None:
 
 
 class SegmentWriter:
-    """Appends of one process. Offsets are given on the event loop, in the order in which they will be written."""
+    """Appends for one process. Offsets are assigned on the event loop, in the order in which they will be written."""
 
     def __init__(self, directory: str, size: int = SIZE) -> None:
         self._directory = directory
@@ -123,22 +125,23 @@ class SegmentWriter:
         self._path = b""
         self._next = 0
         self._old: list[int] = []
-        self.numbers: list[int] = []  # files that this process made
+        self.numbers: list[int] = []  # segments that this process created
         self._spare: tuple[int, int, int] | None = None
-        self.orphans: list[tuple[int, int]] = []  # (id, octets) of records that nothing refers to
+        # (id, octets) of records whose operation failed: compaction counts them as waste
+        self.orphans: list[tuple[int, int]] = []
 
     @property
     def wants_file(self) -> bool:
-        """Should ``prepare`` be called?"""
+        """True if ``prepare`` should be called soon."""
         return self._spare is None and (self._fd < 0 or self._next > self._size * 3 // 4)
 
     @property
     def has_room(self) -> bool:
-        """Can ``append`` go on without ``prepare``?"""
+        """True if ``append`` can work without ``prepare``."""
         return self._spare is not None or (self._fd >= 0 and self._next <= self._size)
 
     def prepare(self) -> None:
-        """Make the next file; on a helper thread, because it is synced. OSError, and no file, when it cannot be."""
+        """Create the next segment. Call it on a helper thread, because it syncs. OSError, and no file, on failure."""
         make_directories(self._directory)
         number = max(numbers(self._directory), default=0)
         while True:
@@ -153,7 +156,7 @@ class SegmentWriter:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             head = MAGIC + seed
-            while head:  # a write may be short, and without the whole head no record in the file could be read
+            while head:  # a write may be short, but without its complete head no record of the file could be read
                 head = head[os.pwrite(fd, head, START - len(head)) :]
             os.fsync(fd)
             sync_directory(self._directory)
@@ -167,8 +170,8 @@ class SegmentWriter:
 
     def append(
         self, key: bytes, name: str, date: int, size: int, content: Sequence[Octets], ident: int = 0
-    ) -> tuple[PieceJob, Record]:
-        """Where a message goes: the job that writes it, and its record."""
+    ) -> tuple[PieceWrite, Record]:
+        """Assign an offset to a message; return the write for it, and its record."""
         if self._fd < 0 or self._next > self._size:
             if self._spare is None:
                 self.prepare()
@@ -184,22 +187,22 @@ class SegmentWriter:
 
         def spoilt(error: BaseException) -> None:
             if not isinstance(error, MailError) and number == self._number:
-                self._next = self._size + 1  # the file can not be trusted any more: leave it
+                self._next = self._size + 1  # the write failed, so use this segment no more
             self.orphans.append((make_id(number, offset), record.end - offset))
 
         chunks = [head, *content]
         if len(chunks) > 8:
             chunks = [head, b"".join(content)]
-        return PieceJob(self._fd, offset, chunks, self._path, spoilt), record
+        return PieceWrite(self._fd, offset, chunks, self._path, spoilt), record
 
     def release(self) -> None:
-        """Let go of the files before the current one; nothing is being written to them any more."""
+        """Close the segments before the present one. Nothing may be being written to them any more."""
         for fd in self._old:
             os.close(fd)
         self._old.clear()
 
     def close(self) -> None:
-        """Nothing is being written any more."""
+        """Close all segments. Nothing may be being written any more."""
         if self._spare is not None:
             self._old.append(self._spare[0])
             self._spare = None
@@ -220,7 +223,7 @@ class SegmentReader:
         self._retired: deque[tuple[float, int]] = deque()
 
     def _file(self, number: int) -> tuple[int, int]:
-        """(descriptor, seed)."""
+        """Return (descriptor, seed) of a segment."""
         with self._lock:
             found = self._fds.get(number)
             if found is not None:
@@ -233,19 +236,22 @@ class SegmentReader:
             return found
 
     def _retire(self, fd: int) -> None:
-        """Close a descriptor a while later: another thread may be reading from it."""
+        """Close a descriptor after RETIRED seconds: another thread may still be reading from it."""
         now = time.monotonic()
         self._retired.append((now, fd))
         while self._retired[0][0] < now - RETIRED:
             os.close(self._retired.popleft()[1])
 
     def read(self, ident: int, skip: int, length: int, nowait: bool = False) -> bytes | None:
-        """The content of a record at ``ident``, checked; with ``nowait`` None when the page cache does not have it.
-        FileNotFoundError when the segment is gone."""
+        """Return the content of the record at ``ident`` after checking it. With ``nowait`` None if the page cache lacks
+        it.
+
+        FileNotFoundError if the segment was removed, CorruptData if the record is damaged."""
         number, offset = split_id(ident)
         fd, seed = self._file(number)
         if length > ROOM and offset + skip + length > os.fstat(fd).st_size:
-            raise CorruptData(f"segment {number:06x}: no record at {offset}")  # no memory for what cannot be there
+            # a damaged length must not allocate memory
+            raise CorruptData(f"segment {number:06x}: no record at {offset}")
         data = bytearray(skip + length)
         try:
             got = os.preadv(fd, [data], offset, os.RWF_NOWAIT if nowait else 0)
@@ -262,13 +268,14 @@ class SegmentReader:
         return content
 
     def forget(self, number: int) -> None:
+        """Stop using a segment that was removed."""
         with self._lock:
             found = self._fds.pop(number, None)
             if found is not None:
                 self._retire(found[0])
 
     def close(self) -> None:
-        """Nothing is being read any more."""
+        """Close all segments. Nothing may be being read any more."""
         for fd in [*(fd for fd, _ in self._fds.values()), *(fd for _, fd in self._retired)]:
             os.close(fd)
         self._fds.clear()
@@ -276,14 +283,16 @@ class SegmentReader:
 
 
 def _seed(fd: int) -> int:
+    """Return the seed of a segment. CorruptData if the file is no segment."""
     head = os.pread(fd, START, 0)
     if len(head) < START or head[: len(MAGIC)] != MAGIC:
         raise CorruptData("this is not a segment")
     return int.from_bytes(head[len(MAGIC) :], "little")
 
 
-def hold(directory: str, number: int) -> int | None:
-    """Lock a segment that nobody appends to: a descriptor to be closed, None when somebody else has it."""
+def lock_segment(directory: str, number: int) -> int | None:
+    """Lock a segment to which no process appends. Returns a descriptor to be closed; None if another process has the
+    lock."""
     try:
         fd = beneath.open_file(path_of(directory, number))
     except FileNotFoundError:
@@ -297,21 +306,21 @@ def hold(directory: str, number: int) -> int | None:
 
 
 def in_use(directory: str, number: int) -> bool:
-    """Does a process append to it, or compact it?"""
-    fd = hold(directory, number)
+    """True if a process appends to a segment or compacts it."""
+    fd = lock_segment(directory, number)
     if fd is not None:
         os.close(fd)
     return fd is None
 
 
 def scan(directory: str, number: int, check: bool = True) -> Iterator[tuple[Record | None, int, int]]:
-    """All of a segment in order: (record, first octet, past-last octet), with None for a stretch that holds no whole
-    record. With ``check`` a record whose content is damaged counts as such a stretch."""
+    """Yield (record, first octet, octet after the last) for all of a segment in order; the record is None for a stretch
+    without a complete record. With ``check``, records with damaged content count as such a stretch."""
     with os.fdopen(beneath.open_file(path_of(directory, number)), "rb", buffering=0) as file:
         end = os.fstat(file.fileno()).st_size
         try:
             seed = _seed(file.fileno())
-        except CorruptData:  # begun and never used, when it is shorter than a head; else nothing in it can be read
+        except CorruptData:  # an empty file was created and never used; in any other no record can be checked
             if end:
                 yield None, 0, end
             return
@@ -332,12 +341,13 @@ def scan(directory: str, number: int, check: bool = True) -> Iterator[tuple[Reco
                 continue
             if lost < 0:
                 lost = at
-            at = _next_mark(file.fileno(), at + 8, end)
+            at = _next_magic(file.fileno(), at + 8, end)
         if lost >= 0:
             yield None, lost, end
 
 
 def _sound(fd: int, record: Record) -> bool:
+    """True if the content of a record has its checksum."""
     checksum, at, left = 0, record.offset + record.skip, record.length
     while left:
         data = os.pread(fd, min(left, ROOM), at)
@@ -349,13 +359,13 @@ def _sound(fd: int, record: Record) -> bool:
     return checksum == record.checksum
 
 
-def _next_mark(fd: int, at: int, end: int) -> int:
-    """The next place where a record may begin."""
+def _next_magic(fd: int, at: int, end: int) -> int:
+    """Return the next offset at which a record may begin, or ``end``."""
     while at < end:
         data = os.pread(fd, ROOM, at)
-        found = data.find(MARK)
+        found = data.find(RECORD_MAGIC)
         while found >= 0 and (at + found) % 8:
-            found = data.find(MARK, found + 1)
+            found = data.find(RECORD_MAGIC, found + 1)
         if found >= 0:
             return at + found
         if len(data) < ROOM:

@@ -1,10 +1,10 @@
 from collections.abc import Sequence
 
 Octets = bytes | bytearray | memoryview
-Job = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int, bool]
+Write = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int, bool]
 
-def place(jobs: list[Job]) -> list[int]:
-    """Put files in place; an errno for each, 0 for success. At most 8 chunks each. A job is one of
+def place(writes: list[Write]) -> list[int]:
+    """Write, name or link files; return an errno for each, 0 for success. At most 8 chunks each. A write is one of
 
     (temporary path, final path, directory of it, chunks, mtime in s or -1, -1, synced): written and renamed;
     (old path, final path, directory of it, None, -1 or 0, -1, synced): a link; -1: its content needs no sync;
@@ -13,4 +13,4 @@ def place(jobs: list[Job]) -> list[int]:
     ``synced``: content and name are on the disk when it returns."""
 
 def write_at(fd: int, parts: list[Octets], offset: int) -> None:
-    """All of them, one behind the other, at an offset of an open file; OSError."""
+    """Write all parts, one after the other, from an offset of an open file; OSError."""

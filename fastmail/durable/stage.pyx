@@ -1,12 +1,12 @@
-"""Files put in place for a group of operations, in one call and without the GIL.
+"""Writes, names and links the files of a group of operations, in one call and without the GIL.
 
-A file is written to its temporary path and renamed to its place, or linked there; a piece of a file that is open already
-(a segment) is written at its offset, with what lies beside it in one call. Nothing of that is synced but what is asked
-for: the journal makes small content durable (see durable.journal); what is larger is synced here, content before name,
-and so is the name of a link, because the name that the file had may be removed next.
+A file is written to its temporary path and then renamed or linked to its final path. A piece of a file that is open
+already (a segment) is written at its offset; adjacent pieces are written in one call. Only what the caller asks for is
+synced: the journal makes small content durable (see durable.journal). Larger content is synced here, content before
+name, and so is the name of a link, because the file's earlier name may be removed next.
 
-Promise: each file has its own errno; the temporary file of one that failed is removed, and whoever asked removes the
-final one.
+Promise: each file has its own errno. If one fails, its temporary file is removed here; the caller removes the final
+one.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -41,10 +41,10 @@ cdef extern from "beneath.h" nogil:
 
 cdef enum:
     CHUNKS = 8           # buffers a file may have
-    DIRECTORIES = 64     # directories that are remembered as synced
+    DIRECTORIES = 64     # directories remembered as synced; beyond that one may be synced twice, which is harmless
     RUN = 32             # pieces that are written in one call
     VECTORS = 256        # buffers of one write
-    GAP = 8              # octets between two pieces that may be written with them, as zeros
+    GAP = 8              # up to so many octets between two pieces are written along, as zeros
 
 cdef struct File:
     const char* source       # where it is written (in tmp/), or what is linked when chunks is -1
@@ -59,7 +59,7 @@ cdef struct File:
     int fd
     int error
 
-cdef struct Run:             # pieces of one file that lie one behind the other
+cdef struct Run:             # adjacent pieces of one file
     int files
     int vectors
     int64_t end
@@ -69,7 +69,7 @@ cdef struct Run:             # pieces of one file that lie one behind the other
 
 
 cdef void iovecs(File* f, iovec* v) noexcept nogil:
-    """What is to be written, as the kernel takes it."""
+    """Fill in the buffers of a file as writev takes them."""
     cdef Py_ssize_t i
     for i in range(f.chunks):
         v[i].iov_base = f.chunk[i].buf
@@ -92,7 +92,7 @@ cdef void write_file(File* f) noexcept nogil:
 
 
 cdef void write_run(Run* r) noexcept nogil:
-    """Pieces that lie one behind the other, in one call."""
+    """Write adjacent pieces in one call."""
     cdef int error = fm_write_all(r.file[0].fd, r.vector, r.vectors, r.file[0].mtime) if r.files else 0
     cdef int i
     for i in range(r.files):
@@ -101,7 +101,7 @@ cdef void write_run(Run* r) noexcept nogil:
 
 
 cdef void write_pieces(File* file, Py_ssize_t n) noexcept nogil:
-    """All pieces. Between two may lie a few octets that are nobody's."""
+    """Write all pieces. Gaps of a few octets, which pad records to multiples of 8, are filled with zeros."""
     cdef Run run
     cdef Py_ssize_t i
     cdef int64_t gap
@@ -131,7 +131,7 @@ cdef void write_pieces(File* file, Py_ssize_t n) noexcept nogil:
 cdef void sync_content(File* f) noexcept nogil:
     if f.chunks < 0 and not f.piece:
         if f.mtime < 0:
-            return  # the journal has it
+            return  # the journal has its content
         f.fd = fm_open(f.source, O_RDONLY | O_NOFOLLOW, 0, 0)
         if f.fd < 0:
             f.error = errno
@@ -148,7 +148,7 @@ cdef void close_file(File* f) noexcept nogil:
 
 
 cdef void sync_names(File* file, Py_ssize_t n) noexcept nogil:
-    """Each directory once; the first sync commits the names of all, the others find little left to do."""
+    """Sync each directory once. The first sync commits most names; the others find little left to do."""
     cdef const char* path[DIRECTORIES]
     cdef int result[DIRECTORIES]
     cdef int known = 0, k
@@ -172,7 +172,7 @@ cdef void sync_names(File* file, Py_ssize_t n) noexcept nogil:
 
 
 cdef void place_all(File* file, Py_ssize_t n) noexcept nogil:
-    """Contents, their syncs, names, and theirs."""
+    """In this order: write contents, sync them, give the files their names, sync the names."""
     cdef Places places
     cdef Py_ssize_t i
     cdef File* f
@@ -209,15 +209,15 @@ cdef int write_some(int fd, iovec* vector, int n, int64_t* offset) noexcept nogi
     return error
 
 
-def place(list jobs not None):
-    cdef Py_ssize_t n = len(jobs), i, k
+def place(list writes not None):
+    cdef Py_ssize_t n = len(writes), i, k
     cdef bytes a, b, c
     cdef File* file = <File*>calloc(n if n else 1, sizeof(File))
     if file == NULL:
         raise MemoryError()
     try:
         for i in range(n):
-            a, b, c, chunks, mtime, fd, synced = jobs[i]
+            a, b, c, chunks, mtime, fd, synced = writes[i]
             file[i].source = a
             file[i].final = b
             file[i].directory = c

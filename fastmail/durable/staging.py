@@ -1,8 +1,10 @@
-"""Content on its way in: in memory while small, in a file of its own beyond that.
+"""Staged messages: content that is still coming in, kept in memory while it is small and in a temporary file beyond
+that.
 
-Promise: a large message costs SPILL octets of memory, whatever its size; all messages of a worker that have not come to
-their end cost what the worker's Budget allows, and LEAST octets for each beyond that. The file is unlinked when the
-message is kept or dropped, and what a crash left is removed at the next start; it never held anything acknowledged.
+Promise: a large message needs SPILL octets of memory, whatever its size. All unfinished messages of a worker together
+need what the worker's Budget allows, and LEAST octets for each message beyond that. The temporary file is removed when
+the message is kept or dropped; files that a crash left are removed at the next start. They never hold an acknowledged
+message.
 """
 
 import asyncio
@@ -15,41 +17,42 @@ from typing import BinaryIO
 
 from fastmail.durable import beneath
 
-SPILL = 131072
-STREAM = 65536  # octets that one that is in a file already keeps in memory
-LEAST = 16384  # octets that are not worth a file
-SHARE = 8  # an account has one part in so many of the memory
-MEMORY = 64 << 20
+SPILL = 131072  # octets in memory above which a message moves to a file
+STREAM = 65536  # octets that a message in a file gathers in memory before they are written
+LEAST = 16384  # octets that stay in memory even when the budget is used up: a file would cost more
+SHARE = 8  # one account may use one eighth of the memory
+MEMORY = 64 << 20  # octets of memory of one worker
 _numbers = itertools.count(1)
 
 
 class Budget:
-    """What messages on their way in may take: of a worker's memory, and, announced, for each account.
+    """Bounds what unfinished messages of a worker use: memory, and for each account the octets that clients announced
+    (SIZE of MAIL).
 
-    ``owner`` is an account, or empty for a sender without a login, who has a share of the memory only.
-    """
+    ``owner`` is an account; it is empty for a sender without a login, for whom only the bound of all memory counts."""
 
     def __init__(self, memory: int = MEMORY) -> None:
         self.memory = memory
-        self.held = 0  # octets in memory
-        self._held: dict[str, int] = {}  # the same, by owner
+        self.used = 0  # octets in memory, of all owners
+        self._used: dict[str, int] = {}  # the same, by owner
         self._announced: dict[str, int] = {}
 
-    def hold(self, owner: str, octets: int) -> bool:
-        """So many more (or less) octets are in memory; True when that is more than may be."""
-        self.held += octets
+    def count(self, owner: str, octets: int) -> bool:
+        """Count ``octets`` more in memory, or fewer if negative. True when more is in memory than allowed."""
+        self.used += octets
         if not owner:
-            return self.held > self.memory
-        mine = self._held.get(owner, 0) + octets
+            return self.used > self.memory
+        mine = self._used.get(owner, 0) + octets
         if mine > 0:
-            self._held[owner] = mine
+            self._used[owner] = mine
         else:
-            self._held.pop(owner, None)
-        return self.held > self.memory or mine > self.memory // SHARE
+            self._used.pop(owner, None)
+        return self.used > self.memory or mine > self.memory // SHARE
 
     def announce(self, owner: str, octets: int, most: int) -> bool:
-        """The owner is about to send so much; False, and nothing is noted, when all that is under way would be more
-        than ``most``."""
+        """Note that the owner is about to send ``octets``; negative when a message has ended.
+
+        False, and nothing is noted, if all announced octets of the owner together would exceed ``most``."""
         mine = self._announced.get(owner, 0) + octets
         if octets > 0 and mine > most:
             return False
@@ -61,7 +64,7 @@ class Budget:
 
 
 class Staged:
-    """One message's content with LF."""
+    """The content of one message, with LF as line ends."""
 
     __slots__ = (
         "_announced",
@@ -70,7 +73,7 @@ class Staged:
         "_directory",
         "_dropped",
         "_file",
-        "_held",
+        "_in_memory",
         "_lock",
         "_owner",
         "_path",
@@ -80,7 +83,7 @@ class Staged:
     )
 
     def __init__(self, directory: str, budget: Budget | None = None, owner: str = "", announced: int = 0) -> None:
-        """``announced``: octets that ``budget`` noted for ``owner`` until this is dropped."""
+        """``announced``: octets that ``budget`` has noted for ``owner``, until ``drop``."""
         self._directory = directory
         self._budget = budget if budget is not None else Budget()
         self._owner = owner
@@ -88,36 +91,36 @@ class Staged:
         self._chunks: list[bytes] = []
         self._file: BinaryIO | None = None
         self._path = ""
-        self._held = 0  # octets in memory
-        self._lock = threading.Lock()  # of the two below, for a moment
-        self._writing = False  # a helper thread has the file
+        self._in_memory = 0  # octets in memory
+        self._lock = threading.Lock()  # guards _writing and _dropped; held only for a moment
+        self._writing = False  # a helper thread is using the file
         self._dropped = False
         self.size = 0
-        self.tap: Callable[[bytes], None] | None = None  # hears of all content as it is added
+        self.tap: Callable[[bytes], None] | None = None  # called with all content as it is added
 
     def add(self, data: bytes) -> bool:
-        """Keep more content in memory; True when ``spill`` should be awaited before more is taken."""
+        """Add content in memory; True if the caller should await ``spill`` before it adds more."""
         if self.tap is not None:
             self.tap(data)
         self._chunks.append(data)
-        self._held += len(data)
+        self._in_memory += len(data)
         self.size += len(data)
-        crowded = self._budget.hold(self._owner, len(data))
-        return self._held > (LEAST if crowded else SPILL if self._file is None else STREAM)
+        crowded = self._budget.count(self._owner, len(data))
+        return self._in_memory > (LEAST if crowded else SPILL if self._file is None else STREAM)
 
     async def spill(self) -> None:
-        """Move what is in memory to the file, on a helper thread."""
+        """Write what is in memory to the file, on a helper thread."""
         chunks, self._chunks = self._chunks, []
-        held, self._held = self._held, 0
+        octets, self._in_memory = self._in_memory, 0
         self._writing = True
         try:
-            # shielded: work that is cancelled before a thread has begun it would leave the file to nobody
+            # shielded: if the call were cancelled before a thread has started, nobody would remove the file
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._write, chunks))
         finally:
-            self._budget.hold(self._owner, -held)
+            self._budget.count(self._owner, -octets)
 
     def _write(self, chunks: list[bytes]) -> None:
-        """On the helper thread. The session may be gone meanwhile: then the file goes too."""
+        """Write chunks on the helper thread. If the message was dropped meanwhile, remove the file."""
         try:
             self._put(chunks)
         finally:
@@ -128,6 +131,7 @@ class Staged:
                 self._remove()
 
     def _put(self, chunks: list[bytes]) -> None:
+        """Append chunks to the file, which is created with the first."""
         if self._file is None:
             self._path = os.path.join(self._directory, f"{os.getpid()}.{next(_numbers)}")
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -138,7 +142,8 @@ class Staged:
                 view = view[self._file.write(view) or 0 :]
 
     def content(self) -> bytes | memoryview:
-        """All of it, in one piece; a mapping of the file when it was spilled (after a last ``spill``)."""
+        """Return the whole content in one piece: a mapping of the file if there is one (``spill`` must have been
+        awaited last)."""
         if self._file is None:
             self._chunks = [b"".join(self._chunks)]
             return self._chunks[0]
@@ -149,10 +154,10 @@ class Staged:
         return self._file is not None
 
     def drop(self) -> None:
-        """Forget it; what ``content`` returned stays valid as long as somebody holds it."""
+        """Discard the message. What ``content`` returned stays valid as long as it is referred to."""
         self._chunks = []
-        self._budget.hold(self._owner, -self._held)
-        self._held = 0
+        self._budget.count(self._owner, -self._in_memory)
+        self._in_memory = 0
         self._budget.announce(self._owner, -self._announced, 0)
         self._announced = 0
         with self._lock:
@@ -169,7 +174,7 @@ class Staged:
 
 
 def clean(directory: str) -> None:
-    """At start: make the directory, and remove what a crash left. Links in it go, what they lead to stays."""
+    """At start: create the directory, and remove the files that a crash left. A link is removed, not its target."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
     top = beneath.mark(directory)
     for name in beneath.names(top):

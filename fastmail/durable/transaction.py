@@ -1,8 +1,7 @@
-"""What a transaction of an environment offers, for those who are given one: ``Reading`` to all, ``Txn`` to a writer.
+"""What a transaction of an environment offers to the code that gets one: ``Reading`` to all, ``Txn`` to writers.
 
-The classes are LMDB's own (readers) and durable.writing's (writers); nothing is done here. Keys and values are
-``bytes`` in a writer's transaction. In a reader's they are views of LMDB's pages, which die with it: whoever keeps one
-copies it.
+These protocols describe LMDB's own class (readers) and durable.writing's (writers). In a write transaction keys and
+values are ``bytes``. In a read transaction they are views of LMDB's pages that end with it: copy what you keep.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ Row = Any  # bytes, or a memoryview in a reader's transaction
 
 
 class ReadingCursor(Protocol):
-    """A place among the rows of a table. Moves say whether there is a row."""
+    """A position among the rows of a table. Moves return whether there is a row."""
 
     def first(self) -> bool: ...
     def last(self) -> bool: ...
@@ -22,11 +21,11 @@ class ReadingCursor(Protocol):
     def prev(self) -> bool: ...
     def set_key(self, key: Octets, /) -> bool: ...
     def set_range(self, key: Octets, /) -> bool:
-        """Go to the first row whose key is not below this one."""
+        """Move to the first row whose key is equal to or greater than this one."""
         ...
 
     def key(self) -> Row:
-        """Empty where there is no row."""
+        """The key of the present row; empty if there is none."""
         ...
 
     def value(self) -> Row: ...
@@ -36,17 +35,17 @@ class ReadingCursor(Protocol):
 
 
 class Cursor(ReadingCursor, Protocol):
-    """The same in a writer's transaction."""
+    """A cursor in a write transaction."""
 
     def delete(self) -> bool:
-        """Delete the row that it stands at, and go to the next; False when it stood nowhere."""
+        """Delete the present row and move to the next; False if there was no present row."""
         ...
 
     def putmulti(self, rows: Iterable[tuple[Octets, Octets]], /) -> object: ...
 
 
 class Reading(Protocol):
-    """A transaction, for reading. ``get``: None where there is no such row."""
+    """A transaction, for reading. ``get`` returns None if there is no such row."""
 
     def get(self, key: Octets, /, *, db: Table) -> Row: ...
     def cursor(self, db: Table) -> ReadingCursor: ...
@@ -56,19 +55,19 @@ class Reading(Protocol):
 
 
 class Txn(Reading, Protocol):
-    """A writer's transaction."""
+    """A write transaction."""
 
     def cursor(self, db: Table) -> Cursor: ...
     def put(self, key: Octets, value: Octets, /, *, db: Table, overwrite: bool = True, append: bool = False) -> bool:
-        """False where there is such a row and it is not to be overwritten."""
+        """Put a row. False if there is such a row and it is not to be overwritten."""
         ...
 
     def delete(self, key: Octets, /, *, db: Table) -> bool:
-        """Was there such a row?"""
+        """Delete a row; True if it existed."""
         ...
 
     def pop(self, key: Octets, /, *, db: Table) -> bytes | None:
-        """Delete a row; what it was."""
+        """Delete a row and return its value, None if it did not exist."""
         ...
 
     def drop(self, db: Table, delete: bool = False) -> None:

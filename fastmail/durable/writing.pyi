@@ -12,7 +12,7 @@ class Writing:
     record: Record
     places: set[bytes]
     def __init__(self, raw: Any, numbers: dict[Any, int], commit: Callable[[Writing], None], base: bytes) -> None:
-        """``numbers``: of the tables in the journal's header; ``base``: paths below it are written down without it."""
+        """``numbers``: number of each table in the journal's header; ``base``: paths below it are recorded relative."""
 
     def get(self, key: Octets, default: Any = None, db: Any = None) -> Any: ...
     def put(self, key: Octets, value: Octets, db: Any, overwrite: bool = True, append: bool = False) -> bool: ...
@@ -23,13 +23,13 @@ class Writing:
     def stat(self, db: Any) -> dict[str, int]: ...
     def id(self) -> int: ...
     def made(self, path: bytes, mtime: int, content: Sequence[Octets]) -> None:
-        """A file was written and has its name, and neither is synced. ``mtime`` in s, or -1."""
+        """Record a file whose content and name are written but not synced. ``mtime`` in s, or -1."""
 
     def linked(self, path: bytes, source: bytes) -> None:
-        """A file that was ``source`` has another name, which is synced; its content may not be."""
+        """Record another name, ``path``, of the file ``source``. The name is synced; the content may not be."""
 
     def piece(self, path: bytes, offset: int, content: Sequence[Octets]) -> None:
-        """Octets were written to a file and are not synced."""
+        """Record octets that were written to a file and are not synced."""
 
     def commit(self) -> None: ...
     def abort(self) -> None: ...
@@ -51,7 +51,7 @@ class Cursor:
     def iterprev(self, keys: bool = True, values: bool = True) -> Iterator[Any]: ...
     def getmulti(self, keys: Iterable[Octets]) -> list[tuple[bytes, bytes]]: ...
     def delete(self) -> bool:
-        """Delete the row that it stands at, and go to the next; False when it stood nowhere."""
+        """Delete the present row and move to the next; False if there was no present row."""
 
     def putmulti(self, rows: Iterable[tuple[Octets, Octets]]) -> None:
         """Put several rows."""

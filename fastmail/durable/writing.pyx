@@ -1,8 +1,9 @@
 """A write transaction that remembers what it changed, for the journal.
 
 It has the methods of an LMDB transaction that writers use: ``get``, ``put``, ``delete``, ``pop``, ``cursor``, ``drop``
-(of a table's rows), ``stat``, ``id``, ``commit``, ``abort``. Content that was put into files is told with ``made``,
-``linked`` and ``piece``. Rows may be changed in no other way: what the journal does not know is lost with the power.
+(of a table's rows), ``stat``, ``id``, ``commit``, ``abort``. Content that was written to files is recorded with
+``made``, ``linked`` and ``piece``. Rows may be changed in no other way: a change that is not in the journal is lost
+with the power.
 """
 
 from fastmail._core.entries import Record
@@ -29,7 +30,7 @@ cdef class Writing:
     cdef bytes base
 
     def __init__(self, raw, dict numbers not None, commit, bytes base not None):
-        """``numbers``: of the tables in the journal's header; ``base``: paths below it are written down without it."""
+        """``numbers``: number of each table in the journal's header; ``base``: paths below it are recorded relative."""
         self.raw = raw
         self.get = raw.get
         self.stat = raw.stat

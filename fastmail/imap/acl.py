@@ -9,7 +9,7 @@ from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, TooMuch
 from fastmail.store import sharing
 
-MOST = 1000  # identifiers in a list
+MOST = 1000  # identifiers in one list
 
 
 def _identifier(session: Session, reader: Reader) -> str:
@@ -17,7 +17,8 @@ def _identifier(session: Session, reader: Reader) -> str:
 
 
 def _known(session: Session, raw: bytes) -> str:
-    """An identifier as it is kept; CannotDo for octets that are no UTF-8 (RFC 4314 3), which are never replaced."""
+    """Return an identifier as it is stored. CannotDo for octets that are not UTF-8 (RFC 4314 3), which are never
+    replaced."""
     assert session.account is not None
     try:
         text = raw.decode("utf-8")
@@ -63,7 +64,7 @@ async def _set(command: Command, name: str, who: str, sign: str, letters: str) -
 
 
 def delete_acl(command: Command) -> Work:
-    """RFC 4314 3.2; the owner without an entry has all rights again."""
+    """RFC 4314 3.2. An owner without an entry has all rights again."""
     session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
@@ -103,7 +104,7 @@ async def _get(command: Command, name: str) -> None:
 
 
 def list_rights(command: Command) -> Work:
-    """RFC 4314 3.4: each right can be given by itself, but for the owner's own."""
+    """RFC 4314 3.4. Each right can be granted by itself, except the owner's own."""
     session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
@@ -144,7 +145,7 @@ async def _my_rights(command: Command, name: str) -> None:
 
 
 def line(session: Session, place: places.Place) -> bytes:
-    """``* MYRIGHTS``."""
+    """Return ``* MYRIGHTS``."""
     return b"* MYRIGHTS " + wire(session, place.shown) + b" " + _text(rights.shown(place.rights)) + b"\r\n"
 
 

@@ -1,6 +1,6 @@
-"""APPEND (RFC 3501 6.3.11) with MULTIAPPEND (RFC 3502), APPENDUID (RFC 4315 3), BINARY (RFC 3516 4.4), UTF8
-(RFC 6855 4) and CATENATE (RFC 4469); REPLACE (RFC 8508). The messages themselves were staged
-while they came in; all of them are kept, or none.
+"""APPEND (RFC 3501 6.3.11) with MULTIAPPEND (RFC 3502), APPENDUID (RFC 4315 3), BINARY (RFC 3516 4.4), UTF8 (RFC 6855
+4) and CATENATE (RFC 4469); REPLACE (RFC 8508). The messages were staged while they came in; all of them are stored, or
+none.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from fastmail.imap.errors import BadUrl, TooBig
 from fastmail.imap.names import read_name
 from fastmail.imap.sets import read_set
 from fastmail.imap.state import Session
-from fastmail.imap.upload import APPENDS, MARK, Upload
+from fastmail.imap.upload import APPENDS, PLACEHOLDER, Upload
 from fastmail.imap.urlauth import quote_always
 from fastmail.imap.views import writable
 from fastmail.message import summary
@@ -32,11 +32,11 @@ from fastmail.store.interface import NewMessage
 from fastmail.store.quota import check
 
 SCAN_ON_LOOP = 262144
-SUMMARIES = 16 << 20  # octets of their long summaries: the index has all of them in memory until its commit
+SUMMARIES = 16 << 20  # octets of long summaries of one APPEND: the index keeps all of them in memory until the commit
 
 
 def append(command: Command) -> Work:
-    """RFC 3501 6.3.11. Without uploads the command is a CATENATE of URLs alone, or its message is missing."""
+    """RFC 3501 6.3.11. A command without uploads is a CATENATE of URLs only, or its message is missing."""
     return _parsed(command, None)
 
 
@@ -56,12 +56,12 @@ class Asked:
 
     @property
     def is_staged(self) -> bool:
-        """Is it as it came, so that ``Staged`` holds it?"""
+        """True if ``Staged`` holds exactly the message."""
         return len(self.parts) == 1 and not isinstance(self.parts[0], bytes) and not self.parts[0].binary
 
 
 def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
-    """(flags, keywords, date) in front of the literal, each with its space."""
+    """Read (flags, keywords, date) before the literal, each with its space."""
     flags = 0
     words: list[bytes] = []
     date: int | None = None
@@ -75,7 +75,7 @@ def _options(reader: Reader) -> tuple[int, list[bytes], int | None]:
 
 
 def _parsed(command: Command, old: UidSet | None) -> Work:
-    """The rest of the arguments, and the messages; ``old``: the message that they replace."""
+    """Read the rest of the arguments, and store the messages. ``old``: the message that they replace."""
     session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
@@ -94,11 +94,11 @@ def _parsed(command: Command, old: UidSet | None) -> Work:
 
 
 def _parts(reader: Reader, waiting: Iterator[Upload]) -> list[Upload | bytes]:
-    """A literal, or ``CATENATE (URL url TEXT literal ...)``."""
+    """Read a literal, or ``CATENATE (URL url TEXT literal ...)``."""
 
     def literal() -> Upload:
         upload = next(waiting, None)
-        if upload is None or not reader.skip(MARK):
+        if upload is None or not reader.skip(PLACEHOLDER):
             raise ParseError("the message as a literal", reader.pos)
         return upload
 
@@ -109,7 +109,9 @@ def _parts(reader: Reader, waiting: Iterator[Upload]) -> list[Upload | bytes]:
             at = reader.pos
             if reader.skip(b"URL "):
                 parts.append(
-                    bytes(literal().staged.content()) if reader.data_at(len(MARK)) == MARK else reader.astring()
+                    bytes(literal().staged.content())
+                    if reader.data_at(len(PLACEHOLDER)) == PLACEHOLDER
+                    else reader.astring()
                 )
             elif reader.skip(b"TEXT "):
                 parts.append(literal())
@@ -137,7 +139,7 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
     assert key is not None
     allowed = rights.flags(place.rights)
     limits = session.service.limits
-    left = max(limits.message_size, limits.staging_memory)  # octets that may be in memory, of what is put together here
+    left = max(limits.message_size, limits.staging_memory)  # octets that messages put together here may use
     long = SUMMARIES
     messages = []
     for one in asked:
@@ -149,12 +151,12 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
         except BadUrl as error:
             command.answer(b"NO [BADURL " + quote_always(error.url) + b"] nothing was appended")
             return
-        one.flags &= allowed  # silently (RFC 4314 4)
+        one.flags &= allowed  # flags without a right are dropped silently (RFC 4314 4)
         one.words = one.words if "w" in place.rights else []
         messages.append(await _message(content, one))
         long -= mime.counted(messages[-1].summary)
         if long < 0:
-            raise TooMuch("what the index keeps of the messages is too much in all")
+            raise TooMuch("the index entries of the messages are too big in all")
     if old is None or account != session.account:
         octets = sum(message.size + mime.counted(message.summary) for message in messages)
         check(store, account, octets, len(messages))
@@ -175,14 +177,14 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
 
 
 async def _content(session: Session, asked: Asked) -> bytes | memoryview:
-    """The message with LF."""
+    """Return the message with LF."""
     if len(asked.parts) == 1 and not isinstance(asked.parts[0], bytes):
         upload = asked.parts[0]
         if upload.staged.spilled:
             await upload.staged.spill()
         content = upload.staged.content()
         if not upload.binary and upload.reader.nul:
-            raise UnknownEncoding("a message can not have NUL octets: use literal8, or base64 for binary parts")
+            raise UnknownEncoding("a message cannot have NUL octets: use literal8, or base64 for binary parts")
         return await _plain(bytes(content)) if upload.binary else content
     account = session.account
     assert account is not None
@@ -216,7 +218,7 @@ async def _content(session: Session, asked: Asked) -> bytes | memoryview:
 
 
 async def _piece(session: Session, url: urls.Url) -> bytes:
-    """What a URL of a CATENATE names: relative ones are of the selected mailbox."""
+    """Return what a URL of a CATENATE names; a relative one refers to the selected mailbox."""
     selected = session.selected
     if url.mailbox or selected is None:
         assert session.account is not None
@@ -225,7 +227,7 @@ async def _piece(session: Session, url: urls.Url) -> bytes:
 
 
 async def _plain(content: bytes) -> bytes:
-    """Without binary parts; a big one on a helper thread."""
+    """Return the content without binary parts; a large one is converted on a helper thread."""
     if len(content) > SCAN_ON_LOOP:
         return await asyncio.get_running_loop().run_in_executor(None, without_binary, content)
     return without_binary(content)
@@ -243,7 +245,7 @@ def _replaced(command: Command) -> UidSet:
         raise ParseError("UID REPLACE: sequence numbers are off", at)
     uids = read_set(command)
     if len(uids) != 1:
-        raise ParseError("one message that is there", at)
+        raise ParseError("one message of the mailbox", at)
     return uids
 
 

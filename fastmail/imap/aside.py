@@ -1,6 +1,6 @@
-"""Long work off the event loop: what takes apart or decodes many octets for FETCH and SEARCH (RFC 3501 6.4), BINARY
-(RFC 3516) and URLFETCH (RFC 4467) runs on another thread, so that no other session waits for it. The compiled parts
-of that work run without the GIL.
+"""Moves long work off the event loop: parsing or decoding many octets for FETCH and SEARCH (RFC 3501 6.4), BINARY
+(RFC 3516) and URLFETCH (RFC 4467) runs on another thread, so that no other session waits. The compiled parts of it run
+without the GIL.
 """
 
 import asyncio
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-BIG = 65536  # octets of what is decoded on the event loop; more goes to another thread
+BIG = 65536  # octets up to which work is done on the event loop
 
 
 async def aside(octets: int, work: Callable[..., T], *args: Any) -> T:
-    """Do it here, or in another thread when it works on many octets."""
+    """Do the work here, or on another thread if it works on many octets."""
     if octets <= BIG:
         return work(*args)
     return await asyncio.get_running_loop().run_in_executor(None, work, *args)

@@ -1,8 +1,8 @@
 """LOGIN and AUTHENTICATE (RFC 3501 6.2.2, 6.2.3, SASL-IR RFC 4959), UNAUTHENTICATE (RFC 8437).
 
-Promise: one text for every login that fails (RFC 5530 AUTHENTICATIONFAILED), after the same time; the password is not
-asked for where the connection is not private. ``enter`` is the one way in. auth.login has the SASL dialogue and the
-check.
+Promise: every failed login gets the same text (RFC 5530 AUTHENTICATIONFAILED) after the same time. On a connection that
+is not private the password is not even asked for. Every login goes through ``enter``. The SASL dialogue and the check
+are in auth.login.
 """
 
 from fastmail._core.imap import Reader
@@ -15,7 +15,7 @@ from fastmail.telemetry.counters import count
 
 
 def unauthenticate(command: Command) -> Work:
-    """RFC 8437: back to the state before login; TLS and compression stay."""
+    """RFC 8437: return to the state before login; TLS and compression stay on."""
     session = command.session
     command.reader.end()
     session.leave()
@@ -77,7 +77,7 @@ def _rest(reader: Reader) -> bytes:
 
 
 class Exchange:
-    """A SASL exchange under way: it takes the lines that the client sends in place of commands."""
+    """A SASL exchange under way: it gets the lines that the client sends instead of commands."""
 
     __slots__ = ("_command", "tag")
 
@@ -86,7 +86,7 @@ class Exchange:
         self.tag = command.tag
 
     def line(self, line: bytes) -> None:
-        """One response from the client."""
+        """Take one response of the client."""
         session = self._command.session
         session.sasl = None
         try:
@@ -98,13 +98,13 @@ class Exchange:
             session.conn.run(work)
 
     def abandon(self) -> None:
-        """The exchange is over, without an answer."""
+        """End the exchange without an answer."""
         self._command.session.sasl = None
         self._command.session.logging_in.abandon()
 
 
 def _go_on(command: Command, answer: bytes | sasl.Claim) -> Work:
-    """Send a challenge (base64), or check the claim."""
+    """Send the next challenge (base64), or check the claim."""
     if isinstance(answer, bytes):
         _challenge(command, answer)
         return None
@@ -117,7 +117,7 @@ def _challenge(command: Command, challenge: bytes) -> None:
 
 
 async def enter(command: Command, claim: sasl.Claim) -> None:
-    """Check a login and open the account (reply codes: RFC 5530 3)."""
+    """Check a login and open the account (response codes: RFC 5530 3)."""
     session, service = command.session, command.session.service
 
     async def open_account(entry: Entry) -> None:

@@ -1,11 +1,11 @@
-"""UIDBATCHES (RFC 10022): ranges of UIDs that each hold so many messages, so that a client can ask for a mailbox in
-pieces without learning all of its UIDs first. The newest batch comes first.
+"""UIDBATCHES (RFC 10022): ranges of UIDs with a given number of messages each, so that a client can ask for a mailbox
+in pieces without learning all of its UIDs first. The newest batch comes first.
 """
 
 from fastmail._core.imap import ParseError
 from fastmail.imap.command import Command, Work
 
-MOST = 100_000
+MOST = 100_000  # batches in one answer
 
 
 def batches(command: Command) -> Work:

@@ -1,7 +1,7 @@
-"""MESSAGELIMIT (RFC 9738): how many messages one command works on.
+"""MESSAGELIMIT (RFC 9738): bounds how many messages one command works on.
 
-FETCH, STORE, SEARCH, SORT, THREAD and EXPUNGE work on the newest of those that they name, and say down to which UID
-they came; the client goes on below it. COPY and MOVE are all or nothing, and refused.
+FETCH, STORE, SEARCH, SORT, THREAD and EXPUNGE work on the newest of the messages that they name, and say down to which
+UID; the client continues below that. COPY and MOVE do all or nothing, and are refused.
 """
 
 from fastmail._core.uidset import UidSet
@@ -9,7 +9,8 @@ from fastmail.imap.state import Session
 
 
 def newest(session: Session, uids: UidSet) -> tuple[UidSet, bytes]:
-    """Those that a command may work on, and the response code for the client when that is not all of them."""
+    """Return the messages that a command may work on, and the response code for the client if that is not all of
+    them."""
     most = session.service.limits.messages_per_command
     if not most or len(uids) <= most:
         return uids, b""
@@ -18,7 +19,7 @@ def newest(session: Session, uids: UidSet) -> tuple[UidSet, bytes]:
 
 
 def too_many(session: Session, uids: UidSet) -> bytes:
-    """The refusal of a command that does all or nothing; empty where it may."""
+    """Return the refusal of a command that does all or nothing; empty if it may run."""
     most = session.service.limits.messages_per_command
     if not most or len(uids) <= most:
         return b""
@@ -26,7 +27,8 @@ def too_many(session: Session, uids: UidSet) -> bytes:
 
 
 def told(session: Session, code: bytes, text: bytes) -> bytes:
-    """A command's final text with the code; where it has one of its own, ours comes before it on a line."""
+    """Return a command's final text with the code. If the text has a code of its own, ours is sent before it in a
+    line."""
     if not code:
         return text
     if text.startswith(b"OK ["):

@@ -1,4 +1,4 @@
-"""CANCELUPDATE (RFC 5267 4.3.5): searches that the client no longer wants to be kept told of."""
+"""CANCELUPDATE (RFC 5267 4.3.5): the client no longer wants to be kept up to date on these searches."""
 
 from fastmail._core.imap import ParseError
 from fastmail.imap import updates

@@ -1,7 +1,8 @@
-"""The capabilities of the server, one a row: in which states it is advertised, under which condition, and the RFC that
-defines it (RFC 3501 6.1.1, 7.2.1; RFC 9051 6.1.1). What CAPABILITY, the greeting and a login say comes from this table.
+"""The capabilities of the server, one in each row: in which states it is advertised, under which condition, and the RFC
+that defines it (RFC 3501 6.1.1, 7.2.1; RFC 9051 6.1.1). CAPABILITY, the greeting and the answer to a login use this
+table.
 
-Capabilities before login tell a stranger what a login needs; the others come with the login (RFC 3501 6.2.3).
+Capabilities before login tell a stranger what a login needs; the others are sent with the login (RFC 3501 6.2.3).
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from fastmail.imap.state import ANY, AUTH, INSIDE, NEW, SELECTED, Session
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One row. ``told``: what is advertised now, nothing where the condition is not met; None: the name, always."""
+    """One row. ``told``: returns what is advertised now, nothing if its condition is not met; None: the name is always
+    advertised."""
 
     name: bytes
     states: int
@@ -22,7 +24,7 @@ class Capability:
 
 
 def may_login(session: Session) -> bool:
-    """Are passwords allowed on this connection?"""
+    """True if passwords are allowed on this connection."""
     return login.allowed(session.conn.tls, session.conn.local, session.service.plaintext)
 
 
@@ -138,7 +140,7 @@ _VARIABLE = {
 
 
 def capabilities(session: Session) -> bytes:
-    """What this session may use now, as CAPABILITY lists it."""
+    """Return what this session may use now, as CAPABILITY lists it."""
     state = session.state
     variable = (told(session) for told in _VARIABLE[state])
     return b" ".join([_FIXED[state], *(one for one in variable if one)])

@@ -1,8 +1,8 @@
-"""One IMAP command (RFC 3501 2.2): its tag and name, the reader of its arguments, and how it is answered.
+"""One IMAP command (RFC 3501 2.2): its tag and name, the reader of its arguments, and its answer.
 
-The dispatcher makes one ``Command`` for each command and gives it to the handler of its row (``table``). A handler
-reads its arguments, then finishes the command, or returns a coroutine that does. What belongs to one command is kept
-here, so it is gone with the command and never has to be reset.
+The dispatcher makes a ``Command`` for each command and passes it to the handler of its row (``table``). A handler reads
+its arguments, then finishes the command, or returns a coroutine that does. What belongs to one command is kept here, so
+it ends with the command and never has to be reset.
 
 Promise: exactly one tagged reply, by one of ``finish``, ``complete``, ``answer``, ``bad`` and ``fail``.
 """
@@ -18,23 +18,23 @@ from fastmail.imap.telling import Own
 from fastmail.imap.upload import Upload
 from fastmail.store.interface import Mailbox
 
-Work = Coroutine[Any, Any, None] | None  # what is left of a command to be awaited
+Work = Coroutine[Any, Any, None] | None  # the rest of a command that has to be awaited
 
 
 class Out(Protocol):
-    """Where replies go: the connection, or a batch that puts them in their order."""
+    """Where replies go: the connection, or a batch that keeps their order."""
 
     def write(self, data: bytes) -> None: ...
 
 
 class Pipeline(Protocol):
-    """The commands behind this one that the client has sent already."""
+    """The commands that the client has already sent after this one."""
 
     def following(self, row: "Row") -> "Command | None":
-        """The next command, taken out of the input, when it is there as a whole and is of this row."""
+        """Take the next command out of the input, if it is complete and has this row; else None."""
 
     def may_begin(self, command: "Command") -> bool:
-        """May it run now? If not, it was answered."""
+        """True if the command may run now; else it was answered."""
 
 
 class Command:
@@ -48,7 +48,7 @@ class Command:
         "by_uid",  # the UID form
         "reader",  # of the arguments
         "uploads",  # message literals that were staged while they came in
-        # what may be told in the answer
+        # what may be sent before the tagged reply
         "expunges",  # removals too
         # where it stands
         "row",
@@ -65,7 +65,7 @@ class Command:
         self.by_uid = by_uid
         self.reader = reader
         self.uploads: Sequence[Upload] = ()
-        # Removals change sequence numbers, so a command that has such numbers cannot tell them (RFC 3501 7.4.1).
+        # Removals change sequence numbers, so a command that has such numbers cannot send them (RFC 3501 7.4.1).
         self.expunges = by_uid or not row.numbers
         self.row = row
         self.out: Out = session.conn
@@ -74,9 +74,10 @@ class Command:
     # ---------------------------------------------------------------- the tagged reply
 
     def finish(self, text: bytes, own: Own | None = None, box: Mailbox | None = None) -> Work:
-        """Tell what changed in the selected mailbox, as far as this command may, then the tagged reply. Returns what
-        has to be awaited for that, mostly nothing. ``own``: changes that this command has told; ``box``: the row of the
-        selected mailbox, when the command has just read it."""
+        """Tell what changed in the selected mailbox, as far as this command may, then send the tagged reply.
+
+        Returns what has to be awaited for that, usually nothing. ``own``: changes that this command has sent already;
+        ``box``: the row of the selected mailbox, if the command has just read it."""
         session = self.session
         selected = session.selected
         if selected is None or not telling.is_news(session, selected, box):
@@ -85,7 +86,7 @@ class Command:
         return self._tell_and_answer(text, own)
 
     async def complete(self, text: bytes, own: Own | None = None, box: Mailbox | None = None) -> None:
-        """The same for a command that may wait."""
+        """Do the same for a command that may wait."""
         work = self.finish(text, own, box)
         if work is not None:
             await work
@@ -95,27 +96,27 @@ class Command:
             self.answer(text)
 
     async def tell(self, own: Own | None = None) -> bool:
-        """Tell what changed in the selected mailbox. False when the session was ended."""
+        """Tell what changed in the selected mailbox. False if the session was ended."""
         return await telling.tell(self.session, self.by_uid, self.expunges, own)
 
     def answer(self, text: bytes) -> None:
-        """The tagged reply, and nothing of the mailbox."""
+        """Send the tagged reply only."""
         self.out.write(self.tag + b" " + text + b"\r\n")
 
     def bad(self, text: str) -> None:
-        """A tagged BAD; too many end the session."""
+        """Send a tagged BAD; too many end the session."""
         self.answer(b"BAD " + text.encode("utf-8", "replace"))
         self.session.count_error()
 
     def fail(self, error: Exception) -> None:
-        """The tagged reply to an error; a bug is raised again."""
+        """Send the tagged reply for an error; a bug is raised again."""
         if isinstance(error, ParseError):
             self.bad(errors.expected(error))
         else:
             self.answer(errors.refusal(error))
 
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await the rest of the command; its errors become the tagged reply. A peer that is gone gets none."""
+        """Await the rest of the command; its errors become the tagged reply, unless the peer is gone."""
         try:
             await work
         except ConnectionError:
@@ -132,5 +133,5 @@ class Row:
     states: int
     numbers: bool = False  # it names messages by sequence number, in its arguments or in its answer
     uid: bool = False  # it has a UID form
-    plain: bool = False  # and its plain form is good for a client without sequence numbers too (RFC 9586 3)
-    pieces: bool = False  # a section that is fetched piece by piece is kept for the next command
+    plain: bool = False  # and its plain form is allowed after ENABLE UIDONLY too (RFC 9586 3)
+    pieces: bool = False  # a section that is fetched in pieces stays in memory for the next command

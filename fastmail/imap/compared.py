@@ -1,9 +1,9 @@
 """What SORT and THREAD compare of messages (RFC 5256 2, RFC 5957), read from the index and remembered.
 
-It is read in blocks, each with a short read transaction of its own; other sessions run between them. A mailbox that
-was sorted or threaded before is not read again: a known order takes in what is new by bisection, and a table of threads
-has the new messages appended. Both are kept in ``Answers``, which bounds their memory. A message without a usable
-summary is read from the store; one that is gone meanwhile is left out, or compares as empty.
+It is read in blocks, each with a short read transaction of its own; other sessions run in between. A mailbox that was
+sorted or threaded before is not read again: new messages are inserted into a known order by bisection, and appended to
+a table of threads. Both are kept in ``Answers``, which bounds their memory. A message without a usable summary is read
+from the store; one that was removed meanwhile is left out, or compares as empty.
 """
 
 import hashlib
@@ -26,47 +26,47 @@ from fastmail.message import summary
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Octets, Snapshot
 
-BLOCK = 250  # messages that are read at once
-OCTETS = 2 << 20  # of their summaries: what is compared of a message may be nearly all of it
-ON_LOOP = 2000  # messages that are compared without a helper thread
-DECODE_ON_LOOP = 32768  # octets that are decoded without one
-BIG = 262144  # octets of a message that is scanned in a helper thread
-FEW = 64  # new messages that are put into a known order; for more it is cheaper to sort again
-SLACK = 64  # messages more than twice as many as there are, before those that are gone are dropped
+BLOCK = 250  # messages read at a time
+OCTETS = 2 << 20  # octets of summaries read at a time: what is compared may be nearly all of a long one
+ON_LOOP = 2000  # messages compared on the event loop; more on a helper thread
+DECODE_ON_LOOP = 32768  # octets decoded on the event loop
+BIG = 262144  # octets from which on a message is scanned on a helper thread
+FEW = 64  # new messages inserted into a known order; with more, sorting again is cheaper
+SLACK = 64  # removed messages are dropped from a table that has twice the mailbox's messages and so many more
 ALGORITHMS = {b"ORDEREDSUBJECT": 0, b"REFERENCES": 1, b"REFS": 2}  # numbers of Threads.answer
-SECRET = os.urandom(16)  # of the hashes in tables of threads
+SECRET = os.urandom(16)  # key of the hashes in tables of threads, so that no sender can make them collide
 
 T = TypeVar("T")
 Criterion = tuple[bytes, bool]  # name, reverse
 Value = bytes | int
-Undecoded = tuple[int, bytes, bytes]  # place, octets, octets that stand for it when nothing is left
+Undecoded = tuple[int, bytes, bytes]  # position, octets, octets to use if decoding leaves nothing
 
 
 @dataclass(slots=True)
 class Block:
-    """What is compared of some messages: for each criterion's name a value for each of ``uids``."""
+    """What is compared of some messages: for each criterion's name, a value for each of ``uids``."""
 
     uids: list[int]
     dates: list[int]
     columns: dict[bytes, list[Any]]
     undecoded: dict[bytes, list[Undecoded]]
-    missing: list[int]  # places of messages without a usable summary
+    missing: list[int]  # positions of messages without a usable summary
     asked: UidSet  # the messages that were looked at
 
 
 def _mark(selected: Selected, *parts: bytes) -> bytes:
-    """Of which mailbox something is remembered, and what."""
+    """Return the name in ``Answers`` of something that is remembered of a mailbox."""
     whole = b"\0".join((selected.key, b"%d" % selected.uidvalidity, *parts))
     return hashlib.blake2b(whole, digest_size=24).digest()
 
 
 async def _work(pace: Pace, alone: bool, call: Callable[[], T]) -> T:
-    """The call's result; in a helper thread unless it may run ``alone`` on the loop."""
+    """Return the call's result; it runs on a helper thread unless it may run ``alone`` on the loop."""
     return call() if alone else await pace.aside(call)
 
 
 async def _content(session: Session, uid: int) -> bytes:
-    """The message; empty when it is gone or cannot be read."""
+    """Return the message; empty if it was removed or cannot be read."""
     selected = session.selected
     assert selected is not None
     try:
@@ -79,7 +79,7 @@ async def _content(session: Session, uid: int) -> bytes:
 
 
 def _look(snapshot: Snapshot, key: bytes, uids: UidSet, names: list[bytes]) -> Block:
-    """What the index says of these messages; of some of them, when their summaries are long."""
+    """Read what the index has of these messages; of fewer, if their summaries are long."""
     items: list[Any] = []
     if any(name in order.NAMES for name in names):
         items = sorted(snapshot.summaries(key, uids).items(), key=itemgetter(0))
@@ -96,7 +96,7 @@ def _look(snapshot: Snapshot, key: bytes, uids: UidSet, names: list[bytes]) -> B
 
 
 def _some(uids: UidSet, items: list[tuple[int, Octets]]) -> UidSet:
-    """The first of ``uids``, whose summaries ``items`` are, until these have OCTETS; mostly all."""
+    """Return the first of ``uids`` until their summaries ``items`` have OCTETS; usually all."""
     octets = 0
     for uid, one in items:
         octets += len(one)
@@ -106,7 +106,8 @@ def _some(uids: UidSet, items: list[tuple[int, Octets]]) -> UidSet:
 
 
 def _decode(block: Block) -> None:
-    """Make keys of values that are not plain ASCII; a date that cannot be read is the internal date (RFC 5256 2.2)."""
+    """Make keys of values that are not plain ASCII. A date that cannot be read becomes the internal date (RFC 5256
+    2.2)."""
     for name, undecoded in block.undecoded.items():
         values = block.columns[name]
         for place, octets, otherwise in undecoded:
@@ -120,7 +121,7 @@ def _decode(block: Block) -> None:
 
 
 async def _mend(session: Session, pace: Pace, block: Block) -> None:
-    """Scan the messages that the index has no usable summary of."""
+    """Scan the messages of which the index has no usable summary."""
     for place in block.missing:
         content = await _content(session, block.uids[place])
         made = await _work(pace, len(content) < BIG, lambda content=content: mime.scan(content))  # type: ignore[misc]
@@ -133,7 +134,7 @@ async def _mend(session: Session, pace: Pace, block: Block) -> None:
 
 
 async def _read(session: Session, pace: Pace, uids: UidSet, names: list[bytes]) -> Block:
-    """What is compared of these messages."""
+    """Read what is compared of these messages."""
     selected = session.selected
     assert selected is not None
     whole = Block([], [], {name: [] for name in names}, {}, [], uids)
@@ -156,7 +157,7 @@ async def _read(session: Session, pace: Pace, uids: UidSet, names: list[bytes]) 
 
 
 async def _sorted(session: Session, pace: Pace, uids: UidSet, criteria: list[Criterion]) -> "array[int]":
-    """All of these messages, read and sorted."""
+    """Read and sort all of these messages."""
     block = await _read(session, pace, uids, list(dict.fromkeys(name for name, _ in criteria)))
     columns = [(block.columns[name], reverse) for name, reverse in criteria]
     places = await _work(pace, len(block.uids) <= ON_LOOP, lambda: order.ranked(columns, len(block.uids)))
@@ -164,7 +165,7 @@ async def _sorted(session: Session, pace: Pace, uids: UidSet, criteria: list[Cri
 
 
 def _before(one: list[Value], two: list[Value], criteria: list[Criterion]) -> bool:
-    """Does a message come before another? Values end with the UID, by which those that are equal are told apart."""
+    """True if one message comes before another. Values end with the UID, which decides between equal ones."""
     for a, b, (_, reverse) in zip(one, two, [*criteria, (b"", False)], strict=True):
         if a != b:
             return (a < b) != reverse  # type: ignore[operator]
@@ -174,7 +175,7 @@ def _before(one: list[Value], two: list[Value], criteria: list[Criterion]) -> bo
 async def _inserted(
     session: Session, pace: Pace, known: "array[int]", fresh: UidSet, criteria: list[Criterion]
 ) -> "array[int] | None":
-    """The known order with some messages more; None when it holds a message that cannot be compared any more."""
+    """Return the known order with some more messages; None if it has a message that cannot be compared any more."""
     selected = session.selected
     assert selected is not None
     names = list(dict.fromkeys(name for name, _ in criteria))
@@ -203,7 +204,7 @@ async def _inserted(
 
 
 async def ordered(session: Session, pace: Pace, found: UidSet, criteria: list[Criterion]) -> "array[int]":
-    """The UIDs of ``found`` in the order that the criteria ask for; equal ones by UID (RFC 5256 3)."""
+    """Return the UIDs of ``found`` in the order that the criteria ask for; equal ones by UID (RFC 5256 3)."""
     selected = session.selected
     assert selected is not None
     answers = session.service.answers
@@ -232,7 +233,7 @@ def _subjects(undecoded: list[tuple[int, bytes]]) -> list[tuple[int, bytes, bool
 
 
 def _rescan(content: bytes) -> tuple[bytes, bytes]:
-    """(summary, References field) of a message."""
+    """Return (summary, References field) of a message."""
     made = mime.scan(content)
     parsed = summary.read(made)
     header = to_crlf(content[: parsed.parts[0].body]) if parsed is not None else b""
@@ -267,7 +268,7 @@ async def _take_in(session: Session, pace: Pace, table: Threads, uids: UidSet) -
 
 
 async def threaded(session: Session, pace: Pace, found: UidSet, name: bytes, by_uid: bool) -> bytes:
-    """The threads of ``found``, as they are told."""
+    """Return the threads of ``found`` in the form of the response."""
     selected = session.selected
     assert selected is not None
     answers = session.service.answers
@@ -276,7 +277,7 @@ async def threaded(session: Session, pace: Pace, found: UidSet, name: bytes, by_
     remembered: bytes | None = answers.get(exact)
     if remembered is not None:
         return remembered
-    # taken out while it is changed and read: no other session sees it half made, and it is lost when this one ends
+    # taken out of Answers while it is changed and read, so that no other session sees it half changed
     mark = _mark(selected, b"threads")
     table, known = answers.take(mark) or (Threads(SECRET), EMPTY)
     fresh = found.minus(known)

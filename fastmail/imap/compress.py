@@ -1,10 +1,10 @@
-"""COMPRESS (RFC 4978): DEFLATE in both directions. What one read may expand to is bounded by the connection."""
+"""COMPRESS (RFC 4978): DEFLATE in both directions. The connection bounds what one read may expand to."""
 
 from fastmail.imap.command import Command, Work
 
 
 def compress(command: Command) -> Work:
-    """RFC 4978 3: the answer is the last thing that is not compressed."""
+    """RFC 4978 3: the answer is the last data that is not compressed."""
     session, reader = command.session, command.reader
     reader.sp()
     name = reader.atom().upper()

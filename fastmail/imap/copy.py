@@ -79,7 +79,7 @@ async def _transfer(command: Command, selected: Selected, uids: UidSet, name: st
 
 
 def _check_room(store: Store, selected: Selected, uids: UidSet, place: Place) -> None:
-    """OverQuota where the quota of the mailbox's owner cannot take the messages."""
+    """Raise OverQuota if the quota of the target's owner cannot take the messages."""
     if not place.account.quota:
         return
     with store.snapshot(selected.account) as snapshot:

@@ -35,15 +35,15 @@ LONGEST_ENTRY = 65536  # octets of the value of an annotation
 
 
 class UseRefused(CannotDo):
-    """A special use that is not supported, or that another mailbox has (RFC 6154 6)."""
+    """A special use that is not supported, or that another mailbox has already (RFC 6154 6)."""
 
 
 class NoSuchRoot(CannotDo):
-    """No quota root of this name that the client may see."""
+    """There is no quota root of this name, or the client may not see it."""
 
 
 class BadUrl(CannotDo):
-    """A URL in a CATENATE that names nothing (RFC 4469 4)."""
+    """A URL in a CATENATE does not name anything (RFC 4469 4)."""
 
     def __init__(self, url: bytes) -> None:
         super().__init__("a URL names nothing")
@@ -51,18 +51,18 @@ class BadUrl(CannotDo):
 
 
 class TooBig(TooMuch):
-    """A message of more octets than one may have."""
+    """A message with more octets than allowed."""
 
 
 class EntryTooBig(TooMuch):
-    """A value of an annotation of more than LONGEST_ENTRY octets."""
+    """An annotation with a value of more than LONGEST_ENTRY octets."""
 
 
 class TooManyEntries(TooMuch):
     """More annotations than a mailbox may have."""
 
 
-# The first row whose class an error has gives its response code; so a class stands in front of its base.
+# The first row whose class matches an error gives its response code, so a class comes before its base.
 CODES: tuple[tuple[type[MailError], bytes], ...] = (
     (UseRefused, b"[USEATTR] "),
     (UnknownEncoding, b"[UNKNOWN-CTE] "),
@@ -80,10 +80,9 @@ CODES: tuple[tuple[type[MailError], bytes], ...] = (
 
 
 def refusal(error: Exception) -> bytes:
-    """The text of the tagged reply, from NO on. Raises the error again when it is a bug.
+    """Return the text of the tagged reply, from NO on. Raises the error again if it is a bug.
 
-    A ParseError is not for here: it is a BAD, and counts against the client (``Command.fail``).
-    """
+    A ParseError does not belong here: it is a BAD, and counts against the client (``Command.fail``)."""
     if isinstance(error, ClientError):
         code = next((text for kind, text in CODES if isinstance(error, kind)), b"")
         return b"NO %b%b" % (code, str(error).encode("utf-8", "replace"))
@@ -97,5 +96,5 @@ def refusal(error: Exception) -> bytes:
 
 
 def expected(error: ParseError) -> str:
-    """What a BAD says of a command that does not fit the grammar."""
+    """Return the text of a BAD for a command that does not fit the grammar."""
     return f"{error.expected} expected at octet {error.offset}"

@@ -9,7 +9,7 @@ from fastmail.model.flags import DELETED
 
 
 def check(command: Command) -> Work:
-    """RFC 3501 6.4.1: everything is on disk already."""
+    """RFC 3501 6.4.1: nothing to do, as everything is on disk already."""
     command.reader.end()
     return command.finish(b"OK CHECK completed")
 

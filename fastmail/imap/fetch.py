@@ -1,8 +1,8 @@
-"""FETCH (RFC 3501 6.4.5), CHANGEDSINCE and VANISHED (RFC 7162 3.1.4, 3.2.6), PARTIAL (RFC 9394 3.3), and UIDFETCH (RFC
-9586).
+"""FETCH (RFC 3501 6.4.5), CHANGEDSINCE and VANISHED (RFC 7162 3.1.4, 3.2.6), PARTIAL (RFC 9394 3.3), and UIDFETCH
+(RFC 9586).
 
-A plan is made of the items once (``fetch_plan``); ``fetch_job`` writes the responses. What the index answers is written
-at once up to one block, which is all of most commands; the rest is a coroutine.
+A plan is made of the items once (``fetch_plan``); ``fetch_run`` writes the responses. What the index answers is written
+at once, up to one block, which is all of most commands; the rest is a coroutine.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from fastmail._core.imap import ParseError
 from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds
 from fastmail.imap.command import Command, Work
-from fastmail.imap.fetch_job import Job
 from fastmail.imap.fetch_plan import make_plan
+from fastmail.imap.fetch_run import FetchRun
 from fastmail.imap.returns import part_of, read_partial
 from fastmail.imap.sets import resolve
 from fastmail.imap.state import Session
@@ -50,21 +50,21 @@ def fetch(command: Command) -> Work:
     if vanished:
         session.conn.write(vanished)
     uids, code = bounds.newest(session, uids)
-    job = Job(session, selected, plan, uids)
-    job.code = code
+    run = FetchRun(session, selected, plan, uids)
+    run.code = code
     if plan.one_by_one or (plan.sees and not selected.readonly):
-        return job.whole(command)
-    # all from the index: the first block is written now, and for most commands it is all
-    rest = job.block(uids)
-    if rest or job.missing:
-        return job.blocks(command, rest)
+        return run.whole(command)
+    # the index answers all of it: the first block is written now, which is everything for most commands
+    rest = run.block(uids)
+    if rest or run.missing:
+        return run.blocks(command, rest)
     return command.finish(bounds.told(session, code, b"OK FETCH completed"))
 
 
 @dataclass(slots=True)
 class Only:
-    """Which of the named messages are meant: changed after MODSEQ ``since``, and those in the range ``partial``.
-    ``vanished``: and tell of those that are gone since."""
+    """Which of the named messages are meant: those changed after MODSEQ ``since``, and those in the range ``partial``.
+    ``vanished``: also send which were removed since."""
 
     since: int | None = None
     vanished: bool = False
@@ -72,7 +72,7 @@ class Only:
 
 
 def _modifiers(command: Command) -> Only:
-    """``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6), ``(PARTIAL range)`` (RFC 9394 3.3)."""
+    """Read ``(CHANGEDSINCE n [VANISHED])`` (RFC 7162 3.1.4.1, 3.2.6), ``(PARTIAL range)`` (RFC 9394 3.3)."""
     reader, by_uid = command.reader, command.by_uid
     only = Only()
     reader.open()
@@ -100,7 +100,8 @@ def _modifiers(command: Command) -> Only:
 def _changed(
     session: Session, selected: Selected, uids: UidSet, since: int, asked: UidSet | None
 ) -> tuple[UidSet, bytes]:
-    """(those of ``uids`` that changed after ``since``, VANISHED (EARLIER) for those of ``asked`` that are gone)."""
+    """Return (those of ``uids`` that changed after ``since``, VANISHED (EARLIER) for those of ``asked`` that were
+    removed)."""
     changed: list[int] = []
     with session.service.store.snapshot(selected.account) as snapshot:
         for page in snapshot.pages(selected.key, uids):

@@ -1,5 +1,5 @@
 """What a FETCH asks for (RFC 3501 6.4.5, RFC 3516, RFC 8474 5, RFC 8514, RFC 8970), sorted by what can answer it: the
-index and the summaries, the compiled writer with the message, or a look at the message's parts.
+index and summaries, the compiled writer with the message, or the parsed parts of the message.
 """
 
 from dataclasses import dataclass, field
@@ -24,9 +24,11 @@ EXTRAS = (b"EMAILID", b"THREADID", b"PREVIEW")
 
 @dataclass(slots=True)
 class Plan:
-    """What a FETCH asks. ``items``: bits of ``Item``; ``asked``: header fields from the cache; ``bodies``: sections
-    that need the message; ``extras``: EMAILID, THREADID, PREVIEW; ``structure``: BODY without extension data; ``sees``:
-    sets \\Seen; ``plain``: (section, label) of ``bodies`` when the compiled writer has all of them."""
+    """What a FETCH asks for.
+
+    ``items``: bits of ``Item``; ``asked``: header fields from the cache; ``bodies``: sections that need the message;
+    ``extras``: EMAILID, THREADID, PREVIEW; ``structure``: BODY without extension data; ``sees``: it sets \\Seen;
+    ``plain``: (section, label) of ``bodies`` if the compiled writer can write all of them."""
 
     items: int = 0
     asked: list[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=list)
@@ -41,12 +43,12 @@ class Plan:
         return bool(self.bodies) or b"PREVIEW" in self.extras
 
     def needs(self, stored: Octets) -> bool:
-        """The same for the message whose summary this is: most have their preview in it."""
+        """True if the message with this summary has to be read; most have their preview in the summary."""
         return bool(self.bodies) or (b"PREVIEW" in self.extras and idents.preview(stored) is None)
 
     @property
     def one_by_one(self) -> bool:
-        """Is there an item that the page writer does not have?"""
+        """True if there is an item that the page writer does not have."""
         return bool(self.bodies or self.extras or self.structure)
 
 

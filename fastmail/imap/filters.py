@@ -1,4 +1,4 @@
-"""Which mailboxes NOTIFY and ESEARCH mean: filter-mailboxes (RFC 5465 6, 8; RFC 7377 2.2)."""
+"""The mailboxes that NOTIFY and ESEARCH name: filter-mailboxes (RFC 5465 6, 8; RFC 7377 2.2)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ CHOSEN = (b"SELECTED", b"SELECTED-DELAYED")
 
 @dataclass(slots=True)
 class Filter:
-    """Which mailboxes; ``names`` as they are stored. A set: one mailbox costs the same however many are named."""
+    """Which mailboxes; ``names`` as they are stored. It is a set, so one look costs the same however many are named."""
 
     kind: bytes
     names: set[str] = field(default_factory=set)
 
     def has(self, name: str, own: bool, listing: Listing) -> bool:
-        """Is a mailbox (not the selected one as such) meant? ``own``: it is the account's."""
+        """True if a mailbox (apart from the selected one) is named. ``own``: it belongs to the account."""
         if self.kind == b"PERSONAL":
             return own
         if self.kind == b"INBOXES":
@@ -40,7 +40,7 @@ class Filter:
 
 
 def levels(name: str) -> Iterator[str]:
-    """The name, and each name above it."""
+    """Yield the name, and each name above it."""
     yield name
     while "/" in name:
         name = name.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""ID (RFC 2971): what client and server say of themselves. What a client says is logged; a client that says that nobody
+"""ID (RFC 2971): what client and server say of themselves. What a client says is logged. A client that says that nobody
 waits for it is refused while the machine is busy.
 """
 
@@ -13,11 +13,11 @@ from fastmail.telemetry.counters import count
 MOST_PAIRS = 30  # RFC 2971 3.3
 NAME = 30  # octets of a field's name (RFC 2971 3.3), and of its name in the log
 VALUE = 60  # octets of its value in the log
-MOST_IDS = 5  # of one session that are logged: a stranger may send any number before its login
+MOST_IDS = 5  # ID commands of one session that are logged: a stranger may send any number before its login
 
 
 def identify(command: Command) -> Work:
-    """RFC 2971: at most 30 pairs; the client's are logged."""
+    """RFC 2971: at most 30 pairs; those of the client are logged."""
     session, reader = command.session, command.reader
     reader.sp()
     pairs = {}
@@ -50,7 +50,8 @@ def identify(command: Command) -> Work:
 
 
 def _shown(pairs: dict[bytes, bytes | None]) -> str:
-    """What a client says of itself, for the log: printable, each value cut, so that none crowds out the others."""
+    """Return what a client says of itself, for the log: printable, and each value cut, so that none displaces the
+    others."""
     said = (f"{_clean(name, NAME)}={_clean(value, VALUE)}" for name, value in pairs.items() if value)
     return " ".join(said)
 
@@ -60,7 +61,7 @@ def _clean(raw: bytes, most: int) -> str:
 
 
 def _background(pairs: dict[bytes, bytes | None]) -> bool:
-    """Does Apple's client say that nobody waits for this connection (TN3189)?"""
+    """True if Apple's client says that nobody waits for this connection (TN3189)."""
     event = next((value for name, value in pairs.items() if name.lower() == b"event"), None) or b""
     name = next((value for name, value in pairs.items() if name.lower() == b"name"), None) or b""
     return name.lower().startswith(b"com.apple.") and any(word in event.lower() for word in (b"back-fill", b"indexer"))

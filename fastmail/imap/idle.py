@@ -1,10 +1,10 @@
-"""IDLE (RFC 2177): changes are told as they are committed, by this worker or another."""
+"""IDLE (RFC 2177): changes are sent as they are committed, by this worker or another."""
 
 import asyncio
 
 from fastmail.imap.command import Command, Work
 
-AGAIN = 0.05  # s until it is tried again while the connection is busy
+AGAIN = 0.05  # s between two tries while the connection is busy
 
 
 def idle(command: Command) -> Work:
@@ -18,7 +18,7 @@ def idle(command: Command) -> Work:
 
 
 class Idling:
-    """The state between IDLE and DONE. ``_telling``: changes are being told; ``_again``: there were more meanwhile."""
+    """The state between IDLE and DONE. ``_telling``: changes are being sent; ``_again``: more came meanwhile."""
 
     __slots__ = ("_again", "_command", "_session", "_telling")
 
@@ -29,13 +29,13 @@ class Idling:
         self._telling = False
 
     def stirred(self) -> None:
-        """The mailbox changed, or may have while nobody listened."""
+        """The mailbox changed, or may have changed before anybody listened."""
         conn = self._session.conn
         if conn.closing or self._session.selected is None:
             return
         if self._telling:
             self._again = True
-        elif conn.busy:  # the client still reads what came before the IDLE
+        elif conn.busy:  # the client is still reading the answers before the IDLE
             asyncio.get_running_loop().call_later(AGAIN, self._once_more)
         else:
             self._telling = True
@@ -61,7 +61,7 @@ class Idling:
                 return
 
     def line(self, line: bytes) -> None:
-        """DONE ends it; anything else is an error that ends it too."""
+        """DONE ends it; any other line is an error that ends it too."""
         self._session.idle = None
         if line.upper() == b"DONE":
             work = self._command.finish(b"OK IDLE completed")

@@ -18,13 +18,13 @@ from fastmail.store.interface import SPECIAL, Mailbox
 SELECTION = (b"SUBSCRIBED", b"REMOTE", b"RECURSIVEMATCH", b"SPECIAL-USE")
 RETURN = (b"SUBSCRIBED", b"CHILDREN", b"SPECIAL-USE", b"MYRIGHTS")
 Match = Callable[[str], bool]
-MOST_PATTERNS = 100  # in one LIST; each is tried on each name
-YIELD_EVERY = 500  # names that are looked at before other sessions have their turn
+MOST_PATTERNS = 100  # patterns in one LIST; each is tried on each name
+YIELD_EVERY = 500  # names after which other sessions have a turn
 
 
 @dataclass(slots=True)
 class Asked:
-    """One LIST. ``extended``: the command used a form of RFC 5258; ``items``: STATUS items for each mailbox;
+    """What one LIST asks for. ``extended``: it used a form of RFC 5258; ``items``: STATUS items for each mailbox;
     ``entries``: annotations."""
 
     reference: bytes = b""
@@ -121,7 +121,7 @@ def _matcher(session: Session, reference: bytes, wanted: bytes, sep: str) -> tup
     if asked[: len(INBOX)].upper() == INBOX and asked[len(INBOX) : len(INBOX) + 1] in ("", sep):
         asked = INBOX + asked[len(INBOX) :]
     match = Pattern(asked, sep).matches
-    inbox = Pattern(asked.upper(), sep).matches(INBOX)  # its name has no case (RFC 3501 5.1)
+    inbox = Pattern(asked.upper(), sep).matches(INBOX)  # INBOX is compared without case (RFC 3501 5.1)
     return asked, lambda name: inbox if name == INBOX else match(name)
 
 
@@ -166,7 +166,7 @@ async def _list(command: Command, asked: Asked) -> None:
 
 
 async def _fitting(session: Session, names: set[str], matchers: list[Match]) -> set[str]:
-    """Those of the names that one of the patterns fits."""
+    """Return those of the names that match one of the patterns."""
     found = set()
     for number, name in enumerate(names, 1):
         if any(match(name) for match in matchers):
@@ -179,7 +179,7 @@ async def _fitting(session: Session, names: set[str], matchers: list[Match]) -> 
 
 
 def _more(session: Session, asked: Asked, place: places.Place, box: Mailbox) -> list[bytes]:
-    """What comes behind the LIST of a mailbox."""
+    """Return what follows the LIST line of a mailbox."""
     out = []
     if asked.items and "r" in place.rights:
         out.append(status.line(session, place, box, asked.items))
@@ -193,7 +193,8 @@ def _more(session: Session, asked: Asked, place: places.Place, box: Mailbox) -> 
 
 
 def _marks(asked: Asked, box: Mailbox | None, own: bool, parent: bool, subscribed: bool) -> list[bytes]:
-    """``own``: it is the account's; the special uses of others' mailboxes are for them."""
+    """Return the attributes. ``own``: the mailbox belongs to the account; special uses of others' mailboxes are not
+    shown."""
     marks = []
     if box is None:
         marks.append(b"\\NonExistent" if asked.extended else b"\\Noselect")
@@ -230,8 +231,8 @@ def _parents(name: str, sep: str) -> list[str]:
 
 
 def _text(session: Session, raw: bytes) -> str:
-    """A pattern as text. Wildcards inside of encoded text decode to nothing: such a pattern is taken as it is. Octets
-    that are no UTF-8 are CannotDo."""
+    """Return a pattern as text. With wildcards inside encoded text it cannot be decoded, and is taken as it is.
+    CannotDo for octets that are not UTF-8."""
     try:
         return decode_name(session, raw)
     except CannotDo:

@@ -14,12 +14,12 @@ from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import SPECIAL
 from fastmail.store.quota import check
 
-SUBSCRIPTIONS = 10_000  # of an account; a name need not be that of a mailbox, so no limit of mailboxes holds it
+SUBSCRIPTIONS = 10_000  # of an account: names need not be those of mailboxes, so limits of mailboxes do not bound them
 LONGEST_SUBSCRIBED = 1024  # octets
 
 
 def create(command: Command) -> Work:
-    """RFC 3501 6.3.3; levels above are made too."""
+    """RFC 3501 6.3.3. Levels above it are created too."""
     session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
@@ -29,7 +29,7 @@ def create(command: Command) -> Work:
 
 
 def _uses(session: Session, reader: Reader) -> int:
-    """``(USE (\\Drafts))`` (RFC 6154 3)."""
+    """Read ``(USE (\\Drafts))`` (RFC 6154 3)."""
     at = reader.pos
     if not reader.skip(b"(USE ("):
         raise ParseError("(USE (attribute))", at)
@@ -69,7 +69,7 @@ async def _create(command: Command, name: str, special: int) -> None:
 
 
 def delete(command: Command) -> Work:
-    """RFC 3501 6.3.4; mailboxes below it stay."""
+    """RFC 3501 6.3.4. Mailboxes below it stay."""
     session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
@@ -87,7 +87,7 @@ async def _delete(command: Command, name: str) -> None:
 
 
 def rename(command: Command) -> Work:
-    """RFC 3501 6.3.5; renaming INBOX moves its messages and leaves it empty."""
+    """RFC 3501 6.3.5. Renaming INBOX moves its messages and leaves it empty."""
     session, reader = command.session, command.reader
     reader.sp()
     old = read_name(session, reader)

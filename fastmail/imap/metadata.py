@@ -1,6 +1,6 @@
-"""METADATA (RFC 5464): annotations of mailboxes and of the server, for the account (``/private``) or for all who see
-the mailbox (``/shared``). Each account has its own server annotations; ``/shared`` ones of the server are the
-administrator's, set in the configuration.
+"""METADATA (RFC 5464): annotations of mailboxes and of the server, for one account (``/private``) or for all who see
+the mailbox (``/shared``). Each account has its own server annotations; ``/shared`` ones of the server belong to the
+administrator and are set in the configuration.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,19 +16,19 @@ from fastmail.model.errors import CannotDo, NoPermission, TooMuch
 from fastmail.store.interface import counts
 from fastmail.store.quota import check
 
-MOST = 1000
-MOST_OCTETS = 4 << 20  # of all annotations of a mailbox, with their names
-NEEDS = ("l", "rswip")  # the first, and one of the others, to see annotations (RFC 5464 3.3)
+MOST = 1000  # annotations of one mailbox
+MOST_OCTETS = 4 << 20  # octets of all annotations of a mailbox, names included
+NEEDS = ("l", "rswip")  # rights to see annotations: the first, and one of the others (RFC 5464 3.3)
 ROOTS = (b"/private/", b"/shared/")
 
 
 def may_see(place: places.Place) -> bool:
-    """Has the session the rights to see annotations of the mailbox?"""
+    """True if the session may see annotations of the mailbox."""
     return NEEDS[0] in place.rights and bool(set(NEEDS[1]) & set(place.rights))
 
 
 def _mailbox(session: Session, reader: Reader) -> places.Place:
-    """The mailbox; the empty name is the server."""
+    """Read the mailbox; the empty name is the server."""
     raw = reader.astring()
     if not raw:
         return server(session)
@@ -37,7 +37,7 @@ def _mailbox(session: Session, reader: Reader) -> places.Place:
 
 
 def read_entry(reader: Reader) -> bytes:
-    """An entry's name, in lower case (RFC 5464 4)."""
+    """Read an entry's name, in lower case (RFC 5464 4)."""
     at = reader.pos
     name = reader.astring().lower()
     if not name.startswith(ROOTS) or name.endswith(b"/") or b"//" in name or b"*" in name or b"%" in name:
@@ -78,7 +78,7 @@ def get(command: Command) -> Work:
 
 
 def read_entries(reader: Reader) -> list[bytes]:
-    """One entry, or several in parentheses."""
+    """Read one entry, or several in parentheses."""
     if reader.peek() != 40:
         return [read_entry(reader)]
     reader.open()
@@ -90,7 +90,7 @@ def read_entries(reader: Reader) -> list[bytes]:
 
 
 def _options_or_entries(reader: Reader) -> tuple[int, int, list[bytes]]:
-    """Behind the mailbox's name either may be: options as older clients send them, or entries."""
+    """Read what follows the mailbox's name: options as older clients send them, or entries."""
     start = reader.pos
     try:
         most, depth = _options(reader)
@@ -101,7 +101,7 @@ def _options_or_entries(reader: Reader) -> tuple[int, int, list[bytes]]:
 
 
 def _options(reader: Reader) -> tuple[int, int]:
-    """(MAXSIZE or -1, depth: 0, 1 or 2 for infinity)."""
+    """Read (MAXSIZE or -1; depth: 0, 1, or 2 for infinity)."""
     most, depth = -1, 0
     reader.open()
     while True:
@@ -124,13 +124,13 @@ def _options(reader: Reader) -> tuple[int, int]:
 
 
 def values(session: Session, place: places.Place, entries: list[bytes], depth: int = 0) -> dict[bytes, bytes]:
-    """Annotations with these names, and below them as far as ``depth`` says."""
+    """Return annotations with these names, and those below them as far as ``depth`` says."""
     wanted = set(entries)
     return {name: value for name, value in visible(session, place).items() if is_wanted(name, wanted, depth)}
 
 
 def visible(session: Session, place: places.Place) -> dict[bytes, bytes]:
-    """All annotations of a mailbox, or of the server, as this account names them."""
+    """Return all annotations of a mailbox, or of the server, by the names that this account uses."""
     assert place.key is not None
     with session.service.store.snapshot(place.account) as snapshot:
         notes = snapshot.notes(place.key)
@@ -147,15 +147,15 @@ def visible(session: Session, place: places.Place) -> dict[bytes, bytes]:
 
 
 def server(session: Session) -> places.Place:
-    """Where annotations of the server are: with the account, at the mailbox of no name."""
+    """Return the place of the server's annotations: in the account, at the mailbox with the empty name."""
     account = session.account
     assert account is not None
     return places.Place(account, "", "", rights.ALL, account.id.to_bytes(8, "big") + bytes(4))
 
 
 def is_wanted(name: bytes, entries: set[bytes], depth: int) -> bool:
-    """Is the name one of the entries, or as far below one as ``depth`` says (RFC 5464 4.2.2)? The cost grows with the
-    levels of the name, not with the entries."""
+    """True if the name is one of the entries, or as far below one as ``depth`` says (RFC 5464 4.2.2). The cost grows
+    with the levels of the name, not with the number of entries."""
     steps = (0, 1, len(name))[depth]
     while name not in entries:
         name, _, last = name.rpartition(b"/")
@@ -166,19 +166,19 @@ def is_wanted(name: bytes, entries: set[bytes], depth: int) -> bool:
 
 
 def _own(session: Session, place: places.Place) -> bytes:
-    """In front of this account's /private entries of a mailbox that is another's."""
+    """Return the prefix of this account's /private entries at a mailbox of another account."""
     assert session.account is not None
     return b"/of/%d" % session.account.id if place.account != session.account else b""
 
 
 def line(session: Session, name: str, found: Mapping[bytes, bytes | None]) -> bytes:
-    """``* METADATA``."""
+    """Return ``* METADATA``."""
     shown = wire(session, name) if name else b'""'
     return b"* METADATA " + shown + b" (" + b" ".join(e + b" " + _string(v) for e, v in found.items()) + b")\r\n"
 
 
 def changed_line(session: Session, name: str, entries: Iterable[bytes]) -> bytes:
-    """``* METADATA`` with the names of entries that somebody changed, without their values (RFC 5464 4.4.2)."""
+    """Return ``* METADATA`` with the names of entries that somebody changed, without their values (RFC 5464 4.4.2)."""
     shown = wire(session, name) if name else b'""'
     return b"* METADATA " + shown + b" " + b" ".join(entries) + b"\r\n"
 

@@ -1,5 +1,5 @@
-"""MULTISEARCH (RFC 7377): one search over several mailboxes, answered with UIDs, mailbox by mailbox. What names the
-mailboxes (``personal``, ``subtree`` and so on) is the filter of RFC 5465 6.
+"""MULTISEARCH (RFC 7377): one search over several mailboxes, answered with UIDs for each mailbox. The mailboxes are
+named (``personal``, ``subtree`` and so on) by the filter of RFC 5465 6.
 """
 
 from fastmail._core.imap import ParseError
@@ -9,7 +9,7 @@ from fastmail.imap.command import Command, Work
 from fastmail.imap.filters import CHOSEN, Filter, read_filter
 from fastmail.imap.names import wire
 from fastmail.imap.returns import Wanted, part_of, read_return
-from fastmail.imap.search_job import make_job
+from fastmail.imap.search_run import make_run
 from fastmail.imap.search_tree import Tree
 from fastmail.imap.state import Session
 from fastmail.imap.turns import Pace
@@ -17,7 +17,7 @@ from fastmail.imap.views import Selected
 from fastmail.model.errors import TooMuch
 from fastmail.store.interface import Mailbox
 
-MOST_FILTERS = 100  # of one command; each is asked about each mailbox
+MOST_FILTERS = 100  # filters of one command; each is applied to each mailbox
 
 
 def esearch(command: Command) -> Work:
@@ -70,19 +70,19 @@ async def _run(
         await session.look(place.account, box.key)
         selected = session.selected if mine else None
         view = selected if selected is not None else _view(session, place, box)
-        job = make_job(command, view, charset, tree)
-        if job is None:
+        run = make_run(command, view, charset, tree)
+        if run is None:
             return
-        found = await job.evaluate(tree, view.uids)
-        await job.learn_modseqs(found)
+        found = await run.evaluate(tree, view.uids)
+        await run.learn_modseqs(found)
         if found:
-            session.conn.write(_answer(command, view, wanted, found, job.highest(found) if job.modseq else 0))
+            session.conn.write(_answer(command, view, wanted, found, run.highest(found) if run.modseq else 0))
             await session.conn.drain()
     await command.complete(b"OK ESEARCH completed")
 
 
 def _view(session: Session, place: places.Place, box: Mailbox) -> Selected:
-    """A mailbox as it is now, without selecting it."""
+    """Return a mailbox as it is now, without selecting it."""
     account = place.account
     with session.service.store.snapshot(account) as snapshot:
         now = snapshot.mailbox(box.key) or box

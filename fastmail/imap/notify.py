@@ -1,7 +1,6 @@
-"""NOTIFY (RFC 5465 3): which events of which mailboxes the client wants to be told of. ``watcher`` tells them.
+"""NOTIFY (RFC 5465 3): reads which events of which mailboxes the client wants to hear of. ``watcher`` sends them.
 
-Annotations of messages are answered with BADEVENT. A client that asks for too much is refused with
-NOTIFICATIONOVERFLOW.
+Annotations of messages are refused with BADEVENT; a client that asks for too much gets NOTIFICATIONOVERFLOW.
 """
 
 from fastmail._core.imap import ParseError, Reader
@@ -14,7 +13,7 @@ from fastmail.imap.watcher import MESSAGES, METADATA, NAMES, SERVER, Group, Watc
 UNKNOWN = {b"ANNOTATIONCHANGE"}
 EVENTS = MESSAGES | NAMES | {METADATA, SERVER} | UNKNOWN
 TOLD = b"MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange"
-MOST_GROUPS = 100
+MOST_GROUPS = 100  # event groups of one command
 
 
 def notify(command: Command) -> Work:
@@ -46,7 +45,7 @@ def notify(command: Command) -> Work:
 
 
 def _group(session: Session, reader: Reader) -> Group:
-    """RFC 5465 8: event-group."""
+    """Read an event-group (RFC 5465 8)."""
     at = reader.pos
     reader.open()
     group = Group(read_filter(session, reader), set())

@@ -1,13 +1,13 @@
-"""Where a mailbox name leads, and what the session may do there: the one layer that checks rights (RFC 4314 4).
+"""Where a mailbox name leads, and what the session may do there: the only layer that checks rights (RFC 4314 4).
 
-Three namespaces (RFC 2342): the account's own mailboxes without a prefix; ``Other Users/<address>/...`` for what others
-let it see; ``Shared/<name>/...`` for the accounts that the configuration shares with their domain. Everything else of
-a session speaks of a Place: the owner's account, the mailbox's name there, and the rights.
+There are three namespaces (RFC 2342): the account's own mailboxes without a prefix; ``Other Users/<address>/...`` for
+mailboxes that others let it see; ``Shared/<name>/...`` for accounts that the configuration shares with their domain.
+All other code of a session works with a Place: the owner's account, the mailbox's name there, and the rights.
 
-A mailbox that the session may not see does not exist for it: the answer is the same, and so is the work, whether it is
-not there, may not be seen, or belongs to an address that nobody has. Such a name is never one of the session's own
-mailboxes, and nothing is opened or looked for in an account that shares nothing with it. Which accounts share something
-with whom is noted where the grantee is found by its own row; that note is a hint, the list of rights decides.
+A mailbox that the session may not see does not exist for it: the answer is the same, and so is the work, whether it
+does not exist, may not be seen, or belongs to an address without an account. Such a name is never one of the session's
+own mailboxes, and nothing is opened or searched in an account that shares nothing with it. Who shares something with an
+account is noted in that account's own row; the note is a hint, the list of rights decides.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -25,7 +25,7 @@ from fastmail.store.interface import Account, Listing, Mailbox, Snapshot
 from fastmail.telemetry.counters import count
 
 OTHER = "Other Users"
-NOBODY = Account(0, "nobody@invalid")  # owns what is named by an address that no account has; numbers begin with 1
+NOBODY = Account(0, "nobody@invalid")  # owner of names with an address without an account; account numbers begin with 1
 SHARED = "Shared"
 
 
@@ -44,16 +44,18 @@ class Place:
 
 
 def _dots(session: Session, level: str) -> str:
-    """An address as one level of a name, or back: where the separator is a dot, its dots are shown as ^."""
+    """Convert an address to a level of a name: if the separator is a dot, dots of addresses are shown as ^."""
     return level.replace(".", "^") if session.service.separator == "." else level
 
 
 def _plain(session: Session, level: str) -> str:
+    """Convert such a level back to an address."""
     return level.replace("^", ".") if session.service.separator == "." else level
 
 
 def full_name(session: Session, text: str) -> str:
-    """A client's name as it is stored and compared, with "/" between levels; CannotDo for one that cannot be."""
+    """Return a client's name as it is stored and compared, with "/" between levels; CannotDo for one that cannot
+    exist."""
     sep = session.service.separator
     top, _, rest = text.partition(sep)
     if top in (OTHER, SHARED) and rest:
@@ -68,7 +70,7 @@ def _prefixed(prefix: str, separator: str) -> str:
 
 
 def personal(service: Service, text: str) -> str:
-    """A client's name of the account's own mailbox as the store has it; INBOX needs no prefix."""
+    """Return a client's name for the account's own mailbox as the store has it; INBOX needs no prefix."""
     sep, prefix = service.separator, service.prefix
     if is_inbox(text):
         return INBOX
@@ -78,17 +80,17 @@ def personal(service: Service, text: str) -> str:
 
 
 def own_name(session: Session, name: str) -> str:
-    """The account's own mailbox as the client knows it, with "/"."""
+    """Return the account's own mailbox as the client knows it, with "/"."""
     return name if name == INBOX else _prefixed(session.service.prefix, session.service.separator) + name
 
 
 def shown_name(session: Session, name: str) -> str:
-    """The same for a subscription, which may be to a mailbox of another account."""
+    """Return the same for a subscription, which may be to a mailbox of another account."""
     return name if name.partition("/")[0] in (OTHER, SHARED) else own_name(session, name)
 
 
 def shared(session: Session) -> Iterator[str]:
-    """Addresses of the shared accounts of this session's domain."""
+    """Yield the addresses of the shared accounts of this session's domain."""
     assert session.account is not None
     domain = rights.domain_of(comparable(session.account.address))
     for address in session.service.shared:
@@ -97,12 +99,12 @@ def shared(session: Session) -> Iterator[str]:
 
 
 def _is_foreign(session: Session, top: str, level: str) -> bool:
-    """Does a prefix name mailboxes of others, whether there is such an account or not?"""
+    """True if a prefix names mailboxes of others, whether or not there is such an account."""
     return bool(_address(session, top, level))
 
 
 def _address(session: Session, top: str, level: str) -> str:
-    """Whose mailboxes a prefix names; empty where it is none."""
+    """Return whose mailboxes a prefix names; empty if it is no such prefix."""
     name = _plain(session, level)
     if top == OTHER:
         return name if "@" in name else ""
@@ -110,7 +112,8 @@ def _address(session: Session, top: str, level: str) -> str:
 
 
 def _owner(session: Session, top: str, level: str) -> Account | None:
-    """The same as an account: NOBODY where there is none, or it is switched off; None for the session's own names."""
+    """Return the same as an account: NOBODY if there is none or it is switched off; None for the session's own
+    names."""
     address = _address(session, top, level)
     if not address:
         return None
@@ -128,7 +131,7 @@ def _prefix(session: Session, owner: Account) -> str:
 
 
 def split(session: Session, name: str) -> tuple[Account, str]:
-    """(owner, its name for the mailbox) of a full name."""
+    """Return (owner, the owner's name for the mailbox) of a full name."""
     assert session.account is not None
     top, _, rest = name.partition("/")
     if top in (OTHER, SHARED):
@@ -141,7 +144,7 @@ def split(session: Session, name: str) -> tuple[Account, str]:
 
 
 def subscription(session: Session, name: str) -> str:
-    """A full name as it is kept among the subscriptions."""
+    """Return a full name as it is stored among the subscriptions."""
     owner, inner = split(session, name)
     return inner if owner == session.account else name
 
@@ -150,25 +153,25 @@ def subscription(session: Session, name: str) -> str:
 
 
 def _anyone_counts(session: Session, owner: Account) -> bool:
-    """Do rights that the owner gave to ``anyone`` count? Those of shared accounts always do."""
+    """True if rights that the owner granted to ``anyone`` count. Those of shared accounts always do."""
     return session.service.anyone != OFF or owner.address in session.service.shared
 
 
 def refuse_anyone(session: Session, who: str, owner: Account) -> None:
-    """NoPermission where the owner may not give rights to this identifier."""
+    """Raise NoPermission if the owner may not grant rights to this identifier."""
     if who == rights.ANYONE and not _anyone_counts(session, owner):
         raise NoPermission("rights for anyone are switched off here")
 
 
 def _named(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> bool:
-    """May the session see a mailbox by its own entry in the list, not as anyone?"""
+    """True if the session may see a mailbox by its own entry in the list, not as anyone."""
     assert session.account is not None
     acl = rights.load(snapshot.note(key, sharing.ACL))
     return "l" in rights.evaluate(acl, owner.address, session.account.address, False)
 
 
-def held(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> str:
-    """The session's rights on a mailbox."""
+def granted(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> str:
+    """Return the session's rights on a mailbox."""
     assert session.account is not None
     stored = snapshot.note(key, sharing.ACL)
     if stored is None and owner is session.account:
@@ -182,30 +185,30 @@ def held(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> st
 
 
 def locate(session: Session, name: str) -> Place:
-    """Where a full name leads now; without a key when there is nothing."""
+    """Return where a full name leads now; the place has no key if there is nothing."""
     owner, inner = split(session, name)
     store = session.service.store
     place = Place(owner, inner, name, "", store.find(owner, inner))
     if place.key is not None:
         with store.snapshot(owner) as snapshot:
-            place.rights = held(session, snapshot, owner, place.key)
+            place.rights = granted(session, snapshot, owner, place.key)
     elif owner is not session.account:
         _nothing(session)
     return place
 
 
 def _nothing(session: Session) -> None:
-    """The work of finding that a mailbox may not be seen, for one that is not there."""
+    """Do for a mailbox that does not exist the work that finding it hidden would cost, so that timing tells nothing."""
     assert session.account is not None
     store = session.service.store
     key = store.find(session.account, INBOX) or b""
     with store.snapshot(session.account) as snapshot:
         snapshot.mailbox(key)
-        held(session, snapshot, NOBODY, key)
+        granted(session, snapshot, NOBODY, key)
 
 
 def _shares(session: Session, owner: Account) -> bool:
-    """May the owner of a mailbox share something with this session? Only then its folders are looked at."""
+    """True if the owner of a mailbox may share something with this session; only then are its folders looked at."""
     assert session.account is not None
     if owner == session.account or session.account.address in session.service.admins:
         return owner is not NOBODY
@@ -213,10 +216,10 @@ def _shares(session: Session, owner: Account) -> bool:
 
 
 async def find(session: Session, name: str, needs: str = "") -> Place:
-    """The mailbox; NoSuchMailbox where there is none for this session, NoPermission without one of ``needs``."""
+    """Return the mailbox. NoSuchMailbox if there is none for this session, NoPermission without one of ``needs``."""
     place = locate(session, name)
     if not place.rights and _shares(session, place.account):
-        await session.service.store.listing(place.account)  # a folder that another program made
+        await session.service.store.listing(place.account)  # perhaps another program has just created its folder
         place = locate(session, name)
     return check(place, needs)
 
@@ -233,17 +236,17 @@ def glance(session: Session, name: str) -> tuple[Place, Mailbox, Mailbox | None]
         return None
     with store.snapshot(owner) as snapshot:
         box = snapshot.mailbox(key)
-        letters = held(session, snapshot, owner, key)
+        letters = granted(session, snapshot, owner, key)
         own, selected = None, session.selected
         if selected is not None and selected.account == owner:
             own = box if selected.key == key else snapshot.mailbox(selected.key)
-    if box is None or "r" not in letters or not store.settled(owner, box):
+    if box is None or "r" not in letters or not store.is_up_to_date(owner, box):
         return None
     return Place(owner, inner, name, letters, key), box, own
 
 
 def check(place: Place, needs: str = "", some: str = "") -> Place:
-    """The same for a place that was looked up: all of ``needs``, and one of ``some``."""
+    """Check a place that was looked up: all of ``needs``, and one of ``some``. Raises as ``find`` does."""
     if place.key is None or not place.rights:
         raise NoSuchMailbox("mailbox does not exist")
     if all(one in place.rights for one in needs) and (not some or set(some) & set(place.rights)):
@@ -254,7 +257,7 @@ def check(place: Place, needs: str = "", some: str = "") -> Place:
 
 
 async def may_create(session: Session, name: str) -> Place:
-    """Where a new mailbox would be: the right to make it is its parent's (RFC 4314 4)."""
+    """Return where a new mailbox would be. The right to create it is its parent's (RFC 4314 4)."""
     owner, inner = split(session, name)
     if owner != session.account:
         store = session.service.store
@@ -269,7 +272,7 @@ async def may_create(session: Session, name: str) -> Place:
 
 
 async def inherit(session: Session, place: Place) -> None:
-    """A new mailbox begins with the list of the one above it (RFC 4314 2)."""
+    """Give a new mailbox the list of the one above it (RFC 4314 2)."""
     store = session.service.store
     parent = place.name.rpartition("/")[0]
     above, key = (store.find(place.account, name) if name else None for name in (parent, place.name))
@@ -302,14 +305,14 @@ async def change_acl(session: Session, place: Place, change: Callable[[rights.Ac
 
 
 def _givers(session: Session) -> list[Account]:
-    """Accounts that may share something with this one."""
+    """Return the accounts that may share something with this one."""
     assert session.account is not None
     service = session.service
     found = set(shared(session)) | sharing.givers(service.store, session.account)
     found.discard(session.account.address)
     out = []
     for address in sorted(found):
-        with suppress(DamagedAccount):  # it shows nothing until it is mended
+        with suppress(DamagedAccount):  # a damaged account shows nothing until it is repaired
             record = service.directory.account(address)
             if record is not None and record.enabled:
                 out.append(service.account(record))
@@ -317,10 +320,12 @@ def _givers(session: Session) -> list[Account]:
 
 
 async def foreign(session: Session, subscribed: Collection[str]) -> list[tuple[Place, Mailbox]]:
-    """The mailboxes of others that the session is shown. Anybody may share any number of mailboxes with everybody, so
-    of one account there are as many as ``limits.shared_mailboxes`` says, and what only ``anyone`` may see is shown, as
-    ``[store] anyone`` says, always or once it is ``subscribed``. Shared accounts are the administrator's: no such
-    bounds. What is not shown may be opened by its name all the same."""
+    """Return the mailboxes of others that the session is shown.
+
+    Anybody may share any number of mailboxes with everybody. So at most ``limits.shared_mailboxes`` of one account are
+    shown; and mailboxes that only ``anyone`` may see are shown as ``[store] anyone`` says, always or once
+    ``subscribed``. Shared accounts are the administrator's and have no such bounds. A mailbox that is not shown may
+    still be opened by name."""
     out = []
     service, store = session.service, session.service.store
     for owner in _givers(session):
@@ -331,7 +336,7 @@ async def foreign(session: Session, subscribed: Collection[str]) -> list[tuple[P
         bounded = bool(left)
         with store.snapshot(owner) as snapshot:
             for box in listing.mailboxes:
-                letters = held(session, snapshot, owner, box.key)
+                letters = granted(session, snapshot, owner, box.key)
                 if "l" not in letters:
                     continue
                 name = prefix + box.name
@@ -347,15 +352,15 @@ async def foreign(session: Session, subscribed: Collection[str]) -> list[tuple[P
 
 
 def _can_be_named(session: Session, name: str) -> bool:
-    """Does the name that is shown for the account's own mailbox lead to it? A directory may be called like a mailbox of
-    others, or have the separator in a level."""
+    """True if the name that is shown for the account's own mailbox leads to it. A directory may be named like a mailbox
+    of others, or have the separator within a level."""
     if session.service.separator != "/" and session.service.separator in name:
         return False
     return split(session, own_name(session, name)) == (session.account, name)
 
 
 async def everything(session: Session) -> tuple[Listing, list[tuple[Place, Mailbox]]]:
-    """(the account's own listing with its subscriptions as shown, all mailboxes that the session sees)."""
+    """Return (the account's own listing with its subscriptions as shown, all mailboxes that the session sees)."""
     assert session.account is not None
     listing = await session.service.store.listing(session.account)
     own = [
@@ -368,11 +373,11 @@ async def everything(session: Session) -> tuple[Listing, list[tuple[Place, Mailb
 
 
 def refresh(session: Session) -> None:
-    """The rights on the selected mailbox of another account as they are now; CannotDo once it may not be read."""
+    """Look up the rights on the selected mailbox of another account again; CannotDo if it may not be read any more."""
     selected = session.selected
     assert selected is not None
     with session.service.store.snapshot(selected.account) as snapshot:
-        selected.rights = held(session, snapshot, selected.account, selected.key)
+        selected.rights = granted(session, snapshot, selected.account, selected.key)
     if "r" not in selected.rights:
         session.deselect()
         raise CannotDo("the right to read the selected mailbox was taken back: it is closed")

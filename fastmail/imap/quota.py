@@ -82,7 +82,7 @@ async def _set(command: Command, account: Account, quota: Quota) -> None:
 
 
 def _owner(session: Session, root: bytes) -> Account:
-    """Whose root it is; its own account, or anyone's for an administrator."""
+    """Return whose root it is: the session's own account, or anyone's for an administrator."""
     own, service = session.account, session.service
     assert own is not None
     name = root.decode("utf-8", "replace").lower()

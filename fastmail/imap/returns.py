@@ -1,5 +1,5 @@
-"""What SEARCH, SORT and ESEARCH are to return: RETURN options (RFC 4731, RFC 5182, RFC 5267 3, RFC 6203), and the range
-of PARTIAL (RFC 9394, RFC 5267 5).
+"""What SEARCH, SORT and ESEARCH are asked to return: RETURN options (RFC 4731, RFC 5182, RFC 5267 3, RFC 6203), and the
+range of PARTIAL (RFC 9394, RFC 5267 5).
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ RETURNS = (b"MIN", b"MAX", b"ALL", b"COUNT", b"SAVE", b"RELEVANCY")
 
 @dataclass(slots=True)
 class Wanted:
-    """What is to be returned (RFC 4731, 5182, 9394): names, and the range of PARTIAL. ``names`` None: plain SEARCH.
-    ``update``: and what changes later (RFC 5267 4.3); ``hints``: UPDATE or CONTEXT was among the options."""
+    """What is to be returned (RFC 4731, 5182, 9394): names, and the range of PARTIAL.
+
+    ``names`` None: a plain SEARCH. ``update``: later changes too (RFC 5267 4.3); ``hints``: UPDATE or CONTEXT was
+    given."""
 
     names: list[bytes] | None = None
     partial: tuple[int, int] | None = None
@@ -23,13 +25,13 @@ class Wanted:
 
     @property
     def silent(self) -> bool:
-        """Is nothing to be told now? SAVE alone is the only option without an answer (RFC 5182 2.1); a client that
-        asks for updates is told at least that its search was made."""
+        """True if nothing is to be sent now. SAVE alone is the only option without an answer (RFC 5182 2.1); a client
+        that asks for updates gets at least an answer that its search was made."""
         return self.names is not None and set(self.names) == {b"SAVE"} and self.partial is None and not self.hints
 
 
 def read_return(reader: Reader) -> Wanted:
-    """``RETURN (...)`` and the space behind it, when it is there."""
+    """Read ``RETURN (...)`` and the space after it, if present."""
     wanted = Wanted()
     if not reader.skip(b"RETURN "):
         return wanted
@@ -59,8 +61,8 @@ def read_return(reader: Reader) -> Wanted:
 
 
 def read_partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
-    """``1:100`` or ``-1:-100`` (RFC 9394 3.1): both ends, and the text as it is told, the nearer end first: ``4:2`` is
-    ``2:4`` (RFC 5267 5)."""
+    """Read ``1:100`` or ``-1:-100`` (RFC 9394 3.1). Returns both ends, and the text for the answer with the nearer end
+    first: ``4:2`` is ``2:4`` (RFC 5267 5)."""
     at = reader.pos
     ends = []
     signs = []
@@ -78,7 +80,7 @@ def read_partial(reader: Reader) -> tuple[tuple[int, int], bytes]:
 
 
 def narrowed(partial: tuple[int, int], count: int) -> tuple[int, int]:
-    """Positions, from 1, that a PARTIAL range names; low above high for none."""
+    """Return the positions, from 1, that a PARTIAL range names; low is above high if there are none."""
     low, high = partial
     if low < 0:
         low, high = count + 1 + low, count + 1 + high
@@ -86,11 +88,11 @@ def narrowed(partial: tuple[int, int], count: int) -> tuple[int, int]:
 
 
 def part_of(wanted: tuple[int, int], found: UidSet) -> UidSet:
-    """Those of ``found`` that a PARTIAL range names."""
+    """Return those of ``found`` that a PARTIAL range names."""
     low, high = narrowed(wanted, len(found))
     return found.at(UidSet.of_ranges((low, high))) if low <= high else UidSet()
 
 
 def head(tag: bytes, by_uid: bool) -> bytes:
-    """``* ESEARCH`` up to where its results begin (RFC 4466 2.6.2)."""
+    """Return ``* ESEARCH`` up to where its results begin (RFC 4466 2.6.2)."""
     return b'* ESEARCH (TAG "' + tag + b'")' + (b" UID" if by_uid else b"")

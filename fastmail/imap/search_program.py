@@ -16,7 +16,7 @@ FAR = 1 << 40  # s since 1970: later than any date of a message
 
 
 def compiled(selected: Selected, tree: Tree) -> tuple["array[int]", list[UidSet]]:
-    """(program, the sets that it names) of a tree that the index alone answers."""
+    """Return (program, the sets that it refers to) for a tree that the index alone answers."""
     program: list[int] = []
     sets: list[UidSet] = []
     _add(selected, tree, program, sets)
@@ -63,7 +63,7 @@ def _add(selected: Selected, tree: Tree, out: list[int], sets: list[UidSet]) -> 
 
 
 def _keyword(selected: Selected, word: bytes, wanted: bool, out: list[int]) -> None:
-    """KEYWORD or UNKEYWORD; a keyword that the mailbox has not is on no message."""
+    """Append KEYWORD or UNKEYWORD. No message has a keyword that the mailbox does not have."""
     names = [name.lower() for name in selected.keywords]
     if word.lower() in names:
         out += [Op.KEYWORD, names.index(word.lower()), 0]
@@ -74,7 +74,7 @@ def _keyword(selected: Selected, word: bytes, wanted: bool, out: list[int]) -> N
 
 
 def _set(selected: Selected, tree: Tree, out: list[int], sets: list[UidSet]) -> None:
-    """A key that names a set of messages, or \\Recent."""
+    """Append a key that names a set of messages, or \\Recent."""
     key = tree[0]
     if key in ("UID", "SEQ") and tree[1] is None:
         sets.append(selected.saved)
@@ -92,7 +92,7 @@ def _set(selected: Selected, tree: Tree, out: list[int], sets: list[UidSet]) -> 
 
 
 def days(kind: str, day: int) -> tuple[int, int]:
-    """First and past-last day of BEFORE, ON and SINCE."""
+    """Return the first day and the one after the last of BEFORE, ON and SINCE."""
     if kind == "BEFORE":
         return -FAR // DAY, day
     if kind == "ON":

@@ -24,17 +24,17 @@ COSTS = {
 
 
 def asks(key: str, tree: Tree) -> bool:
-    """Is this key anywhere in the tree?"""
+    """True if this key is anywhere in the tree."""
     return tree[0] == key or any(asks(key, one) for one in _inner(tree))
 
 
 def count(tree: Tree) -> int:
-    """How many keys the tree has."""
+    """Return how many keys the tree has."""
     return 1 + sum(count(one) for one in _inner(tree))
 
 
 def cost(tree: Tree) -> int:
-    """0: the index alone answers it; more: what the dearest key reads."""
+    """Return 0 if the index alone answers it; more for the most expensive thing that a key reads."""
     key = tree[0]
     if key in INDEX_KEYS:
         return 0
@@ -43,13 +43,13 @@ def cost(tree: Tree) -> int:
 
 
 def _inner(tree: Tree) -> tuple[Tree, ...] | list[Tree]:
-    """The trees that an operator has; none for a key."""
+    """Return the trees below an operator; none for a key."""
     found: tuple[Tree, ...] | list[Tree] = tree[1] if tree[0] == "AND" else tree[1:] if tree[0] in OPERATORS else ()
     return found
 
 
 def frozen(selected: Selected, tree: Tree) -> Tree:
-    """The keys with sequence numbers as they are now (RFC 5267 4.3)."""
+    """Replace sequence numbers and the saved result by their present UIDs (RFC 5267 4.3)."""
     if tree[0] == "SEQ":
         uids = selected.saved if tree[1] is None else selected.uids.at(UidSet.of_ranges(tree[1], len(selected.uids)))
         flat = tuple(end for pair in uids.ranges() for end in pair)

@@ -1,5 +1,6 @@
 """SELECT, EXAMINE, CLOSE (RFC 3501 6.3.1, 6.3.2, 6.4.2), UNSELECT (RFC 3691), quick resynchronization (RFC 7162),
-MAILBOXID (RFC 8474 4.2), what RFC 9051 6.3.2 adds and leaves out."""
+MAILBOXID (RFC 8474 4.2), and the changes of RFC 9051 6.3.2.
+"""
 
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from fastmail.model.errors import NoSuchMailbox
 from fastmail.model.flags import DELETED, MAX_KEYWORDS
 from fastmail.store.interface import Snapshot
 
-LASTING = (  # the right that changes a flag (RFC 4314 2.1)
+LASTING = (  # permanent flags, each with the right that changes it (RFC 4314 2.1)
     ("w", rb"\Answered"),
     ("w", rb"\Flagged"),
     ("t", rb"\Deleted"),
@@ -59,7 +60,7 @@ def _select(command: Command, readonly: bool) -> Work:
 
 
 def _parameters(session: Session, reader: Reader) -> tuple[Resync | None, bool]:
-    """``(CONDSTORE)`` and ``(QRESYNC (...))`` (RFC 7162 3.1.8, 3.2.5)."""
+    """Read ``(CONDSTORE)`` and ``(QRESYNC (...))`` (RFC 7162 3.1.8, 3.2.5)."""
     resync, condstore = None, False
     reader.open()
     while True:
@@ -98,7 +99,8 @@ def _known(reader: Reader) -> tuple[int, ...]:
 
 
 def _matches(reader: Reader) -> None:
-    """Sequence numbers with their UIDs: a hint that a kept log of removals does not need (RFC 7162 3.2.5.2)."""
+    """Read sequence numbers with their UIDs: a hint that a server with a log of removals does not need (RFC 7162
+    3.2.5.2)."""
     reader.open()
     _known(reader)
     reader.sp()
@@ -125,7 +127,7 @@ async def _open(command: Command, name: str, word: bytes, resync: Resync | None)
 
 
 async def _attach(command: Command, name: str, word: bytes, resync: Resync | None, place: places.Place) -> None:
-    """Take the view and tell it; it was begun."""
+    """Take the view, which was begun, and write the answer."""
     session = command.session
     store, account, key = session.service.store, place.account, place.key
     assert key is not None
@@ -146,7 +148,7 @@ async def _attach(command: Command, name: str, word: bytes, resync: Resync | Non
             account, key, name, box.uidvalidity, readonly, uids, box.uidnext, box.modseq, box.modseq, fresh, words
         )
         selected.rights = place.rights
-        # in the same snapshot: HIGHESTMODSEQ below is what the client is told here, and no more
+        # from the same snapshot: the client may rely on HIGHESTMODSEQ only for what is sent here
         resynced = b""
         if resync is not None and resync.uidvalidity == box.uidvalidity:
             resynced = _resynced(selected, snapshot, resync, Item.FLAGS | session.items(True))
@@ -173,7 +175,7 @@ async def _attach(command: Command, name: str, word: bytes, resync: Resync | Non
 
 
 def _permanent(held: str, words: list[bytes]) -> bytes:
-    """Flags that this client may change."""
+    """Return the flags that this client may change."""
     names = [name for right, name in LASTING if right in held]
     if "w" in held:
         names += words
@@ -183,7 +185,7 @@ def _permanent(held: str, words: list[bytes]) -> bytes:
 
 
 def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync, items: int) -> bytes:
-    """What changed since the client left (RFC 7162 3.2.5.1, 3.2.6)."""
+    """Return what changed since the client left (RFC 7162 3.2.5.1, 3.2.6)."""
     wanted = UidSet.of_ranges(resync.known or (1, max(1, selected.uidnext - 1)))
     gone = snapshot.expunged(selected.key, resync.modseq).both(wanted).minus(selected.uids)
     out = Out(1024)
@@ -198,7 +200,7 @@ def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync, items: int
 
 
 def close(command: Command) -> Work:
-    """RFC 3501 6.4.2: expunges without telling, unless the mailbox is open for reading only."""
+    """RFC 3501 6.4.2: expunge without telling, unless the mailbox is open for reading only."""
     command.reader.end()
     return _close(command)
 

@@ -1,5 +1,5 @@
-"""What all IMAP sessions of a worker share: the store, the directory, who checks logins, the limits, and how mailboxes
-of others are shown (RFC 2342, RFC 4314). One object for each worker, made by ``app``; sessions only read its fields.
+"""What all IMAP sessions of a worker share: the store, the directory, the verifier of logins, the limits, and how
+mailboxes of others are shown (RFC 2342, RFC 4314). ``app`` makes one for each worker; sessions only read its fields.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from fastmail.model.limits import Limits
 from fastmail.store.filler import Filler
 from fastmail.store.interface import Account, Store
 
-LIST, SUBSCRIBED, OFF = "list", "subscribed", "off"  # what becomes of rights for anyone
+LIST, SUBSCRIBED, OFF = "list", "subscribed", "off"  # values of [store] anyone
 
 
 @dataclass(slots=True)

@@ -1,9 +1,9 @@
-"""The dispatcher of one IMAP session (RFC 3501 2.2, with RFC 7888 LITERAL+): octets to whole commands, commands to the
-handlers of their rows in ``table``.
+"""The dispatcher of one IMAP session (RFC 3501 2.2, with RFC 7888 LITERAL+): octets become complete commands, which go
+to the handlers of their rows in ``table``.
 
-Promise: commands are answered in order, each batch of input with one write. A literal is refused on its announced
-size, before memory is spent; a non-synchronising one is swallowed, and the session goes on. A syntax error is a
-tagged BAD that names what was expected. An idle session holds its view (shared with others) and nothing else.
+Promise: commands are answered in order, with one write for each batch of input. A literal is refused on its announced
+size, before memory is spent; a refused non-synchronising one is skipped, and the session goes on. A syntax error is a
+tagged BAD that says what was expected. An idle session holds its view (shared with others) and nothing else.
 """
 
 import re
@@ -22,28 +22,28 @@ from fastmail.model.errors import CannotDo
 from fastmail.net.connection import Connection
 from fastmail.telemetry.counters import count
 
-BEFORE_LOGIN = 65536  # longest line, for tokens that are logins
+BEFORE_LOGIN = 65536  # octets of the longest line before login: a login token may be long
 LITERALS_BEFORE_LOGIN = 8192
-SHORT_LINE = 8192  # longest line between two messages of an APPEND, and of a command that another one takes along
-SWALLOWED = 1 << 26  # a bigger literal is not even read to its end, unless a message may be as big
-TAG_OF_LONG = 300  # octets of a line that is too long, to find its tag in
+SHORT_LINE = 8192  # octets of the longest line between messages of an APPEND, or of a STORE that joins a batch
+SWALLOWED = 1 << 26  # a larger refused literal ends the session, unless a message may be as large
+TAG_OF_LONG = 300  # octets kept of a line that is too long, to find its tag
 _TAG = re.compile(rb'[^\x00-\x20(){%*"\\+\x7f-\xff]{1,256}')
 
 
 def _tag(line: bytes) -> bytes:
-    """The tag of a line that need not be a command."""
+    """Return the tag of a line that may not be a command."""
     match = _TAG.match(line)
     return match.group(0) if match else b"*"
 
 
 def _behind_uid(reader: Reader) -> bytes:
-    """The command whose UID form this is (RFC 3501 6.4.8)."""
+    """Return the command whose UID form this is (RFC 3501 6.4.8)."""
     reader.sp()
     return reader.atom().upper()
 
 
 class ImapSession(Session):
-    """See the module. The connection calls the first part."""
+    """See the module. The connection calls the methods of the first part."""
 
     __slots__ = (  # noqa: RUF023 - in the order in which a reader meets them
         # the input that ``feed`` works on, and how far it is
@@ -98,7 +98,7 @@ class ImapSession(Session):
         self.conn.close()
 
     def failed(self) -> None:
-        """A bug: the command's tag may be lost, so the client is told to come again."""
+        """A bug ended a command. Its tag may be lost, so the client is asked to connect again."""
         self.conn.write(b"* BYE internal error, please connect again\r\n")
         self.conn.close()
 
@@ -107,14 +107,14 @@ class ImapSession(Session):
         self._drop_upload()
 
     def feed(self, data: memoryview) -> int:
-        """Take what can be taken now; returns how many octets that is."""
+        """Take what can be taken now; return how many octets that is."""
         self._data, self._at = data, 0
         if self.account is not None:
             self.conn.touch(self.service.limits.idle_timeout)
         try:
             return self._feed(data)
         finally:
-            self._data = None  # the connection reads into the same memory again
+            self._data = None  # the connection will read into the same memory again
 
     # ---------------------------------------------------------------- octets to commands
 
@@ -158,7 +158,7 @@ class ImapSession(Session):
                 plain = not conn.deflated
                 self._at = position
                 self._complete(line)
-                position = self._at  # a STORE may have taken others along
+                position = self._at  # a STORE may have taken the STOREs after it, too
                 if plain and conn.deflated:
                     return size
         return position
@@ -173,7 +173,7 @@ class ImapSession(Session):
         self.bad(tag, "line is too long")
 
     def _drop(self) -> None:
-        """Forget a command that was not complete."""
+        """Forget an incomplete command."""
         self._line = b""
         self._literal = 0
         self._refused = b""
@@ -185,7 +185,7 @@ class ImapSession(Session):
             self._upload = None
 
     def _complete(self, line: bytes) -> None:
-        """A line without its end: a whole command, or a literal follows."""
+        """Take a line without its end: a complete command, or a literal follows."""
         literal = literal_at_end(line)
         if self._upload is not None:
             if literal is not None and line.startswith((b" ", b")")):
@@ -224,7 +224,7 @@ class ImapSession(Session):
             self.conn.write(b"+ ok\r\n")
 
     def _next_message(self, last: Upload, line: bytes, size: int, sync: bool) -> None:
-        """One more message of the same APPEND."""
+        """Another message of the same APPEND follows."""
         begun: Upload | str
         if len(last.before) >= APPENDS or len(line) > SHORT_LINE:
             begun = f"NO [LIMIT] at most {APPENDS} messages are taken at once"
@@ -238,7 +238,7 @@ class ImapSession(Session):
             self.conn.write(b"+ ok\r\n")
 
     def _refuse(self, tag: bytes, why: str, size: int, sync: bool) -> None:
-        """A literal that is not taken: say so, now or once it was swallowed."""
+        """Refuse a literal: say so now, or once it was skipped."""
         count("imap.literals_refused")
         self._drop()
         if sync:
@@ -255,7 +255,7 @@ class ImapSession(Session):
         self.conn.close()
 
     def _refuse_now(self, line: bytes) -> None:
-        """The literal of a refused command is swallowed; its rest may announce another one."""
+        """The literal of a refused command was skipped; the rest of the line may announce another one."""
         literal = literal_at_end(line)
         if literal is not None:
             size, sync = literal
@@ -295,7 +295,7 @@ class ImapSession(Session):
     # ---------------------------------------------------------------- commands to handlers
 
     def _dispatch(self, whole: bytes) -> None:
-        """A whole command, its literals in place."""
+        """Run a complete command, its literals included."""
         reader = Reader(whole)
         try:
             tag, name = reader.head()
@@ -325,7 +325,7 @@ class ImapSession(Session):
             self.conn.run_now(command.run(work))
 
     def may_begin(self, command: Command) -> bool:
-        """May the command run in this state, with the rights as they are now? If not, it is answered here."""
+        """True if the command may run in this state, with the present rights. Otherwise it is answered here."""
         row, selected = command.row, self.selected
         state = self.state
         if not row.states & state:
@@ -341,8 +341,8 @@ class ImapSession(Session):
         return selected.account is self.account or self._rights_stand(command)
 
     def _rights_stand(self, command: Command) -> bool:
-        """Every command begins here, whatever way it came: the rights on a selected mailbox of somebody else are
-        looked up. False when it may not be read any more; that is the command's answer."""
+        """Look up the rights on a selected mailbox of another account, before every command. False if it may not be
+        read any more; the command was answered then."""
         if self.selected is not None and self.selected.account is not self.account:
             try:
                 places.refresh(self)
@@ -352,7 +352,7 @@ class ImapSession(Session):
         return True
 
     def following(self, row: Row) -> Command | None:
-        """The next command, taken out of the input, when it is there as a whole and is of this row."""
+        """Take the next command out of the input, if it is complete and has this row; else None."""
         data, conn = self._data, self.conn
         if data is None or self._at >= len(data) or conn.closing or conn.full:
             return None

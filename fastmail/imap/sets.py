@@ -15,7 +15,7 @@ def read_set(command: Command) -> UidSet:
 
 
 def resolve(command: Command, selected: Selected, ranges: tuple[int, ...] | None) -> UidSet:
-    """The same for a set that was just read."""
+    """Resolve a set that was read."""
     uids = selected.resolve(ranges, command.by_uid)
     if uids is None:
         raise ParseError(f"message numbers up to {len(selected.uids)}", command.reader.pos)

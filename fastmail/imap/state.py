@@ -1,8 +1,8 @@
-"""What one IMAP session knows: who its client is, what the client enabled (RFC 5161), which mailbox it selected
-(RFC 3501 3), and who takes its next line. Every command works on this; ``session`` adds how octets become commands.
+"""The state of one IMAP session: who its client is, what the client enabled (RFC 5161), which mailbox it selected
+(RFC 3501 3), and who takes its next line. Every command works on this; ``session`` adds the dispatcher.
 
-Promise: nothing here belongs to one command; that is in ``command.Command``. A mailbox that is selected is watched
-until ``deselect``. This file imports no command, so every command may import it.
+Promise: nothing here belongs to one command; such state is in ``command.Command``. A selected mailbox is watched until
+``deselect``. This file imports no command, so every command may import it.
 """
 
 from typing import Protocol
@@ -23,14 +23,14 @@ from fastmail.telemetry.counters import count
 NEW, AUTH, SELECTED = 1, 2, 4  # states (RFC 3501 3), as bits of the tables of commands and of capabilities
 INSIDE = AUTH | SELECTED
 ANY = NEW | INSIDE
-ERRORS_AFTER_LOGIN = 50  # times as many errors as a stranger may make: a user's client may be bad at one thing
+ERRORS_AFTER_LOGIN = 50  # after a login so many times more errors are allowed: a user's client may get one thing wrong
 
 
 class Lines(Protocol):
-    """A command that takes the lines behind its own."""
+    """A command that takes the lines after its own."""
 
     def line(self, line: bytes) -> None:
-        """One line, without CRLF."""
+        """Take one line, without CRLF."""
 
 
 class Idle(Lines, Protocol):
@@ -47,23 +47,23 @@ class Exchange(Lines, Protocol):
     def tag(self) -> bytes: ...
 
     def abandon(self) -> None:
-        """The exchange is over, without an answer."""
+        """End the exchange without an answer."""
 
 
 class Notifier(Protocol):
     """NOTIFY (RFC 5465)."""
 
     def wants_selected(self) -> bool:
-        """Does the client ask for events of the selected mailbox?"""
+        """True if the client asks for events of the selected mailbox."""
 
     def stir(self, key: bytes) -> None:
-        """The mailbox changed: tell it as soon as no command runs."""
+        """The mailbox changed: send that as soon as no command runs."""
 
     def annotated(self, key: bytes, changes: dict[bytes, bytes | None]) -> None:
-        """The session itself is about to change these annotations."""
+        """The session itself is about to change these annotations, so they are no news to it."""
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
 
 
 class Session:
@@ -118,18 +118,18 @@ class Session:
 
     @property
     def state(self) -> int:
-        """One of NEW, AUTH, SELECTED."""
+        """The state: NEW, AUTH or SELECTED."""
         if self.account is None:
             return NEW
         return SELECTED if self.selected is not None else AUTH
 
     def bad(self, tag: bytes, text: str) -> None:
-        """A tagged BAD for what was no command yet."""
+        """Answer a tagged BAD to input that did not become a command."""
         self.conn.write(b"%b BAD %b\r\n" % (tag, text.encode("utf-8", "replace")))
         self.count_error()
 
     def count_error(self) -> None:
-        """One error more; too many end the session."""
+        """Count an error; too many end the session."""
         self.errors += 1
         if self.errors >= self.service.limits.errors * (1 if self.account is None else ERRORS_AFTER_LOGIN):
             count("imap.errors")
@@ -138,8 +138,8 @@ class Session:
             self.conn.close()
 
     def learn_modseq(self) -> None:
-        """The client gave a CONDSTORE enabling command (RFC 7162 3.1): from here on its FETCH responses have MODSEQ.
-        With the first such command it gets the MODSEQ up to which it knows the selected mailbox."""
+        """The client gave a CONDSTORE enabling command (RFC 7162 3.1): from now on its FETCH responses have MODSEQ.
+        After the first such command it gets the MODSEQ up to which it knows the selected mailbox."""
         if not self.condstore:
             self.condstore = True
             if self.selected is not None:
@@ -147,7 +147,7 @@ class Session:
                 self.conn.write(b"* OK [HIGHESTMODSEQ %d] highest\r\n" % modseq)
 
     def items(self, with_uid: bool) -> int:
-        """The items that every FETCH response to this client has, as bits of ``_core.items``."""
+        """Return the items that every FETCH response to this client has, as bits of ``_core.items``."""
         if self.uidonly:
             return Item.UIDONLY | (Item.MODSEQ if self.condstore else 0)
         return (Item.MODSEQ if self.condstore else 0) | (Item.UID if with_uid or self.qresync else 0)
@@ -155,15 +155,15 @@ class Session:
     # ---------------------------------------------------------------- the selected mailbox
 
     def attach(self, selected: Selected) -> None:
-        """Make this the selected mailbox; its view was begun."""
-        if self.conn.closing:  # the client went meanwhile, and ``lost`` will not come again
+        """Make this the selected mailbox. Its view was begun already."""
+        if self.conn.closing:  # the client left meanwhile, and ``lost`` has been called already
             self.service.store.views.end(selected.key)
             return
         self.selected = selected
         self.service.store.watch(selected.account, selected.key, self._notified)
 
     def deselect(self) -> None:
-        """Select no mailbox; an IDLE ends with it."""
+        """Leave the selected mailbox; an IDLE ends with it."""
         if self.selected is not None:
             self.service.store.unwatch(self.selected.account, self.selected.key, self._notified)
             self.service.store.views.end(self.selected.key)
@@ -171,18 +171,18 @@ class Session:
         self.idle = None
 
     def leave(self) -> None:
-        """Select no mailbox, and watch none."""
+        """Leave the selected mailbox and stop watching others."""
         self.end_notify()
         self.deselect()
 
     def end_notify(self) -> None:
-        """Tell nothing any more that NOTIFY asked for."""
+        """Stop telling what NOTIFY asked for."""
         if self.notify is not None:
             self.notify.close()
             self.notify = None
 
     def _notified(self) -> None:
-        """Somebody changed the selected mailbox; only IDLE and NOTIFY tell at once."""
+        """The selected mailbox changed. Only IDLE and NOTIFY send that at once."""
         if self.notify is not None and self.selected is not None and self.notify.wants_selected():
             self.notify.stir(self.selected.key)
         elif self.idle is not None:
@@ -191,22 +191,23 @@ class Session:
     # ---------------------------------------------------------------- the store, while it may be full
 
     async def look(self, account: Account, key: bytes) -> None:
-        """Take in what other programs did to a mailbox, as far as there is room to write that down."""
+        """Apply other programs' changes of a mailbox's files. Without room for that, the session continues with what is
+        known."""
         try:
             await self.service.store.sync(account, key)
         except TemporaryError as error:
             log.event("imap.sync", "warning", error=error)
 
     async def claim(self, selected: Selected) -> None:
-        """Take \\Recent for what is new, unless the mailbox is open for reading only."""
+        """Take \\Recent for new messages, unless the mailbox is open for reading only."""
         if not selected.readonly:
             first, end = await self.claim_range(selected.account, selected.key)
             if first < end:
                 selected.recent = selected.recent.plus(UidSet.of_ranges((first, end - 1)))
 
     async def claim_range(self, account: Account, key: bytes) -> tuple[int, int]:
-        """The same for a mailbox by key: (first UID, UID behind the last). Reading goes on when there is no room to
-        write that down."""
+        """Do the same for a mailbox by key. Returns (first UID, UID after the last). Without room to record it, reading
+        goes on."""
         try:
             return await self.service.store.claim_recent(account, key)
         except TemporaryError as error:

@@ -1,6 +1,6 @@
 """STATUS (RFC 3501 6.3.10, SIZE of RFC 8438, HIGHESTMODSEQ of RFC 7162, DELETED of RFC 9051, APPENDLIMIT of RFC 7889,
 MAILBOXID of RFC 8474, DELETED-STORAGE of RFC 9208): counters that the index keeps, so it costs one row whatever the
-mailbox's size.
+size of the mailbox.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def _append_limit(session: Session, place: places.Place, box: Mailbox) -> int:
 
 
 def _deleted_octets(session: Session, place: places.Place, box: Mailbox) -> int:
-    """What an EXPUNGE would give back (RFC 9208 4.1.4); the only item that looks at messages."""
+    """Return what an EXPUNGE would free (RFC 9208 4.1.4). This is the only item that looks at messages."""
     if not box.deleted:
         return 0
     with session.service.store.snapshot(place.account) as snapshot:
@@ -69,7 +69,7 @@ def status(command: Command) -> Work:
 
 
 def read_items(reader: Reader) -> list[bytes]:
-    """``(MESSAGES UNSEEN ...)``."""
+    """Read ``(MESSAGES UNSEEN ...)``."""
     reader.open()
     items: list[bytes] = []
     while True:
@@ -87,7 +87,7 @@ def read_items(reader: Reader) -> list[bytes]:
 
 
 def line(session: Session, place: places.Place, box: Mailbox, items: list[bytes]) -> bytes:
-    """``* STATUS``."""
+    """Return ``* STATUS``."""
     values = ((item, ITEMS[item](session, place, box)) for item in items)
     text = b" ".join(b"%b %b" % (item, one if isinstance(one, bytes) else b"%d" % one) for item, one in values)
     return b"* STATUS %b (%b)\r\n" % (wire(session, place.shown), text)

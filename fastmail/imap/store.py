@@ -1,10 +1,10 @@
-"""STORE (RFC 3501 6.4.6, RFC 7162 3.1.3, RFC 4314 4), and STOREs that a client sends one behind the other.
+"""STORE (RFC 3501 6.4.6, RFC 7162 3.1.3, RFC 4314 4), also several that a client sends one after the other.
 
-STOREs of different messages that came together share one commit (RFC 3501 5.5): a client that marks a hundred messages
-costs one sync, not a hundred. They are recognised as commands, when the dispatcher has read their heads.
+STOREs of different messages that arrive together share one commit (RFC 3501 5.5): a client that marks a hundred
+messages costs one sync, not a hundred.
 
-Promise: each is answered by itself and in its place, those that are refused too; one that names a message of another
-STORE is done after it. What others changed in the mailbox is told at the end of the last one.
+Promise: each is answered by itself and in its order, refused ones too. One that names a message of an earlier STORE is
+done after that. What others changed in the mailbox is sent at the end of the last one.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from fastmail.model.errors import NoPermission
 from fastmail.store.interface import ALL_MODSEQ, Octets, Store, Stored
 
 Results = Sequence[Stored | BaseException | None]  # None: a STORE that names no message
-TOGETHER = 256  # STOREs of one batch, and replies to bad ones: what one commit has to hold is bounded
+TOGETHER = 256  # STOREs of one batch, and replies to bad ones: bounds the size of a commit
 
 
 def store(command: Command) -> Work:
@@ -47,11 +47,11 @@ def store(command: Command) -> Work:
                 following.fail(error)
         following.out = command.out
     work = batch.run()
-    return work if last is command else last.run(work)  # what goes wrong is the answer to the last of them
+    return work if last is command else last.run(work)  # an error becomes the answer to the last of them
 
 
 @dataclass(slots=True)
-class Job:
+class StoreRun:
     """One STORE whose arguments were read. ``mode``: 0 replaces flags, 1 adds, -1 removes; ``code``: MESSAGELIMIT."""
 
     command: Command
@@ -64,7 +64,7 @@ class Job:
     code: bytes
 
 
-def _read(command: Command, selected: Selected) -> Job:
+def _read(command: Command, selected: Selected) -> StoreRun:
     """The arguments of a STORE."""
     session, reader = command.session, command.reader
     reader.sp()
@@ -85,134 +85,135 @@ def _read(command: Command, selected: Selected) -> Job:
     if unchanged != ALL_MODSEQ:
         session.learn_modseq()
     uids, code = bounds.newest(session, uids)
-    return Job(command, uids, mode, silent, flags, words, unchanged, code)
+    return StoreRun(command, uids, mode, silent, flags, words, unchanged, code)
 
 
 class Batch:
-    """STOREs that came together, with the replies to bad ones between them. ``waves``: those of one wave name different
-    messages, so they share a commit."""
+    """STOREs that came together, with the replies to bad ones between them. ``waves``: the STOREs of one wave name
+    different messages, so they share a commit."""
 
     __slots__ = ("_selected", "_session", "_waves")
 
     def __init__(self, session: Session, selected: Selected) -> None:
         self._session = session
         self._selected = selected
-        self._waves: list[list[Job | bytes]] = [[]]
+        self._waves: list[list[StoreRun | bytes]] = [[]]
 
     @property
     def has_room(self) -> bool:
-        """A second wave is the last: what comes behind it waits for the first commit anyway."""
+        """True if another STORE may join. A second wave is the last: what follows would wait for the first commit
+        anyway."""
         return len(self._waves) == 1 and len(self._waves[0]) < TOGETHER
 
-    def add(self, job: Job) -> None:
-        """One STORE more."""
-        if any(isinstance(one, Job) and one.uids.both(job.uids) for one in self._waves[-1]):
+    def add(self, run: StoreRun) -> None:
+        """Add a STORE."""
+        if any(isinstance(one, StoreRun) and one.uids.both(run.uids) for one in self._waves[-1]):
             self._waves.append([])
-        self._waves[-1].append(job)
+        self._waves[-1].append(run)
 
     def write(self, data: bytes) -> None:
-        """A reply to a command that is not done, behind those of the STOREs before it."""
+        """Add a reply to a command that is not done, after those of the STOREs before it."""
         self._waves[-1].append(data)
 
     async def run(self) -> None:
-        """Do them, and answer."""
+        """Do all of them, and answer."""
         for position, wave in enumerate(self._waves):
             await self._run(wave, position == len(self._waves) - 1)
 
-    async def _run(self, wave: list[Job | bytes], last: bool) -> None:
+    async def _run(self, wave: list[StoreRun | bytes], last: bool) -> None:
         session, selected = self._session, self._selected
-        jobs = [job for job in wave if isinstance(job, Job)]
-        results = await _commit(session.service.store, selected, jobs)
-        own, others, upto = _note(selected, jobs, results)
+        runs = [run for run in wave if isinstance(run, StoreRun)]
+        results = await _commit(session.service.store, selected, runs)
+        own, others, upto = _note(selected, runs, results)
         answers = iter(results)
-        for job in wave:
-            if isinstance(job, bytes):
-                session.conn.write(job)
+        for run in wave:
+            if isinstance(run, bytes):
+                session.conn.write(run)
                 continue
             result = next(answers)
             if isinstance(result, Exception):
-                job.command.fail(result)
+                run.command.fail(result)
                 continue
             if isinstance(result, BaseException):
                 raise result
             text = b"OK STORE completed"
             if result is not None:
-                _tell(session, selected, job, result, others, upto)
+                _tell(session, selected, run, result, others, upto)
                 if result.refused:
-                    numbers = result.refused if job.command.by_uid else selected.uids.seqs(result.refused)
+                    numbers = result.refused if run.command.by_uid else selected.uids.seqs(result.refused)
                     text = b"OK [MODIFIED " + numbers.octets() + b"] some were changed by others"
-            text = bounds.told(session, job.code, text)
-            if last and job is jobs[-1]:
-                await job.command.complete(text, own, result.box if result is not None else None)
+            text = bounds.told(session, run.code, text)
+            if last and run is runs[-1]:
+                await run.command.complete(text, own, result.box if result is not None else None)
             else:
-                job.command.answer(text)
+                run.command.answer(text)
 
 
-async def _commit(store: Store, selected: Selected, jobs: list[Job]) -> Results:
-    """What became of each."""
-    if len(jobs) > 1:
-        return await asyncio.gather(*(_store(store, selected, job) for job in jobs), return_exceptions=True)
+async def _commit(store: Store, selected: Selected, runs: list[StoreRun]) -> Results:
+    """Return what became of each."""
+    if len(runs) > 1:
+        return await asyncio.gather(*(_store(store, selected, run) for run in runs), return_exceptions=True)
     try:
-        return [await _store(store, selected, jobs[0])]
+        return [await _store(store, selected, runs[0])]
     except Exception as error:
         return [error]
 
 
-def _note(selected: Selected, jobs: list[Job], results: Results) -> tuple[Own | None, bool, int]:
-    """(what is not to be told again, whether another session changed the mailbox since this one was last told, MODSEQ
-    of the last change of this wave)."""
+def _note(selected: Selected, runs: list[StoreRun], results: Results) -> tuple[Own | None, bool, int]:
+    """Return (what must not be sent again; True if another session changed the mailbox after the last change sent here;
+    MODSEQ of the last change of this wave)."""
     own: Own | None = None
     others = False
     upto = 0
-    for asked, result in zip(jobs, results, strict=True):
+    for asked, result in zip(runs, results, strict=True):
         if isinstance(result, Stored):
             upto = max(upto, result.modseq)
             others = others or result.before != selected.modseq
             changed = note_own(selected, result.changed, result.before, result.modseq)
-            # The answer to a silent STORE does not show what others did to its messages before: that is told at the
+            # The answer to a silent STORE does not show what others did to its messages before: that is sent at the
             # end (RFC 3501 6.4.6).
             own = own if changed is None or asked.silent else changed
     return own, others, upto
 
 
-async def _store(store: Store, selected: Selected, job: Job) -> Stored | None:
-    if not job.uids:
+async def _store(store: Store, selected: Selected, run: StoreRun) -> Stored | None:
+    if not run.uids:
         return None
     if selected.rights != rights.ALL:
-        return await _store_some(store, selected, job)
-    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words, job.unchanged)
+        return await _store_some(store, selected, run)
+    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words, run.unchanged)
 
 
-async def _store_some(store: Store, selected: Selected, job: Job) -> Stored:
-    """Change those of the flags that the rights allow; the others stay as they are (RFC 4314 4)."""
+async def _store_some(store: Store, selected: Selected, run: StoreRun) -> Stored:
+    """Change those flags that the rights allow; the others stay as they are (RFC 4314 4)."""
     account, key, allowed = selected.account, selected.key, rights.flags(selected.rights)
-    words = job.words if "w" in selected.rights else []
-    mode, flags, unchanged = job.mode, job.flags & allowed, job.unchanged
+    words = run.words if "w" in selected.rights else []
+    mode, flags, unchanged = run.mode, run.flags & allowed, run.unchanged
     if mode:
         if not flags and not words:
             raise NoPermission("this account has no right to change these flags")
-        return await store.store(account, key, job.uids, mode, flags, words, unchanged)
+        return await store.store(account, key, run.uids, mode, flags, words, unchanged)
     with store.snapshot(account) as snapshot:
         known = snapshot.keywords(key) if "w" in selected.rights else []
     kept = {word.lower() for word in words}
     others = [word for word in known if word.lower() not in kept]
-    cleared = await store.store(account, key, job.uids, -1, allowed & ~flags, others, unchanged)
-    done = await store.store(account, key, job.uids.minus(cleared.refused), 1, flags, words)
+    cleared = await store.store(account, key, run.uids, -1, allowed & ~flags, others, unchanged)
+    done = await store.store(account, key, run.uids.minus(cleared.refused), 1, flags, words)
     done.changed = done.changed.plus(cleared.changed)
     done.same = done.same.minus(done.changed)
     done.refused, done.before, done.pages = cleared.refused, cleared.before, ()
     return done
 
 
-def _tell(session: Session, selected: Selected, job: Job, result: Stored, others: bool, upto: int) -> None:
-    """The answer to a STORE. With ``others`` its messages may have keywords that the client does not know. ``upto``:
-    the MODSEQ of the last change that is answered with it."""
+def _tell(session: Session, selected: Selected, run: StoreRun, result: Stored, others: bool, upto: int) -> None:
+    """Write the answer to a STORE. With ``others``, its messages may have keywords that the client does not know.
+    ``upto``: the MODSEQ of the last change that is answered with it."""
     known = {word.lower() for word in selected.keywords}
-    if others or any(word.lower() not in known for word in job.words):
+    if others or any(word.lower() not in known for word in run.words):
         with session.service.store.snapshot(selected.account) as snapshot:
             session.conn.write(new_keywords(selected, snapshot))
-    by_uid = job.command.by_uid
-    if not job.silent:
+    by_uid = run.command.by_uid
+    if not run.silent:
         told = result.changed.plus(result.same).plus(result.refused)
         session.conn.write(_responses(session, selected, told, by_uid, Item.FLAGS, result.pages, upto))
     elif session.condstore:
@@ -222,8 +223,8 @@ def _tell(session: Session, selected: Selected, job: Job, result: Stored, others
 def _responses(
     session: Session, selected: Selected, uids: UidSet, by_uid: bool, items: int, known: Sequence[Octets], upto: int
 ) -> bytes:
-    """FETCH responses with these items of messages as they are now, or in the pages that are ``known``, and MODSEQ for
-    a client that knows it (RFC 7162 3.1.3)."""
+    """Return FETCH responses with these items, from the present rows or from the ``known`` pages, with MODSEQ for a
+    client that knows it (RFC 7162 3.1.3)."""
     out = Out(64 * len(uids) + 64)
     items |= session.items(by_uid)
 

@@ -1,7 +1,8 @@
-"""The IMAP command table (RFC 3501 6): for each command its handler and all that the dispatcher needs to know.
+"""The IMAP command table (RFC 3501 6): for each command its handler, and all that the dispatcher needs to know.
 
-``states``: where it is allowed. ``numbers``: it names messages by sequence number, so no EXPUNGE may be told while it
-runs or in its answer (7.4.1); its UID form has no such bar. The gaps are the errors: see ``refusal``.
+``states``: where it is allowed. ``numbers``: it names messages by sequence number, so no EXPUNGE may be sent while it
+runs or in its answer (7.4.1); its UID form has no such restriction. What is not in the table is an error: see
+``refusal``.
 """
 
 from fastmail.imap import (
@@ -95,7 +96,7 @@ COMMANDS: dict[bytes, Row] = {
 
 
 def refusal(row: Row | None, state: int) -> str:
-    """Why a command can not be done in this state; empty when it can."""
+    """Return why a command cannot be done in this state; empty if it can."""
     if row is None:
         return "unknown command"
     if row.states & state:

@@ -1,7 +1,7 @@
-"""How a session tells its client what changed in the selected mailbox (RFC 3501 5.2, 7.4.1; RFC 7162 3.2.10).
+"""Sends a session's client what changed in the selected mailbox (RFC 3501 5.2, 7.4.1; RFC 7162 3.2.10).
 
-Promise: the view moves only here and in SELECT. Whoever calls says whether removals may be told: they may not while a
-command names messages by sequence number. The rights on a mailbox of somebody else are looked up again first.
+Promise: the view moves only here and in SELECT. The caller says whether removals may be sent: not while a command names
+messages by sequence number. For another account's mailbox, the rights are looked up again first.
 """
 
 from fastmail._core.uidset import UidSet
@@ -15,7 +15,8 @@ Own = tuple[UidSet, int]  # UIDs that this session changed itself, and the MODSE
 
 
 def is_news(session: Session, selected: Selected, box: Mailbox | None) -> bool:
-    """Is there anything to tell of the selected mailbox? ``box``: its row, when the caller has just read it."""
+    """True if there is anything to send about the selected mailbox. ``box``: its row, if the caller has just read
+    it."""
     if box is None:
         with session.service.store.snapshot(selected.account) as snapshot:
             box = snapshot.mailbox(selected.key)
@@ -24,11 +25,11 @@ def is_news(session: Session, selected: Selected, box: Mailbox | None) -> bool:
 
 
 async def tell(session: Session, by_uid: bool, expunges: bool, own: Own | None = None) -> bool:
-    """Queue untagged responses for what changed. False when the mailbox may not be read any more, or is deleted: then
-    the session was ended.
+    """Queue untagged responses for what changed. False if the mailbox may not be read any more or was deleted: the
+    session was ended then.
 
-    ``by_uid``: FETCH responses have UIDs; ``expunges``: removals may be told; ``own``: changes that were told already.
-    """
+    ``by_uid``: FETCH responses have UIDs; ``expunges``: removals may be sent; ``own``: changes that were sent
+    already."""
     selected = session.selected
     if selected is None:
         return True
@@ -50,7 +51,7 @@ async def tell(session: Session, by_uid: bool, expunges: bool, own: Own | None =
             items, vanished = session.items(by_uid), session.qresync or session.uidonly
             before = selected.uids
             told = changes(selected, snapshot, box, expunges, items, own, vanished, not session.rev2)
-            if selected.contexts:  # while the numbers from before the EXPUNGE are still good
+            if selected.contexts:  # before the EXPUNGE responses, which change sequence numbers
                 session.conn.write(updates.removed(selected, before, before.minus(selected.uids)))
             session.conn.write(told)
     if box is not None:

@@ -1,10 +1,10 @@
-"""Turns of commands that are long, which all sessions of a worker take: SEARCH, SORT, THREAD, MULTISEARCH. What is said
-of them meanwhile is INPROGRESS (RFC 9585).
+"""Turns of long commands (SEARCH, SORT, THREAD, MULTISEARCH), which all sessions of a worker take; and how their
+progress is sent, INPROGRESS (RFC 9585).
 
-Promise: in one round of the event loop at most one of them is given a turn, the one that has waited longest, and works
-for SLICE seconds before it waits again. So a command of another session waits for one slice, however many searches are
-under way, and two searches have the same share whatever they ask for. What they have done in threads is bounded too, so
-that there are threads left for others. A search whose client is gone ends at its next turn.
+Promise: in one round of the event loop at most one of them gets a turn, the one that has waited longest, and works for
+SLICE seconds before it waits again. So a command of another session waits for one slice, however many searches are
+under way, and two searches have equal shares whatever they ask for. Their work on threads is bounded too, so that
+threads are left for others. A search whose client is gone ends at its next turn.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from fastmail.net.connection import Connection
 
 T = TypeVar("T")
 SLICE = 0.005  # s of a turn
-ASIDE = 2  # pieces of long work that are in threads at once
-PROGRESS = 5.0  # s between two words on how far a command is
+ASIDE = 2  # threads that long commands use at a time
+PROGRESS = 5.0  # s between two INPROGRESS responses
 
 
 class Turns:
@@ -29,7 +29,7 @@ class Turns:
         self._aside: asyncio.Semaphore | None = None
 
     async def wait(self) -> None:
-        """Until it is this one's turn."""
+        """Wait for this one's turn."""
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
         self._waiting.append(mine)
@@ -47,7 +47,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._next)
 
     async def aside(self, work: Callable[..., T], *args: Any) -> T:
-        """Do it in a thread, when it is its turn there."""
+        """Do the work on a thread, when there is a turn for it."""
         if self._aside is None:
             self._aside = asyncio.Semaphore(ASIDE)
         async with self._aside:
@@ -66,9 +66,11 @@ class Pace:
         self._since = self._told = time.monotonic()
 
     async def breathe(self, done: int = 0, total: int = 0) -> None:
-        """Let others have their turn when this one had its own. A client is told now and then that its command goes on,
-        and ``done`` of ``total`` where that is known (RFC 9585): what is written shows, too, that nobody reads it any
-        more, which the end of what a client sends does not. ConnectionError once the client is gone."""
+        """Let others have a turn if this one's is over.
+
+        Now and then the client gets a line that its command is still running, with ``done`` of ``total`` if known
+        (RFC 9585). Writing also shows whether anybody still reads, which the end of the client's input does not.
+        ConnectionError once the client is gone."""
         now = time.monotonic()
         if now - self._since < SLICE:
             return
@@ -87,11 +89,11 @@ class Pace:
         self._since = time.monotonic()
 
     async def aside(self, work: Callable[..., T], *args: Any) -> T:
-        """Do it in a thread. ConnectionError once the client is gone."""
+        """Do the work on a thread. ConnectionError once the client is gone."""
         found = await self._turns.aside(work, *args)
         await self.breathe()
         return found
 
     def is_over(self) -> bool:
-        """Is the client gone? For what runs in a thread."""
+        """True if the client is gone; for work on a thread."""
         return bool(self._conn.closing)

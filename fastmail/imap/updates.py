@@ -1,8 +1,8 @@
-"""CONTEXT=SEARCH and CONTEXT=SORT (RFC 5267 4): searches whose results the client is kept told of, with ADDTO and
-REMOVEFROM, wherever changes of the mailbox are told.
+"""CONTEXT=SEARCH and CONTEXT=SORT (RFC 5267 4): searches whose results are kept up to date at the client, with ADDTO
+and REMOVEFROM, wherever changes of the mailbox are sent.
 
-What an EXPUNGE removes is told before it, while its sequence number is still good; everything else behind it, when
-the search is made again over the view as it is then.
+What an EXPUNGE removes is sent before it, while its sequence number is still valid; everything else after it, when the
+search is made again over the new view.
 """
 
 from fastmail._core.uidset import UidSet
@@ -10,11 +10,11 @@ from fastmail.imap.returns import head
 from fastmail.imap.views import Context, Selected
 from fastmail.net.connection import Connection
 
-MOST = 10  # of one session
+MOST = 10  # such searches of one session
 
 
 def begin(conn: Connection, selected: Selected, context: Context) -> None:
-    """Keep the client told of a search that was just answered, or say that this will not be."""
+    """Keep the client up to date on a search that was just answered, or refuse that."""
     if len(selected.contexts) >= MOST:
         conn.write(b'* NO [NOUPDATE "' + context.tag + b'"] too many searches are kept up to date\r\n')
         return
@@ -23,12 +23,12 @@ def begin(conn: Connection, selected: Selected, context: Context) -> None:
 
 
 def in_use(selected: Selected, tag: bytes) -> bool:
-    """Has another search this tag?"""
+    """True if another search has this tag."""
     return any(context.tag == tag for context in selected.contexts)
 
 
 def removed(selected: Selected, before: UidSet, gone: UidSet) -> bytes:
-    """What an EXPUNGE takes away, with the numbers from before it."""
+    """Return what an EXPUNGE removes, with the sequence numbers from before it."""
     out = []
     for context in selected.contexts:
         lost = [uid for uid in context.results if uid in gone]
@@ -40,7 +40,7 @@ def removed(selected: Selected, before: UidSet, gone: UidSet) -> bytes:
 
 
 async def refresh(conn: Connection, selected: Selected) -> None:
-    """Search again, and tell the difference."""
+    """Search again, and send the difference."""
     selected.contexts_modseq = selected.modseq
     for context in list(selected.contexts):
         found = await context.again()
@@ -49,14 +49,14 @@ async def refresh(conn: Connection, selected: Selected) -> None:
         fresh = [uid for uid in found if uid not in old]
         kept = [uid for uid in context.results if uid in new]
         if context.ordered and kept != [uid for uid in found if uid in old]:
-            lost, fresh = context.results, found  # the order itself changed: everything anew
+            lost, fresh = context.results, found  # the order itself changed: remove all and add all
         if lost or fresh:
             conn.write(tell(context, selected.uids, lost, fresh, found))
         context.results = found
 
 
 def tell(context: Context, view: UidSet, lost: list[int], fresh: list[int], found: list[int]) -> bytes:
-    """``* ESEARCH`` with the steps that lead from the old results to ``found`` (RFC 5267 4.3)."""
+    """Return ``* ESEARCH`` with the steps that lead from the old results to ``found`` (RFC 5267 4.3)."""
     number = (lambda uid: uid) if context.by_uid else view.seq
     start = head(context.tag, context.by_uid)
     if not context.ordered:

@@ -1,7 +1,7 @@
 """Message literals of APPEND and REPLACE (RFC 3501 6.3.11, RFC 3502, RFC 3516 4.4, RFC 8508) while they come in.
 
-Promise: a message is refused on its announced size, by the limits, the quota of whoever will have it, and what all
-messages under way may take; it is never in memory as a whole when it is big. ``append`` keeps what was staged here.
+Promise: a message is refused on its announced size, by the limits, the quota of its future owner, and what all messages
+under way may use. A large one is never completely in memory. ``append`` stores what was staged here.
 """
 
 import re
@@ -19,17 +19,19 @@ from fastmail.store.interface import Account
 from fastmail.store.quota import check
 
 APPENDS = 500  # messages of one command
-MARK = b"\r\0\n"  # stands for a literal that was staged; no command can have it
-NO_END = 1 << 40  # octets after which a reader of content stops: the literal's size says it, not the content
+PLACEHOLDER = b"\r\0\n"  # stands for a literal that was staged; no command can have it
+NO_END = 1 << 40  # limit for the content reader: here the literal's size ends the content
 # Looked for at each literal of a command, however many there are; so the tag is bounded.
 _APPEND = re.compile(rb"[^ ]{1,256} (APPEND|(UID )?REPLACE [0-9*]+) ", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class Upload:
-    """One literal. ``command``: what came before it since the last one; ``size``: as announced, of which ``left`` is
-    still to come; ``binary``: a literal8, where every octet counts; ``before``: the literals of the same command that
-    are complete (RFC 3502)."""
+    """One literal.
+
+    ``command``: what came before it since the last one; ``size``: as announced, of which ``left`` is still to come;
+    ``binary``: a literal8, where every octet counts; ``before``: the complete literals of the same command
+    (RFC 3502)."""
 
     command: bytes
     left: int
@@ -50,11 +52,11 @@ class Upload:
         return self.all[0].command.partition(b" ")[0]
 
     def whole(self, rest: bytes) -> bytes:
-        """The command in one piece, with MARK where each literal was; ``rest`` came behind the last."""
-        return b"".join(one.command + MARK for one in self.all) + rest
+        """Return the command in one piece, with PLACEHOLDER for each literal; ``rest`` came after the last."""
+        return b"".join(one.command + PLACEHOLDER for one in self.all) + rest
 
     def take(self, conn: Connection, data: memoryview, position: int) -> int:
-        """Stage octets of the message; returns where the input goes on."""
+        """Stage octets of the message; return where the input goes on."""
         step = min(self.left, len(data) - position)
         self.left -= step
         if self.binary:
@@ -75,7 +77,7 @@ class Upload:
 
 
 def is_message(whole: bytes) -> bool:
-    """Is the literal that this command announces the message of an APPEND, not its mailbox name?"""
+    """True if the literal that this command announces is the message of an APPEND, not its mailbox name."""
     if not _APPEND.match(whole):
         return False
     reader = Reader(_announcing(whole))
@@ -89,7 +91,7 @@ def is_message(whole: bytes) -> bool:
 
 
 def begin(session: Session, whole: bytes, size: int, last: Upload | None = None) -> Upload | str:
-    """Prepare for a message of ``size`` octets; returns the refusal as text when it is not taken. ``last``: the message
+    """Prepare for a message of ``size`` octets; return the refusal as text if it is not accepted. ``last``: the message
     before it in the same APPEND."""
     limits = session.service.limits
     if size > limits.message_size:
@@ -106,7 +108,7 @@ def begin(session: Session, whole: bytes, size: int, last: Upload | None = None)
         return f"NO [OVERQUOTA] {error}"
     budget, owner = session.service.budget, session.account.address
     if not budget.announce(owner, size, max(limits.staging_account, limits.message_size)):
-        return "NO [LIMIT] too much is on its way in at once, try again later"
+        return "NO [LIMIT] too many uploads at once, try again later"
     command = _announcing(whole)
     staged = Staged(session.service.staging, budget, owner, size)
     reader = ContentReader(False, NO_END, False)
@@ -114,7 +116,7 @@ def begin(session: Session, whole: bytes, size: int, last: Upload | None = None)
 
 
 def _announcing(whole: bytes) -> bytes:
-    """The command without the ``{size}`` at its end."""
+    """Return the command without the ``{size}`` at its end."""
     return whole[: whole.rindex(b"{")]
 
 
@@ -129,9 +131,10 @@ def _to_mailbox(reader: Reader) -> None:
 
 
 def _target(session: Session, command: bytes) -> Account | None:
-    """Who will have the message. None where this session may put none; APPEND will say that in its own words: how full
-    the account of somebody else is, is not for a stranger. The session's own account where the name cannot be read
-    yet."""
+    """Return who will own the message.
+
+    None if this session may put none there: APPEND will say so in its own words, as how full another account is must
+    not be told to a stranger. The session's own account if the name cannot be read yet."""
     reader = Reader(command)
     try:
         _to_mailbox(reader)

@@ -1,5 +1,5 @@
-"""IMAP URLs (RFC 5092), as CATENATE and URLAUTH name messages and parts: absolute, or relative to the account or to the
-selected mailbox.
+"""IMAP URLs (RFC 5092), with which CATENATE and URLAUTH name messages and parts: absolute, or relative to the account
+or the selected mailbox.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ MOST_DIGITS = 19
 
 @dataclass(slots=True)
 class Url:
-    """``mailbox`` empty: the selected one. ``section`` as in BODY[...]."""
+    """A parsed URL. ``mailbox`` is empty for the selected one; ``section`` as in BODY[...]."""
 
     user: str
     host: str
@@ -37,11 +37,10 @@ class Url:
 
 
 def parse(text: str) -> Url | None:
-    """None for what is not the URL of a message or a part of one.
+    """Parse a URL; None if it is not one of a message or a part of one.
 
-    The text is cut at its ``;`` and ``/``, never searched by a regular expression: a client may send 64 kB of it, and
-    the parts of a URL are ambiguous enough to make one quadratic.
-    """
+    The text is split at its ``;`` and ``/``, never matched by a regular expression: a client may send 64 kB of it, and
+    the parts of a URL are ambiguous enough to make one quadratic."""
     if not text.isascii():
         return None
     user = host = ""
@@ -71,7 +70,7 @@ def parse(text: str) -> Url | None:
 
 
 def _server(authority: str) -> tuple[str, str] | None:
-    """(user, host) of ``user;AUTH=mechanism@host:port`` (RFC 5092 3)."""
+    """Return (user, host) of ``user;AUTH=mechanism@host:port`` (RFC 5092 3)."""
     login, _, place = authority.rpartition("@")
     user, mechanism, name = login.partition(";")
     host, colon, port = place.partition(":")
@@ -81,7 +80,7 @@ def _server(authority: str) -> tuple[str, str] | None:
 
 
 def _parameters(pieces: list[str]) -> dict[str, str] | None:
-    """``NAME=value`` pieces by name; None for unknown ones, a wrong order or an empty value."""
+    """Return ``NAME=value`` pieces by name; None for unknown ones, a wrong order or an empty value."""
     found: dict[str, str] = {}
     order = -1
     for position, piece in enumerate(pieces, 1):
@@ -104,7 +103,7 @@ def _number(text: str, top: int) -> int | None:
 
 
 def _partial(text: str | None) -> tuple[int, int] | tuple[()] | None:
-    """(offset, octets) of ``offset[.octets]``; () where there is no such parameter, None for what is wrong."""
+    """Return (offset, octets) of ``offset[.octets]``; () if there is no such parameter, None if it is wrong."""
     if text is None:
         return ()
     offset, dot, length = text.partition(".")
@@ -113,8 +112,8 @@ def _partial(text: str | None) -> tuple[int, int] | tuple[()] | None:
 
 
 async def read(service: Service, account: Account, url: Url, selected: bytes | None, binary: bool = False) -> bytes:
-    """The octets that a URL names, with CRLF. CannotDo when there are none; ``selected`` is the mailbox of relative
-    ones; ``binary``: without the transfer encoding of the part."""
+    """Return the octets that a URL names, with CRLF. CannotDo if there are none. ``selected``: the mailbox of relative
+    ones; ``binary``: without the part's transfer encoding."""
     store = service.store
     key = selected
     if url.mailbox:
@@ -124,16 +123,16 @@ async def read(service: Service, account: Account, url: Url, selected: bytes | N
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(key)
         one = UidSet.of([url.uid])
-        # not only kept for views
+        # it must exist, not merely be kept for views
         there = box is not None and any(pages.changed_since(page, one, 0) for page in snapshot.pages(key, one))
     if box is None or (url.validity and url.validity != box.uidvalidity):
-        raise CannotDo("the mailbox is another one now")
+        raise CannotDo("the mailbox was replaced by another one")
     if not there:
         raise CannotDo("the message is gone")
     try:
         content = await store.content(account, key, url.uid)
     except MailError as error:
-        raise CannotDo("the message can not be read") from error
+        raise CannotDo("the message cannot be read") from error
     if content is None:
         raise CannotDo("no such message")
     try:

@@ -1,6 +1,6 @@
-"""URLAUTH (RFC 4467) with URLAUTH=BINARY (RFC 5524), and what BURL (RFC 4468) asks of it: URLs that let others fetch a
-message or a part without a login of its owner. The mechanism is INTERNAL: a keyed digest, with a key for each mailbox
-that RESETKEY throws away.
+"""URLAUTH (RFC 4467) with URLAUTH=BINARY (RFC 5524), and what BURL (RFC 4468) needs of it: URLs with which others may
+fetch a message or a part without its owner's login. The mechanism is INTERNAL: a keyed digest, with a key for each
+mailbox that RESETKEY discards.
 """
 
 import calendar
@@ -25,8 +25,8 @@ from fastmail.store.interface import Account
 
 KEY = b"/urlauth"
 BODY, BINARY, STRUCTURE = b"BODY", b"BINARY", b"BODYPARTSTRUCTURE"
-MOST = 100
-NO_SECRET = os.urandom(32)  # of mailboxes that have none: no token is right for it
+MOST = 100  # URLs of one command
+NO_SECRET = os.urandom(32)  # stands for the key of a mailbox without one: no token is valid for it
 ACCESS = ";URLAUTH="
 _DIGEST = re.compile(r"[0-9a-fA-F]{34,256}")
 _ACCESS = re.compile(r";URLAUTH=(submit\+[^:;]+|user\+[^:;]+|authuser|anonymous)", re.IGNORECASE)
@@ -34,7 +34,7 @@ _EXPIRE = re.compile(r";EXPIRE=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]
 
 
 def cut(text: str) -> tuple[str, str] | None:
-    """(URL without its token, token) of an authorized URL (RFC 4467 4)."""
+    """Return (URL without its token, token) of an authorized URL (RFC 4467 4)."""
     rump, _, token = text.rpartition(":")
     rump, _, mechanism = rump.rpartition(":")
     access = rump[rump.upper().rfind(ACCESS) + len(ACCESS) :] if ACCESS in rump.upper() else ""
@@ -245,7 +245,7 @@ def _moment(found: re.Match[str]) -> float:
 
 
 def reset(command: Command) -> Work:
-    """RESETKEY (RFC 4467 7): of one mailbox, or of all."""
+    """RESETKEY (RFC 4467 7), for one mailbox or for all."""
     session, reader = command.session, command.reader
     name = None
     if reader.more():
@@ -265,7 +265,7 @@ async def _reset(command: Command, name: str | None) -> None:
     if name is not None:
         place = await places.find(session, name)
         if place.account != account or place.key is None:
-            raise NoPermission("the keys of this mailbox are its owner's")
+            raise NoPermission("only the owner of this mailbox may change its keys")
         keys = [place.key]
     else:
         with store.snapshot(account) as snapshot:

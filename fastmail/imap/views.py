@@ -1,10 +1,10 @@
-"""What a session sees of its selected mailbox, and how it moves (RFC 3501 5.2, 5.5, 7.4.1; RFC 2180; RFC 7162;
+"""What a session sees of its selected mailbox, and how that changes (RFC 3501 5.2, 5.5, 7.4.1; RFC 2180; RFC 7162;
 RFC 9586).
 
 A view is frozen: sequence numbers are positions in ``uids``, whatever others do to the mailbox. It moves only in
-``changes``, which compares it with one snapshot of the index. EXPUNGE is withheld where the command forbids it;
-what is withheld stays a part of the view until it may be told, and can be read (``Selected.recall``). An unchanged
-mailbox costs one row to look at.
+``changes``, which compares it with one snapshot of the index. EXPUNGE is withheld where the command forbids it; a
+withheld message stays in the view until its EXPUNGE may be sent, and can be read (``Selected.recall``). An unchanged
+mailbox costs one row to read.
 """
 
 from collections import OrderedDict
@@ -27,8 +27,8 @@ EMPTY = UidSet()
 
 @dataclass(slots=True)
 class Context:
-    """One search whose results the client is kept told of (RFC 5267 4). ``results``: UIDs, in the order that was asked
-    for; ``again`` searches anew."""
+    """One search whose results the client is kept up to date on (RFC 5267 4). ``results``: UIDs, in the requested
+    order; ``again``: searches anew."""
 
     tag: bytes
     by_uid: bool
@@ -39,8 +39,8 @@ class Context:
 
 @dataclass(slots=True)
 class Piece:
-    """A big section that a client fetches piece by piece (RFC 3501 6.4.5): decoded once, and kept until the last piece
-    or another command. ``of``: UID and section."""
+    """A large section that a client fetches in pieces (RFC 3501 6.4.5): decoded once, and kept until the last piece or
+    another command. ``of``: UID and section."""
 
     of: tuple[Any, ...]
     octets: bytes
@@ -48,10 +48,10 @@ class Piece:
 
 @dataclass(slots=True)
 class Selected:
-    """The selected mailbox. ``modseq``: flag changes up to it were told; ``gone_modseq``: removals up to it.
+    """The selected mailbox. ``modseq``: flag changes were sent up to this; ``gone_modseq``: removals were sent up to
+    this.
 
-    ``account``: whose it is; ``name``: as the client knows it.
-    """
+    ``account``: its owner; ``name``: as the client knows it."""
 
     account: Account
     key: bytes
@@ -64,15 +64,15 @@ class Selected:
     gone_modseq: int
     recent: UidSet = field(default_factory=UidSet)
     keywords: list[bytes] = field(default_factory=list)
-    saved: UidSet = field(default_factory=UidSet)  # the result of the last SEARCH that was to be saved (RFC 5182)
+    saved: UidSet = field(default_factory=UidSet)  # the result of the last SEARCH with SAVE (RFC 5182)
     rights: str = rights.ALL
-    removed: tuple[int, UidSet] = (0, EMPTY)  # MODSEQ of the mailbox, and what others removed from the view up to it
+    removed: tuple[int, UidSet] = (0, EMPTY)  # MODSEQ, and what others removed from the view up to it
     contexts: list[Context] = field(default_factory=list)
-    contexts_modseq: int = 0  # of the mailbox when they were last brought up to date
+    contexts_modseq: int = 0  # the mailbox's MODSEQ when contexts were last brought up to date
     piece: Piece | None = None
 
     def recall(self, snapshot: Snapshot) -> None:
-        """Have the snapshot show what others removed and this client was not told of yet."""
+        """Have the snapshot show messages that others removed and that this client does not know of yet."""
         modseq = snapshot.modseq(self.key)
         if modseq <= self.gone_modseq:
             return
@@ -82,7 +82,7 @@ class Selected:
             snapshot.recall(self.key, self.removed[1])
 
     def resolve(self, ranges: tuple[int, ...] | None, by_uid: bool) -> UidSet | None:
-        """The UIDs that a sequence set names. None for a sequence number that the client does not have."""
+        """Return the UIDs that a sequence set names; None for a sequence number that the client does not have."""
         if ranges is None:
             return self.uids.both(self.saved)
         if by_uid:
@@ -97,7 +97,8 @@ class Selected:
 
 
 def writable(selected: Selected, needs: str = "", some: str = "") -> None:
-    """CannotDo when the mailbox was opened with EXAMINE; NoPermission without all of ``needs`` and one of ``some``."""
+    """Raise CannotDo if the mailbox was opened with EXAMINE, NoPermission without all of ``needs`` and one of
+    ``some``."""
     held = selected.rights
     if held != rights.ALL and not (set(needs) <= set(held) and (not some or set(some) & set(held))):
         raise NoPermission("this account has no right to do that here")
@@ -106,8 +107,9 @@ def writable(selected: Selected, needs: str = "", some: str = "") -> None:
 
 
 def note_own(selected: Selected, changed: UidSet, before: int, modseq: int) -> tuple[UidSet, int] | None:
-    """Take a change of this session for told: ``changed`` has the MODSEQ ``modseq``, the mailbox had ``before``. Where
-    somebody else changed the mailbox too, returns what to leave out when that is told."""
+    """Count a change of this session as sent: ``changed`` has MODSEQ ``modseq``, the mailbox had ``before``.
+
+    If somebody else changed the mailbox too, returns what must be left out when that change is sent."""
     if not changed:
         return None
     if selected.modseq == before and selected.gone_modseq == before:
@@ -117,7 +119,7 @@ def note_own(selected: Selected, changed: UidSet, before: int, modseq: int) -> t
 
 
 def is_quiet(selected: Selected, box: Mailbox | None) -> bool:
-    """Is there nothing to tell?"""
+    """True if there is nothing to send."""
     return (
         box is not None
         and box.modseq == selected.modseq
@@ -136,12 +138,11 @@ def changes(
     vanished: bool = False,
     recent: bool = True,
 ) -> bytes:
-    """Move the view to the snapshot and return the untagged responses that say how. ``items``: what a FETCH response
-    has beside FLAGS; ``vanished`` for a client that enabled QRESYNC or UIDONLY; ``recent`` for one of IMAP4rev1.
+    """Move the view to the snapshot and return the untagged responses that say so. ``items``: what a FETCH response has
+    besides FLAGS; ``vanished``: for a client that enabled QRESYNC or UIDONLY; ``recent``: for a client of IMAP4rev1.
 
-    ``own``: UIDs that this session changed itself, and the MODSEQ of that change; they are told only when somebody
-    else changed them after it.
-    """
+    ``own``: UIDs that this session changed itself, and the MODSEQ of that change; they are sent only if somebody else
+    changed them afterwards."""
     key = selected.key
     out = Out(256)
     before = selected.uids
@@ -190,10 +191,10 @@ def _tell_flags(
 
 
 def new_keywords(selected: Selected, snapshot: Snapshot) -> bytes:
-    """``* FLAGS`` when the mailbox has keywords that the client was not told of, else nothing.
+    """Return ``* FLAGS`` if the mailbox has keywords that were not sent to the client yet, otherwise nothing.
 
-    It comes before any FETCH with FLAGS of this snapshot: a message told with its new MODSEQ and without its new
-    keyword is a lie that a client may keep (RFC 7162 3.1)."""
+    It has to come before any FETCH with FLAGS of this snapshot: a client may store a message with its new MODSEQ but
+    without its new keyword for ever (RFC 7162 3.1)."""
     words = snapshot.keywords(selected.key)
     if words == selected.keywords:
         return b""
@@ -202,24 +203,23 @@ def new_keywords(selected: Selected, snapshot: Snapshot) -> bytes:
 
 
 def flags_line(keywords: list[bytes]) -> bytes:
-    """``* FLAGS`` with the keywords of the mailbox."""
+    """Return ``* FLAGS`` with the keywords of the mailbox."""
     names = b" ".join([rb"\Answered \Flagged \Deleted \Seen \Draft", *keywords])
     return b"* FLAGS (" + names + b")\r\n"
 
 
 class ViewCache:
-    """Views of a worker by mailbox, shared by its sessions: a second SELECT costs no look at the pages.
+    """The views of a worker by mailbox, shared by its sessions: a second SELECT does not read the pages again.
 
-    UIDVALIDITY, UIDNEXT and the number of messages tell a view apart: UIDs are never reused, so with the same UIDNEXT
-    the same number means the same messages, and what arrived later can be added and counted.
-    """
+    UIDVALIDITY, UIDNEXT and the number of messages identify a view. UIDs are never used twice, so with the same UIDNEXT
+    the same number means the same messages, and later ones can be added and counted."""
 
     def __init__(self, most: int = 20000) -> None:
         self._views: dict[bytes, tuple[int, int, UidSet, int, int]] = {}
         self._most = most
 
     def get(self, snapshot: Snapshot, box: Mailbox) -> tuple[UidSet, int]:
-        """(all UIDs of the mailbox, first unseen UID or 0) as of the snapshot."""
+        """Return (all UIDs of the mailbox, first unseen UID or 0) as of the snapshot."""
         known = self._views.pop(box.key, None)
         uids: UidSet | None = None
         unseen, modseq = 0, 0
@@ -238,8 +238,8 @@ class ViewCache:
 
 
 class Answers:
-    """What messages were last sorted and threaded to, and what was read of them for that: it stays true, as what is
-    compared of a message never changes. A webmail asks for the same order with each click. ``most``: octets that are
+    """Remembers how messages were last sorted and threaded, and what was read for that. It stays true, because what is
+    compared of a message never changes; a webmail asks for the same order with each click. ``most``: octets that are
     kept."""
 
     def __init__(self, most: int = 32 << 20) -> None:
@@ -248,7 +248,7 @@ class Answers:
         self._size = 0
 
     def get(self, mark: bytes) -> Any:
-        """What was kept under the mark; None when there is nothing."""
+        """Return what is remembered under this name, None if nothing is."""
         found = self._kept.get(mark)
         if found is None:
             return None
@@ -256,13 +256,13 @@ class Answers:
         return found[0]
 
     def take(self, mark: bytes) -> Any:
-        """The same, and it is no longer kept: the caller may change it."""
+        """Return the same and forget it: the caller may change it."""
         found, size = self._kept.pop(mark, (None, 0))
         self._size -= size
         return found
 
     def keep(self, mark: bytes, value: Any, octets: int | None = None) -> None:
-        """``octets``: the memory that the value takes, unless it is octets itself."""
+        """Remember a value. ``octets``: the memory that it takes, unless it is octets itself."""
         octets = len(value) if octets is None else octets
         self.take(mark)
         self._kept[mark] = value, octets
@@ -272,7 +272,7 @@ class Answers:
 
 
 def first_unseen(snapshot: Snapshot, box: Mailbox) -> int:
-    """UID of the first message without \\Seen, 0 when there is none."""
+    """Return the UID of the first message without \\Seen, 0 if there is none."""
     for page in snapshot.pages(box.key):
         if pages.head(page)[Head.UNSEEN]:
             for record in pages.records(page):

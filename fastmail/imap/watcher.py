@@ -1,8 +1,9 @@
-"""What a NOTIFY (RFC 5465) watches, and how its events are told, whenever no command is under way.
+"""Watches what a NOTIFY (RFC 5465) asks for, and sends its events whenever no command is under way.
 
-Messages come and go in other mailboxes as STATUS, names and subscriptions as LIST, annotations of mailboxes and of the
-server as METADATA with the names of the entries; the selected mailbox as it would be told at the end of a command. What
-happens while a command runs is told after it. Whoever has too many annotations watched is told so, then no more.
+Messages that come and go in other mailboxes are sent as STATUS, names and subscriptions as LIST, annotations as
+METADATA with the names of the entries; changes of the selected mailbox are sent as at the end of a command. What
+happens while a command runs is sent after it. A client that watches too many annotations is told so, and gets nothing
+more.
 """
 
 import asyncio
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 
 from fastmail._core.uidset import UidSet
 from fastmail.imap import metadata, places, status
-from fastmail.imap.fetch_job import Job
 from fastmail.imap.fetch_plan import Plan
+from fastmail.imap.fetch_run import FetchRun
 from fastmail.imap.filters import CHOSEN, Filter
 from fastmail.imap.names import quoted, wire
 from fastmail.imap.state import Session
@@ -23,15 +24,16 @@ MESSAGES = {b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"}
 NAMES = {b"MAILBOXNAME", b"SUBSCRIPTIONCHANGE"}
 METADATA = b"MAILBOXMETADATACHANGE"
 SERVER = b"SERVERMETADATACHANGE"
-MOST_ENTRIES = 20_000  # annotations that one session may have watched
-AGAIN = 0.05  # s until it is tried again while a command runs
+MOST_ENTRIES = 20_000  # annotations that one session may watch
+AGAIN = 0.05  # s between two tries while a command runs
 ITEMS = [b"MESSAGES", b"UIDNEXT", b"UIDVALIDITY", b"UNSEEN"]
 Found = list[tuple[places.Place, Mailbox]]
 
 
 @dataclass(slots=True)
 class Group:
-    """Mailboxes and the events that are asked for; ``plan``: what is fetched of new messages in the selected one."""
+    """Mailboxes and the events that are asked for. ``plan``: what is fetched of new messages in the selected
+    mailbox."""
 
     filter: Filter
     events: set[bytes]
@@ -40,15 +42,15 @@ class Group:
 
 @dataclass(slots=True)
 class Watcher:
-    """What one session wants to hear."""
+    """What one session wants to hear of."""
 
     session: Session
     groups: list[Group]
     known: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
     names: dict[bytes, str] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
-    listing: Listing = field(default_factory=Listing)  # as it was at the last look at everything
-    own: dict[bytes, places.Place] = field(default_factory=dict)  # the account's own mailboxes then
+    listing: Listing = field(default_factory=Listing)  # as of the last look at all mailboxes
+    own: dict[bytes, places.Place] = field(default_factory=dict)  # the account's own mailboxes as of that look
     subscribed: set[str] = field(default_factory=set)
     watched: dict[bytes, tuple[Account, Callable[[], None]]] = field(default_factory=dict)
     stirred: set[bytes] = field(default_factory=set)
@@ -56,14 +58,14 @@ class Watcher:
     entries: dict[bytes, dict[bytes, int]] = field(default_factory=dict)  # annotations of a mailbox, hashes of values
 
     def _events(self, name: str, listing: Listing) -> set[bytes]:
-        """What is asked for of a mailbox: by the first group that names it (RFC 5465 3.1)."""
+        """Return what is asked for of a mailbox: the first group that names it decides (RFC 5465 3.1)."""
         for group in self.groups:
             if group.filter.kind not in CHOSEN and group.filter.has(name, name not in self.foreign, listing):
                 return group.events
         return set()
 
     def wants_selected(self) -> bool:
-        """Does the client ask for events of the selected mailbox?"""
+        """True if the client asks for events of the selected mailbox."""
         return self._of_selected() is not None
 
     def _of_selected(self) -> Group | None:
@@ -75,8 +77,8 @@ class Watcher:
         return self.session.account.id.to_bytes(8, "big") + bytes(4)
 
     async def start(self, with_status: bool) -> bool:
-        """Watch everything that is asked for, and tell how it is now where that is asked for too. False when that is
-        too much."""
+        """Watch everything that is asked for, and send the present state if that is asked for too. False if it is too
+        much."""
         session = self.session
         assert session.account is not None
         listing, found = await self._look()
@@ -106,8 +108,8 @@ class Watcher:
         return listing, found
 
     def _near(self, stirred: set[bytes]) -> Found | None:
-        """The mailboxes that were stirred, where they are the account's own and no name changed: what is asked for of
-        them is known, and nothing else has to be looked at. None otherwise: rights on those of others may be new."""
+        """Return the mailboxes that changed, if all are the account's own and no name changed: nothing else has to be
+        looked at then. None otherwise, because rights on mailboxes of others may be new."""
         if not stirred <= self.own.keys():
             return None
         assert self.session.account is not None
@@ -117,8 +119,8 @@ class Watcher:
         return found if len(found) == len(boxes) else None
 
     def _items(self, flags: bool = False) -> list[bytes]:
-        """What STATUS says: HIGHESTMODSEQ to a client that knows it, and at the start wherever ``flags`` are asked for
-        (RFC 5465 3.1)."""
+        """Return the items of STATUS: with HIGHESTMODSEQ for a client that knows it, and at the start if ``flags`` are
+        asked for (RFC 5465 3.1)."""
         return [*ITEMS, b"HIGHESTMODSEQ"] if self.session.condstore or flags else ITEMS
 
     # ---------------------------------------------------------------- annotations (RFC 5465 5.6, 5.7)
@@ -130,8 +132,7 @@ class Watcher:
         return sum(map(len, self.entries.values())) <= MOST_ENTRIES
 
     def _learn(self, place: places.Place) -> list[bytes]:
-        """Remember the annotations of a mailbox, or of the server; the names of those that differ from what was
-        remembered before."""
+        """Remember the annotations of a mailbox, or of the server; return the names of those that changed."""
         assert place.key is not None
         now: dict[bytes, int] = {}
         if metadata.may_see(place):
@@ -150,7 +151,7 @@ class Watcher:
                 known[name] = hash(value)
 
     async def _room(self) -> None:
-        """What was told is read before there is more of it."""
+        """Wait until the client has read what was sent, before more is sent."""
         if self.session.conn.full:
             await self.session.conn.drain()
 
@@ -179,7 +180,7 @@ class Watcher:
             self.session.service.store.watch(account, key, changed)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         if self.timer is not None:
             self.timer.cancel()
         for key, (account, callback) in self.watched.items():
@@ -187,7 +188,7 @@ class Watcher:
         self.watched.clear()
 
     def stir(self, key: bytes) -> None:
-        """Something changed: tell it as soon as no command runs."""
+        """Something changed: send it as soon as no command runs."""
         self.stirred.add(key)
         if self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(0.0, self._ring)
@@ -213,7 +214,7 @@ class Watcher:
             await self._tell_names(listing, found)
         await self._tell_annotations(stirred, listing, found)
         if not self._is_bounded():  # RFC 5465 5.8
-            session.conn.write(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, nothing is told any more\r\n")
+            session.conn.write(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, no more notifications are sent\r\n")
             session.end_notify()
             return
         for place, box in found:
@@ -231,7 +232,7 @@ class Watcher:
                 await self._room()
 
     async def _tell_names(self, listing: Listing, found: list[tuple[places.Place, Mailbox]]) -> None:
-        """Mailboxes that were made, removed or renamed, and subscriptions."""
+        """Tell mailboxes that were created, removed or renamed, and subscriptions."""
         session = self.session
         sep = quoted(session.service.separator)
         now = {box.key: place.shown for place, box in found}
@@ -262,7 +263,7 @@ class Watcher:
         self.names, self.subscribed = now, set(listing.subscribed)
 
     async def _tell_selected(self) -> None:
-        """The selected mailbox, as its group asks."""
+        """Tell the selected mailbox, as its group asks."""
         session, group = self.session, self._of_selected()
         selected = session.selected
         if group is None or selected is None or not group.events & MESSAGES:
@@ -272,5 +273,5 @@ class Watcher:
             return
         fresh = selected.uids.minus(UidSet.of_ranges((1, last))) if last else selected.uids
         if fresh and group.plan is not None:
-            job = Job(session, selected, group.plan, fresh)
-            await job.render()
+            run = FetchRun(session, selected, group.plan, fresh)
+            await run.render()

@@ -1,1 +1,1 @@
-"""RFC 5322 and MIME above the compiled scanner: summaries, sections, decoded text, trace fields."""
+"""Messages (RFC 5322 and MIME), on top of the compiled scanner: summaries, sections, decoded text, trace fields."""

@@ -1,12 +1,12 @@
-"""Whom a message says that it is from: the addresses of From, Sender and the Resent fields (RFC 5322 3.4, 3.6.2,
+"""Reads who a message says it is from: the addresses of From, Sender and the Resent fields (RFC 5322 3.4, 3.6.2,
 3.6.6), with groups (RFC 6854) and everything that the obsolete grammar allows (4.4): comments and folds between any two
 words, routes, empty elements.
 
-It is for deciding, so it reads what is there and mends nothing: what has not this form is Unreadable, because another
-program could read something else in it. Display names may hold anything. An address is given in its one form: without
-comments and needless quotes, in the case in which it was written.
+The result is used to decide things, so nothing is guessed or repaired: a field that does not follow the grammar raises
+Unreadable, because another program might read a different address in it. Display names may hold anything. An address is
+returned in one form: without comments and needless quotes, with upper and lower case as written.
 
-Promise: linear in the text, which is bounded (MOST octets of fields, ADDRESSES of them).
+Promise: linear in the text, which is bounded (MOST octets of fields, ADDRESSES addresses).
 """
 
 import re
@@ -33,7 +33,7 @@ Token = tuple[str, str]  # kind, text; a special is its own kind
 
 
 class Unreadable(ValueError):
-    """The field has no form that everybody would read alike; the text says what it lacks."""
+    """The field does not follow the grammar, so programs could read it differently; the text says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ class Author:
 
 
 def fields(content: Octets) -> list[tuple[int, bytes]]:
-    """These fields of a message (LF), each with its place in NAMES. Unreadable when they are too long, or when some
-    line of the header has a carriage return, which BINARYMIME can bring and some programs end a line at."""
+    """Return these fields of a message (LF) as (index into NAMES, value).
+
+    Raises Unreadable when they are too long, or when a line of the header contains a carriage return: BINARYMIME can
+    carry one, and some programs take it for the end of the line."""
     if b"\r" in bytes(content[: header.end(content)]):
         raise Unreadable("the header has a carriage return within a line")
     found = header.values(content, FIELDS, MOST)
@@ -56,7 +58,7 @@ def fields(content: Octets) -> list[tuple[int, bytes]]:
 
 
 def read(found: list[tuple[int, bytes]]) -> list[Author]:
-    """Everybody whom they name, in order. Unreadable."""
+    """Return everybody whom these fields name, in order. Raises Unreadable."""
     out: list[Author] = []
     for which, value in found:
         name = NAMES[which]
@@ -73,9 +75,10 @@ def read(found: list[tuple[int, bytes]]) -> list[Author]:
 
 
 def parse(text: str) -> Iterator[str]:
-    """The addresses of an address list."""
+    """Yield the addresses of an address list. Raises Unreadable."""
     item: list[Token] = []
     group = angle = False
+    # The comma at the end makes the last address end like every other one.
     for token in [*_tokens(text), (",", ",")]:
         kind = token[0]
         if kind == "<" and not angle:
@@ -86,11 +89,11 @@ def parse(text: str) -> Iterator[str]:
             item.append(token)
         elif kind == ":":
             if group or not item or any(one not in ("atom", "quoted", ".") for one, _ in item):
-                raise Unreadable("a colon is not where it may be")
+                raise Unreadable("a colon is in a wrong place")
             group, item = True, []
         else:
             if kind == ";" and not group:
-                raise Unreadable("a semicolon is not where it may be")
+                raise Unreadable("a semicolon is in a wrong place")
             if item:
                 yield _mailbox(item)
             item = []
@@ -100,12 +103,12 @@ def parse(text: str) -> Iterator[str]:
 
 
 def _tokens(text: str) -> Iterator[Token]:
-    """Words and specials, without white space and comments."""
+    """Yield words and specials as (kind, text), without white space and comments."""
     at = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None or "\0" in found.group():
-            raise Unreadable("a character is not where it may be")
+            raise Unreadable("a character is in a wrong place")
         at = found.end()
         kind = found.lastgroup or ""
         if kind == "open":
@@ -115,7 +118,7 @@ def _tokens(text: str) -> Iterator[Token]:
 
 
 def _behind_comment(text: str, at: int) -> int:
-    """Where a comment ends whose bracket was just read; they nest."""
+    """Return where the comment ends whose opening bracket was just read; comments nest."""
     depth = 1
     while depth:
         found = _COMMENT.match(text, at)
@@ -127,7 +130,7 @@ def _behind_comment(text: str, at: int) -> int:
 
 
 def _mailbox(item: list[Token]) -> str:
-    """The address of ``name <address>``, or of an address by itself."""
+    """Return the address of ``name <address>``, or of an address alone."""
     kinds = [kind for kind, _ in item]
     if "<" not in kinds:
         return _address(item)
@@ -141,7 +144,8 @@ def _mailbox(item: list[Token]) -> str:
 
 
 def _behind_route(inner: list[Token]) -> list[Token]:
-    """``@one,@two:address`` (RFC 5322 4.4): the hosts between are nobody's address."""
+    """Return what follows the route ``@one,@two:`` (RFC 5322 4.4). The hosts of a route are checked and then dropped:
+    they are nobody's address."""
     end = next((at for at, (kind, _) in enumerate(inner) if kind == ":"), -1)
     hosts: list[list[Token]] = [[]]
     for token in inner[: max(end, 0)]:
@@ -150,7 +154,7 @@ def _behind_route(inner: list[Token]) -> list[Token]:
         else:
             hosts[-1].append(token)
     if not any(hosts) or any(host and host[0][0] != "@" for host in hosts):
-        raise Unreadable("a route has no form")
+        raise Unreadable("a route is malformed")
     for host in hosts:
         if host:
             _domain(host[1:])
@@ -166,23 +170,23 @@ def _address(item: list[Token]) -> str:
 
 
 def _words(item: list[Token], kinds: tuple[str, ...]) -> list[str]:
-    """Words with a dot between any two."""
+    """Return the words of a local part or domain, which must have a dot between any two."""
     if len(item) % 2 == 0 or any((kind == ".") != (at % 2 == 1) for at, (kind, _) in enumerate(item)):
-        raise Unreadable("an address has no form")
+        raise Unreadable("an address is malformed")
     if any(kind not in kinds for kind, _ in item[::2]):
-        raise Unreadable("an address has no form")
+        raise Unreadable("an address is malformed")
     words = [text for _, text in item[::2]]
-    if not all(word.isprintable() for word in words):  # octets that are no UTF-8 are not, either
-        raise Unreadable("an address has a character that none may have")
+    if not all(word.isprintable() for word in words):  # octets that are not UTF-8 are not printable either
+        raise Unreadable("an address has a character that is not allowed")
     return words
 
 
 def _local(item: list[Token]) -> str:
-    """The local part in its shortest quoting."""
+    """Return the local part with no more quoting than it needs."""
     words = _words(item, ("atom", "quoted"))
     plain = ".".join(re.sub(r"\\(.)", r"\1", one[1:-1]) if one[0] == '"' else one for one in words)
     if ENCODED in plain:
-        raise Unreadable("an encoded word is no address")
+        raise Unreadable("an encoded word is not an address")
     if _PLAIN.fullmatch(plain):
         return plain
     return '"' + re.sub(r'(["\\])', r"\\\1", plain) + '"'

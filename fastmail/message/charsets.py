@@ -1,14 +1,13 @@
-"""Which octets a charset name of mail means (RFC 2045 5.1, RFC 2046 4.1.2), read as mail programs and browsers read
-it.
+"""Decodes octets by the charset names that mail uses (RFC 2045 5.1, RFC 2046 4.1.2), as mail programs and browsers do.
 
 ``decode`` never raises: octets that the charset does not have become U+FFFD. A name that is not in the table is never
-given to Python's codec registry, which has codecs that are no charsets, whose cost is not linear, and which remembers
-every name it was asked for. Every codec named here costs time that grows with the size alone.
+given to Python's codec registry: the registry has codecs that are not charsets and codecs whose cost is not linear, and
+it remembers every name that it was asked for. Every codec named here takes time that grows with the size alone.
 
-Names are compared without case and without what is no letter or digit, so ``ISO_8859-1:1987`` and ``iso8859-1-1987``
-are one. Where senders use a name for more than it says, the larger charset decodes it, as the WHATWG Encoding
-Standard does: US-ASCII and ISO-8859-1 are read as windows-1252, GB2312 as GB 18030, KS C 5601 as cp949, Shift_JIS as
-cp932.
+Names are compared without case, and without everything but letters and digits, so ``ISO_8859-1:1987`` and
+``iso8859-1-1987`` are the same name. Where senders use a name for more than it defines, the larger charset decodes it,
+as in the WHATWG Encoding Standard: US-ASCII and ISO-8859-1 are read as windows-1252, GB2312 as GB 18030, KS C 5601 as
+cp949, Shift_JIS as cp932.
 """
 
 import codecs
@@ -96,14 +95,14 @@ _TABLE = {
     for codec, aliases in table.items()
     for alias in aliases.split()
 }
-# a second reading for octets that the first one does not have: Hong Kong's characters; NEC's and IBM's
+# A second codec to try where the first one fails: it adds Hong Kong's characters, or those of NEC and IBM.
 _ALSO = {"cp950": "big5hkscs", "euc_jp": "euc_jis_2004"}
-# where a mark at its beginning says the order of a text's octets; without one: as most senders have it
+# Charsets whose text begins with a byte order mark; without one, the order that most senders use.
 _MARKED = {
     "utf-16": ((codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF16_LE, "utf-16-le"), (b"", "utf-16-le")),
     "utf-32": ((codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF32_LE, "utf-32-le"), (b"", "utf-32-be")),
 }
-# These begin each encoded word in a state of their own. UTF-7's decoder also begins a long run anew with every piece,
+# These begin each encoded word in their initial state. UTF-7's decoder also starts a long run again with every piece,
 # so its texts are cut at line breaks, which end a run (RFC 2152).
 _STATEFUL = frozenset(("utf-7", "hz", "iso2022_jp_ext", "iso2022_kr"))
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
@@ -117,9 +116,10 @@ def known(name: str) -> bool:
 
 
 def decode(data: bytes, name: str) -> str:
-    """Octets in a charset as text. A charset that is not known, and one that says that it is not known, is guessed:
-    UTF-8 where the octets are that, else windows-1252. A long text is decoded in pieces, so that other threads run
-    between them."""
+    """Return octets in a charset as text.
+
+    A name that is not in the table, and one that means "unknown", is guessed: UTF-8 where the octets are valid UTF-8,
+    otherwise windows-1252. A long text is decoded in pieces, so that other threads can run between them."""
     codec = _codec(name)
     if not codec:
         return guess(data)
@@ -163,7 +163,8 @@ def _by_table(data: bytes, codec: str) -> str:
 
 
 def _pieces(data: bytes, behind: bytes = b"") -> Iterator[bytes]:
-    """Pieces of at most _PIECE octets. ``behind``: where there is one of these, a piece ends behind it."""
+    """Yield pieces of at most _PIECE octets. With ``behind``, a piece ends after the last such octet in it, if it has
+    one."""
     at = 0
     while at < len(data):
         end = at + _PIECE
@@ -174,8 +175,8 @@ def _pieces(data: bytes, behind: bytes = b"") -> Iterator[bytes]:
 
 
 def joins(one: str, other: str) -> bool:
-    """True if octets in these two charsets may be decoded as one piece: they are the same charset, and it begins no
-    piece in a state of its own."""
+    """Return True if octets in these two charsets may be decoded as one piece: it is the same charset, and its decoder
+    has no state that begins again with each piece."""
     codec = _codec(one)
     return codec is not None and codec == _codec(other) and codec not in _STATEFUL
 
@@ -185,7 +186,7 @@ def _plain(name: str) -> str:
 
 
 def _codec(name: str) -> str | None:
-    """Python's codec of a charset; empty for one that has to be guessed, None for one that is not known."""
+    """Return Python's codec for a charset; empty for a charset that has to be guessed, None for an unknown name."""
     plain = _plain(name)
     found = _TABLE.get(plain)
     if found is None and plain.startswith("x"):  # x-gbk, x-sjis, x-mac-cyrillic
@@ -195,13 +196,14 @@ def _codec(name: str) -> str | None:
 
 @cache
 def _characters(codec: str) -> str:
-    """The character of each octet. An octet without one is the control character of that number (WHATWG)."""
+    """Return the character of each octet. An octet without one becomes the control character of that number
+    (WHATWG)."""
     octets = (bytes((i,)).decode(codec, "ignore") or chr(i) for i in range(256))
     return "".join(octets)
 
 
 def _japanese(data: bytes) -> str:
-    """ISO-2022-JP with characters that it does not have and senders use: NEC's and IBM's, half-width kana."""
+    """Decode ISO-2022-JP with characters that it does not define and senders use: NEC's and IBM's, half-width kana."""
     out: list[str] = []
     state = b"(B"
     for at, piece in enumerate(_ESCAPE.split(data)):

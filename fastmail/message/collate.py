@@ -1,9 +1,9 @@
-"""How text is compared: the collation i;unicode-casemap (RFC 5051), which SORT, THREAD and SEARCH use (RFC 5256 7, RFC
-5255 4.3).
+"""Compares text by the collation i;unicode-casemap (RFC 5051), which SORT, THREAD and SEARCH use (RFC 5256 7, and
+RFC 5255 4.3).
 
-``titlecased`` is the form that the collation prescribes. SORT and THREAD compare its UTF-8. ``fold`` is for SEARCH,
-which may find more than it must: texts that are equal by the collation are equal there too, and so are those that
-readers take for the same.
+``titlecased`` is the form that the collation prescribes; SORT and THREAD compare it in UTF-8. ``fold`` is for SEARCH,
+which may find more than it must: texts that are equal by the collation are also equal when folded, and so are texts
+that readers take for the same.
 """
 
 import re
@@ -17,12 +17,14 @@ _ODD = re.compile(
 )
 
 
-PIECE = 128  # characters that are taken apart at once: the square of it is what a long run of marks costs
+PIECE = 128  # characters that are decomposed at once: a long run of combining marks costs the square of this
 
 
 def _apart(text: str) -> str:
-    """Normalization form KD. unicodedata sorts a run of combining marks in quadratic time, so a long text is given to
-    it in pieces. They begin with a character that is no mark; only runs of marks as long as a piece are cut within."""
+    """Return normalization form KD.
+
+    unicodedata sorts a run of combining marks in quadratic time, so a long text is given to it in pieces. A piece
+    begins with a character that is not a combining mark; only a run of marks as long as a whole piece is cut."""
     if len(text) <= PIECE:
         return unicodedata.normalize("NFKD", text)
     out: list[str] = []
@@ -43,7 +45,7 @@ def _titlecase(match: re.Match[str]) -> str:
 
 
 def titlecased(text: str) -> str:
-    """Text with each character in titlecase, then taken apart (RFC 5051 2, steps 2a and 2b)."""
+    """Return the text with each character in titlecase, then decomposed (RFC 5051 2, steps 2a and 2b)."""
     if text.isascii():
         return text.upper()
     at = 0
@@ -56,10 +58,10 @@ def titlecased(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """Text as SEARCH compares it, in lower case. Besides what the collation makes equal, sharp s is ss, and a ligature
-    is its letters."""
+    """Return the text as SEARCH compares it, in lower case. More is equal than in the collation: sharp s is "ss", and a
+    ligature is its letters."""
     if text.isascii():
         return text.lower()
-    # once more, because what was taken apart may have letters in upper case (a superscript A, say)
+    # Once more, because decomposing may bring upper case letters (a superscript A becomes "A").
     apart = _apart(text.casefold())
     return _apart(apart.casefold()).replace("\u0131", "i")  # dotless i: its titlecase is I

@@ -1,9 +1,10 @@
-"""Delivery status notifications (RFC 3464, RFC 6522, RFC 6533): what became of a message, for its sender and programs.
+"""Delivery status notifications (RFC 3464, RFC 6522, RFC 6533): they tell the sender and programs what became of a
+message.
 
-Promise: a report is ASCII in all that programs read, unless it goes to an address that is not (``utf8``); then it has
-the types of RFC 6533. What was an SMTPUTF8 message is sent back under its own type, and encoded where the way back may
-not know SMTPUTF8 (RFC 6533 4.5). No line that is written here is longer than 998 octets, whatever a host replied; the
-message that is sent back stays as it is.
+Promise: everything that programs read in a report is ASCII, unless the report goes to an address that is not ASCII
+(``utf8``): then it has the types of RFC 6533. A message that came with SMTPUTF8 is returned under its own type, and
+encoded where the way back may not support SMTPUTF8 (RFC 6533 4.5). No line that is written here is longer than 998
+octets, whatever a host replied; the returned message is not changed.
 """
 
 from base64 import encodebytes
@@ -31,14 +32,17 @@ TEXTS = {
 }
 LONGEST = 998  # octets of a line (RFC 5322 2.1.1)
 WIDTH = 76  # octets of a line that could be folded
-WORDS = 900  # characters of a host's reply that are told
-HEADER = 65536  # octets of a header that is sent back
+WORDS = 900  # characters of a host's reply that are quoted
+HEADER = 65536  # octets of the returned header, at most
 
 
 @dataclass(slots=True)
 class Fate:
-    """What became of one recipient. ``action``: failed, delayed, delivered or relayed; ``orcpt``: as message.orcpt
-    keeps it; ``status``: 5.1.1 and the like; ``words``: the reply of ``remote``, or what stopped us."""
+    """What became of one recipient.
+
+    ``action``: failed, delayed, delivered or relayed; ``orcpt``: the original recipient as message.orcpt keeps it;
+    ``status``: the enhanced status code, such as 5.1.1; ``words``: the reply of the host ``remote``, or the reason on
+    this side."""
 
     address: str
     orcpt: str
@@ -50,8 +54,10 @@ class Fate:
 
 @dataclass(slots=True)
 class About:
-    """The message that a report is about. ``options``: what its client asked for with MAIL; ``content`` is all of it,
-    with LF, of which ``full`` sends back all; ``until``: when it is given up."""
+    """The message that a report is about.
+
+    ``options``: what its client asked for with MAIL; ``content``: the whole message, with LF; ``full``: return all of
+    it and not only its header; ``until``: when delivery is given up."""
 
     sender: str
     number: str
@@ -63,13 +69,15 @@ class About:
 
 
 def needs_utf8(sender: str) -> bool:
-    """Can a report to this address only be sent with SMTPUTF8? Then whoever takes it knows the types of RFC 6533."""
+    """Return True if a report to this address can only be sent with SMTPUTF8; whoever accepts it then knows the types
+    of RFC 6533."""
     return not sender.isascii()
 
 
 def report(about: About, fates: Sequence[Fate], hostname: str, now: float, mark: str) -> bytes:
-    """A multipart/report with LF, to be sent with a null reverse-path. ``mark``: hexadecimal digits that are in no
-    other message, for its Message-ID and its boundaries."""
+    """Build a multipart/report with LF, to be sent with a null reverse-path.
+
+    ``mark``: hexadecimal digits that are in no other message, for the Message-ID and the boundaries."""
     utf8 = needs_utf8(about.sender)
     kind, encoding, original = _returned(about, utf8)
     lines = [
@@ -109,7 +117,7 @@ def report(about: About, fates: Sequence[Fate], hostname: str, now: float, mark:
 
 
 def _of_message(about: About, hostname: str) -> Iterator[str]:
-    """Fields about the message (RFC 3464 2.2)."""
+    """Yield the fields about the message (RFC 3464 2.2)."""
     yield f"Reporting-MTA: dns; {hostname}"
     if about.options.envid:
         yield f"Original-Envelope-Id: {_plain(about.options.envid)}"
@@ -120,9 +128,10 @@ def _of_message(about: About, hostname: str) -> Iterator[str]:
 
 
 def _of_recipient(about: About, fate: Fate, utf8: bool, now: float) -> Iterator[str]:
-    """Fields about a recipient (RFC 3464 2.3)."""
+    """Yield the fields about a recipient (RFC 3464 2.3)."""
     original = f"Original-Recipient: {orcpt.shown(fate.orcpt, utf8)}"
-    if fate.orcpt and len(original.encode()) <= LONGEST:  # it cannot be folded, and a part of it would name another
+    # it cannot be folded, and if cut it would name another address
+    if fate.orcpt and len(original.encode()) <= LONGEST:
         yield original
     yield f"Final-Recipient: {orcpt.final(mailbox(fate.address), utf8)}"
     yield f"Action: {fate.action}"
@@ -136,7 +145,7 @@ def _of_recipient(about: About, fate: Fate, utf8: bool, now: float) -> Iterator[
 
 
 def _returned(about: About, utf8: bool) -> tuple[str, str, bytes]:
-    """What is sent back: (its type, its transfer encoding or "", its octets)."""
+    """Return (content type, transfer encoding or "", octets) of the returned message or header."""
     head = about.content[: header.end(about.content)]
     cut = head.rfind(b"\n", 0, HEADER) + 1 if len(head) > HEADER else len(head)
     original = about.content if about.full else head[:cut]
@@ -160,18 +169,18 @@ def _date(when: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line of it, without controls."""
+    """Return the text as one line without control characters, at most WORDS characters."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split())[:WORDS])
 
 
 def _ascii(text: str) -> str:
-    r"""Other characters as ``\x{...}``, as RFC 6533 3 writes them in addresses."""
+    r"""Return the text with other characters as ``\x{...}``, as RFC 6533 3 writes them in addresses."""
     return "".join(c if c < "\x7f" else f"\\x{{{ord(c):02X}}}" for c in _plain(text))
 
 
 def _folded(first: str, text: str, further: str) -> Iterator[str]:
-    """Lines of WIDTH octets, or of one word; a word that is longer than a line may be is cut in pieces. ``first`` and
-    ``further``: what lines begin with."""
+    """Yield lines of at most WIDTH octets, or of one long word; a word that is longer than a line may be is cut.
+    ``first`` and ``further``: what the first and the other lines begin with."""
     line, empty = first, True
     for word in _plain(text).split(" "):
         for piece in _pieces(word):
@@ -183,7 +192,7 @@ def _folded(first: str, text: str, further: str) -> Iterator[str]:
 
 
 def _pieces(word: str) -> Iterator[str]:
-    """A word in pieces that fit a line: a character has at most four octets."""
+    """Yield a word in pieces that fit a line; a character takes at most four octets."""
     most = (LONGEST - WIDTH) // 4
     for start in range(0, max(1, len(word)), most):
         yield word[start : start + most]

@@ -1,8 +1,8 @@
-"""The header of a message, read and changed field by field (RFC 5322 2.2, 3.6.8; RFC 7103 7.2).
+"""Reads and changes the header of a message field by field (RFC 5322 2.2, 3.6.8; RFC 7103 7.2).
 
-Promise: what is not asked for stays as it is, octet for octet and where it is: other fields, lines that are no fields,
-and the body. A message without an empty line behind its header gets one, so that no reader takes its text for header.
-All of it is linear in the header, which may be as long as the message.
+Promise: what nobody asked to change stays the same, octet for octet and at the same place: other fields, lines that are
+not fields, and the body. A message without an empty line after its header gets one, so that no reader takes its text
+for header fields. Everything is linear in the header, which may be as long as the message.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from fastmail._core import header
 
 Octets = bytes | bytearray | memoryview
-ON_LOOP = 262144  # octets of a header that are looked at without leaving the event loop
-# The line in front of a message in an mbox file. A text may begin with "From ", so its date must be there too.
+ON_LOOP = 262144  # octets of a header that are read on the event loop; a longer one is read on a helper thread
+# The line before a message in an mbox file. A text may begin with "From ", so the date is required too.
 _MBOX = re.compile(
     rb">?From \S+ +(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +"
     rb"(?:(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +\d\d?|\d\d? +[A-Z][a-z]{2}) [^\n]{4,60}\r?(?:\n|\Z)"
@@ -24,7 +24,7 @@ _MBOX_LINE = 512
 
 
 def mbox_line(content: Octets) -> int:
-    """Octets of the mbox separator in front of a message; 0 where there is none."""
+    """Return the length of the mbox separator at the start of a message, in octets; 0 where there is none."""
     if content[:1] not in (b"F", b">"):
         return 0
     found = _MBOX.match(bytes(content[:_MBOX_LINE]))
@@ -32,7 +32,8 @@ def mbox_line(content: Octets) -> int:
 
 
 async def with_end(content: Octets) -> Octets:
-    """The message (LF), with the empty line behind its header put in where it is missing; usually the same object."""
+    """Return the message (LF) with the empty line after its header added where it is missing; usually the same
+    object."""
     skip = mbox_line(content)
     at = header.text_start(content[:ON_LOOP], skip, len(content) <= ON_LOOP) if len(content) else -1
     if at == -1:
@@ -48,29 +49,28 @@ async def with_end(content: Octets) -> Octets:
 
 
 def ended(content: Octets, at: int) -> bytes:
-    """The message with an empty line at the offset ``at``, the start of a line."""
+    """Return the message with an empty line inserted at the offset ``at``, the start of a line."""
     return b"".join((content[:at], b"\n", content[at:]))
 
 
 class Edited:
     """The header of a message (LF) while a filter changes it.
 
-    A field is known by a number that it keeps: the offset of one that the message came with, ``~n`` for the n-th new
-    one. So a change costs no more than finding the field, however many fields there are.
-    """
+    Each field has a number that never changes: the offset of a field that the message came with, ``~n`` for the n-th
+    new field. So a change costs only finding the field, however many fields there are."""
 
     def __init__(self, content: Octets) -> None:
         self.content = content
         self.end = header.end(content)  # the offset of the empty line
         self._order = array("q", array("I", header.starts(content)))
         self._new: list[bytes] = []
-        self._changed: dict[int, bytes] = {}  # what became of a field; b"" when it was removed
+        self._changed: dict[int, bytes] = {}  # new text of a field by its number; b"" when it was removed
         self._removed = False
-        self._same: dict[bytes, deque[int]] = {}  # by name: fields that are there, in order
+        self._same: dict[bytes, deque[int]] = {}  # by name: numbers of the present fields, in order
 
     @property
     def body(self) -> int:
-        """Where the body begins."""
+        """Offset of the body."""
         return min(self.end + 1, len(self.content))
 
     @property
@@ -78,19 +78,20 @@ class Edited:
         return bool(self._changed or self._new)
 
     def fields(self) -> Iterator[tuple[bytes, bytes]]:
-        """Names and values of the fields that the message came with; a value has its white space and its folding."""
+        """Yield names and values of the fields that the message came with; a value includes its white space and its
+        folding."""
         for start in self._order:
             name, value, end = header.field(self.content, start)
             yield bytes(self.content[start:name]), bytes(self.content[value:end]).removesuffix(b"\n")
 
     def add(self, name: bytes, value: bytes) -> None:
-        """Behind all fields. ``value`` has no line end."""
+        """Add a field after all others. ``value`` has no line end."""
         self._insert(len(self._order), name, value)
 
     def insert(self, index: int, name: bytes, value: bytes) -> None:
-        """So that ``index`` fields are in front of it, or all there are."""
+        """Insert a field so that ``index`` fields are before it, or all of them if there are fewer."""
         at = min(index, len(self._order))
-        if self._removed:  # those have a place in the order still
+        if self._removed:  # removed fields are still in _order, so they must not be counted
             left, at = index, len(self._order)
             for position, number in enumerate(self._order):
                 if not left:
@@ -111,8 +112,8 @@ class Edited:
             self._same.pop(name.lower(), None)
 
     def change(self, name: bytes, index: int, value: bytes) -> bool:
-        """The value of the ``index``-th field (from 1) of that name; an empty value removes it. False when there is no
-        such field."""
+        """Set the value of the ``index``-th field (from 1) of that name; an empty value removes it. Returns False when
+        there is no such field."""
         same = self._same.get(name.lower())
         if same is None:
             same = self._same[name.lower()] = self._named(name.lower())
@@ -133,8 +134,8 @@ class Edited:
         return deque(number for number in there if self._changed.get(number) != b"")
 
     def pieces(self) -> list[Octets]:
-        """The header as it is now, without its empty line."""
-        cuts: list[tuple[int, int, int, bytes]] = []  # where, which of those there, where it goes on, what is there now
+        """Return the header as it is now, without its empty line, as pieces to be joined."""
+        cuts: list[tuple[int, int, int, bytes]] = []  # start, 0 for inserted or 1 for changed, end, new text
         for number, text in self._changed.items():
             if number >= 0:
                 cuts.append((number, 1, header.field(self.content, number)[2], text))
@@ -144,7 +145,7 @@ class Edited:
                 before = self.end
             elif self._order[at + 1] >= 0:
                 before = self._order[at + 1]
-            assert before is not None  # the field behind this one was looked at in the turn before
+            assert before is not None  # the field after this one was handled in the previous round
             number = self._order[at]
             cuts.append((before, 0, before, self._changed.get(number, self._new[~number])))
         cuts.reverse()
@@ -158,10 +159,10 @@ class Edited:
         out.append(self.content[done : self.end])
         out = [piece for piece in out if len(piece)]
         for at, piece in enumerate(out[:-1]):
-            if piece[-1] != 10:  # the last field of a message that ends inside its header has no line end
+            if piece[-1] != 10:  # the last field has no line end where the message ends inside its header
                 out[at] = bytes(piece) + b"\n"
         return out
 
     def _places(self) -> list[int]:
-        """Positions of the new fields."""
+        """Positions of the new fields in ``_order``."""
         return sorted(self._order.index(~n) for n in range(len(self._new)))

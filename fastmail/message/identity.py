@@ -1,12 +1,13 @@
-"""Object identifiers (RFC 8474): what a message is, whichever mailbox holds it, and which conversation it belongs to.
+"""Object identifiers (RFC 8474): EMAILID, which a message keeps in whichever mailbox it is, and THREADID of its
+conversation.
 
-A message gets a random mark when it is first stored, kept behind its summary; COPY and MOVE take it along. Behind the
-mark lies what else the store decided when it first kept the message (TRAIL). One that an older version stored has its
-mark alone; one without a mark is named by a digest of its summary.
+A message gets a random EMAILID when it is first stored. It is kept after the message's summary, and COPY and MOVE take
+it along. What else the store decided when it first stored the message follows (TRAIL). A message that an older version
+stored has only its EMAILID there; one without any is identified by a digest of its summary.
 
-A thread is named by a message of it. Alone, a message knows the first one that its References lead to; a store knows
-also which thread the messages have that it names (store/local/index/object_ids.py), and writes down what it decided: a
-THREADID never changes.
+A thread has the name of one of its messages. By itself, a message knows only the first message that its References lead
+to. The store also knows the threads of the messages that it refers to (store/local/index/object_ids.py), and records
+its decision: a THREADID never changes.
 """
 
 import random
@@ -18,66 +19,66 @@ from fastmail._core import idents
 from fastmail.message import summary
 
 Octets = bytes | bytearray | memoryview
-MARK = 8
-NOBODY = bytes(MARK)  # instead of the hash of a Message-ID, where there is none
-# mark, MODSEQ of the account when the message was created there (0: before there was one), its thread, hash of its
+ID_OCTETS = 8  # octets of an EMAILID or THREADID, before they are written in hexadecimal
+NOBODY = bytes(ID_OCTETS)  # instead of the hash of a Message-ID, where there is none
+# EMAILID, MODSEQ of the account when the message was created there (0: before there was one), its thread, hash of its
 # Message-ID. Readers of summaries look no further than their parts; a store of layout 3 or later understands both.
 TRAIL = struct.Struct("<8sQ8s8s")
 
 
 class Ident(NamedTuple):
-    """What names a message: see TRAIL."""
+    """The ids of a message: see TRAIL."""
 
-    mark: bytes
+    email: bytes
     created: int
     thread: bytes
     own: bytes
 
 
 def named(identification: bytes) -> bytes:
-    """What a Message-ID, in its brackets, is called in THREADIDs and tables."""
-    return blake2b(identification, digest_size=MARK).digest()
+    """Return the octets by which a Message-ID, given in its brackets, is known in THREADIDs and tables."""
+    return blake2b(identification, digest_size=ID_OCTETS).digest()
 
 
 def fresh() -> bytes:
-    """A new mark."""
-    return random.getrandbits(64).to_bytes(MARK, "little")
+    """Return the octets of a new EMAILID."""
+    return random.getrandbits(64).to_bytes(ID_OCTETS, "little")
 
 
-def mark(stored: Octets) -> bytes:
-    """The mark of a message, empty where it has none."""
+def email(stored: Octets) -> bytes:
+    """Return the octets of a message's EMAILID, empty if it has none."""
     rest = summary.rest(stored)
-    return rest[:MARK] if len(rest) in (MARK, TRAIL.size) else b""
+    return rest[:ID_OCTETS] if len(rest) in (ID_OCTETS, TRAIL.size) else b""
 
 
 def ident(stored: Octets) -> Ident:
-    """What names the message whose summary this is."""
+    """Return the ids of the message with this summary."""
     rest = summary.rest(stored)
     if len(rest) == TRAIL.size:
         return Ident(*TRAIL.unpack(rest))
-    name = rest if len(rest) == MARK else blake2b(stored, digest_size=MARK).digest()
+    name = rest if len(rest) == ID_OCTETS else blake2b(stored, digest_size=ID_OCTETS).digest()
     own, seed, _ = idents.named(stored)
     return Ident(name, 0, named(seed) if seed else name, named(own) if own else NOBODY)
 
 
 def kept(made: Octets, stored: Octets) -> bytes:
-    """A summary that was made anew of the message whose old one this is: with the same names."""
+    """Return a new summary of a message with the ids of its old one."""
     return bytes(made[: idents.rest_at(made)]) + TRAIL.pack(*ident(stored))
 
 
 def email_id(stored: Octets) -> bytes:
-    """EMAILID of the message whose summary this is."""
-    return b"M" + (mark(stored) or blake2b(stored, digest_size=MARK).digest()).hex().encode()
+    """Return the EMAILID of the message with this summary."""
+    return b"M" + (email(stored) or blake2b(stored, digest_size=ID_OCTETS).digest()).hex().encode()
 
 
 def thread_id(stored: Octets) -> bytes:
-    """THREADID of the same; a message without any identification is a thread of its own."""
+    """Return its THREADID. A message that nothing identifies is a thread of its own."""
     return b"T" + ident(stored).thread.hex().encode()
 
 
-def mark_of(name: bytes, letter: bytes) -> bytes | None:
-    """The mark that an EMAILID (``letter`` M) or a THREADID (T) has in it; None for what cannot be one."""
-    if len(name) != 1 + 2 * MARK or name[:1] != letter or name != name[:1] + name[1:].lower():
+def octets_of(name: bytes, letter: bytes) -> bytes | None:
+    """Return the octets in an EMAILID (``letter`` M) or a THREADID (T), None if it has another form."""
+    if len(name) != 1 + 2 * ID_OCTETS or name[:1] != letter or name != name[:1] + name[1:].lower():
         return None
     try:
         return bytes.fromhex(name[1:].decode("ascii"))
@@ -86,5 +87,5 @@ def mark_of(name: bytes, letter: bytes) -> bytes | None:
 
 
 def mailbox_id(key: bytes) -> bytes:
-    """MAILBOXID of the mailbox with this key; it stays over RENAME."""
+    """Return the MAILBOXID of the mailbox with this key; RENAME does not change it."""
     return b"F%x-%x" % (int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big"))

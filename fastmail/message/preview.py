@@ -1,5 +1,5 @@
-"""The first words of a message as a reader would see them (RFC 8970): from its first text part, plain before HTML,
-without markup, quoted lines and runs of white space; at most 200 characters.
+"""Makes the preview of a message (RFC 8970): the first words that a reader would see, at most 200 characters. They come
+from its first text part, plain before HTML, without markup, quoted lines and runs of white space.
 """
 
 from fastmail._core import idents, mime, words
@@ -9,21 +9,24 @@ from fastmail.message.summary import Summary
 
 Octets = bytes | bytearray | memoryview
 LONGEST = 200
-LOOK_AT = 16384  # characters of a text
+LOOK_AT = 16384  # characters of a plain text that are read
 LOOK_AT_HTML = 4 * LOOK_AT
-LOOK_AT_OCTETS = 4 * LOOK_AT_HTML  # of a body, however it is encoded
-MANY = 64  # parts of a message whose first words are not found at a glance
-SHORT = 4096  # characters of a text without tags that nearly always have its first words
+LOOK_AT_OCTETS = 4 * LOOK_AT_HTML  # of a body before decoding
+MANY = 64  # parts; a message with more gets its preview only when somebody asks for it
+SHORT = 4096  # characters of HTML without its tags; nearly always enough for the preview
 
 
 def scanned(content: Octets, most: int = 0) -> bytes:
-    """The summary of a message that is to be stored (``mime.scan``), with its preview. ``most``: see there."""
+    """Return the summary (``mime.scan``) of a message that is to be stored, with its preview. ``most``: see
+    ``mime.scan``."""
     return with_preview(mime.scan(content, True, most), content)
 
 
 def with_preview(made: bytes, content: Octets) -> bytes:
-    """The same summary with the message's first words; without where it would take long to find them: whoever asks for
-    them waits then. The summary must be sound, and not ``mime.lost``."""
+    """Return the summary with the preview added.
+
+    Where finding it would take long, it is left out; whoever asks for it waits then. The summary must be undamaged, and
+    not ``mime.lost``."""
     found = words.first(content, made, LONGEST)
     if found is None:
         parsed = summaries.read(made)
@@ -34,7 +37,7 @@ def with_preview(made: bytes, content: Octets) -> bytes:
 
 
 def preview(content: Octets, summary: Summary) -> str:
-    """The first words of a message, whatever form they have; empty when it has no text."""
+    """Return the first words of a message, however it is encoded; empty when it has no text."""
     found = ""
     for part in text.text_parts(content, summary, LOOK_AT_OCTETS):
         if part.attached or part.main != "text":
@@ -55,6 +58,7 @@ def _of_html(html: str) -> str:
 
 
 def _shortened(found: str, quotes: bool) -> tuple[str, int]:
-    """(the first words of a text, how many characters). ``quotes``: lines with ``>`` are as any other."""
+    """Return (the first words of a text, number of characters). ``quotes``: treat lines that begin with ``>`` like any
+    other."""
     out, count = words.shortened(found.encode("utf-8", "replace"), LONGEST, quotes)
     return (out or b"").decode(), count

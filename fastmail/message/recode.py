@@ -1,7 +1,7 @@
-"""Other transfer encodings for a message's parts (RFC 2045 6): binary ones in base64, so that they can be kept and
-served like any other (RFC 3516 4.4), and 8-bit ones in quoted-printable, for hosts that take 7 bits only (RFC 6152 3).
+"""Changes the transfer encoding of a message's parts (RFC 2045 6): binary parts to base64, so that they can be stored
+and served like others (RFC 3516 4.4), and 8-bit parts to quoted-printable for hosts that take only 7 bits (RFC 6152 3).
 
-Only the bodies of leaf parts and their Content-Transfer-Encoding fields change; the rest is as it was.
+Only the bodies of leaf parts and their Content-Transfer-Encoding fields change; everything else stays the same.
 """
 
 import re
@@ -19,7 +19,7 @@ Coder = Callable[[bytes, str, int], tuple[bytes, bytes] | None]
 
 
 def without_binary(raw: bytes) -> bytes:
-    """The message with LF and without NUL: parts with the transfer encoding ``binary`` in base64."""
+    """Return the message with LF and without NUL: parts with the transfer encoding ``binary`` become base64."""
 
     def coder(body: bytes, encoding: str, kind: int) -> tuple[bytes, bytes] | None:
         if kind != LEAF or encoding != "binary":
@@ -30,7 +30,7 @@ def without_binary(raw: bytes) -> bytes:
 
 
 def without_eight_bits(raw: bytes) -> bytes:
-    """The message (LF) with bodies of 7 bits: 8-bit parts in quoted-printable."""
+    """Return the message (LF) with all bodies in 7 bits: 8-bit parts become quoted-printable."""
 
     def coder(body: bytes, encoding: str, kind: int) -> tuple[bytes, bytes] | None:
         if kind != LEAF:
@@ -67,7 +67,7 @@ def _behind(part: Part) -> int:
 
 
 def _with_encoding(header: bytes, encoding: bytes) -> bytes:
-    """The header (LF, with the empty line if it has one) with another Content-Transfer-Encoding."""
+    """Return the header (LF, with the empty line if it has one) with another Content-Transfer-Encoding."""
     clean = _FIELD.sub(b"", header)
     field = b"Content-Transfer-Encoding: " + encoding + b"\n"
     if clean.endswith(b"\n\n"):

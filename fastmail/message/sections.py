@@ -1,4 +1,4 @@
-"""BODY[section] (RFC 3501 6.4.5) and BINARY[part] (RFC 3516): which octets of a stored message a section names."""
+"""Finds the octets of a stored message that BODY[section] (RFC 3501 6.4.5) or BINARY[part] (RFC 3516) names."""
 
 from itertools import takewhile
 
@@ -12,9 +12,10 @@ Octets = bytes | bytearray | memoryview
 
 
 def find(summary: Summary, path: tuple[int, ...]) -> int | None:
-    """Index of the part that the part numbers name; None when there is none (RFC 3501 6.4.5). Numbers count the parts
-    of a multipart; behind a message/rfc822 part they count inside its message; part 1 of a message that is no
-    multipart is its body, and behind that there are no more numbers."""
+    """Return the index of the part that the part numbers name; None when there is no such part (RFC 3501 6.4.5).
+
+    Numbers count the parts of a multipart. After a message/rfc822 part they count inside its message. Part 1 of a
+    message that is not a multipart is its body, and no more numbers can follow it."""
     at = 0
     parts = summary.parts
     for position, number in enumerate(path):
@@ -47,8 +48,8 @@ def _child(parts: list[Part], at: int, number: int) -> int | None:
 def extract(
     content: Octets, summary: Summary, path: tuple[int, ...], text: bytes, names: tuple[bytes, ...]
 ) -> bytes | None:
-    """The section as served, with CRLF, for BINARY and SIZE without its transfer encoding; None when the message has
-    no such part."""
+    """Return the section as it is served, with CRLF; for BINARY and SIZE without its transfer encoding. None when the
+    message has no such part."""
     if text in (b"BINARY", b"SIZE"):
         found = _decoded(content, summary, path)
         return b"%d" % len(found or b"") if text == b"SIZE" else found
@@ -76,7 +77,7 @@ def extract(
 
 
 class UnknownEncoding(CannotDo):
-    """The transfer encoding of a part is not known, or does not say all of it (RFC 3516 4.2)."""
+    """The transfer encoding of a part is unknown, or the body does not follow it (RFC 3516 4.2)."""
 
 
 def _decoded(content: Octets, summary: Summary, path: tuple[int, ...]) -> bytes | None:
@@ -103,7 +104,7 @@ def _header(raw: Octets, text: bytes, names: tuple[bytes, ...]) -> bytes:
 
 
 def structure_of(summary: Summary, path: tuple[int, ...]) -> bytes | None:
-    """BODYSTRUCTURE of the part that ``find`` finds; None when there is none."""
+    """Return the BODYSTRUCTURE of the part that ``find`` finds; None when there is no such part."""
     item = _parse(summary.structure)
     for position, number in enumerate(path):
         if position and not isinstance(item[0], list):
@@ -122,7 +123,7 @@ def structure_of(summary: Summary, path: tuple[int, ...]) -> bytes | None:
 
 
 def _inner(item: list[object]) -> list[object] | None:
-    """The structure of the message in a message/rfc822 part; None for other parts."""
+    """Return the structure of the message in a message/rfc822 part; None for other parts."""
     kind, sub = _join(item[0]).lower(), _join(item[1]).lower()
     if kind == b'"message"' and sub in (b'"rfc822"', b'"global"'):
         assert isinstance(item[8], list)
@@ -131,13 +132,13 @@ def _inner(item: list[object]) -> list[object] | None:
 
 
 def body_of_structure(structure: bytes) -> bytes:
-    """BODY (the non-extensible form) from BODYSTRUCTURE: the same without extension data (RFC 3501 7.4.2)."""
+    """Return BODY (the non-extensible form) from BODYSTRUCTURE: the same without extension data (RFC 3501 7.4.2)."""
     return _strip(_parse(structure))
 
 
 def decoded_structure(structure: bytes, octets: bytes) -> bytes:
-    """BODYSTRUCTURE of a part whose data are given without their transfer encoding: ``octets`` (RFC 5524 3.2). Only
-    leaves have one; others are returned as they are."""
+    """Return the BODYSTRUCTURE of a part whose data are given without their transfer encoding: ``octets`` (RFC 5524
+    3.2). Only leaves have a transfer encoding; others are returned unchanged."""
     item = _parse(structure)
     if isinstance(item[0], list) or _join(item[0]).lower() == b'"message"':
         return structure
@@ -149,7 +150,7 @@ def decoded_structure(structure: bytes, octets: bytes) -> bytes:
 
 
 def _parse(data: bytes) -> list[object]:
-    """Nested lists of wire strings."""
+    """Return the wire strings as nested lists."""
     stack: list[list[object]] = [[]]
     i = 0
     n = len(data)

@@ -1,5 +1,5 @@
-"""What a submission server puts right in a message of its users (RFC 6409 8): a missing From, Date or Message-ID is
-added, Bcc is taken out. Everything else stays as it was written, octet for octet, however long the header is.
+"""Corrects a message that a user submits (RFC 6409 8): adds a missing From, Date or Message-ID, and removes Bcc.
+Everything else stays as it was written, octet for octet, however long the header is.
 """
 
 import random
@@ -11,29 +11,30 @@ from fastmail._core import header
 
 Octets = bytes | bytearray | memoryview
 _ID = re.compile(rb"\s*<([^<>\s]+)>")
-VALUE = 8192  # octets of a value that are looked at
+VALUE = 8192  # octets of a value that are read
 
 
 def hops(content: Octets) -> int:
-    """Received fields."""
+    """Return the number of Received fields."""
     return header.counts(content, (b"received",))[0]
 
 
 def does_without_tls(content: Octets) -> bool:
-    """Does it say that it may go without TLS (RFC 8689 3)?"""
+    """Return True if the message says that it may be sent without TLS (RFC 8689 3)."""
     found = header.value(content, b"tls-required", VALUE)
     return found is not None and found.strip().lower() == b"no"
 
 
 def message_id(content: Octets) -> str:
-    """The Message-ID of a message (LF), or of its beginning, without its brackets; empty when its header has none."""
+    """Return the Message-ID of a message (LF), or of its beginning, without its brackets; empty when the header has
+    none."""
     value = header.value(content, b"message-id", VALUE)
     found = _ID.match(value) if value is not None else None
     return found.group(1).decode("latin-1")[:250] if found is not None else ""
 
 
 def complete(content: Octets, sender: str, hostname: str) -> list[Octets]:
-    """The message (LF) in pieces."""
+    """Return the corrected message (LF) as pieces to be joined."""
     wrote, date, ident, *bcc = header.counts(content, (b"from", b"date", b"message-id", b"bcc", b"resent-bcc"))
     added = b""
     if not wrote and sender:

@@ -1,4 +1,4 @@
-"""Reads the summary that _core/mime.pyx makes of a message: header cache, parts, day of the Date field."""
+"""Reads the summary that _core/mime.pyx makes of a message: cached header fields, parts, day of the Date field."""
 
 import re
 import struct
@@ -13,12 +13,12 @@ _PART = struct.Struct("<BBHIII")
 _PLAIN_ID = re.compile(rb'<[^<>\s"\\]+>')
 LEAF, MULTIPART, MESSAGE = 0, 1, 2
 NO_DAY = -(1 << 31)
-VERSIONS = (1, 2, 3)  # of the layout, that can be read
+VERSIONS = (1, 2, 3)  # of the layout that this file can read
 
 
 @dataclass(slots=True)
 class Part:
-    """One MIME entity; offsets into the message as it is stored."""
+    """One MIME entity; ``header``, ``body`` and ``end`` are offsets into the message as it is stored."""
 
     kind: int
     depth: int
@@ -29,10 +29,14 @@ class Part:
 
 @dataclass(slots=True)
 class Summary:
-    """``complete``: the header cache holds every field that is not bulk (see mime.is_bulk). ``cut``: what lies too
-    deep, or behind too many parts, is one leaf. ``short``: addresses or texts are left out of the ENVELOPE, because it
-    would be too long. ``bare``: the same for values in the BODYSTRUCTURE. ``lost``: made by version 1, which did not
-    find the parts of this message: scan it again for its structure and its parts."""
+    """What the summary of a message says.
+
+    - ``complete``: the cached header has every field that is not bulk (see mime.is_bulk).
+    - ``cut``: parts that are nested too deep, or that come after too many others, are kept as one leaf.
+    - ``short``: addresses or texts are left out of the ENVELOPE, because it would be too long.
+    - ``bare``: the same for values in the BODYSTRUCTURE.
+    - ``lost``: made by version 1, which did not find the parts of this message: scan it again for its structure.
+    """
 
     complete: bool
     cut: bool
@@ -48,13 +52,14 @@ class Summary:
 
 
 def served_size(made: Octets) -> int:
-    """RFC822.SIZE: octets of the message as it is served."""
+    """Return RFC822.SIZE: the octets of the message as it is served."""
     size: int = _SERVED.unpack_from(made)[0]
     return size
 
 
 def read(data: Octets) -> Summary | None:
-    """None when it is damaged or of another version: the message has to be scanned again."""
+    """Return the summary; None when it is damaged or of another version, so that the message has to be scanned
+    again."""
     if len(data) < _FIXED.size:
         return None
     version, marks, count, shift, envelope, structure, header, _, day, _ = _FIXED.unpack_from(data)
@@ -86,23 +91,23 @@ def read(data: Octets) -> Summary | None:
 
 
 def rest(data: Octets) -> bytes:
-    """What the store keeps behind a summary."""
+    """Return what the store keeps after a summary."""
     return bytes(data[idents.rest_at(data) :])
 
 
 def preview(data: Octets) -> bytes | None:
-    """The message's first words, in UTF-8; None where an earlier version did not look for them."""
+    """Return the message's first words, in UTF-8; None where an earlier version did not look for them."""
     return idents.preview(data)
 
 
 def has_attachment(data: Octets) -> bool | None:
-    """Is there a part that a reader is to be offered as a file? None where an earlier version did not look."""
+    """Return True if a mail program would offer a part as a file; None where an earlier version did not look."""
     return bool(data[1] & 32) if len(data) >= _FIXED.size and data[1] & 64 else None
 
 
 def message_id(data: Octets) -> bytes | None:
-    """The Message-ID in its brackets, as ENVELOPE ends with it; empty when there is none, None when it is written in a
-    way that takes a closer look."""
+    """Return the Message-ID in its brackets, as it stands at the end of the ENVELOPE; empty when there is none. None
+    when it is written in a way that this quick look cannot read."""
     _, marks, _, _, envelope, _, _, _, _, _ = _FIXED.unpack_from(data)
     if marks & 4:
         return None
@@ -114,17 +119,17 @@ def message_id(data: Octets) -> bytes | None:
 
 
 def size(data: Octets) -> int:
-    """RFC822.SIZE of the message: its octets with CRLF."""
+    """Return RFC822.SIZE of the message: its octets with CRLF."""
     return int(_FIXED.unpack_from(data)[7])
 
 
 def sent_day(data: Octets) -> int:
-    """Day of the Date field since 1970, NO_DAY when there is none."""
+    """Return the day of the Date field since 1970, NO_DAY when there is none."""
     return int(_FIXED.unpack_from(data)[8]) if len(data) >= _FIXED.size and data[0] in VERSIONS else NO_DAY
 
 
 def of(content: Octets) -> Summary:
-    """The summary of a stored message, made now."""
+    """Return a new summary of a stored message."""
     found = read(mime.scan(content))
     assert found is not None
     return found

@@ -1,9 +1,9 @@
-"""What a reader would see, for SEARCH: header values with encoded words decoded (RFC 2047), bodies with their
-transfer encoding and charset undone (RFC 2045). Comparison is by case-folded substring.
+"""Decodes the text of a message for SEARCH: header values with their encoded words decoded (RFC 2047), bodies without
+their transfer encoding and charset (RFC 2045). SEARCH then compares case-folded substrings.
 
-What a part is, is read by the compiled scanner that made BODYSTRUCTURE (``mime.leaf``). Nothing here raises for a
-broken message, and nothing of its text is left out: what is no part, and what does not decode, is compared as it lies
-there. Time is linear in the size; the long steps are compiled and run without the GIL.
+The type of a part is read by the same compiled scanner that made BODYSTRUCTURE (``mime.leaf``). A broken message raises
+nothing, and none of its text is left out: what is outside every part, and what cannot be decoded, is compared as it is
+stored. Time is linear in the size; the long steps are compiled and run without the GIL.
 """
 
 import re
@@ -25,15 +25,15 @@ _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _REFERENCE = re.compile(r"&(?:#([0-9]+)|#[xX]([0-9a-fA-F]+)|([A-Za-z][A-Za-z0-9]{1,31}));?")
 _LAST_CHARACTER = 0x10FFFF
-_LONGEST_NUMBER = 12  # digits; a longer one is no character (and takes long to read)
-_DECODED_HEADER = 1 << 18  # octets of a header that are taken apart and decoded; those behind are taken as they are
-_REMEMBERED = 1024  # octets of a header value up to which its folded form is kept
-_ENCODED_MESSAGES = 4  # messages in encoded messages that are looked into, one in the other
+_LONGEST_NUMBER = 12  # digits; a longer number is not a character (and would take long to convert)
+_DECODED_HEADER = 1 << 18  # octets of a header that are parsed and decoded; the rest is used undecoded
+_REMEMBERED = 1024  # octets; the folded form of a longer header value is not cached
+_ENCODED_MESSAGES = 4  # levels of messages inside encoded messages that are read
 
 
 def decode_words(raw: bytes) -> str:
-    """An unfolded header value with its RFC 2047 encoded words decoded. Octets of neighbouring words in one charset are
-    decoded together: senders cut characters in two."""
+    """Return an unfolded header value with its RFC 2047 encoded words decoded. The octets of neighbouring words in one
+    charset are decoded together, because senders split characters between words."""
     out: list[str] = []
     charset = ""
     held: list[bytes] = []
@@ -55,7 +55,7 @@ def decode_words(raw: bytes) -> str:
 
 
 def decode_value(raw: bytes) -> str:
-    """A header value, unfolded and decoded."""
+    """Return a header value, unfolded and decoded."""
     raw = _FOLD.sub(b"", raw).strip()
     if b"=?" not in raw:
         return charsets.guess(raw)
@@ -63,7 +63,7 @@ def decode_value(raw: bytes) -> str:
 
 
 def folded_value(raw: bytes) -> str:
-    """A header value as comparison sees it."""
+    """Return a header value in the form in which it is compared."""
     return _folded_value(raw) if len(raw) <= _REMEMBERED else fold(decode_value(raw))
 
 
@@ -73,7 +73,7 @@ def _folded_value(raw: bytes) -> str:
 
 
 def field_values(header: Octets, name: bytes) -> Iterator[str]:
-    """Values of every field of that name (lower case) in a header block with CRLF."""
+    """Yield the values of every field of that name (lower case) in a header block with CRLF."""
     picked = fetch.header_fields(header, (name,), False)[:-2]  # without the empty line
     at = 0
     while at < len(picked):
@@ -85,9 +85,11 @@ def field_values(header: Octets, name: bytes) -> Iterator[str]:
 
 @dataclass(slots=True)
 class TextPart:
-    """The header of a MIME entity; its text for a leaf of type text or message, or for the text of a multipart around
-    its parts (then ``main`` is empty); the names of the file that it is; ``raw``: its octets as well, where its
-    transfer encoding does not say all of them."""
+    """One MIME entity as SEARCH reads it.
+
+    ``header``: its header; ``text``: the text of a leaf of type text or message, or the text around the parts of a
+    multipart (then ``main`` is empty); ``names``: its file names; ``raw``: its octets too, where the transfer encoding
+    did not cover all of them."""
 
     header: bytes
     main: str = ""
@@ -99,7 +101,8 @@ class TextPart:
 
 
 def text_parts(content: Octets, summary: Summary, most: int = 0) -> Iterator[TextPart]:
-    """Each entity of a message, decoded as a reader would see it. ``most``: octets of a body to look at, 0 for all."""
+    """Yield each entity of a message, decoded as a reader would see it. ``most``: octets of a body to read, 0 for
+    all."""
     return _entities(content, summary, most, _ENCODED_MESSAGES)
 
 
@@ -117,11 +120,11 @@ def _entities(content: Octets, summary: Summary, most: int, deeper: int) -> Iter
                 one.text = "\n".join(charsets.guess(bytes(content[a:b])) for a, b in _around(summary.parts, at))
             yield one
             if part.kind == MESSAGE and deeper and encoding in (b"base64", b"quoted-printable"):
-                # RFC 2046 5.2.1 forbids it; senders do it all the same
+                # RFC 2046 5.2.1 forbids encoding a message; senders do it anyway
                 inner = decode_transfer(bytes(content[part.body : part.end]), encoding.decode())
                 yield from _entities(inner, summaries.of(inner), most, deeper - 1)
             continue
-        cut = main == b"multipart"  # too deep to be taken apart
+        cut = main == b"multipart"  # nested too deep: the scanner left it as one part
         if main not in (b"text", b"message") and not cut:
             yield one
             continue
@@ -136,8 +139,8 @@ def _entities(content: Octets, summary: Summary, most: int, deeper: int) -> Iter
 
 
 def _around(parts: list[Part], at: int) -> Iterator[tuple[int, int]]:
-    """What of a multipart lies in none of its parts: text before, between and behind them, with their boundary
-    lines."""
+    """Yield the ranges of a multipart that are in none of its parts: text before, between and after them, with the
+    boundary lines."""
     whole = parts[at]
     done = whole.body
     for one in parts[at + 1 :]:
@@ -152,7 +155,8 @@ def _around(parts: list[Part], at: int) -> Iterator[tuple[int, int]]:
 
 
 def body_text(content: Octets, summary: Summary, with_headers: bool) -> list[str]:
-    """Folded text of each part: bodies of text parts, headers of nested parts, and for TEXT the message's header."""
+    """Return the folded text of each part: bodies of text parts, headers of nested parts, and for TEXT the message's
+    header."""
     out: list[str] = []
     if with_headers:
         out.append(fold(_plain_header(bytes(content[: summary.parts[0].body]))))
@@ -166,8 +170,10 @@ def body_text(content: Octets, summary: Summary, with_headers: bool) -> list[str
 
 
 def html_text(text: str, shown: bool, most: int = 0) -> str:
-    """HTML without its tags, and its character references as characters. ``shown``: also without comments and what is
-    not shown (see ``decode.html``). ``most``: characters, or 0 for all; a reference may be cut at the end."""
+    """Return HTML without its tags, and with its character references as characters.
+
+    ``shown``: also without comments and what a browser does not show (see ``decode.html``). ``most``: characters, or 0
+    for all; a reference may be cut at the end."""
     bare = decode.html(text.encode("utf-8", "surrogatepass"), shown).decode("utf-8", "surrogatepass")
     bare = bare[:most] if most else bare
     return _REFERENCE.sub(_character, bare) if "&" in bare else bare
@@ -183,17 +189,18 @@ def _character(match: re.Match[str]) -> str:
 
 
 def transfer_encoding(header: Octets) -> str:
-    """Content-Transfer-Encoding of a header block, in lower case; empty when there is none."""
+    """Return the Content-Transfer-Encoding of a header block, in lower case; empty when there is none."""
     return mime.leaf(header)[3].decode("latin-1")
 
 
 def decode_transfer(data: bytes, encoding: str) -> bytes:
-    """A body with its transfer encoding undone; as it is for one that is not known."""
+    """Return a body without its transfer encoding; unchanged when the encoding is unknown."""
     return _transferred(data, encoding)[0]
 
 
 def whole_transfer(data: bytes, encoding: str) -> bytes | None:
-    """The same; None when that is not known, or does not say all of the body (RFC 3516 4.2)."""
+    """Return a body without its transfer encoding; None when the encoding is unknown, or the body does not follow it
+    (RFC 3516 4.2)."""
     if encoding not in ENCODINGS:
         return None
     decoded, sound = _transferred(data, encoding)
@@ -209,7 +216,7 @@ def _transferred(data: bytes, encoding: str) -> tuple[bytes, bool]:
 
 
 def _plain_header(raw: bytes) -> str:
-    """All fields of a header, each decoded by itself: one may be UTF-8, the next one not."""
+    """Return all fields of a header, each decoded on its own: one may be UTF-8 and the next one not."""
     fields = [decode_value(one) for one in re.split(rb"\r?\n(?![ \t])", raw[:_DECODED_HEADER])]
     if len(raw) > _DECODED_HEADER:
         fields.append(charsets.guess(raw[_DECODED_HEADER:]))

@@ -1,7 +1,7 @@
-"""Trace fields that delivery puts in front of a message (RFC 5321 4.4, RFC 3848 for the protocol word).
+"""Makes the trace fields that delivery puts before a message (RFC 5321 4.4, RFC 3848 for the protocol word).
 
-Values from peers are cut down to printable ASCII before they get in, addresses to what RFC 5321 and RFC 6531 allow:
-nothing that a peer says can start a line of its own.
+Values from peers are reduced to printable ASCII before they are used, addresses to what RFC 5321 and RFC 6531 allow:
+nothing that a peer says can begin a line of its own.
 """
 
 import itertools
@@ -22,7 +22,8 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def new_id() -> str:
-    """An id for logs, Received fields and replies: time, process and count in base 32."""
+    """Return an id for logs, Received fields and replies: time, process and count in base 32."""
+    # The last two digits are the low 10 bits of the count. The rest changes rarely and is cached.
     number = next(_numbers)
     return _beginning(int(time.time()), number >> 10 & 1023) + _ALPHABET[number >> 5 & 31] + _ALPHABET[number & 31]
 
@@ -37,7 +38,7 @@ os.register_at_fork(after_in_child=_beginning.cache_clear)
 
 @lru_cache(16)
 def digits(value: int) -> str:
-    """A number in base 32."""
+    """Return a number in base 32."""
     out = ""
     while value:
         out = _ALPHABET[value & 31] + out
@@ -46,7 +47,7 @@ def digits(value: int) -> str:
 
 
 def undigits(text: str) -> int:
-    """The same back; ValueError when it is none."""
+    """Return the number that ``digits`` wrote; ValueError when the text is not one."""
     value = 0
     for letter in text:
         value = value << 5 | _ALPHABET.index(letter)
@@ -54,14 +55,14 @@ def undigits(text: str) -> int:
 
 
 def clean(text: str) -> str:
-    """A word of a peer, fit for a header field: no controls, spaces, parentheses or backslashes, 255 characters at
-    most."""
+    """Return a peer's word in a form that is safe in a header field: no controls, spaces, parentheses or backslashes,
+    at most 255 characters."""
     return _UNSAFE.sub("?", text)[:255]
 
 
 def mailbox(address: str) -> str:
-    """An address for a header field. One that RFC 5321 4.1.2 allows stays as it is, with its quotes; anything else is
-    cut down like any word of a peer."""
+    """Return an address for a header field. One that RFC 5321 4.1.2 allows stays the same, with its quotes; anything
+    else is cleaned like any other word of a peer."""
     if _PLAIN.fullmatch(address):  # nearly every one
         return address
     octets = address.encode("utf-8", "replace")
@@ -74,7 +75,8 @@ def mailbox(address: str) -> str:
 
 
 def _host(name: str) -> str:
-    """What a peer calls itself: with A-labels where it is a name that has them; ASCII in any case."""
+    """Return the name that a peer gives itself, in ASCII: with A-labels where it is an internationalized domain
+    name."""
     if not name.isascii():
         try:
             return ascii_name(name)
@@ -84,7 +86,8 @@ def _host(name: str) -> str:
 
 
 def _literal(peer: str) -> str:
-    """An IP address as RFC 5321 4.1.3 writes it; one without its zone, which means something to this host only."""
+    """Return an IP address as RFC 5321 4.1.3 writes it. Its zone is left out, because it means something only on this
+    host."""
     return f"[IPv6:{peer.partition('%')[0]}]" if ":" in peer else f"[{peer}]"
 
 
@@ -103,7 +106,9 @@ def received(
     priority: int = 0,
     now: float = 0.0,
 ) -> bytes:
-    """``Received:`` with LF; ``priority`` as RFC 6710 7 adds it; ``now``: when, 0 for the time of day."""
+    """Return a ``Received:`` field with LF.
+
+    ``priority``: added as RFC 6710 7 says; ``now``: the time it shows, 0 for the current time."""
     where = _literal(peer) if peer and peer != "local" else "local"
     who = f" for <{mailbox(recipient)}>" if recipient else ""
     if priority:
@@ -115,7 +120,7 @@ def received(
 
 
 def return_path(sender: str) -> bytes:
-    """``Return-Path:`` with LF; empty brackets for the null reverse-path."""
+    """Return a ``Return-Path:`` field with LF; empty brackets for the null reverse-path."""
     return f"Return-Path: <{mailbox(sender)}>\n".encode()
 
 

@@ -1,8 +1,10 @@
-"""Ids of mail transactions: by its id a delivery that is repeated is known again (store.interface.Delivery).
+"""Ids of mail transactions. When a delivery is repeated, its id shows that it was done before
+(store.interface.Delivery).
 
-An id is 16 octets: a number(8, big-endian), then the salt(8) of the process that made it. The number is the time in us
-since 1970 times 4096, with the low bits of the process's id; it grows within a process, so ids sort by time, and it
-counts on where the clock stands or is set back. Two processes may give the same number; they never have the same salt.
+An id is 16 octets: a number (8, big-endian), then the salt (8) of the process that made it. The number is the time in
+µs since 1970 times 4096, with the low bits of the process id. Numbers grow within a process, so ids sort by time; when
+the clock stands still or is set back, the number counts on from the last one. Two processes may make the same number,
+but never have the same salt.
 """
 
 import os
@@ -16,7 +18,7 @@ _salt, _process = os.urandom(8), os.getpid() & 0xFFF
 
 
 def _renew() -> None:
-    """A process that was forked has a salt of its own."""
+    """Give a forked process its own salt."""
     global _salt, _process
     _salt, _process = os.urandom(8), os.getpid() & 0xFFF
 
@@ -25,32 +27,33 @@ os.register_at_fork(after_in_child=_renew)
 
 
 def new_number() -> int:
-    """A number that this process has not given before."""
+    """Return a number that this process has not used before."""
     global _last
     _last = max(_last + 4096, int(time.time() * 1e6) << 12 | _process)
     return _last
 
 
 def salt() -> bytes:
-    """This process's salt."""
+    """Return this process's salt."""
     return _salt
 
 
 def make(number: int, salt: bytes) -> bytes:
-    """The id of a transaction with that number of a process with that salt (empty: made before there were salts)."""
+    """Return the id of a transaction with that number, from a process with that salt (empty: made before ids had
+    salts)."""
     return _U64.pack(number) + (salt or bytes(8))
 
 
 def new_id() -> bytes:
-    """The id of a transaction that begins."""
+    """Return the id of a new transaction."""
     return _U64.pack(new_number()) + _salt
 
 
 def number_of(ident: bytes) -> int:
-    """The number in an id."""
+    """Return the number in an id."""
     return int(_U64.unpack_from(ident)[0])
 
 
 def oldest(age: float) -> bytes:
-    """What sorts before every id that was made in the last ``age`` seconds."""
+    """Return a value that sorts before every id made in the last ``age`` seconds."""
     return _U64.pack(max(0, int((time.time() - age) * 1e6)) << 12)

@@ -1,1 +1,1 @@
-"""Sockets: listeners, the buffered connection, TLS contexts, deadlines and back-pressure."""
+"""Sockets: listeners, buffered connections, TLS contexts, deadlines, and limits for peers that do not read."""

@@ -1,9 +1,9 @@
-"""Who must stay away for a while: networks that guess passwords or talk nonsense.
+"""Bans networks that guess passwords or send nonsense, for a while.
 
-Failures of a network (an IPv4 address, an IPv6 /64) make a score that fades over the window; at the limit the network
-is banned, for twice as long each time it comes back within a day. Bans are kept in an environment of their own that
-every worker and the commands share, so a ban holds in all workers at once and after a restart. Scores are shared too
-(scores.py). Nobody is banned from an exempt network, nor through a Unix socket.
+Failures of a network (an IPv4 address, an IPv6 /64) add up to a score that fades over the window. At the limit the
+network is banned, for twice as long each time it happens again within a day. Bans are stored in an environment of their
+own that every worker and the commands share, so a ban holds in all workers at once and after a restart. Scores are
+shared too (scores.py). Nobody is banned from an exempt network, nor through a Unix socket.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from fastmail.telemetry.counters import count
 LAYOUT = 1
 TABLES = ["ban"]
 MAP = 1 << 28
-LONGEST = 86400.0
-REMEMBER = 86400.0
+LONGEST = 86400.0  # s; no ban that the rules make is longer
+REMEMBER = 86400.0  # s after its end for which a ban makes the next one longer
 
 
 class BanRow(msgspec.Struct, array_like=True):
-    """version 1: s since 1970 when it ends; when it began; how many there were lately; why."""
+    """Version 1: when the ban ends and when it began (s since 1970), how many there were lately, and why."""
 
     version: int
     until: float
@@ -45,7 +45,7 @@ NO_BAN = BanRow(1, 0.0, 0.0, 0, "")
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """One ban, as it is listed."""
+    """One ban, as commands list it."""
 
     network: str
     until: float
@@ -56,7 +56,7 @@ class Ban:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``after``: points within ``window`` seconds that bring a ban of ``seconds``; 0 for never."""
+    """``after``: points within ``window`` seconds that bring a ban of ``seconds``; 0 for no bans."""
 
     after: int = 10
     window: float = 600.0
@@ -69,7 +69,7 @@ _decode = msgspec.msgpack.Decoder(BanRow).decode
 
 
 def _row(raw: bytes) -> BanRow:
-    """One that cannot be read is over."""
+    """Return a stored ban. One that cannot be read counts as ended."""
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -81,7 +81,7 @@ def _name(network: Network) -> str:
 
 
 class Bans:
-    """One in each worker, and one in a command."""
+    """The bans of one data directory; one object in each worker, and one in a command."""
 
     def __init__(self, data_dir: str, rules: Rules) -> None:
         self.rules = rules
@@ -100,7 +100,7 @@ class Bans:
     # ---------------------------------------------------------------- asked for each connection
 
     def refuses(self, host: str) -> bool:
-        """Is the peer's network banned now?"""
+        """Return True if the peer's network is banned now."""
         commit = self._env.last_commit()
         if commit != self._seen:
             self._load(commit)
@@ -120,16 +120,18 @@ class Bans:
         for ban in self.list():
             self._banned[ban.network] = ban.until
             network = networks.parse(ban.network)
-            if network.prefixlen != (64 if network.version == 6 else 32):  # not what a peer counts as
+            # not the size of one peer, so refuses() cannot find it by name
+            if network.prefixlen != (64 if network.version == 6 else 32):
                 self._wide.append((network, ban.until))
         self._seen = commit
 
     def is_exempt(self, host: str) -> bool:
-        """What is no address is exempt too."""
+        """Return True if a host is never banned. What is not an address is exempt too."""
         return not network_of(host) or any(address_in(host, network) for network in self.rules.exempt)
 
     def blame(self, host: str, points: float, why: str) -> None:
-        """A peer did something that guessers do; at the limit its network is banned. On the loop."""
+        """Add points for a peer that behaves like a guesser; at the limit its network is banned. Called on the event
+        loop."""
         rules, name = self.rules, network_of(host)
         if not rules.after or not name or self.is_exempt(host):
             return
@@ -139,11 +141,11 @@ class Bans:
             except OSError as error:
                 log.event("bans.scores", "error", path=self._path, error=error)
                 return
-        most = rules.after - 0.5  # what faded between two of them does not help
+        most = rules.after - 0.5  # so that points which fade between two failures do not postpone the ban
         if self._scores.add(name, points, rules.after / rules.window, most, time.monotonic()) < most:
             return
         count("bans")
-        self._banned[name] = time.time() + rules.seconds  # here at once; everywhere when it is written
+        self._banned[name] = time.time() + rules.seconds  # in this worker at once; in all workers when it is written
         asyncio.get_running_loop().run_in_executor(None, self._write, name, why)
 
     def _write(self, name: str, why: str) -> None:
@@ -156,7 +158,7 @@ class Bans:
     # ---------------------------------------------------------------- for commands
 
     def list(self) -> list[Ban]:
-        """Bans that hold now."""
+        """Return the bans that are valid now."""
         now = time.time()
         out = []
         with self._env.read() as txn:
@@ -167,7 +169,7 @@ class Bans:
         return out
 
     def add(self, text: str, seconds: float, why: str) -> Ban:
-        """Ban a network; with 0 seconds for as long as the rules say. CannotDo for what is no network."""
+        """Ban a network; with 0 seconds for as long as the rules say. CannotDo when the text is not a network."""
         try:
             network = networks.parse(text)
         except ValueError:
@@ -183,14 +185,14 @@ class Bans:
         return Ban(name, now + length, now, times, why)
 
     def _clean(self, txn: object, now: float) -> None:
-        """Forget what ended more than a day ago."""
+        """Delete bans that ended more than a day ago."""
         cursor = txn.cursor(db=self._env.db["ban"])  # type: ignore[attr-defined]
         old = [bytes(key) for key, value in cursor.iternext() if _row(value).until < now - REMEMBER]
         for key in old:
             txn.delete(key, db=self._env.db["ban"])  # type: ignore[attr-defined]
 
     def remove(self, text: str) -> int:
-        """Lift the ban of a network, or with ``all`` every ban; how many there were."""
+        """Lift the ban of a network, or with ``all`` every ban; returns how many were lifted."""
         now = time.time()
         removed = 0
         wanted = {text, network_of(text)}

@@ -1,13 +1,19 @@
-"""A connection: octets in to a session, replies out in one write for each batch of input, deadlines, STARTTLS, DEFLATE
-(RFC 4978).
+"""One connection: passes received octets to a session, and sends its replies in one write for each batch of input.
+It also handles deadlines, STARTTLS and DEFLATE (RFC 4978).
 
-Promise: an idle connection holds no buffer (one receive buffer is shared by all connections of a worker; what a
-session could not use yet is copied). A connection is admitted when it is accepted, before anything is read from it,
-a TLS handshake too. Pipelined commands are answered in order: while a command runs as a coroutine, input waits, and
-past PENDING octets the socket is not read. A peer that does not read stops its session, between two commands and at
-``drain``, and never grows our memory beyond the transport's high-water mark, QUEUED and one block; when it takes less
-than SLOWEST for as long as a command may take, it is cut off. A peer that sends nothing more is still answered. What
-was received before TLS starts is dropped and never seen by the session (RFC 3207 4.2, RFC 9051 6.2.1, CVE-2011-0411).
+Promise:
+
+- An idle connection has no buffer: one receive buffer is shared by all connections of a worker, and what a session
+  could not use yet is copied.
+- A connection is admitted when it is accepted, before anything is read from it, even a TLS handshake.
+- Pipelined commands are answered in order: while a command runs as a coroutine, input waits, and past PENDING octets
+  the socket is not read.
+- A peer that does not read its replies stops its session, between two commands and at ``drain``. The memory for it
+  never grows beyond the transport's high-water mark, QUEUED and one block. When it reads less than SLOWEST for as long
+  as a command may take, it is cut off.
+- A peer that ends its sending side is still answered.
+- What was received before TLS starts is dropped and never reaches the session (RFC 3207 4.2, RFC 9051 6.2.1,
+  CVE-2011-0411).
 """
 
 import asyncio
@@ -29,55 +35,58 @@ from fastmail.net.unread import Unread
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-PENDING = 65536
-QUEUED = 1 << 17  # octets of replies after which no further command is begun
-HANDSHAKE = 30.0
-PATIENCE = 0.4  # s that a command may still run whose user's login has ended
-LINGER = 30.0
-BUFFER = 65536  # octets that are read at once
-SLOWEST = 128  # octets a second that a message has to come with, and replies have to be read with, on average
-WINDOW = 12  # of the compressor, as a power of two: 32 KB for a connection that is not idle
+PENDING = 65536  # octets of waiting input after which the socket is not read
+QUEUED = 1 << 17  # octets of replies after which no further command is started before they are sent
+HANDSHAKE = 30.0  # s for a TLS handshake, or for a PROXY header
+PATIENCE = 0.4  # s that a command may still run after its user's login has ended
+LINGER = 30.0  # s that a peer has to read its last replies before it is cut off
+BUFFER = 65536  # octets that are received at once
+SLOWEST = 128  # octets a second at which a message must arrive, and replies must be read, on average
+WINDOW = 12  # bits of the compressor's window: it takes 32 KB of memory for a connection that is not idle
 
 
 class Session(Protocol):
-    """What a protocol brings: all methods run on the loop and none may block."""
+    """What a protocol implements. All methods run on the event loop, and none may block."""
 
     def connected(self) -> None:
         """Send the greeting."""
         ...
 
     def feed(self, data: memoryview) -> int:
-        """Use what is complete in ``data`` and return how many octets that was; return early once the connection is
-        ``busy``, ``closing`` or ``full``. ``data`` is only lent until feed returns."""
+        """Use what is complete in ``data`` and return how many octets were used.
+
+        Return early once the connection is ``busy``, ``closing`` or ``full``. ``data`` is valid only until feed
+        returns."""
         ...
 
     def tls_started(self) -> None: ...
     def timed_out(self) -> None:
-        """The deadline passed: say so and close."""
+        """The deadline has passed: tell the peer and close."""
         ...
 
     def ended(self) -> str:
-        """Why its login does not count any more, for its user; empty while it does, and before a login."""
+        """Return why its login is no longer valid, in words for the user; empty while it is valid, and before a
+        login."""
         ...
 
     def dismiss(self, why: str) -> None:
-        """The login has ended: say why and close."""
+        """The login has ended: tell the peer why, and close."""
         ...
 
     def failed(self) -> None:
-        """A bug ended a command: say so without a detail, and go on or close."""
+        """A command ended with a bug: tell the peer so without any detail, and go on or close."""
         ...
 
     def lost(self) -> None:
-        """The connection is gone; release what the session holds."""
+        """The connection is gone: release everything that the session has."""
         ...
 
 
 class Door(Protocol):
-    """What a connection asks of the listener that accepted it (net.listener).
+    """What a connection needs from the listener that accepted it (net.listener).
 
-    ``buffer``: octets are received there, by all connections of the worker in turn; ``new_session``: makes the session
-    of a connection that is let in; ``alpn``: how a TLS handshake calls the protocol."""
+    ``buffer``: receive buffer that all connections of the worker share; ``new_session``: makes the session of an
+    admitted connection; ``alpn``: the protocol's name in TLS handshakes."""
 
     buffer: memoryview
     unread: Unread
@@ -89,28 +98,28 @@ class Door(Protocol):
     new_session: Callable[["Connection"], Session]
 
     def speaks_proxy(self, host: str) -> bool:
-        """True if a connection from there begins with a PROXY header."""
+        """Return True if a connection from this host begins with a PROXY header."""
         ...
 
     def admit(self, connection: "Connection", balancer: bool = False) -> bytes:
-        """Count a connection; empty, or what to say to one that is not let in."""
+        """Count a connection. Returns empty, or the refusal for a connection that is not admitted."""
         ...
 
     def release(self, connection: "Connection") -> None:
-        """Count a connection no more."""
+        """Count a connection no longer."""
         ...
 
     def blame(self, host: str, points: float, why: str) -> None:
-        """The peer did something that guessers do."""
+        """Note that a peer behaved like a password guesser."""
         ...
 
     def secure(self, connection: "Connection", waiter: asyncio.Future[None] | None = None) -> Any:
-        """A transport that speaks TLS for the connection (net.tls_transport)."""
+        """Return a transport that speaks TLS for the connection (net.tls_transport)."""
         ...
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One accepted socket."""
+    """One accepted socket, with the session that runs on it."""
 
     __slots__ = (
         "__weakref__",
@@ -151,9 +160,9 @@ class Connection(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
         self._unpaused: asyncio.Future[None] | None = None
         self._discard = False
-        self._dismissal = ""  # why the session ends as soon as its command is done
-        self._fixed = False  # is the deadline one that only the session moves?
-        self._left = 0  # octets that the peer had not taken when this was last looked at
+        self._dismissal = ""  # reason why the session is ended after its command; empty if it is not
+        self._fixed = False  # True: only the session moves the deadline
+        self._left = 0  # octets that the peer had not read at the last check
         self._proxy: ProxyHeader | None = None
         self._inflate: Any = None
         self._packed = b""
@@ -161,8 +170,8 @@ class Connection(asyncio.BufferedProtocol):
         self.deflated = False
         self.busy = False
         self.closing = False
-        self.ended = False  # the peer sends nothing more, and may still read
-        self.counted = ""  # the network that it counts for, see Listener.admit
+        self.ended = False  # the peer closed its sending side, but may still read
+        self.counted = ""  # the network under which it is counted, see Listener.admit
         self.deadline = 0.0
         self.host = ""
         self.local = False
@@ -173,8 +182,8 @@ class Connection(asyncio.BufferedProtocol):
     # ---------------------------------------------------------------- transport's calls
 
     def accepted(self, transport: asyncio.BaseTransport) -> bytes:
-        """A socket was accepted, and nothing was read from it yet: count it. Empty, or what to say to a connection that
-        is not let in."""
+        """Count a socket that was accepted, before anything is read from it. Returns empty, or the refusal for a
+        connection that is not admitted."""
         self.transport = transport
         self.host = host_of(transport)
         self.local = is_here(self.host)
@@ -193,20 +202,20 @@ class Connection(asyncio.BufferedProtocol):
             elif self._proxy is None:
                 self._introduce()
             return
-        self.transport = transport  # it was accepted before its TLS handshake
+        self.transport = transport  # accepted before its TLS handshake, which is done now
         if self._is_wanted():
             self._begin()
         else:
             self.abort()
 
     def dropped(self) -> None:
-        """The connection ended in the TLS handshake that it was to begin with."""
+        """The connection ended during the TLS handshake that it begins with."""
         self.closing = True
         self._listener.release(self)
         self.transport = None
 
     def _introduce(self) -> None:
-        """The peer is known and let in: TLS comes first where it is to."""
+        """Begin the session of a peer that is known and admitted; with implicit TLS the handshake comes first."""
         if self._listener.implicit_tls:
             self.tls = False
             self.transport.pause_reading()
@@ -216,7 +225,7 @@ class Connection(asyncio.BufferedProtocol):
             self._begin()
 
     def _refuse(self, refusal: bytes) -> None:
-        """Say why, where it can be said before TLS, and close."""
+        """Send the refusal, unless TLS would have to come first, and close."""
         if not self._listener.implicit_tls:
             self.transport.write(refusal)
         self.closing = True
@@ -224,13 +233,13 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.close()
 
     def _begin(self) -> None:
-        """Greet the peer."""
+        """Make the session and greet the peer."""
         self.session = self._listener.new_session(self)
         self.session.connected()
         self.flush()
 
     def _is_wanted(self) -> bool:
-        """False when the client asked in its TLS handshake for a protocol that is not spoken here."""
+        """Return False when the client asked in its TLS handshake for a protocol that is not spoken here."""
         chosen = self.transport.get_extra_info("ssl_object").selected_alpn_protocol()
         if chosen is None or chosen == self._listener.alpn:
             return True
@@ -239,7 +248,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _introduced(self, data: bytes) -> None:
-        """Octets of a PROXY header."""
+        """Take octets of a PROXY header."""
         assert self._proxy is not None
         try:
             self._proxy.feed(data)
@@ -287,7 +296,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         if self.busy and not self.closing:
-            self.ended = True  # it may read on: what it has sent is answered, then the connection is closed
+            self.ended = True  # it may still read: its commands are answered, then the connection is closed
             return True
         self.closing = True
         self.touch(LINGER)
@@ -318,19 +327,19 @@ class Connection(asyncio.BufferedProtocol):
     # ---------------------------------------------------------------- sessions' calls
 
     def write(self, data: bytes) -> None:
-        """Queue a reply; it goes out with the rest of this batch."""
+        """Queue a reply; it is sent with the rest of this batch."""
         self._out.append(data)
         self._queued += len(data)
 
     @property
     def full(self) -> bool:
-        """Are so many replies queued that they have to go out before the next command? A client that sends thousands
-        of short commands at once could have gigabytes of answers in memory otherwise."""
+        """True when so many replies are queued that they must be sent before the next command. Otherwise a client that
+        sends thousands of short commands at once could have gigabytes of answers in memory."""
         return self._queued > QUEUED
 
     def charge(self, share: float) -> None:
-        """A command that was answered at once took this share of what one session may do before others have their
-        turn: after the whole of it the connection is ``full``, however short the replies were."""
+        """Note that a command which was answered at once used this share of the work that one session may do before
+        others have a turn. After the whole share the connection is ``full``, however short the replies were."""
         self._queued += int(share * QUEUED)
 
     def flush(self) -> None:
@@ -348,8 +357,8 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.write(data)
 
     def dismiss(self, why: str) -> None:
-        """The session's login has ended: end it, at once where no command runs, and within PATIENCE where one does:
-        what it was about to be told is not for this user any more."""
+        """End a session whose login has ended: at once when no command runs, otherwise within PATIENCE, because the
+        command's result is not for this user any more."""
         if self.closing or self.session is None:
             return
         if not self.busy:
@@ -363,19 +372,19 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
 
     def start_deflate(self) -> None:
-        """Send what is queued as it is; from here on both sides compress (RFC 4978)."""
+        """Send what is queued uncompressed; from here on both sides compress (RFC 4978)."""
         self.flush()
         self.deflated = True
         self._inflate = zlib.decompressobj(-15)
-        self._discard = True  # the client waits for the answer before it sends more
+        self._discard = True  # a client must wait for the answer, so input after the command is dropped
         self.pending_drop()
 
     def rest(self) -> None:
-        """Give back what an idle connection does not need: the compressor begins anew with the next reply."""
+        """Release what an idle connection does not need: the next reply gets a new compressor."""
         self._deflate = None
 
     async def drain(self) -> None:
-        """Send what is queued and wait while the peer does not read. ConnectionError once it is gone."""
+        """Send what is queued, and wait while the peer does not read. ConnectionError when the peer is gone."""
         self.flush()
         if self._unpaused is not None:
             before, patience = self.deadline, self._listener.limits.command_timeout
@@ -391,19 +400,22 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectionResetError("peer is gone")
 
     def touch(self, seconds: float, fixed: bool = False) -> None:
-        """The session's ``timed_out`` is called after this long without another ``touch``. ``fixed``: that holds even
-        for a peer that is busy reading replies."""
+        """Set the deadline: the session's ``timed_out`` is called after so many seconds without another ``touch``.
+
+        ``fixed``: the deadline also holds for a peer that is busy reading replies."""
         self.deadline = time.monotonic() + seconds
         self._fixed = fixed
 
     @property
     def stalled(self) -> bool:
-        """Does output wait for the peer to read?"""
+        """True while output waits for the peer to read."""
         return self._unpaused is not None
 
     def is_reading(self) -> bool:
-        """At its deadline: does output wait, and has the peer taken enough of it since this was last asked? Then it has
-        as long again. What the system still holds for it counts as not taken."""
+        """Called at the deadline: return True if output waits and the peer has read enough of it since the last call.
+        Then the deadline is moved by the same time again.
+
+        Octets in the system's send buffer count as not read."""
         if self._fixed or self.transport is None or not (self._unpaused is not None or self.closing):
             return False
         patience = self._listener.limits.command_timeout if not self.closing else LINGER
@@ -422,25 +434,26 @@ class Connection(asyncio.BufferedProtocol):
         return waiting
 
     def progress(self, begun: float, octets: int, seconds: float) -> None:
-        """So much of a message came since ``begun``: the next ``touch``, but a client that drips gets no more time than
-        what it sent is worth."""
+        """Move the deadline for an upload: ``octets`` of a message have come since ``begun``. A client that sends very
+        slowly gets only the time that its octets are worth at SLOWEST."""
         self.deadline = min(time.monotonic(), begun + octets / SLOWEST) + seconds
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a command that waits; input waits too until it is done."""
+        """Run a command that has to wait for something; input waits until it is done."""
         self.busy = True
         self._task = self._listener.loop.create_task(self._run(work))
 
     def run_aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """The same for a step of a long upload: nothing is read meanwhile, so that many of them at once cost little."""
+        """Do the same for a step of a long upload. Nothing is read meanwhile, so many uploads at once cost little
+        memory."""
         if self._reading and self.transport is not None:
             self._reading = False
             self.transport.pause_reading()
         self.run(work)
 
     def run_now(self, work: Coroutine[Any, Any, None]) -> None:
-        """The same for a command that often has nothing to wait for: it begins at once, and only what is left of it
-        when it waits becomes a task. ``work`` must not ask which task it runs in."""
+        """Do the same for a command that often does not have to wait: it starts at once, and becomes a task only if it
+        waits. ``work`` must not ask which task it runs in."""
         self.busy = True
         try:
             first = work.send(None)
@@ -460,7 +473,7 @@ class Connection(asyncio.BufferedProtocol):
         self.flush()
         self.closing = True
         self.pending_drop()
-        self.touch(LINGER)  # a peer that does not read its last reply is cut off
+        self.touch(LINGER)  # after that time a peer that does not read its last reply is cut off
         if self.transport is not None:
             self._left = self._untaken() if self._unpaused is not None else 0
             self.transport.close()
@@ -475,16 +488,16 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def end_point(self) -> bytes:
-        """A digest of our certificate when the peer has seen it on this channel, empty otherwise."""
+        """A digest of the server's certificate when the peer has seen it on this channel, empty otherwise."""
         return self._listener.tls.end_point if self.tls and self._listener.tls is not None else b""
 
     def blame(self, points: float, why: str) -> None:
-        """The peer did something that guessers do: enough of it, and its network is banned."""
+        """Note that the peer behaved like a password guesser; enough points ban its network."""
         self._listener.blame(self.host, points, why)
 
     @property
     def certified(self) -> tuple[str, ...]:
-        """Mail addresses in the certificate that the peer has shown, when a known authority signed it."""
+        """Mail addresses in the certificate that the peer presented, if a known authority signed it."""
         if not self.tls or self._listener.tls is None or not self._listener.tls.asks:
             return ()
         shown = self.transport.get_extra_info("peercert") or {}
@@ -495,7 +508,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._listener.tls is not None
 
     def start_tls(self) -> None:
-        """Send what is queued, drop what was received behind the command, and shake hands."""
+        """Send what is queued, drop what was received after the command, and start the handshake."""
         assert self._listener.tls is not None
         self.flush()
         self._discard = True
@@ -506,7 +519,7 @@ class Connection(asyncio.BufferedProtocol):
     # ---------------------------------------------------------------- inside
 
     def _unpack(self) -> None:
-        """Feed what was received compressed, a bounded piece at a time; while a command runs the rest stays packed."""
+        """Decompress input and feed it, a bounded piece at a time; while a command runs the rest stays compressed."""
         more = bool(self._packed)
         while more and not self.busy and not self.closing:
             try:
@@ -538,7 +551,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self.closing or self._out:
             self.flush()
         if (wait or self._unpaused is not None) and not self.busy and not self.closing:
-            self.run(self.drain())  # no further command until the peer has read, and others had their turn
+            self.run(self.drain())  # no further command until the peer has read and other sessions had a turn
 
     async def _run(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -548,9 +561,10 @@ class Connection(asyncio.BufferedProtocol):
                 if self._unpaused is not None:
                     await self.drain()  # no further command until the peer has read
         except ConnectionError:
-            self.abort()  # gone already, or to be ended here: TLS for a protocol that is not spoken
+            self.abort()  # the peer is gone, or asked in TLS for a protocol that is not spoken here
         except asyncio.CancelledError:
-            self.abort()  # nobody will answer: the peer finds out, and the session lets go of what it holds
+            # nobody will answer any more: close, so that the peer notices and the session releases what it has
+            self.abort()
         except Exception as error:
             self._bug(error)
         self._task = None
@@ -598,7 +612,7 @@ class Connection(asyncio.BufferedProtocol):
             self.session.tls_started()
 
     def _bug(self, error: Exception) -> None:
-        """An exception that no handler expected: tell the log all and the peer nothing."""
+        """Handle an exception that no handler expected: log everything, and tell the peer nothing about it."""
         count("bugs")
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -611,20 +625,20 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def host_of(transport: asyncio.BaseTransport) -> str:
-    """The address at the other end; "local" for a socket file."""
+    """Return the address at the other end; "local" for a socket file."""
     peer = transport.get_extra_info("peername")
     return plain(str(peer[0])) if isinstance(peer, tuple) else "local"
 
 
 def no_handshake(transport: Any, error: BaseException, host: str = "") -> None:
-    """A TLS handshake did not come about; ``host``: who it is, when a balancer said so."""
+    """Log a failed TLS handshake. ``host``: the peer's address when a balancer named it."""
     count("tls.failed")
     log.event("tls.failed", peer=host or host_of(transport), error=error)
 
 
 @types.coroutine
 def _rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """A coroutine that has begun already, and waits for something."""
+    """Continue a coroutine that has started already and waits for ``waits_for``."""
     while True:
         thrown: BaseException | None = None
         sent = None

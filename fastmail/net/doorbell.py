@@ -1,8 +1,8 @@
 """Doorbells: datagrams by which the processes of one server wake each other, on Unix sockets in the run directory.
 
-Promise: only datagrams of root and of the server's own user are heard, because the kernel says who sent them (unix(7)).
-Ringing never waits and never fails: a process that is starting, gone or busy is not rung. So a ring may be lost, and
-whoever listens looks from time to time by itself.
+Promise: only datagrams from root and from the server's own user are accepted; the kernel says who sent them (unix(7)).
+Ringing never waits and never fails: a process that is starting, gone or busy is not woken. So a ring may be lost, and
+every listener also looks by itself from time to time.
 """
 
 import asyncio
@@ -16,21 +16,22 @@ AT_ONCE = 64  # datagrams that are read in one round of the loop
 
 
 def _is_ours(level: int, kind: int, data: bytes) -> bool:
-    """Are these the credentials of a sender who is root, or the server's own user?"""
+    """Return True if these are the credentials of root or of the server's own user."""
     if (level, kind) != (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) or len(data) < PEER.size:
         return False
     return PEER.unpack_from(data)[1] in (0, os.geteuid())
 
 
 class Doorbell:
-    """One process's bell, and its hand for those of others."""
+    """Receives the rings of one process, and rings others."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def listen(self, path: str, loop: asyncio.AbstractEventLoop, heard: Callable[[bytes], None], most: int) -> None:
-        """Hear datagrams of at most so many octets at this path, instead of a process that listened there before."""
+        """Call ``heard`` with each datagram (at most ``most`` octets) that arrives at this path. A socket file of an
+        earlier process is replaced."""
         if os.path.exists(path):
             os.unlink(path)
         self._socket.bind(path)
@@ -40,11 +41,11 @@ class Doorbell:
         loop.add_reader(self._socket.fileno(), self._read, heard, most)
 
     def ring(self, path: str, datagram: bytes) -> None:
-        """Send a datagram to whoever listens there."""
+        """Send a datagram to whoever listens at this path."""
         try:
             self._socket.sendto(datagram, path)
         except OSError:
-            return  # starting, gone or busy: it looks by itself
+            return  # it is starting, gone or busy, and will look by itself
 
     def close(self) -> None:
         if self._loop is not None:

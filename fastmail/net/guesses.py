@@ -1,13 +1,13 @@
-"""Who may try a login now: not a banned network, and an account whose password is guessed only slowly.
+"""Decides who may try to log in now: not a banned network, and not many guesses for one account at a time.
 
-Bans know a guesser by its network; one with a thousand networks stays below their limit in each of them. So failures
-are counted for each login name too, whether there is such an account or not, in a file that all workers map. Past
-``after`` of them within the window, logins to that name have their turns, one each PACE seconds in a worker, and what
-would wait longer than LONGEST is told to come later; nothing is hashed for either meanwhile. A network from which that
-account has logged in lately is not slowed, and neither is one that is exempt from bans: the owner gets in at once,
-while others guess.
+Bans recognise a guesser by its network, so one with a thousand networks stays below the limit in each. Therefore
+failures are also counted for each login name, whether or not such an account exists, in a file that all workers share.
+After ``after`` failures within the window, logins to that name take turns, one every PACE seconds in each worker. A
+login that would wait longer than LONGEST is refused for now. No password is hashed while it waits or when it is
+refused. A network from which the account logged in lately is not slowed, and neither is one that is exempt from bans:
+the owner gets in at once while others guess.
 
-The files hold no names, only keyed hashes of them. Where they cannot be opened nobody is slowed.
+The files contain no names, only keyed hashes of them. If they cannot be opened, nobody is slowed.
 """
 
 import asyncio
@@ -23,26 +23,26 @@ from fastmail.net.scores import Scores
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-PACE = 2.0
-LONGEST = 10.0
-REMEMBER = 90 * 86400.0  # s for which a network counts as the owner's after a login
-RENEW = 0.9  # of what is left of that, below which a login writes it again
-MOST = 2.0  # times ``after``: no score of an account is higher, so that it fades in time
-NAMES = 10_000  # that have turns at once, or whose last login is remembered here
-NOTED_FOR = 3600.0  # s
+PACE = 2.0  # s between two turns of a login name in one worker
+LONGEST = 10.0  # s that a login may wait for its turn
+REMEMBER = 90 * 86400.0  # s after a login for which its network counts as the owner's
+RENEW = 0.9  # share of that time; when less is left, the next login starts it again
+MOST = 2.0  # times ``after``: an account's score is not higher, so that it fades in reasonable time
+NAMES = 10_000  # login names whose turns, and logins whose time, a worker remembers
+NOTED_FOR = 3600.0  # s after a login in which another one is not written again
 
 
 @dataclass(slots=True)
 class Tables:
-    """``failures``: points of login names, by the machine's clock; ``known``: accounts with the networks that they
-    logged in from, by the time of day, which lasts longer than the machine is up."""
+    """``failures``: points of login names, by the machine's monotonic clock; ``known``: accounts with the networks that
+    they logged in from, by the time of day, because they must survive a restart of the machine."""
 
     failures: Scores
     known: Scores
 
 
 class Guesses:
-    """One in each worker. ``after`` 0: nobody is slowed."""
+    """Slows guesses; one in each worker. ``after`` 0: nobody is slowed."""
 
     def __init__(self, data_dir: str, bans: Bans, after: int, window: float) -> None:
         self._directory = os.path.join(data_dir, "bans")
@@ -51,7 +51,7 @@ class Guesses:
         self._fading = after / window if window else 0.0
         self._tables: Tables | None = None
         self._turns: OrderedDict[str, float] = OrderedDict()
-        self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()  # logins that this worker need not note again
+        self._noted: OrderedDict[tuple[str, str], float] = OrderedDict()  # logins that this worker has just written
 
     def close(self) -> None:
         if self._tables is not None:
@@ -69,18 +69,19 @@ class Guesses:
         return self._tables
 
     def admit(self, host: str) -> None:
-        """KeptOut while the peer's network is banned: it may have been since it connected."""
+        """Raise KeptOut while the peer's network is banned; it may have been banned since it connected."""
         if self._bans.refuses(host):
             count("logins.banned")
             raise KeptOut("not from your address for a while")
 
     def take_turn(self, name: str, host: str, longest: float = 0.0) -> float:
-        """Seconds until the peer may try this login name: 0 for nearly all. TemporaryError when that would be more than
-        ``longest``; no turn is taken then."""
+        """Take a turn for a login name. Returns the seconds until it begins: 0 for nearly all.
+
+        Raises TemporaryError when that would be more than ``longest``; no turn is taken then."""
         tables = self._opened()
         if tables is None:
             return 0.0
-        most = self._after - 0.5  # what faded between two of them does not help
+        most = self._after - 0.5  # so that points which fade between two failures do not help the guesser
         if tables.failures.get(name, self._fading, time.monotonic()) < most:
             return 0.0
         if self._bans.is_exempt(host) or tables.known.get(_mark(name, host), 1 / REMEMBER, time.time()) > 0:
@@ -97,20 +98,20 @@ class Guesses:
         return at - now
 
     async def wait(self, name: str, host: str) -> None:
-        """Until it is the peer's turn to try this login name."""
+        """Wait until the peer may try this login name. Raises TemporaryError."""
         seconds = self.take_turn(name, host, LONGEST)
         if seconds:
             count("logins.slowed")
             await asyncio.sleep(seconds)
 
     def failed(self, name: str) -> None:
-        """A login failed, from wherever."""
+        """Count a failed login, from any network."""
         tables, now = self._opened(), time.monotonic()
         if tables is not None and tables.failures.get(name, self._fading, now) < MOST * self._after:
             tables.failures.add(name, 1.0, self._fading, float("inf"), now)
 
     def succeeded(self, name: str, host: str) -> None:
-        """The account's owner is at that address."""
+        """Note that the account's owner logged in from this address."""
         if self._noted.get((name, host), -NOTED_FOR) > time.monotonic() - NOTED_FOR:
             return
         tables, now = self._opened(), time.time()

@@ -1,9 +1,9 @@
-"""Listeners: sockets that accept, the limits on how many, and the sweep of deadlines.
+"""Listeners: sockets that accept connections, limits on their number, and the timer for all deadlines.
 
 Promise: a connection over a limit, or from a banned network, gets its protocol's refusal and is closed when it is
-accepted, before it costs a session, a TLS handshake (it hears nothing then) or a PROXY header. Peers are counted as
-bans count them, an IPv6 /64 as one. One timer serves all deadlines, so an idle connection has no timer of its own;
-deadlines are kept to SWEEP seconds.
+accepted, before it costs a session, a TLS handshake (then it is closed without a word) or a PROXY header. Peers are
+counted as bans count them: an IPv6 /64 is one peer. One timer serves all deadlines, so an idle connection has no timer
+of its own; deadlines are precise to SWEEP seconds.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 PEER = struct.Struct("=iII")  # process, user, group (unix(7))
-SWEEP = 1.0
-REST = 30  # sweeps between two that give back buffers
-BACKLOG = 1024
+SWEEP = 1.0  # s between two checks of all deadlines
+REST = 30  # sweeps between two that release the buffers of idle connections
+BACKLOG = 1024  # connections that the kernel may hold before they are accepted
 
 
 class Registry:
-    """All connections of a worker, over all its listeners."""
+    """All connections of a worker, for all its listeners."""
 
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
-        self.hosts: Counter[str] = Counter()  # connections by the network of their peer, as bans have it
+        self.hosts: Counter[str] = Counter()  # connections by the network of their peer, as bans count it
         self.buffer = memoryview(bytearray(BUFFER))
         self.unread = Unread()
-        self.sealed = memoryview(bytearray(BUFFER))  # the same for ciphertext
+        self.sealed = memoryview(bytearray(BUFFER))  # receive buffer for TLS records, shared like ``buffer``
 
     async def sweep(self) -> None:
-        """Ends sessions whose deadline has passed; runs as long as the worker."""
+        """End sessions whose deadline has passed; runs as long as the worker."""
         ticks = 0
         while True:
             await asyncio.sleep(SWEEP)
@@ -58,7 +58,7 @@ class Registry:
                 if connection.is_reading():
                     continue
                 connection.deadline = 0.0
-                if connection.stalled:  # nothing that could be said would reach it
+                if connection.stalled:  # the peer does not read, so no message would reach it
                     count("timeouts")
                     connection.abort()
                 elif not connection.closing and connection.session is not None:
@@ -69,7 +69,7 @@ class Registry:
 
 
 class Listener:
-    """One protocol on one socket."""
+    """Accepts connections of one protocol on one socket."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Listener:
 
     async def start(self, sock: socket.socket) -> None:
         """Accept on a bound socket."""
-        # behind a balancer TLS begins after the PROXY header, so it can not be the socket's own
+        # with a balancer TLS begins after the PROXY header, so not with the connection itself
         own = self.implicit_tls and self.tls is not None and not self._balancers
         self._unix = sock.family == socket.AF_UNIX
         make: Any = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
@@ -112,11 +112,11 @@ class Listener:
         self._server = await make(new, sock=sock, backlog=BACKLOG)
 
     def _new_secure(self) -> TlsTransport:
-        """A connection that begins with a TLS handshake."""
+        """Make a connection that begins with a TLS handshake."""
         return self.secure(Connection(self))
 
     def secure(self, connection: Connection, waiter: asyncio.Future[None] | None = None) -> TlsTransport:
-        """TLS for a connection (see net.tls_transport)."""
+        """Return TLS for a connection (see net.tls_transport)."""
         assert self.tls is not None
         return TlsTransport(
             self.loop,
@@ -130,17 +130,18 @@ class Listener:
         )
 
     def close(self) -> None:
-        """Accept no more; sessions go on."""
+        """Accept no more connections; sessions go on."""
         if self._server is not None:
             self._server.close()
 
     def speaks_proxy(self, host: str) -> bool:
-        """Must a connection from there begin with a PROXY header?"""
+        """Return True if a connection from this host must begin with a PROXY header."""
         return any(address_in(host, network) for network in self._balancers)
 
     def admit(self, connection: Connection, balancer: bool = False) -> bytes:
-        """Count a connection; empty, or what to say to one that is not let in. ``balancer``: for whom it speaks is not
-        known yet, and it is admitted again when it is."""
+        """Count a connection. Returns empty, or the refusal for a connection that is not admitted.
+
+        ``balancer``: the client behind the balancer is not known yet; the connection is admitted again when it is."""
         registry, name = self.registry, "" if balancer else network_of(connection.host)
         self.release(connection)
         registry.connections.add(connection)
@@ -164,7 +165,7 @@ class Listener:
         return b""
 
     def _may_use(self, connection: Connection) -> bool:
-        """Is the process at the other end of a local socket one of those that may use it?"""
+        """Return True if the process at the other end of a local socket may use it."""
         with socket.socket(fileno=os.dup(connection.transport.get_extra_info("socket").fileno())) as sock:
             pid, user, _ = PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))
         if user in (0, os.geteuid()) or user in self._users:
@@ -174,12 +175,12 @@ class Listener:
         return False
 
     def blame(self, host: str, points: float, why: str) -> None:
-        """A peer behaved as those do who are banned for it."""
+        """Note that a peer behaved like a password guesser."""
         if self._bans is not None:
             self._bans.blame(host, points, why)
 
     def release(self, connection: Connection) -> None:
-        """A connection counts no more; once is enough, and more than once does no harm."""
+        """Count a connection no longer. A second call does no harm."""
         registry = self.registry
         registry.connections.discard(connection)
         name, connection.counted = connection.counted, ""
@@ -190,15 +191,17 @@ class Listener:
 
 
 def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.socket:
-    """A bound, listening socket for "host:port" or "unix:path" (which gets ``mode``); ConfigError says why not."""
+    """Return a bound, listening socket for "host:port" or "unix:path" (which gets ``mode``). ConfigError says why it
+    cannot be had."""
     try:
         if address.startswith("unix:"):
             path = address[5:]
             with suppress(FileNotFoundError):
                 if stat.S_ISSOCK(os.lstat(path).st_mode):
-                    os.unlink(path)  # of a server before this one; nothing else is removed
+                    os.unlink(path)  # a socket of an earlier server; a file of another kind is not removed
             sock = socket.socket(socket.AF_UNIX)
-            before = os.umask(0o777 & ~mode)  # made with its mode: a change by name could meet something else
+            # it is created with its mode, because a chmod by name could hit another file
+            before = os.umask(0o777 & ~mode)
             try:
                 sock.bind(path)
             finally:

@@ -1,7 +1,7 @@
-"""Addresses of peers in one form, and networks that the configuration trusts.
+"""Brings peers' addresses to one form, and reads networks from the configuration.
 
-An IPv4 address that came in an IPv6 one (``::ffff:192.0.2.1``, RFC 4291 2.5.5.2) is that IPv4 address everywhere, and
-so is a network of them: whoever writes his address that way is the same peer, for bans, limits and trust.
+An IPv4 address inside an IPv6 one (``::ffff:192.0.2.1``, RFC 4291 2.5.5.2) is treated as that IPv4 address everywhere,
+and so is a network of such addresses: it is the same peer, for bans, limits and trust.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def parse(text: str) -> Network:
-    """``10.0.0.0/8`` or an address; ValueError otherwise."""
+    """Return the network for ``10.0.0.0/8`` or an address; ValueError for other text."""
     network = ipaddress.ip_network(text, strict=False)
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         inside = int(network.network_address) & 0xFFFFFFFF
@@ -22,14 +22,14 @@ def parse(text: str) -> Network:
 
 
 def address(host: str) -> Address:
-    """The address of a peer, without its zone; ValueError for what is no address."""
+    """Return the address of a peer without its zone; ValueError when it is not an address."""
     found = ipaddress.ip_address(host.partition("%")[0])
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
 
 
 def plain(host: str) -> str:
-    """The same as text; what is no address stays as it is, and so does an address with a zone."""
+    """Return the same as text. What is not an address, and an address with a zone, stays unchanged."""
     if ":" not in host:
         return host
     try:
@@ -40,7 +40,7 @@ def plain(host: str) -> str:
 
 
 def is_here(host: str) -> bool:
-    """Is the peer on this machine? ``local`` is what a socket file says."""
+    """Return True if the peer is on this machine. ``local`` stands for a socket file."""
     try:
         return host == "local" or address(host).is_loopback
     except ValueError:
@@ -49,7 +49,7 @@ def is_here(host: str) -> bool:
 
 @lru_cache(4096)
 def address_in(host: str, network: Network) -> bool:
-    """Is a peer in it? Never for what is not an address."""
+    """Return True if a peer is in the network; False when it is not an address."""
     try:
         return address(host) in network
     except ValueError:
@@ -58,7 +58,7 @@ def address_in(host: str, network: Network) -> bool:
 
 @lru_cache(4096)
 def network_of(host: str) -> str:
-    """What counts as one peer: its address, or its /64; empty for what is no address."""
+    """Return what counts as one peer: its IPv4 address, or its IPv6 /64; empty when it is not an address."""
     try:
         found = address(host)
     except ValueError:

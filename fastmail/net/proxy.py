@@ -1,7 +1,8 @@
-"""The PROXY protocol (versions 1 and 2, as HAProxy specifies it): who a load balancer speaks for.
+"""The PROXY protocol (versions 1 and 2, as HAProxy specifies it): a load balancer tells who the client is.
 
-Read octet-exact, so that what follows (perhaps a TLS handshake) is still unread. Anything that is not a header is an
-error: a trusted balancer always sends one, and whoever leaves it out would pass as the balancer itself.
+Exactly the octets of the header are read, so that what follows (perhaps a TLS handshake) is still unread. Everything
+that is not a header is an error: a trusted balancer always sends one, and a connection without it would pass as the
+balancer itself.
 """
 
 import ipaddress
@@ -16,11 +17,12 @@ _PORT = re.compile(r"0|[1-9][0-9]{0,4}")
 
 
 class ProxyError(ValueError):
-    """Not a header."""
+    """The octets are not a PROXY header."""
 
 
 class ProxyHeader:
-    """Feed ``wanted()`` octets at a time until ``done``; then ``host`` is the client, empty for the balancer itself."""
+    """Reads one header. Feed ``wanted()`` octets at a time until ``done``; then ``host`` is the client, empty for the
+    balancer itself."""
 
     __slots__ = ("_data", "done", "host")
 
@@ -30,10 +32,11 @@ class ProxyHeader:
         self.host = ""
 
     def wanted(self) -> int:
-        """How many octets may be read now."""
+        """Return how many octets may be read now."""
         have = len(self._data)
         if have < 12:
             return 12 - have
+        # Version 1 is a line of unknown length, so it is read octet by octet.
         if self._data[:12] != SIGNATURE:
             return 1
         if have < 16:
@@ -41,7 +44,7 @@ class ProxyHeader:
         return 16 + int.from_bytes(self._data[14:16], "big") - have
 
     def feed(self, data: bytes) -> None:
-        """Take octets; ProxyError when they are no header."""
+        """Take octets; ProxyError when they are not a header."""
         self._data += data
         have = len(self._data)
         if not (SIGNATURE.startswith(self._data[:12]) or b"PROXY ".startswith(self._data[:6])):
@@ -78,7 +81,7 @@ class ProxyHeader:
             raise ProxyError("unknown version of PROXY header")
         self.done = True
         if command & 15 == 0:
-            return  # LOCAL: the balancer looks whether we live
+            return  # LOCAL: the balancer checks that the server is alive
         if family == 0x11 and len(data) >= 28:
             self.host = str(ipaddress.IPv4Address(data[16:20]))
         elif family == 0x21 and len(data) >= 52:
@@ -88,7 +91,7 @@ class ProxyHeader:
 
 
 def _address(text: str, version: int) -> str:
-    """An IP address of that version, in its usual form."""
+    """Return an IP address of that version, in its usual form."""
     try:
         found = ipaddress.ip_address(text)
     except ValueError:

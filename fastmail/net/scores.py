@@ -1,10 +1,11 @@
-"""Points of networks that misbehave, in a file that all workers share: a guesser is counted as one, whichever workers
-it reaches.
+"""Counts points of networks that misbehave, in a file that all workers share, so a guesser has one score whichever
+workers it reaches.
 
-Each network has a slot found by a keyed hash of its name, so that nobody can choose whose slot to take; where all slots
-of its row are in use, the one that was touched longest ago is given away. Points fade with time. Promise: constant
-memory (3 MiB of file), constant time, no waiting: where two workers touch the same row in the same microsecond, a point
-may be lost. What is left from before a restart of the machine does not count.
+A keyed hash of the network's name chooses its row, so nobody can choose whose slot to take. When all slots of a row are
+in use, the one that was changed longest ago is reused. Points fade with time.
+
+Promise: constant memory (3 MiB of file), constant time, no waiting. When two workers change the same row in the same
+microsecond, a point may be lost. Points from before a restart of the machine do not count.
 """
 
 import contextlib
@@ -14,16 +15,16 @@ import os
 import struct
 from collections.abc import Iterator
 
-KEY = 32
+KEY = 32  # octets of the hash key, at the beginning of the file
 ROWS = 32_768
-WAYS = 4
+WAYS = 4  # slots in a row
 SLOT = struct.Struct("<Qdd")  # hash, points, s on the machine's clock when they were counted
 ROW = WAYS * SLOT.size
 SIZE = KEY + ROWS * ROW
 
 
 class Scores:
-    """Opened by each worker that counts."""
+    """The points in one file; opened by each worker that counts."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -41,8 +42,9 @@ class Scores:
         os.close(self._file)
 
     def add(self, name: str, points: float, fading: float, most: float, now: float) -> float:
-        """The points of a network when these are added; ``fading``: how many go in a second. At ``most`` it begins
-        anew, and so does what is counted from now on."""
+        """Add points to a network and return its new score.
+
+        ``fading``: points that are lost each second. When the score reaches ``most`` it starts again from 0."""
         mark, at = self._row(name)
         with self._held(at):
             slots = self._slots(at)
@@ -57,7 +59,7 @@ class Scores:
         return score
 
     def get(self, name: str, fading: float, now: float) -> float:
-        """The points of a network as they are."""
+        """Return the current points of a network."""
         mark, at = self._row(name)
         for known, points, when in self._slots(at):
             if known == mark and when <= now:
@@ -65,18 +67,18 @@ class Scores:
         return 0.0
 
     def _slots(self, at: int) -> list[tuple[int, float, float]]:
-        """Those of a row. Read, not mapped: the pages of a map count as memory of each worker, and a look at one maps
-        its neighbours too."""
+        """Return the slots of a row. The file is read and not mapped: pages of a map count as memory of each worker,
+        and reading one maps its neighbours too."""
         return list(SLOT.iter_unpack(os.pread(self._file, ROW, at)))
 
     def _row(self, name: str) -> tuple[int, int]:
-        """(mark, offset of the row) of a name."""
+        """Return (hash, offset of the row) of a name."""
         digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=self._key, digest_size=12).digest()
         return int.from_bytes(digest[:8], "little") or 1, KEY + int.from_bytes(digest[8:], "little") % ROWS * ROW
 
     @contextlib.contextmanager
     def _held(self, at: int) -> Iterator[None]:
-        """Alone with a row, unless another worker is at it this very moment."""
+        """Lock a row, unless another worker has it at this moment: then go on without the lock rather than wait."""
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, ROW, at)
         except OSError:

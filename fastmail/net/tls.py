@@ -1,16 +1,17 @@
-"""The server's TLS context (RFC 8314): TLS 1.2 and up; certificate, authorities of clients and lists of revoked client
-certificates reread without a restart.
+"""The server's TLS context (RFC 8314): TLS 1.2 and later. Certificate, authorities of clients and lists of revoked
+client certificates are read again without a restart.
 
-A client that asks for another protocol is talking to the wrong server, perhaps because somebody led it here: Python's
-TLS cannot refuse it in the handshake, so the protocol is chosen, and the connection ends before anything is read.
+A client that asks for another protocol is talking to the wrong server, perhaps because an attacker redirected it.
+Python's TLS cannot refuse it in the handshake, so its protocol is accepted and the connection is closed before anything
+is read.
 
-There are no session tickets: their key would be as old as the process and open everything that was sent since (RFC 8446
-C.4), workers would need the same one, and a resumed session would go on with a client certificate that was revoked
-meanwhile.
+There are no session tickets. Their key would be as old as the process, and whoever got it could decrypt everything sent
+since (RFC 8446 C.4); all workers would need the same key; and a resumed session would continue with a client
+certificate that was revoked meanwhile.
 
-``reload`` makes a context of its own from the new files, and new connections get that one; when a file is bad the old
-context stays in use and ConfigError says what is wrong. Where this process may not read the key itself (see
-app.keyholder), it gets the content of the files from ``source``.
+``reload`` makes a new context from the new files, which new connections use. If a file is bad, the old context stays in
+use and ConfigError says what is wrong. Where this process may not read the key itself (see app.keyholder), ``source``
+gives it the content of the files.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ from cryptography.hazmat.primitives import serialization
 
 from fastmail.model.errors import ConfigError
 
-# what a client may ask for by ALPN (RFC 7301): our protocols, then those of others, chosen only to end the connection
+# What a client may ask for by ALPN (RFC 7301): this server's protocols, then others that are accepted only to close.
 OWN = ("imap", "pop3", "smtp")
 FOREIGN = (
     "http/1.1",
@@ -49,8 +50,10 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class ServerTls:
-    """One context for all listeners of a worker. ``client_ca``: authorities whose certificates clients may show;
-    ``client_crl``: what these have revoked."""
+    """One context for all listeners of a worker.
+
+    ``client_ca``: authorities whose certificates clients may present; ``client_crl``: the lists of certificates that
+    these authorities revoked."""
 
     def __init__(
         self, certificate: str, key: str, minimum: str = "1.2", client_ca: str = "", client_crl: str = ""
@@ -59,12 +62,14 @@ class ServerTls:
         self._client_ca = client_ca
         self._client_crl = client_crl
         self._minimum = VERSIONS[minimum]
-        self.source: Callable[[], list[bytes]] | None = None  # certificate, key, client_ca and client_crl, as octets
-        self.scratch = ""  # a directory for a moment: for an encrypted key, and for what clients are checked by
+        # gives the content of certificate, key, client_ca and client_crl
+        self.source: Callable[[], list[bytes]] | None = None
+        self.scratch = ""  # directory for short-lived files: an encrypted key, revocation lists
         self.context, self.end_point = self._make()
 
     def _make(self) -> tuple[ssl.SSLContext, bytes]:
-        """A context from the files as they are now, and what tells our end of its channels. ConfigError, OSError."""
+        """Return a context from the files as they are now, and the digest that identifies this end of its channels.
+        ConfigError, OSError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = self._minimum
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
@@ -95,11 +100,11 @@ class ServerTls:
         context.verify_mode = ssl.CERT_OPTIONAL
 
     def _revoke(self, context: ssl.SSLContext, pem: bytes) -> None:
-        """Take no client certificate without a list of its authority, and of that one's authority, that does not name
-        it. Only lists count in the file: certificates in it would be trusted."""
+        """Accept a client certificate only with a revocation list of its authority, and of that authority's authority,
+        that does not name it. Only lists are read from the file: certificates in it would become trusted."""
         lists = revocations(pem)
         if not lists:
-            raise ValueError("it has no list (X509 CRL, in PEM)")
+            raise ValueError("it contains no revocation list (X509 CRL, in PEM)")
         text = b"".join(one.public_bytes(serialization.Encoding.PEM) for one in lists)
         with self._for_openssl(text) as path:
             context.load_verify_locations(path)
@@ -107,14 +112,14 @@ class ServerTls:
 
     @property
     def asks(self) -> bool:
-        """Are clients asked for a certificate?"""
+        """True if clients are asked for a certificate."""
         return bool(self._client_ca)
 
     def _load(self, context: ssl.SSLContext, texts: list[bytes]) -> None:
         if not texts:
             context.load_cert_chain(*self._files)
             return
-        # the key is in that file under a password that is used this once
+        # The key is written to that file encrypted, with a password that is used only once.
         password = secrets.token_bytes(32).hex().encode()
         key = serialization.load_pem_private_key(_PARAMETERS.sub(b"", texts[1]), None)
         sealed = key.private_bytes(
@@ -127,7 +132,7 @@ class ServerTls:
 
     @contextmanager
     def _for_openssl(self, text: bytes) -> Iterator[str]:
-        """A file for a moment: OpenSSL takes some things from files only."""
+        """Write a file that exists only for a moment: OpenSSL reads some things from files only."""
         descriptor, path = tempfile.mkstemp(prefix="tls", dir=self.scratch or None)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -142,7 +147,7 @@ class ServerTls:
 
 
 def revocations(pem: bytes) -> list[x509.CertificateRevocationList]:
-    """The lists in a PEM file; ValueError for one that cannot be read."""
+    """Return the lists in a PEM file; ValueError when one cannot be read."""
     return [x509.load_pem_x509_crl(found.group()) for found in _CRL.finditer(pem)]
 
 
@@ -152,7 +157,7 @@ def _read(path: str) -> bytes:
 
 
 def _digest(pem: bytes) -> bytes:
-    """What tells this server's end of the channel (RFC 5929 4.1): a digest of its certificate."""
+    """Return the digest of the certificate that identifies this server's end of the channel (RFC 5929 4.1)."""
     certificate = x509.load_pem_x509_certificate(pem)
     used = certificate.signature_hash_algorithm
     name = used.name if used is not None and used.name not in ("md5", "sha1") else "sha256"

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 class Guard(Protocol):
-    """Who is let in to a handshake; see the module."""
+    """Says which peers are admitted to a handshake; see the module."""
 
     def accepted(self, transport: Any) -> bytes: ...
     def dropped(self) -> None: ...
 
 class TlsTransport(asyncio.BufferedProtocol):
-    """See the module."""
+    """TLS on one connection; see tls_transport.pyx."""
 
     def __init__(
         self,

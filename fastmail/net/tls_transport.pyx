@@ -1,18 +1,18 @@
-"""TLS between a socket's transport and a protocol of ours (RFC 8446, RFC 5246 by OpenSSL): a protocol to the one, a
-transport to the other.
+"""TLS (RFC 8446, RFC 5246, by OpenSSL) between a socket's transport and a protocol of this server: to the transport it
+is a protocol, to the protocol it is a transport.
 
-asyncio's and uvloop's own layers keep a buffer for each connection, and hand OpenSSL all that is to be sent at once;
-its in-memory ends never shrink, so a session that once fetched a message of 1 MB holds more than that as long as it
-idles. Here octets go in and out in pieces of PIECE, what is received is decrypted into the buffer that the protocol
-lends, and ciphertext comes into one buffer for all connections of a worker.
+The layers of asyncio and uvloop keep a buffer for each connection and give OpenSSL all output at once. OpenSSL's memory
+buffers never shrink, so a session that once fetched a message of 1 MB would use more than that while it idles. Here
+octets go in and out in pieces of PIECE, input is decrypted straight into the protocol's own buffer, and ciphertext is
+received into one buffer for all connections of a worker.
 
-Promise: the protocol hears nothing before the handshake is done, but for ``guard``: it is asked before anything is read,
-and no handshake is begun with a peer that it does not let in. What was written before ``close`` is sent, and
-close_notify behind it; then the socket is half closed, what still comes is dropped, and its end, ``abort`` or the end
-of ``patience`` ends it.
-An end of the socket without close_notify counts as one with it, as commands are complete in themselves. A handshake
-that fails or takes longer than ``patience`` ends the connection, and ``failed`` is told why, unless the peer never said
-a thing: balancers that look whether the port is open do so all day.
+Promise: the protocol is not called before the handshake is done, except ``guard``: it is asked before anything is read,
+and no handshake begins with a peer that it does not admit. After ``close`` everything written before is sent, then
+close_notify; the socket is then half closed, input that still comes is dropped, and the connection ends with the
+peer's end, ``abort``, or after ``patience``. A socket that ends without close_notify counts as ended properly, because
+commands are complete in themselves. A handshake that fails or takes longer than ``patience`` ends the connection, and
+``failed`` is called with the reason, unless the peer never sent anything: balancers that check whether the port is open
+do that all day.
 """
 
 import ssl
@@ -30,16 +30,18 @@ cdef enum:
 
 
 cdef class Tls:
-    """One server's side of a connection; ``failed(transport, error)`` hears of a handshake that did not come about.
-    With ``waiter`` (STARTTLS) the protocol is connected already, and its result or exception tells of the handshake;
-    without one, ``connection_made`` does. ``guard.accepted(raw)`` returns a refusal for a peer that is not let in, and
-    ``guard.dropped()`` hears of the end of a connection of which the protocol never heard."""
+    """The server's side of one connection.
+
+    ``failed(transport, error)`` is called for a failed handshake. With ``waiter`` (STARTTLS) the protocol is connected
+    already, and the waiter gets the result of the handshake; without it, the protocol's ``connection_made`` is called.
+    ``guard.accepted(raw)`` returns a refusal for a peer that is not admitted; ``guard.dropped()`` is called when a
+    connection ends before the protocol was connected."""
 
     cdef object loop, protocol, context, buffer, failed, waiter, guard
     cdef object raw, tls, incoming, outgoing, timer
     cdef double patience
     cdef int state
-    cdef Py_ssize_t filled  # octets in the protocol's buffer that it was not told of yet
+    cdef Py_ssize_t filled  # octets in the protocol's buffer that were not passed on yet
     cdef bint told, paused, awake, ended, heard
 
     def __init__(self, loop, protocol, context, buffer, double patience, failed, waiter=None, guard=None):
@@ -141,7 +143,7 @@ cdef class Tls:
             try:
                 self.tls.unwrap()
             except Failures:
-                pass  # WantRead: our close_notify is written, the peer's has not come
+                pass  # WantRead: our close_notify is written, the peer's has not arrived
             self._flush()
             if self.ended or self.raw.is_closing():
                 self.raw.close()
@@ -184,14 +186,14 @@ cdef class Tls:
     # ---------------------------------------------------------------- inside
 
     def _shake(self):
-        """Go on with the handshake."""
+        """Continue the handshake."""
         try:
             self.tls.do_handshake()
         except WantRead:
             self._flush()
             return
         except Failures as error:
-            self._flush()  # an alert that says why
+            self._flush()  # sends the alert that tells the peer why
             self._broken(error)
             return
         self._flush()
@@ -206,7 +208,7 @@ cdef class Tls:
             self.protocol.connection_made(self)
 
     def _decrypt(self, bint more):
-        """Hand on what has come; with ``more`` to come at once only a full buffer."""
+        """Pass decrypted input on; when ``more`` follows at once, only a full buffer."""
         cdef Py_ssize_t room, count
         while not self.paused and self.state == OPEN and (self.incoming.pending or self.tls.pending()):
             plain = self.protocol.get_buffer(-1)
@@ -247,7 +249,7 @@ cdef class Tls:
             self.raw.write(self.outgoing.read())
 
     def _ended(self):
-        """The peer sends nothing more."""
+        """The peer has closed its sending side."""
         if not self.ended:
             self.ended = True
             if not self.protocol.eof_received():
@@ -264,7 +266,7 @@ cdef class Tls:
             self._broken(TimeoutError("the TLS handshake took too long"))
 
     def _broken(self, error):
-        """Nothing can be said or heard any more."""
+        """The TLS connection has failed: nothing can be sent or received any more."""
         early, self.state = self.state == HANDSHAKE, CLOSING
         self._stop_timer()
         if self.raw is not None:
@@ -280,6 +282,6 @@ cdef class Tls:
 
 
 class TlsTransport(Tls, BufferedProtocol):
-    """The same as what asyncio knows a protocol by."""
+    """``Tls`` with the base class by which asyncio recognises a protocol."""
 
     __slots__ = ()

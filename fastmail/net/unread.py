@@ -1,8 +1,9 @@
-"""What the peers of a worker have not read: octets that wait in the buffers of connections whose output is paused.
+"""Limits what the peers of a worker have not read: octets that wait in the buffers of connections whose output is
+paused.
 
-Promise: all of it together stays below MOST and what one connection writes at once (a batch of replies, one message).
-Past that the network whose connections hold the most loses the one of them that has waited longest, and then the next:
-whoever asks for big messages on many connections and reads none of them is cut off, and not a slow reader beside him.
+Promise: their total stays below MOST plus what one connection writes at once (a batch of replies, one message). Beyond
+that, the network whose connections have the most waiting loses the connection that has waited longest, then the next.
+So a peer that asks for big messages on many connections and reads none is cut off, and not a slow reader beside it.
 """
 
 from collections import Counter
@@ -11,11 +12,11 @@ from typing import Protocol
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-MOST = 256 << 20
+MOST = 256 << 20  # octets
 
 
 class Peer(Protocol):
-    """What is asked of a connection. ``counted``: the network that it is counted under."""
+    """What is needed of a connection. ``counted``: the network under which it is counted."""
 
     host: str
     counted: str
@@ -24,18 +25,18 @@ class Peer(Protocol):
 
 
 class Unread:
-    """One for all connections of a worker."""
+    """The unread output of all connections of a worker."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._held: dict[Peer, int] = {}  # those whose output is paused, the longest first
+        self._held: dict[Peer, int] = {}  # connections whose output is paused, the longest paused first
         self.total = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
     def add(self, connection: Peer, octets: int) -> None:
-        """The output of a connection is paused, and so much of it waits."""
+        """Note that the output of a connection is paused, with so many octets waiting."""
         self.drop(connection)
         self._held[connection] = octets
         self.total += octets
@@ -43,11 +44,11 @@ class Unread:
             victim = self._heaviest()
             self.drop(victim)
             count("connections.unread")
-            log.event("connection.unread", "warning", peer=victim.host, then="cut off: too much waits to be read")
+            log.event("connection.unread", "warning", peer=victim.host, then="cut off: it leaves too much unread")
             victim.abort()
 
     def drop(self, connection: Peer) -> None:
-        """It is not paused any more."""
+        """Note that a connection is not paused any more."""
         self.total -= self._held.pop(connection, 0)
 
     def _heaviest(self) -> Peer:

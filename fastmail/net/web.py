@@ -1,11 +1,11 @@
-"""Asks web servers (HTTP/1.1, RFC 9112): for policies (RFC 8461 3.3), keys of tokens (RFC 7517), what a token is worth
-(RFC 7662); and hands them reports (RFC 8460 5.4).
+"""Sends requests to web servers (HTTP/1.1, RFC 9112): for policies (RFC 8461 3.3), keys of tokens (RFC 7517), and
+whether a token is valid (RFC 7662); and posts reports to them (RFC 8460 5.4).
 
-Promise: one exchange, from the look-up of the name to the last octet of the answer, ends within its seconds, however
-slowly the other side goes on, and holds no more than HEAD and ``limit`` octets of the answer. Each address is judged
-right before a connection is made to it, and that address is connected to: a name that leads elsewhere when it is looked
-up again gains nothing. No redirect is followed. Everything runs on the event loop, except the system's resolver and
-reading the machine's authorities: these have threads of their own.
+Promise: one exchange, from the look-up of the name to the last octet of the answer, ends within its time limit, however
+slowly the other side answers, and uses no more memory than HEAD and ``limit`` octets of the answer. Each address is
+checked right before a connection is made, and the connection goes to that very address: a name that resolves
+differently the next time gains nothing. Redirects are not followed. Everything runs on the event loop, except the
+system's resolver and reading the machine's certificate authorities, which run on helper threads.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from fastmail.net import places
+from fastmail.net import address_rules
 
-SECONDS = 60.0  # for a whole exchange (RFC 8461 3.3 suggests a minute)
-CONNECT = 10.0  # for one address, so that a dead one leaves time for the next
-ADDRESSES = 4  # of a host that are tried
-HEAD = 16384  # octets of status lines and fields, those of interim answers and trailers among them
-CHUNK_LINE = 256
-AUTHORITIES = 6 * 3600.0  # s until the machine's authorities are read again
+SECONDS = 60.0  # s for a whole exchange (RFC 8461 3.3 suggests a minute)
+CONNECT = 10.0  # s for connecting to one address, so that a dead one leaves time for the next
+ADDRESSES = 4  # addresses of a host that are tried
+HEAD = 16384  # octets of status lines and fields, including those of interim answers
+CHUNK_LINE = 256  # octets of the line before a chunk
+AUTHORITIES = 6 * 3600.0  # s until the machine's certificate authorities are read again
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?", re.DOTALL)
@@ -38,14 +38,15 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 
 class WebError(OSError):
-    """There is no answer that can be used; str() says why."""
+    """There is no usable answer; str() says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. ``limit``: octets of the body that are wanted, 0 where only the status is; ``verify``: must the
-    server's certificate be good? ``plain``: may it be http? ``inside``: may the host have a private address, or be this
-    machine?"""
+    """One request.
+
+    ``limit``: octets of the body that are wanted, 0 for only the status; ``verify``: the server's certificate must be
+    valid; ``plain``: the URL may be http; ``inside``: the host may have a private address, or be this machine."""
 
     url: str
     method: str = "GET"
@@ -68,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an URL leads; ``path`` with its query."""
+    """Where a URL leads; ``path`` includes its query."""
 
     secure: bool
     host: str
@@ -83,8 +84,10 @@ class _Place:
 
 
 async def ask(wanted: Request, resolve: Resolve | None = None, seconds: float = SECONDS) -> Answer:
-    """The answer to one request. ``resolve`` gives the addresses of a name, in the order in which they are tried; the
-    system's resolver without it. WebError, another OSError (of TLS, say), or what ``resolve`` raises."""
+    """Return the answer to one request.
+
+    ``resolve`` gives the addresses of a name in the order in which they are tried; by default the system's resolver
+    does. Raises WebError, another OSError (for example of TLS), or what ``resolve`` raises."""
     place = _place(wanted)
     try:
         async with asyncio.timeout(seconds):
@@ -104,13 +107,13 @@ async def ask(wanted: Request, resolve: Resolve | None = None, seconds: float = 
 
 
 async def system_addresses(host: str) -> Sequence[str]:
-    """What the machine's resolver has for a name. OSError."""
+    """Return what the machine's resolver has for a name. OSError."""
     found = await off_loop(socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 async def off_loop(function: Callable[..., T], *values: Any) -> T:
-    """Run a function on a thread of this module."""
+    """Run a function on a helper thread of this module."""
     return await asyncio.get_running_loop().run_in_executor(_threads, function, *values)
 
 
@@ -118,10 +121,10 @@ async def off_loop(function: Callable[..., T], *values: Any) -> T:
 
 
 def _place(wanted: Request) -> _Place:
-    """WebError for an URL that nothing is asked at."""
+    """Return the place of a request; WebError for a URL that is not allowed."""
     url = wanted.url
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise WebError("the URL has characters that no URL has")
+        raise WebError("the URL has characters that are not allowed in a URL")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -144,10 +147,10 @@ async def _addresses(host: str, resolve: Resolve) -> Sequence[str]:
 
 
 def _fitting(host: str, addresses: Sequence[str], inside: bool) -> Sequence[str]:
-    """Those of a host's addresses that may be connected to; WebError when there is none."""
-    fitting = [one for one in addresses if inside or not places.inner(one)]
+    """Return the addresses of a host that may be connected to; WebError when there is none."""
+    fitting = [one for one in addresses if inside or not address_rules.inner(one)]
     if not fitting:
-        why = f"only {addresses[0]}, which {places.inner(addresses[0])}" if addresses else "no address"
+        why = f"only {addresses[0]}, which {address_rules.inner(addresses[0])}" if addresses else "no address"
         raise WebError(f"{host} has {why}")
     return fitting[:ADDRESSES]
 
@@ -155,7 +158,7 @@ def _fitting(host: str, addresses: Sequence[str], inside: bool) -> Sequence[str]
 async def _connect(
     place: _Place, addresses: Sequence[str], context: ssl.SSLContext | None, seconds: float
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the first address that answers. A certificate that is not good is no reason to try another."""
+    """Connect to the first address that answers. After an invalid certificate no other address is tried."""
     tls: dict[str, Any] = {}
     if context is not None:
         tls = {"ssl": context, "server_hostname": place.host, "ssl_handshake_timeout": seconds}
@@ -174,7 +177,8 @@ async def _connect(
 
 
 async def _context(verify: bool) -> ssl.SSLContext:
-    """How TLS is spoken; made on a thread, because it reads the machine's authorities."""
+    """Return the TLS context; it is made on a helper thread, because that reads the machine's certificate
+    authorities."""
     known = _contexts.get(verify)
     if known is None or known[0] < time.monotonic():
         known = time.monotonic() + AUTHORITIES, await off_loop(_make_context, verify)
@@ -194,25 +198,25 @@ def _make_context(verify: bool) -> ssl.SSLContext:
 
 
 def _request(wanted: Request, place: _Place) -> bytes:
-    """RFC 9112 3."""
+    """Return the octets of the request (RFC 9112 3)."""
     fields = {"Host": place.name, "Connection": "close", "User-Agent": "fastmail", **wanted.headers}
     if wanted.body or wanted.method == "POST":
         fields["Content-Length"] = str(len(wanted.body))
     lines = [f"{wanted.method} {place.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     if not all(line.isascii() and line.isprintable() for line in lines):
-        raise WebError("a field has characters that no field has")
+        raise WebError("a field has characters that are not allowed in a field")
     return "\r\n".join([*lines, "", ""]).encode("ascii") + wanted.body
 
 
 async def _answer(reader: asyncio.StreamReader, limit: int) -> Answer:
-    """The final answer; those before it (RFC 9110 15.2) are passed over, within the same bound."""
+    """Return the final answer. Interim answers (RFC 9110 15.2) are skipped, within the same limit."""
     fields: dict[str, str] = {}
     left, status = HEAD, 100
     while status // 100 == 1:
         line = await _line(reader, left)
         found = _STATUS.fullmatch(line.rstrip(b"\r\n"))
         if found is None:
-            raise WebError("the answer has no status line of HTTP")
+            raise WebError("the answer does not begin with an HTTP status line")
         status, left = int(found.group(1)), left - len(line)
         fields, left = await _fields(reader, left)
     kind = fields.get("content-type", "").partition(";")[0].strip().lower()
@@ -221,7 +225,7 @@ async def _answer(reader: asyncio.StreamReader, limit: int) -> Answer:
 
 
 async def _line(reader: asyncio.StreamReader, most: int) -> bytes:
-    """One line with its end; WebError for one that is longer."""
+    """Return one line with its end; WebError for a longer one."""
     try:
         line = await reader.readuntil(b"\n")
     except asyncio.LimitOverrunError:
@@ -232,7 +236,7 @@ async def _line(reader: asyncio.StreamReader, most: int) -> bytes:
 
 
 async def _fields(reader: asyncio.StreamReader, left: int) -> tuple[dict[str, str], int]:
-    """Header fields up to the empty line, by their names in lower case, and what is left of HEAD."""
+    """Return header fields up to the empty line, by name in lower case, and what is left of HEAD."""
     fields: dict[str, str] = {}
     while True:
         line = await _line(reader, left)
@@ -242,7 +246,7 @@ async def _fields(reader: asyncio.StreamReader, left: int) -> tuple[dict[str, st
             return fields, left
         first, colon, rest = text.partition(b":")
         if not colon or _NAME.fullmatch(first) is None:
-            raise WebError("the answer has a header line that is no field")
+            raise WebError("the answer has a header line that is not a field")
         name, value = first.decode("ascii").lower(), rest.strip(b" \t").decode("latin-1")
         if name in ("content-length", "transfer-encoding") and fields.get(name, value) != value:
             raise WebError(f"the answer has several {name} fields")
@@ -250,7 +254,7 @@ async def _fields(reader: asyncio.StreamReader, left: int) -> tuple[dict[str, st
 
 
 async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str], limit: int) -> bytes:
-    """The body (RFC 9112 6.3), or its first octets, one more than the limit."""
+    """Return the body (RFC 9112 6.3), or its beginning, one octet more than the limit."""
     coding = fields.get("transfer-encoding", "").lower()
     if coding and coding != "chunked":
         raise WebError("the answer has a transfer coding that was not asked for")
@@ -259,7 +263,7 @@ async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str], limit: 
     length = fields.get("content-length")
     if length is not None:
         if not (length.isascii() and length.isdigit() and len(length) < 19):
-            raise WebError("the answer has a length that is none")
+            raise WebError("the answer has a length that is not a number")
         return await reader.readexactly(min(int(length), limit + 1))
     out = bytearray()
     while len(out) <= limit and (piece := await reader.read(limit + 1 - len(out))):
@@ -268,7 +272,7 @@ async def _body(reader: asyncio.StreamReader, fields: Mapping[str, str], limit: 
 
 
 async def _chunked(reader: asyncio.StreamReader, limit: int) -> bytes:
-    """RFC 9112 7.1. What follows the last chunk is not read."""
+    """Return a chunked body (RFC 9112 7.1). What follows the last chunk is not read."""
     out = bytearray()
     while True:
         found = _CHUNK.fullmatch((await _line(reader, CHUNK_LINE)).rstrip(b"\r\n"))

@@ -1,1 +1,1 @@
-"""What still has to go out: messages, who must get them, and when the next try is due."""
+"""The queue: messages that still have to be delivered, to whom, and when the next attempt is due."""

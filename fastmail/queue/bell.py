@@ -1,7 +1,7 @@
-"""The queue's bell: wakes whoever empties the queue when something was put into it or changed.
+"""The queue's bell: wakes the process that empties the queue after something in it was added or changed.
 
-One process of a server empties the queue (relay.runner) and listens at BELL in the run directory; every other one, and
-every command, rings there. A ring that is lost is made good by the runner's next look.
+One process of a server empties the queue (relay.runner) and listens at BELL in the run directory. All other processes
+and the commands ring there. A lost ring delays a message only until the runner's next look.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ RING = b"\a"
 
 
 class Bell:
-    """One process's. ``run_dir``: where the server's sockets are."""
+    """The bell of one process. ``run_dir``: where the server's sockets are."""
 
     def __init__(self, run_dir: str) -> None:
         self._path = os.path.join(run_dir, BELL)
@@ -24,14 +24,14 @@ class Bell:
         self._closed = False
 
     def listen(self, heard: Callable[[], None]) -> None:
-        """This process empties the queue: call back, on the loop, after each change by anybody."""
+        """Call ``heard`` on the event loop after each change by any process. For the process that empties the queue."""
         self._heard = heard
-        if os.path.isdir(os.path.dirname(self._path)):  # else it is alone
+        if os.path.isdir(os.path.dirname(self._path)):  # without a run directory there is no other process to hear
             loop = asyncio.get_running_loop()
             self._hand().listen(self._path, loop, lambda _: heard(), len(RING))
 
     def ring(self) -> None:
-        """Something changed."""
+        """Tell the process that empties the queue that something changed."""
         if self._heard is not None:
             self._heard()
         elif not self._closed:

@@ -1,5 +1,4 @@
-"""How much the queue takes: messages in all, and recipients an hour of a login and of its domain. 0 stands for any
-number."""
+"""Limits of the queue: messages in all, and recipients an hour for a login and for its domain. 0 means no limit."""
 
 from dataclasses import dataclass
 
@@ -9,8 +8,8 @@ from fastmail.telemetry.counters import count
 
 @dataclass(slots=True)
 class Bounds:
-    """``messages``: that the queue holds at once; ``login``, ``domain``: recipients in an hour of a login, and of all
-    logins of a domain (Spool.enqueue)."""
+    """``messages``: in the queue at once; ``login``, ``domain``: recipients an hour for one login, and for all logins
+    of a domain (Spool.enqueue)."""
 
     messages: int = 0
     login: int = 0
@@ -18,11 +17,11 @@ class Bounds:
 
     @property
     def hourly(self) -> tuple[int, int]:
-        """The arguments of Spool.enqueue."""
+        """The hourly limits, in the order of Spool.enqueue's arguments."""
         return self.login, self.domain
 
     def allow_one_more(self, spool: Spool) -> bool:
-        """True if the queue may hold one message more."""
+        """Return True if the queue may take one more message."""
         if self.messages and spool.depth()[0] >= self.messages:
             count("queue.full")
             return False

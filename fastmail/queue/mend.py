@@ -1,7 +1,8 @@
-"""What is damaged in the queue's index, and the queue without it.
+"""Finds damage in the queue's index, and repairs it.
 
-Damaged is a message or a job whose row cannot be read or that lacks the other, and the line (the order of what is
-due), which follows from the jobs. ``mend`` drops what cannot be read: nobody knows to whom it was to go, or from whom.
+Damage is: a message or a job whose row cannot be read, a job without its message, and a line (the order of what is due)
+that does not agree with the jobs. ``mend`` drops rows that cannot be read, because nobody can know the recipients or
+the sender any more. It rebuilds the line from the jobs.
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ def _name(key: bytes) -> str:
 
 
 def faults(env: Environment) -> list[tuple[str, str]]:
-    """(id of a message, what is wrong) of what is damaged; beside a running server too."""
+    """Return (id of a message, what is wrong) for each damaged row. It may run beside a running server."""
     out = []
     ready: set[bytes] = set()
     db = env.db
@@ -41,15 +42,15 @@ def faults(env: Environment) -> list[tuple[str, str]]:
             elif not job.held:
                 ready.add(ready_key(job))
                 if txn.get(ready_key(job), db=db["line"]) is None:
-                    out.append((_name(bytes(key)), "it is not in line"))
+                    out.append((_name(bytes(key)), "it is missing in the line"))
         strays = sum(1 for key in txn.cursor(db=db["line"]).iternext(values=False) if bytes(key) not in ready)
     if strays:
-        out.append(("", f"{strays} places in line belong to nobody"))
+        out.append(("", f"{strays} entries of the line belong to no job"))
     return out
 
 
 def mend(env: Environment) -> None:
-    """Drop what cannot be read, and put the rest in line. No server may run on this queue."""
+    """Drop what cannot be read, and rebuild the line from the rest. No server may use this queue meanwhile."""
     db = env.db
     items: dict[bytes, Item] = {}
     jobs: dict[bytes, Job] = {}

@@ -1,8 +1,7 @@
-"""The queue's nouns, as the relay uses them; queue.rows has how they are stored.
+"""The queue's data types, as the relay uses them. How they are stored is in queue.rows.
 
-A message is an Item. Its recipients are grouped by where they go: one Job for each destination, which is tried,
-deferred and finished as a whole; what is settled for one of its recipients leaves the job. Times are seconds since
-1970.
+A message is an Item. Its recipients are grouped by destination, with one Job for each. A job is attempted, deferred and
+finished as a whole; a recipient that is delivered or refused for good leaves it. Times are seconds since 1970.
 """
 
 import struct
@@ -14,27 +13,31 @@ from fastmail.message import trace, transaction
 from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 
 KEY = struct.Struct(">QH")  # item, number of the job
-LOCAL = "local"  # destination of recipients of this server
+LOCAL = "local"  # the destination of recipients whose mailboxes are on this server
 
 
 def number_of(ident: int) -> str:
-    """An item's id for people, logs and Received fields."""
+    """Return an item's id in the form for people, logs and Received fields."""
     return trace.digits(ident)
 
 
 def id_of(number: str) -> int:
-    """The id behind such a number; ValueError when it is none."""
+    """Return the id that ``number_of`` wrote; ValueError when the text is not one."""
     return trace.undigits(number.upper())
 
 
 @dataclass(slots=True)
 class Item:
-    """One message. ``id`` grows with time. ``options`` are what its client asked for with MAIL. ``record``, ``skip``
-    and ``length`` say where the content lies; ``size`` is the number of octets with CRLF, ``eight``: some of them have
-    the eighth bit. ``hold``: what the store calls the content where it is shared with the mailbox of ``shared_with``,
-    and ``checksum`` its CRC-32 there. ``salt``: with ``id`` it is the id of the message's transaction, by which
-    mailboxes know it; ``mailbox``: where recipients of this server get it, empty for INBOX. ``owner``: the address here
-    that forwards the message, which hears of trouble instead of the sender."""
+    """One message.
+
+    - ``id``: grows with time; with ``salt`` it is the id of the message's transaction, by which mailboxes recognise it.
+    - ``size``: octets with CRLF; ``eight``: some of them have the eighth bit; ``options``: what the client asked for
+      with MAIL.
+    - ``record``, ``skip``, ``length``: where the content is.
+    - ``hold``: the store's name for the content, where it is shared with the mailbox of ``shared_with``; ``checksum``:
+      its CRC-32 in that case.
+    - ``mailbox``: where recipients of this server get it, empty for INBOX.
+    - ``owner``: the address here that forwards the message; it gets the reports instead of the sender."""
 
     id: int
     sender: str
@@ -65,19 +68,21 @@ class Item:
 
     @property
     def transaction(self) -> bytes:
-        """The id of the mail transaction that it came with."""
+        """The id of the mail transaction that the message came with."""
         return transaction.make(self.id, self.salt)
 
     @property
     def begun(self) -> int:
-        """When it was first to be sent."""
+        """The time from which it was to be sent."""
         return max(self.arrived, self.options.release)
 
 
 class Job(msgspec.Struct, array_like=True):
-    """What is left to do for one destination, and its row. ``due``: when; ``last``: the last reply or trouble;
-    ``late``: the sender knows that it was not delivered in time. New fields go to the end; an older server takes no
-    notice of them."""
+    """What is left to do for one destination; also its row in the index.
+
+    ``due``: time of the next attempt; ``held``: an administrator stopped it; ``warned``: the sender was told of the
+    delay; ``last``: the last reply or error; ``late``: the sender was told that it missed its time of delivery
+    (RFC 2852). New fields are added at the end; older servers ignore them."""
 
     version: int
     item: int
@@ -98,7 +103,8 @@ class Job(msgspec.Struct, array_like=True):
 
 
 class Outgoing(msgspec.Struct):
-    """A message to be queued: the item without its place, recipients by destination, content with LF in pieces."""
+    """A message to be queued: its item (the place of the content is filled in later), its recipients by destination,
+    and its content with LF in pieces."""
 
     item: Item
     groups: dict[str, list[Rcpt]]

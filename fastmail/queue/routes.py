@@ -1,11 +1,15 @@
-"""The route table: which next hop a recipient's domain (or a sender) has, as far as the configuration says.
+"""The route table: which next hop the configuration gives for a recipient's domain or a sender.
 
-A line is ``PATTERN NEXTHOP [option=value ...]``. Patterns: ``example.org``, ``.example.org`` (every domain below),
-``*``, or ``from:user@example.org`` and ``from:@example.org`` for the sender. Next hops: ``mx`` (ask the DNS),
-``smtp:HOST[:PORT]``, ``smtps:HOST[:PORT]``, ``lmtp:HOST:PORT``, ``lmtp:unix:PATH``, and ``pipe:PROGRAM`` with its
-arguments behind it instead of options. Options: ``tls`` (none, may, encrypt, verify), ``login`` and ``password_file``
-of a host; for any: ``pool`` (local addresses), ``connections``, ``retry`` and ``lifetime``. A sender's route comes
-before a domain's, a longer pattern before a shorter one.
+A line is ``PATTERN NEXTHOP [option=value ...]``.
+
+- Patterns: ``example.org``, ``.example.org`` (every domain below), ``*``, or ``from:user@example.org`` and
+  ``from:@example.org`` for the sender.
+- Next hops: ``mx`` (ask the DNS), ``smtp:HOST[:PORT]``, ``smtps:HOST[:PORT]``, ``lmtp:HOST:PORT``, ``lmtp:unix:PATH``,
+  and ``pipe:PROGRAM``, followed by its arguments instead of options.
+- Options of a host: ``tls`` (none, may, encrypt, verify), ``login`` and ``password_file``; of any next hop: ``pool``
+  (local addresses), ``connections``, ``retry`` and ``lifetime``.
+
+A sender's route is used before a domain's, a longer pattern before a shorter one.
 """
 
 import ipaddress
@@ -25,15 +29,17 @@ TLS = ("none", "may", "encrypt", "verify")
 PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
 OF_HOSTS = ("tls", "login", "password_file")
 OPTIONS = (*OF_HOSTS, "pool", "connections", "retry", "lifetime")
-LONGEST = 300  # octets of a pipe's command: it is the name of a destination
+LONGEST = 300  # octets of a pipe's command: the command is the destination's name, which is part of database keys
 POOL = "#"  # between a destination and its pool
-STRICT, LAX = "!", "?"  # behind the destination of mail that must have TLS, or may do without (RFC 8689)
+STRICT, LAX = "!", "?"  # at the end of a destination: its mail must have TLS, or may be sent without (RFC 8689)
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Where to connect. ``kind``: smtp, smtps, lmtp or pipe; ``host`` is a path for a Unix socket; ``command``: a
-    pipe's program and arguments."""
+    """A next hop: where to connect.
+
+    ``kind``: smtp, smtps, lmtp or pipe; ``host``: a path for a Unix socket; ``command``: a pipe's program and
+    arguments."""
 
     kind: str
     host: str
@@ -45,7 +51,7 @@ class Hop:
 
     @property
     def destination(self) -> str:
-        """What jobs call it."""
+        """The destination's name in jobs."""
         if self.kind == "pipe":
             return "pipe:" + " ".join(self.command)
         place = f"unix:{self.host}" if self.host.startswith("/") else f"{self.host}:{self.port}"
@@ -54,8 +60,10 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A line of the table. ``hop`` None: the DNS decides. ``pool``: local addresses, ``connections``: most at once,
-    ``retry`` and ``lifetime``: s; what is empty or 0 is as for everything else."""
+    """One line of the table.
+
+    ``hop``: None means that the DNS decides; ``pool``: name of the local addresses to send from; ``connections``: at
+    once, at most; ``retry`` and ``lifetime``: in seconds. An empty value or 0 means the default."""
 
     hop: Hop | None = None
     pool: str = ""
@@ -64,7 +72,8 @@ class Route:
     lifetime: float = 0.0
 
     def destination(self, domain: str) -> str:
-        """What the job of a recipient is called: its domain where the DNS decides, else the next hop."""
+        """Return the destination's name in jobs: the recipient's domain where the DNS decides, otherwise the next
+        hop."""
         name = self.hop.destination if self.hop is not None else comparable(domain)
         return f"{name}{POOL}{self.pool}" if self.pool else name
 
@@ -73,8 +82,8 @@ NO_ROUTE = Route()
 
 
 def hop(text: str) -> Hop | None:
-    """The next hop that a text such as ``smtp:10.0.0.1``, ``lmtp:[::1]:24`` or ``lmtp:unix:/run/lmtp`` names; None when
-    it names none. The port may be left out, and a job's destination (``Hop.destination``) is such a text too."""
+    """Return the next hop that a text such as ``smtp:10.0.0.1``, ``lmtp:[::1]:24`` or ``lmtp:unix:/run/lmtp`` names;
+    None when it names none. The port may be left out. A job's destination (``Hop.destination``) is such a text too."""
     kind, _, place = text.partition(":")
     if kind not in PORTS or not place or not place.isprintable() or " " in place:
         return None
@@ -89,7 +98,7 @@ def hop(text: str) -> Hop | None:
         host, port = (
             place,
             "",
-        )  # IPv6 without brackets and port; where its end may be a port, it is one, as jobs have it
+        )  # IPv6 without brackets and port; if its end can be a port it is one, because jobs write it like that
     else:
         host, colon, port = place.rpartition(":")
         if not colon:
@@ -114,7 +123,8 @@ def _is_port(text: str) -> bool:
 
 
 def _is_name(text: str) -> bool:
-    """True for what may be the name of a host: labels of letters, digits, hyphens and underscores (RFC 1123 2.1)."""
+    """Return True for a text that may be a host name: labels of letters, digits, hyphens and underscores (RFC 1123
+    2.1)."""
     labels = text.rstrip(".").split(".")
     return len(text) <= 253 and all(
         0 < len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum() for label in labels
@@ -122,13 +132,14 @@ def _is_name(text: str) -> bool:
 
 
 def marked(destination: str, mark: str) -> str:
-    """The destination for mail with a wish for TLS; what stays on this machine has none."""
+    """Return the destination with the mark for mail that has a wish for TLS. Mail that stays on this machine gets no
+    mark."""
     here = destination == LOCAL or destination.startswith(("pipe:", "lmtp:unix:"))
     return destination if here else destination + mark
 
 
 def parts(destination: str) -> tuple[str, str, str]:
-    """(domain or next hop, pool, mark) of what jobs call their destination."""
+    """Return (domain or next hop, pool, mark) of a job's destination."""
     if destination.startswith("pipe:"):
         return destination, "", ""
     mark = destination[-1:] if destination.endswith((STRICT, LAX)) else ""
@@ -138,8 +149,10 @@ def parts(destination: str) -> tuple[str, str, str]:
 
 @dataclass(slots=True)
 class Routes:
-    """The parsed table. ``policies``: TLS modes of domains; ``hops``: routes by their destination; ``pooled``: the
-    routes of senders whose hosts the DNS names, by pool; ``pools``: local addresses."""
+    """The parsed table.
+
+    ``policies``: TLS modes by domain; ``hops``: routes by their destination; ``pooled``: by pool, the routes of senders
+    that leave the hosts to the DNS; ``pools``: local addresses by name."""
 
     domains: dict[str, Route] = field(default_factory=dict)
     senders: dict[str, Route] = field(default_factory=dict)
@@ -149,7 +162,7 @@ class Routes:
     pools: dict[str, list[str]] = field(default_factory=dict)
 
     def destination(self, domain: str, sender: str = "") -> str:
-        """What the job of a recipient is called."""
+        """Return the destination's name for a recipient's domain and a sender."""
         name = address_form(sender)
         for key in (name, "@" + name.rpartition("@")[2]):
             if name and key in self.senders:
@@ -157,7 +170,7 @@ class Routes:
         return self.of_domain(domain).destination(domain)
 
     def of_domain(self, domain: str) -> Route:
-        """The route of a domain."""
+        """Return the route of a domain."""
         name = comparable(domain)
         if name in self.domains:
             return self.domains[name]
@@ -169,7 +182,7 @@ class Routes:
         return self.domains.get("*", NO_ROUTE)
 
     def of(self, destination: str) -> Route:
-        """The route of a destination, from what jobs call it."""
+        """Return the route of a job's destination."""
         name, pool, mark = parts(destination)
         if (hop := destination.removesuffix(mark)) in self.hops:
             return self.hops[hop]
@@ -177,7 +190,7 @@ class Routes:
         return self.pooled.get(pool, NO_ROUTE) if pool and own.pool != pool else own
 
     def policy(self, domain: str, default: str) -> str:
-        """How much TLS a domain asks for."""
+        """Return the TLS mode that is configured for a domain."""
         labels = comparable(domain).split(".")
         for start in range(len(labels)):
             found = self.policies.get(("." if start else "") + ".".join(labels[start:]))
@@ -187,7 +200,7 @@ class Routes:
 
 
 def parse(lines: list[str], policies: list[str], base: str = "", pools: list[str] | None = None) -> Routes:
-    """The table; ConfigError names the line that is wrong. ``base``: where relative password files lie."""
+    """Parse the table. ConfigError names the line that is wrong. ``base``: the directory of relative password files."""
     routes = Routes(pools=_pools(pools or []))
     for line in lines:
         words = line.split()
@@ -216,7 +229,7 @@ def parse(lines: list[str], policies: list[str], base: str = "", pools: list[str
 
 
 def _pattern(text: str) -> str:
-    """A pattern with its domain in the form in which domains are compared."""
+    """Return a pattern with its domain in the form in which domains are compared."""
     pattern = text.lower()
     for start in ("from:@", "from:", "."):
         if pattern.startswith(start):
@@ -246,8 +259,8 @@ def _route(line: str, text: str, options: list[str], base: str, pools: dict[str,
         name, equals, value = option.partition("=")
         if name not in values or not equals or (name == "tls" and value not in TLS):
             raise ConfigError(
-                f'[relay] routes: "{line}": {option} is none of tls={"|".join(TLS)}, login=NAME, password_file=PATH, '
-                "pool=NAME, connections=N, retry=5m,1h and lifetime=2d"
+                f'[relay] routes: "{line}": {option} is not one of tls={"|".join(TLS)}, login=NAME, '
+                "password_file=PATH, pool=NAME, connections=N, retry=5m,1h and lifetime=2d"
             )
         values[name] = value
     if values["pool"] and values["pool"] not in pools:
@@ -265,7 +278,7 @@ def _route(line: str, text: str, options: list[str], base: str, pools: dict[str,
 
 def _pipe(line: str, command: list[str]) -> Hop:
     if not command[0].startswith("/"):
-        raise ConfigError(f'[relay] routes: "{line}": the program of a pipe needs its whole path, from / on')
+        raise ConfigError(f'[relay] routes: "{line}": the program of a pipe needs an absolute path')
     hop = Hop("pipe", "", 0, command=tuple(command))
     if len(hop.destination.encode()) > LONGEST or POOL in hop.destination:
         raise ConfigError(f'[relay] routes: "{line}": the command of a pipe is too long, or has a "{POOL}"')
@@ -316,18 +329,19 @@ def _host(line: str, place: str, default: int) -> tuple[str, int]:
             port_number(port)
     except ValueError as error:
         raise ConfigError(f'[relay] routes: "{line}": HOST or HOST:PORT is expected: {error}') from None
-    # as it is written where it is ASCII: it is part of the name that entries of the queue have for this destination
+    # An ASCII name stays as written: jobs that are already queued have it in the name of their destination.
     return host if host.isascii() else comparable(host), int(port or default)
 
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """Where messages of our own go, such as reports. ``is_local``: is a domain of this server?"""
+    """Finds the destination of messages that this server makes itself, such as reports. ``is_local``: True for a domain
+    of this server."""
 
     routes: Routes
     is_local: Callable[[str], bool]
 
     def of(self, address: str) -> str:
-        """The destination of an address."""
+        """Return the destination of an address."""
         domain = address.rpartition("@")[2].lower()
         return LOCAL if self.is_local(domain) else self.routes.destination(domain)

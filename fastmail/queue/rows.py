@@ -1,11 +1,11 @@
-"""How items and jobs are stored: MessagePack arrays, a version first.
+"""How items and jobs are stored: MessagePack arrays that begin with a version.
 
-``ItemRow`` is the layout of an item: its fields in their order, which never changes. A row of an earlier version is
-shorter, and what it lacks has its default. New fields go to the end; an older server takes no notice of them. A job is
-stored as it is (queue.model.Job).
+``ItemRow`` is the layout of an item. The order of its fields never changes. A row of an earlier version is shorter, and
+missing fields have their defaults. New fields are added at the end; older servers ignore them. A job is stored as it is
+(queue.model.Job).
 
-A row that cannot be read is CorruptData. Of the parameters that a client gave with MAIL, SIZE and BODY have no place
-here: ``size`` and ``eight`` are what was measured.
+A row that cannot be read raises CorruptData. The parameters SIZE and BODY that a client gave with MAIL are not stored:
+``size`` and ``eight`` are measured instead.
 """
 
 import msgspec
@@ -18,7 +18,7 @@ VERSION = 1
 
 
 class ItemRow(msgspec.Struct, array_like=True):
-    """One row of the table ``item``. ``salt``, ``mailbox`` and ``owner`` came after the others, in this order."""
+    """One row of the table ``item``. ``salt``, ``mailbox`` and ``owner`` were added later, in this order."""
 
     version: int
     id: int
@@ -57,14 +57,14 @@ _PLAIN = tuple(name for name in ItemRow.__struct_fields__ if name not in (*_ASKE
 
 
 def item_row(item: Item) -> bytes:
-    """The row of an item."""
+    """Return the row of an item."""
     own = {name: getattr(item, name) for name in _PLAIN}
     asked = {name: getattr(item.options, name) for name in _ASKED}
     return _encode(ItemRow(VERSION, **own, **asked))
 
 
 def read_item(raw: bytes) -> Item:
-    """The item of a row. CorruptData for what is none."""
+    """Return the item of a row. Raises CorruptData."""
     try:
         row = _decode_item(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -74,12 +74,12 @@ def read_item(raw: bytes) -> Item:
 
 
 def job_row(job: Job) -> bytes:
-    """The row of a job."""
+    """Return the row of a job."""
     return _encode(job)
 
 
 def read_job(raw: bytes) -> Job:
-    """The job of a row. CorruptData for what is none."""
+    """Return the job of a row. Raises CorruptData."""
     try:
         return _decode_job(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

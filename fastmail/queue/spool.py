@@ -1,22 +1,22 @@
-"""The queue on disk: an LMDB environment for what has to be done, segments for the messages themselves.
+"""The queue on disk: an LMDB environment for what has to be done, segments for the messages.
 
     item   id(8)                                  Item
     job    id(8) number(2)                        Job
-    line   destination NUL rank(1) due(8) id(8) number(2)  empty: jobs that are not held; rank 0 is the highest
-                                                  priority (RFC 6710), and in each they are in the order in which
-                                                  they are due
-    alive  segment(4)                             how many items have their content there (one that is shared with a
-                                                  mailbox lies in the mail store)
-    rate   login, or @domain                      hour and recipients in it: how much it sends
+    line   destination NUL rank(1) due(8) id(8) number(2)  empty: jobs that are not held, in the order in which they
+                                                  are due within a rank; rank 0 is the highest priority (RFC 6710)
+    alive  segment(4)                             number of items whose content is there (content that is shared with
+                                                  a mailbox is in the mail store instead)
+    rate   login, or @domain                      hour, and recipients in it: how much it sends
     tls    day NUL domain NUL ...                 counts of sessions (relay.tlsreport)
     policy domain                                 what a domain asks of those who send to it (relay.sts)
-                                                  (beginning with NUL, so no domain: what the runner keeps, and
-                                                  which destinations an administrator wants tried now)
+                                                  (a key that begins with NUL is no domain: what the runner stores,
+                                                  and destinations that an administrator wants tried now)
 
-Promise: an Outgoing is kept whole or not at all, and is durable when ``enqueue`` returns: content synced, then the
-records, in one commit with whatever else waits. An outcome and the report that it makes are one commit. Memory does
-not grow with the depth of the queue: everything is read a window at a time, and finding the destinations at start
-costs a step for each destination, not for each message. A segment that nothing refers to is removed.
+Promise: an Outgoing is stored whole or not at all, and is durable when ``enqueue`` returns: first the content is
+synced, then the records are written, in one commit with other waiting work. The outcome of an attempt and the report
+that it causes are in one commit. Memory does not grow with the depth of the queue: everything is read a window at a
+time, and finding the destinations at start costs a step for each destination, not for each message. A segment that
+nothing refers to is removed.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from fastmail.durable import beneath, segments
-from fastmail.durable.commit import CommitQueue, Operation, PieceJob
+from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
 from fastmail.durable.env import Environment, Journaled, translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
 from fastmail.durable.transaction import Txn
@@ -42,11 +42,11 @@ from fastmail.queue.rows import item_row, job_row, read_item, read_job
 from fastmail.telemetry import log
 
 LAYOUT = 3
-TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: the line of layout 1
-STATE, WANTED = b"\0state\0", b"\0wanted\0"  # in the table policy: an older server takes no notice of such rows
+TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: what layout 1 had instead of line
+STATE, WANTED = b"\0state\0", b"\0wanted\0"  # in the table policy: older servers ignore such rows
 SEGMENT = 16 << 20
-LEAST = 1 + 8 + KEY.size  # octets of a place in line behind its destination
-YOUNG = 900.0  # s until what is held for a message that is not in the queue is left over
+LEAST = 1 + 8 + KEY.size  # octets of a key in the table line after its destination
+YOUNG = 900.0  # s; a hold older than this whose message is not in the queue is given back
 NUMBER = struct.Struct(">I")
 RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
@@ -54,12 +54,12 @@ Change = Callable[[Job], Job | None]
 
 
 def ready_key(job: Job) -> bytes:
-    """Its place among the jobs of its destination."""
+    """Return the key of a job in the table ``line``."""
     return job.destination.encode()[:400] + b"\0" + bytes([9 - job.priority]) + U64.pack(job.due) + job.key
 
 
 class Shared(Protocol):
-    """What the queue needs of the mail store for content that both have (store.interface.Holds)."""
+    """What the queue needs from the mail store for content that both use (store.interface.Holds)."""
 
     async def read(self, hold: bytes) -> bytes: ...
     async def let_go(self, holders: Sequence[int]) -> None: ...
@@ -67,13 +67,13 @@ class Shared(Protocol):
 
 
 def open_queue(data_dir: str, map_size: int) -> Environment:
-    """The environment of the queue."""
+    """Open the environment of the queue."""
     place = os.path.join(data_dir, "queue", "index")
     return Environment(place, TABLES, LAYOUT, map_size, journaled=Journaled(data_dir))
 
 
 class Spool:
-    """One in each process that queues; all over the same directory. Opened when it is first used."""
+    """The queue, one object in each process that uses it, all over the same directory. Opened at first use."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Spool:
         return self._env
 
     def _line_up(self, env: Environment) -> None:
-        """Bring the jobs of layout 1 into line."""
+        """Put the jobs of layout 1 into the table ``line``."""
         with env.read() as txn:
             if not txn.stat(env.db["ready"])["entries"]:
                 return
@@ -128,7 +128,7 @@ class Spool:
         return self._queue
 
     async def close(self) -> None:
-        """Finish what was submitted."""
+        """Finish what was submitted, and close."""
         if self._queue is not None:
             await self._queue.close()
         if self._writer is not None:
@@ -140,48 +140,52 @@ class Spool:
     # ---------------------------------------------------------------- in
 
     def new_id(self) -> int:
-        """Grows with time. With the process's salt it is the id of the message's transaction."""
+        """Return a new id; ids grow with time. With the process's salt it is the id of the message's transaction."""
         return transaction.new_number()
 
     async def enqueue(self, outgoing: Outgoing, most: int = 0, domain_most: int = 0) -> Item:
-        """Keep it; durable when it returns. TooMuch when its login would have more than ``most`` recipients an hour, or
-        all logins of its domain more than ``domain_most``. When it raises anything else, it may be there all the same:
-        ``has`` knows, and doing it again does no harm."""
+        """Store a message; it is durable when this returns.
+
+        Raises TooMuch when its login would have more than ``most`` recipients an hour, or all logins of its domain more
+        than ``domain_most``. After any other exception the message may still be in the queue: ask ``has``, or enqueue
+        it again, which does no harm."""
         jobs, apply = await self._place(outgoing, most, domain_most)
         item: Item = await self._submit(apply, jobs, True)
         return item
 
     async def has(self, ident: int) -> bool:
-        """Is the message with this number in the queue? It is asked behind all that is being written, so the answer is
-        durable."""
+        """Return True if the message with this id is in the queue. The question waits for all writes before it, so the
+        answer is durable."""
         found: bool = await self._submit(lambda txn: txn.get(U64.pack(ident), db=self.env.db["item"]) is not None, [])
         return found
 
     def queued(self, ident: int) -> bool:
-        """The same as the last commit has it."""
+        """Return the same, from the last commit."""
         with self.env.read() as txn:
             return txn.get(U64.pack(ident), db=self.env.db["item"]) is not None
 
-    async def _submit(self, apply: Callable[[Txn], Any], jobs: Sequence[PieceJob], adds: bool = False) -> Any:
-        return await self._begin(apply, jobs, adds)
+    async def _submit(self, apply: Callable[[Txn], Any], writes: Sequence[PieceWrite], adds: bool = False) -> Any:
+        return await self._begin(apply, writes, adds)
 
     def _begin(
-        self, apply: Callable[[Txn], Any], jobs: Sequence[PieceJob], adds: bool = False
+        self, apply: Callable[[Txn], Any], writes: Sequence[PieceWrite], adds: bool = False
     ) -> "asyncio.Future[Any]":
-        future = self._commits().submit(Operation(apply, jobs, adds, self._done))
+        future = self._commits().submit(Operation(apply, writes, adds, self._done))
         self._under_way += 1
         return future
 
     def _done(self, _: Operation | None = None) -> None:
-        """It is committed or has failed, whether or not anybody still waits for that: files are in use until then."""
+        """Called when an operation is committed or has failed, even if nobody waits for it any more: its files are in
+        use until then."""
         self._under_way -= 1
         if not self._under_way and self._writer is not None:
             self._writer.release()
 
     async def _place(
         self, outgoing: Outgoing, most: int = 0, domain_most: int = 0
-    ) -> tuple[list[PieceJob], Callable[[Txn], Item]]:
-        """The content's job, unless the store has it, and what writes the records."""
+    ) -> tuple[list[PieceWrite], Callable[[Txn], Item]]:
+        """Return the write of the content (none if the store has it), and the function that writes the records in the
+        commit."""
         item, groups = outgoing.item, outgoing.groups
         item.salt = item.salt or transaction.salt()
         pieces = [] if item.hold else [await self._write(outgoing)]
@@ -190,8 +194,9 @@ class Spool:
             there = txn.get(U64.pack(item.id), db=self.env.db["item"])
             if there is not None:
                 if read_item(there).salt != item.salt:
-                    raise StorageFailed(f"number {item.number} was given by two processes")  # the next try has another
-                return item  # it was committed before, and its outcome was not known
+                    # the next attempt gets another number
+                    raise StorageFailed(f"number {item.number} was given by two processes")
+                return item  # it was committed before, but whoever enqueued it did not learn that
             recipients = sum(map(len, groups.values()))
             if most:
                 self._charge(txn, item.login, item.arrived, recipients, most)
@@ -202,11 +207,12 @@ class Spool:
 
         return pieces, apply
 
-    async def _write(self, outgoing: Outgoing) -> PieceJob:
-        """Where the content goes."""
+    async def _write(self, outgoing: Outgoing) -> PieceWrite:
+        """Append the content to the segment of this process; fills in the item's place."""
         if self._writer is None:
             self._writer = SegmentWriter(self._segments, SEGMENT)
         writer = self._writer
+        # Only one task at a time may prepare the writer's next segment, because that runs on a helper thread.
         async with self._preparing:
             while not writer.has_room:
                 await asyncio.get_running_loop().run_in_executor(None, self._prepare, writer)
@@ -235,8 +241,8 @@ class Spool:
         self._count(txn, item, 1)
 
     def _charge(self, txn: Txn, who: str, now: int, recipients: int, most: int) -> None:
-        """Count what a login or ``@domain`` sends; the count is the same in every process, because it is in the
-        commit."""
+        """Count the recipients of a login or ``@domain``. All processes share the count, because it is checked inside
+        the commit."""
         key = who.encode()[:400]
         if not key:
             return
@@ -250,7 +256,7 @@ class Spool:
         txn.put(key, RATE.pack(hour, sent), db=self.env.db["rate"])
 
     def _count(self, txn: Txn, item: Item, step: int) -> None:
-        """One more or one less item in a segment."""
+        """Add ``step`` to the number of items in a segment."""
         if item.hold:
             return
         at = NUMBER.pack(segments.split_id(item.record)[0])
@@ -266,22 +272,23 @@ class Spool:
     async def change(
         self, key: bytes, change: Change, reports: Sequence[Outgoing] = (), most: int = 0, domain_most: int = 0
     ) -> list[int]:
-        """Replace a job by what ``change`` makes of it (None: it is done), and queue reports in the same commit.
-        Returns the ids of the reports that are in the queue now. A job that somebody dropped meanwhile is left alone,
-        its reports too. A report with a login is let go where that would have more recipients than ``most`` and
-        ``domain_most`` (see ``enqueue``)."""
-        files: list[PieceJob] = []
+        """Replace a job by the result of ``change`` (None: the job is done), and queue reports in the same commit.
+
+        Returns the ids of the reports that are now in the queue. When the job is gone because somebody dropped it
+        meanwhile, nothing changes and the reports are not queued. A report with a login is left out where that login or
+        its domain would have more recipients than ``most`` or ``domain_most`` (see ``enqueue``)."""
+        files: list[PieceWrite] = []
         puts: list[Callable[[Txn], Item]] = []
 
         def all_of_it(txn: Txn) -> list[int]:
             queued: list[int] = []
             if self._replace(txn, key, change):
                 for put in puts:
-                    with suppress(TooMuch):  # raised before the report is written
+                    with suppress(TooMuch):  # nothing of the report is written yet when this is raised
                         queued.append(put(txn).id)
             return queued
 
-        self._under_way += 1  # no file is closed that something has its place in
+        self._under_way += 1  # keeps the segment open in which the reports get their places
         try:
             for report in reports:
                 pieces, apply = await self._place(report, most, domain_most)
@@ -294,8 +301,8 @@ class Spool:
         return queued
 
     def change_now(self, key: bytes, change: Change, wanted: bool = False) -> bool:
-        """The same for a command, without reports. False when the job is not there. ``wanted``: the runner tries its
-        destination now, though it found it out of reach."""
+        """Do the same for a command, without reports. Returns False when the job does not exist. ``wanted``: the runner
+        is to try the destination now, even if it could not be reached before."""
         with self.env.write() as txn:
             found = self._replace(txn, key, change)
             row = txn.get(key, db=self.env.db["job"])
@@ -304,7 +311,7 @@ class Spool:
             return found
 
     def wanted(self) -> list[str]:
-        """Destinations that an administrator wants tried now."""
+        """Return the destinations that an administrator wants tried now."""
         out = []
         with self.env.read() as txn:
             cursor = txn.cursor(db=self.env.db["policy"])
@@ -316,7 +323,7 @@ class Spool:
         return out
 
     async def heard(self, wanted: Sequence[str]) -> None:
-        """The runner knows of these."""
+        """Remove these from ``wanted``: the runner has seen them."""
         table = self.env.db["policy"]
 
         def apply(txn: Txn) -> None:
@@ -326,8 +333,8 @@ class Spool:
         await self._submit(apply, [])
 
     def pull_in(self, longest: float) -> int:
-        """Make due what waits longer than any wait between two tries, because the clock was set back; how many. What
-        its sender releases later stays (RFC 4865)."""
+        """Make jobs due now that wait longer than the longest wait between two attempts, as happens after the clock was
+        set back; returns how many. Messages that their sender releases later keep their time (RFC 4865)."""
         now = time.time()
         late = [job.key for item, job in self.jobs() if job.due > now + longest and item.options.release <= now]
 
@@ -363,24 +370,25 @@ class Spool:
     # ---------------------------------------------------------------- looking
 
     def destinations(self) -> dict[str, int]:
-        """When the first job of each destination is due."""
+        """Return for each destination when its first job is due."""
         out: dict[str, int] = {}
         with self.env.read() as txn:
             cursor = txn.cursor(db=self.env.db["line"])
             more = cursor.first()
             while more:
                 name, _, rest = bytes(cursor.key()).partition(b"\0")
-                if len(rest) < LEAST:  # damaged: `fastmail check --repair` puts the line in order
+                if len(rest) < LEAST:  # damaged: `fastmail check --repair` rebuilds the table line
                     more = cursor.set_range(bytes(cursor.key()) + b"\0")
                     continue
                 text, due = name.decode("utf-8", "surrogateescape"), U64.unpack_from(rest, 1)[0]
                 out[text] = min(due, out.get(text, due))
-                more = cursor.set_range(name + b"\0" + bytes([rest[0] + 1]))  # of the next rank, or of the next name
+                # go on at the next rank, or at the next destination
+                more = cursor.set_range(name + b"\0" + bytes([rest[0] + 1]))
         return out
 
     def due(self, destination: str, now: float, most: int, skip: Callable[[bytes], bool]) -> tuple[list[Job], int]:
-        """(up to ``most`` jobs that are due, without those that ``skip`` names; when the first one after them is due,
-        0 for none)."""
+        """Return (up to ``most`` jobs that are due, without those that ``skip`` names; time at which the next one is
+        due, 0 for none)."""
         out: list[Job] = []
         later = 0
         prefix = destination.encode("utf-8", "surrogateescape")[:400] + b"\0"
@@ -410,7 +418,7 @@ class Spool:
         return out, later
 
     def _set_aside(self, at: bytes, key: bytes, error: CorruptData) -> None:
-        """A job that cannot be read is due no more: `fastmail check --repair` looks after it."""
+        """Take a job that cannot be read out of the line; `fastmail check --repair` finds it."""
         log.event("queue.damaged", "error", id=number_of(KEY.unpack(key)[0]), error=error)
         line = self.env.db["line"]
         task = asyncio.ensure_future(self._submit(lambda txn: txn.delete(at, db=line), []))
@@ -427,7 +435,7 @@ class Spool:
             return read_job(found) if found is not None else None
 
     def jobs(self, ident: int | None = None) -> Iterator[tuple[Item, Job]]:
-        """Every job with its message, or those of one message; a window at a time."""
+        """Yield every job with its message, or the jobs of one message, reading a window at a time."""
         at = U64.pack(ident) if ident is not None else b""
         while True:
             window: list[tuple[Item, Job]] = []
@@ -448,12 +456,12 @@ class Spool:
                 return
 
     def depth(self) -> tuple[int, int]:
-        """(messages, jobs) in the queue."""
+        """Return (messages, jobs) in the queue."""
         with self.env.read() as txn:
             return txn.stat(self.env.db["item"])["entries"], txn.stat(self.env.db["job"])["entries"]
 
     def counts(self) -> dict[str, int]:
-        """Everything in the table ``tls``."""
+        """Return everything in the table ``tls``."""
         with self.env.read() as txn:
             rows = txn.cursor(db=self.env.db["tls"]).iternext()
             return {str(key, "utf-8"): U64.unpack(value)[0] for key, value in rows}
@@ -470,7 +478,7 @@ class Spool:
         await self._submit(apply, [])
 
     async def drop_counts(self, keys: Sequence[str]) -> None:
-        """Forget these counts."""
+        """Delete these counts."""
 
         def apply(txn: Txn) -> None:
             for key in keys:
@@ -479,19 +487,19 @@ class Spool:
         await self._submit(apply, [])
 
     def policy(self, domain: str) -> bytes | None:
-        """What was kept of a domain's policy."""
+        """Return the stored policy of a domain."""
         with self.env.read() as txn:
             found = txn.get(domain.encode()[:400], db=self.env.db["policy"])
             return bytes(found) if found is not None else None
 
     def policies(self) -> list[tuple[str, bytes]]:
-        """All policies that are kept, by domain."""
+        """Return all stored policies, by domain."""
         with self.env.read() as txn:
             rows = txn.cursor(db=self.env.db["policy"]).iternext()
             return [(str(key, "utf-8", "replace"), bytes(value)) for key, value in rows if key[:1] != b"\0"]
 
     async def drop_policy(self, domain: str, value: bytes) -> None:
-        """Forget a policy, unless it is another one by now."""
+        """Delete a policy, unless it was replaced meanwhile."""
         table = self.env.db["policy"]
 
         def apply(txn: Txn) -> None:
@@ -502,7 +510,7 @@ class Spool:
         await self._submit(apply, [])
 
     def state(self, name: bytes) -> bytes | None:
-        """What the runner kept under this name."""
+        """Return what the runner stored under this name."""
         with self.env.read() as txn:
             found = txn.get(STATE + name, db=self.env.db["policy"])
             return bytes(found) if found is not None else None
@@ -517,7 +525,7 @@ class Spool:
         await self._submit(lambda txn: txn.put(domain.encode()[:400], value, db=self.env.db["policy"]), [])
 
     async def content(self, item: Item) -> bytes:
-        """The message with LF, checked. CorruptData when it is damaged or gone."""
+        """Return the message with LF, checked. CorruptData when it is damaged or missing."""
         if item.hold:
             if self._holds is None:
                 raise CorruptData(f"message {item.number}: its content is in a mail store that is not open")
@@ -537,14 +545,14 @@ class Spool:
         except OSError as error:
             raise translate(error) from error
         if data is None:
-            raise CorruptData(f"message {item.number}: its content can not be read")
+            raise CorruptData(f"message {item.number}: its content cannot be read")
         return data
 
     # ---------------------------------------------------------------- order
 
     async def let_go(self) -> int:
-        """Let the store forget messages that are not in the queue any more; how many. One that is just being queued has
-        its hold first, so young ones stay."""
+        """Give back the store's holds of messages that are not in the queue any more; returns how many. A message gets
+        its hold before it is queued, so young holds are kept."""
         if self._holds is None:
             return 0
         over = await asyncio.get_running_loop().run_in_executor(None, self._left_over, self._holds)
@@ -557,17 +565,18 @@ class Spool:
         return [ident for ident in store.holders() if ident < young and self.item(ident) is None]
 
     def sweep(self) -> int:
-        """Remove segments that nothing refers to and nobody writes to; how many."""
+        """Remove segments that nothing refers to and nobody writes to; returns how many."""
         removed = 0
         for number in segments.numbers(self._segments):
             with self.env.read() as txn:
                 if txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None:
                     continue
-            held = segments.hold(self._segments, number)
+            held = segments.lock_segment(self._segments, number)
             if held is None:
                 continue
             try:
-                with self.env.read() as txn:  # what was written before the lock was free is committed by now, or never
+                # with the lock, nobody writes there: what was written is committed by now, or never will be
+                with self.env.read() as txn:
                     alive = txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None
                 if not alive:
                     beneath.unlink(segments.path_of(self._segments, number))

@@ -1,1 +1,1 @@
-"""From the queue to other hosts: routes, connections, outcomes, and the reports about what could not be delivered."""
+"""Sends the queue's messages to other hosts: routes, connections, outcomes, and reports about failures."""

@@ -1,10 +1,10 @@
-"""One attempt: a message to the hosts of its destination, until each recipient has an answer that counts.
+"""One attempt: sends a message to the hosts of its destination until each recipient has a final answer for now.
 
-A host that ends the session, or takes nothing for now, does not end the attempt: what it did not take goes to the next
-host (RFC 5321 5.1), ``connecting.SESSIONS`` of them at most. A connection that was used before and turns out to be over
-costs nothing: a new one is opened at once. Not so when a connection breaks after the content: the host may have the
-message, and giving it to another host would double it (RFC 5321 6.1), so the message waits for its next time; by then
-that host comes last.
+When a host ends the session or accepts nothing for now, the attempt goes on: recipients that it did not accept go to
+the next host (RFC 5321 5.1), up to ``connecting.SESSIONS`` hosts. A connection that took messages before and turns out
+to be closed costs nothing: a new one is opened at once. It is different when a connection breaks after the content was
+sent: the host may have the message, and giving it to another host could deliver it twice (RFC 5321 6.1). Then the
+message waits for its next attempt, which tries that host last.
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,9 +22,11 @@ LOGIN_CODES = (530, 534, 535, 538)  # the host wants another login than the rout
 
 @dataclass(slots=True)
 class Attempt:
-    """What came of it. ``said``: for each recipient, in their order; ``client``: a connection for the next message;
-    ``broken``: the session itself was in trouble, not single recipients; ``closing``: a new connection was answered
-    with 421."""
+    """The result of an attempt.
+
+    ``said``: the answer for each recipient, in their order; ``client``: an open connection for the next message;
+    ``broken``: the session failed as a whole, not single recipients; ``closing``: a new connection was answered with
+    421."""
 
     said: list[Said] = field(default_factory=list)
     client: SmtpClient | None = None
@@ -37,13 +39,15 @@ class Attempt:
 
     @property
     def put_off(self) -> bool:
-        """True when nothing was accepted, and something may be later."""
+        """True when nothing was accepted, and something may be accepted later."""
         return not self.accepted and any(one.reply.temporary for one in self.said)
 
 
 async def run(connector: Connector, destination: str, sending: Sending, client: SmtpClient | None) -> Attempt:
-    """Send a message to its recipients; ``client``: an open connection that took other messages, or None. Down when no
-    host could be asked at all; Loops, NoSuchDomain, NullMx and NoTls from the search for hosts."""
+    """Send a message to its recipients. ``client``: an open connection that took other messages, or None.
+
+    Raises Down when no host could be asked at all; NoSuchDomain, NullMx, Loops and NoTls come from the search for
+    hosts."""
     work = _Work(connector, destination, sending)
     try:
         if client is not None:
@@ -53,7 +57,7 @@ async def run(connector: Connector, destination: str, sending: Sending, client: 
                 found = await work.next()
             except (MailError, Down):
                 if work.heard:
-                    break  # what a host said to other recipients stands
+                    break  # answers that hosts already gave for other recipients remain valid
                 raise
             if found is None:
                 break
@@ -65,12 +69,12 @@ async def run(connector: Connector, destination: str, sending: Sending, client: 
 
 
 class _Work:
-    """The state of one attempt. ``left``: positions of recipients that another host may take."""
+    """The state of one attempt. ``left``: positions of the recipients that another host may accept."""
 
     def __init__(self, connector: Connector, destination: str, sending: Sending) -> None:
         self.left = list(range(len(sending.recipients)))
         self.over = False
-        self.heard = False  # a host answered for the message
+        self.heard = False  # True once a host has answered about the message
         self._hosts: Hosts | None = None
         self._asked: set[tuple[str, int]] = set()
         self._connector = connector
@@ -81,8 +85,8 @@ class _Work:
         self._out = Attempt()
 
     async def next(self) -> SmtpClient | None:
-        """A session with the next host; None when all were asked. Down, or what the search for hosts raises, when not
-        one could be."""
+        """Return a session with the next host; None when all were asked. When none could be reached at all: Down, or
+        what the search for hosts raises."""
         if self._hosts is None:
             self._hosts = await self._connector.hosts(self._destination)
             self._hosts.skip(self._asked)
@@ -92,8 +96,10 @@ class _Work:
         return found
 
     async def ask(self, client: SmtpClient, reused: bool) -> None:
-        """Give a host the recipients that are left, and note what it says. ``reused``: the connection took messages
-        before, so trouble with it is no trouble with the host, and its host is asked again on a new one."""
+        """Give a host the recipients that are left, and note its answers.
+
+        ``reused``: the connection took messages before, so an error on it does not count against the host, and the host
+        is asked again on a new connection."""
         memory, target = self._connector.memory, client.target
         part = replace(self._sending, recipients=[self._sending.recipients[at] for at in self.left])
         try:
@@ -107,7 +113,7 @@ class _Work:
             await client.close(False)
             self._broken(client, error, reused)
             return
-        except BaseException:  # we end, or have a bug: nobody else knows of this connection
+        except BaseException:  # the server stops, or has a bug: nobody else would close this connection
             await client.close(False)
             raise
         if sent.unable:
@@ -126,7 +132,7 @@ class _Work:
         self.left = [at for at in self.left if self._said[at].reply.temporary]
         if any(reply.ok for reply in sent.replies):
             memory.succeeded(target)
-        if sent.whole and len(self.left) == asked:  # it takes no message now, or none on this connection
+        if sent.whole and len(self.left) == asked:  # the host accepts no message now, or none on this connection
             await client.close()
             if not reused:
                 memory.failed(target)
@@ -136,13 +142,13 @@ class _Work:
         await self._put_back(client)
 
     async def _without_chunking(self, client: SmtpClient, error: NoChunking) -> None:
-        """The same host again, on a new connection and by DATA."""
+        """Ask the same host again, on a new connection and with DATA."""
         try:
             again = await self._connector.open(self._destination, client.target)
         except ConnectFailed as failed:
             self._broken(client, failed, False)
             return
-        if again.offers("CHUNKING"):  # not the host that we know
+        if again.offers("CHUNKING"):  # another host answered: this one was remembered as one to use without CHUNKING
             await again.close()
             self._broken(client, error, False)
             return
@@ -162,20 +168,22 @@ class _Work:
         self._out.closing = said is not None and said.code == CLOSING
 
     async def _put_back(self, client: SmtpClient) -> None:
-        """Keep a connection for the next message, one at most."""
+        """Keep a connection for the next message, at most one."""
         if client.usable and self._out.client is None:
             self._out.client = client
         else:
             await client.close()
 
     async def close(self) -> None:
-        """Let go of the connection that was kept."""
+        """Close the connection that was kept."""
         if self._out.client is not None:
             await self._out.client.close()
 
     def result(self) -> Attempt:
-        """Every recipient with one answer. That a host is not able to take the message is final when no other host
-        said anything else, and none was out of reach."""
+        """Give every recipient one answer.
+
+        That a host lacks an extension which the message needs is final only when no other host answered anything else,
+        and none was unreachable."""
         for at, said in self._unable.items():
             if at in self._said:
                 continue
@@ -188,7 +196,8 @@ class _Work:
 
 
 def _of_operator(destination: str, reply: Reply) -> Reply:
-    """A host of the administrator's own choice that wants another login: his trouble, so the mail waits."""
+    """A host that the administrator chose refuses the route's login: the configuration has to be corrected, so the mail
+    waits instead of bouncing."""
     if reply.code not in LOGIN_CODES:
         return reply
     count("relay.route_trouble")

@@ -1,11 +1,11 @@
-"""How old a message is, on a machine whose clock may be set (RFC 5321 4.5.4.1 counts days of trying, not of the
-calendar).
+"""Tells how old a message is, on a machine whose clock may be set. RFC 5321 4.5.4.1 counts days of trying, not days of
+the calendar.
 
-Times in the queue are seconds since 1970, because they outlive the process. When that clock jumps, by a wrong time
-server or a machine that came up without one, every message would seem days older. The clock that runs since the boot
-does not jump: a change of the difference between both is a jump. Jumps are kept with the queue, and the time that they
-skipped counts for no message that was there before. Across a reboot nothing can be compared: time that the machine was
-off counts as it did for the sender.
+Times in the queue are seconds since 1970, because they outlive the process. When that clock jumps, because of a wrong
+time server or a machine that started without the time, every message would seem days older. The clock that runs since
+the boot does not jump, so a change of the difference between the two is a jump. Jumps are stored with the queue, and
+the time they skipped does not count for messages that were queued before. Across a reboot the clocks cannot be
+compared: then the time that the machine was off counts, as it did for the sender.
 """
 
 import time
@@ -14,20 +14,21 @@ from pathlib import Path
 
 import msgspec
 
-LEAST = 120.0  # s: a smaller change is a clock being put right
+LEAST = 120.0  # s; a smaller change is an ordinary correction of the clock
 KEPT = 20  # jumps that are remembered
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Jump(msgspec.Struct, array_like=True):
-    """The clock went from ``before`` to ``after`` (s since 1970) though no time passed."""
+    """The clock went from ``before`` to ``after`` (s since 1970) while no time passed."""
 
     before: float
     after: float
 
 
 class State(msgspec.Struct, array_like=True):
-    """As it is stored. ``boot``: which boot ``offset`` (s since 1970 when the machine came up) belongs to."""
+    """What is stored. ``offset``: when the machine started (s since 1970), by the clock at that time; ``boot``: the
+    boot that it belongs to."""
 
     version: int
     boot: str = ""
@@ -36,7 +37,7 @@ class State(msgspec.Struct, array_like=True):
 
 
 def _since_boot() -> float:
-    """Seconds since the machine came up, its sleep included."""
+    """Return the seconds since the machine started, including sleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -48,7 +49,7 @@ def _boot() -> str:
 
 
 class Clock:
-    """One beside the runner. ``stored``: what ``state`` gave the last time."""
+    """One for the runner. ``stored``: what ``state`` returned the last time."""
 
     def __init__(self, stored: bytes | None = None, since_boot: Callable[[], float] = _since_boot) -> None:
         self._since_boot = since_boot
@@ -64,8 +65,8 @@ class Clock:
         self.look()
 
     def look(self) -> float:
-        """Compare both clocks; the seconds by which the one that may be set has jumped since the last look, 0
-        usually."""
+        """Compare the two clocks. Returns the seconds by which the settable clock jumped since the last call, usually
+        0."""
         now = time.time()
         offset = now - self._since_boot()
         jump = offset - self._offset
@@ -77,13 +78,15 @@ class Clock:
         return jump
 
     def state(self) -> bytes:
-        """To be stored, whenever ``changed``."""
+        """Return what has to be stored whenever ``changed`` is True."""
         self.changed = False
         return msgspec.msgpack.encode(State(1, self._boot, self._offset, self._jumps))
 
     def age(self, begun: float) -> float:
-        """Seconds that have passed since ``begun`` (s since 1970). A jump forwards counts for none that began before
-        it, until a jump backwards takes it back; a message may seem younger than it is, never older."""
+        """Return the seconds that have passed since ``begun`` (s since 1970).
+
+        A jump forwards does not count for messages from before it, until a jump backwards undoes it. A message may seem
+        younger than it is, never older."""
         self.look()
         skipped = 0.0
         for one in self._jumps:

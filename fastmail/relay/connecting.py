@@ -1,9 +1,10 @@
-"""From a destination to an open session: its hosts in their order, how much TLS each gets, and the next one when one
-fails (RFC 5321 5.1).
+"""Opens sessions with the hosts of a destination: in their order, each with the TLS that it needs, and the next one
+when one fails (RFC 5321 5.1).
 
-TLS that may be left out (``may``) is left out on a new connection when it was offered and then broken off, reset or not
-finished (RFC 7435): never where the configuration, DANE, MTA-STS or the message demands it. An MTA-STS policy that is
-only tested is tried first and reported, then the mail goes as without it (RFC 8461 5).
+Where TLS is optional (``may``), a host that offers it and then breaks off, resets or never finishes the handshake is
+connected to again without TLS (RFC 7435). This never happens where the configuration, DANE, MTA-STS or the message
+requires TLS. With an MTA-STS policy in mode "testing", the policy is tried first and failures are reported, then the
+mail is sent as if there were no policy (RFC 8461 5).
 """
 
 import itertools
@@ -18,7 +19,7 @@ from fastmail.relay.tlsreport import Reporter
 from fastmail.smtp.client import ConnectFailed, SmtpClient, Target, Timeouts, TlsFailed
 
 LINGER = 3.0  # s that a session waits for another message
-SESSIONS = 5  # hosts that answer and are asked to take a message, in one attempt
+SESSIONS = 5  # hosts that are asked to accept a message in one attempt
 
 
 class Down(Exception):
@@ -27,9 +28,10 @@ class Down(Exception):
 
 @dataclass(slots=True)
 class Connector:
-    """Opens sessions for a runner, and keeps them open for the next message. ``sources``: local addresses, of IPv4 and
-    IPv6, empty for any. ``idle``: sessions that wait for another message, by destination, with when they began to
-    (monotonic)."""
+    """Opens sessions for a runner, and keeps them open for the next message.
+
+    ``sources``: local addresses to send from, for IPv4 and IPv6, empty for any. ``idle``: by destination, sessions that
+    wait for another message, with the time since when (monotonic)."""
 
     finder: Finder
     reporter: Reporter
@@ -42,8 +44,9 @@ class Connector:
     _turn: "itertools.count[int]" = field(default_factory=itertools.count)
 
     async def hosts(self, destination: str) -> "Hosts":
-        """The hosts of a destination, as they are to be tried. Down when the DNS can not say; what it says for good is
-        NoSuchDomain, NullMx, Loops or NoTls."""
+        """Return the hosts of a destination in the order in which they are tried.
+
+        Raises Down when the DNS cannot answer now; NoSuchDomain, NullMx, Loops or NoTls for permanent answers."""
         try:
             targets = await self.finder.find(destination)
         except LookupFailed as error:
@@ -51,7 +54,8 @@ class Connector:
         return Hosts(self, destination, self.memory.ordered(targets))
 
     def source(self, destination: str, target: Target) -> str:
-        """The local address for a connection. ConnectFailed when no address of the destination's pool fits."""
+        """Return the local address for a connection. ConnectFailed when no address of the destination's pool can reach
+        the host."""
         six = ":" in target.address
         pool = self.routes.pools.get(self.routes.of(destination).pool, [])
         if not pool or target.address.startswith("/"):
@@ -62,7 +66,7 @@ class Connector:
         return fitting[next(self._turn) % len(fitting)]
 
     async def open(self, destination: str, target: Target) -> SmtpClient:
-        """A session with one host, with as much TLS as it must have. ConnectFailed, or TlsFailed."""
+        """Open a session with one host, with the TLS that it needs. ConnectFailed, or TlsFailed."""
         domain = parts(destination)[0]
         source = self.source(destination, target)
         if target.testing:
@@ -83,7 +87,8 @@ class Connector:
                 self.reporter.note(domain, target, False, str(error))
             if target.tls != "may" or not error.plain:
                 raise
-            self.memory.avoid(target, "STARTTLS")  # a handshake that hangs costs its time once, not for each message
+            # so that a handshake that hangs costs its time once, not for each message
+            self.memory.avoid(target, "STARTTLS")
             return await self._session(replace(target, tls="none"), source)
         if not target.testing:
             self.reporter.note(domain, target, bool(client.tls))
@@ -101,7 +106,7 @@ class Connector:
         self.idle.setdefault(destination, []).append((time.monotonic(), client))
 
     async def kept(self, destination: str) -> SmtpClient | None:
-        """A session that was kept and is still good, the latest first."""
+        """Return a kept session that is still usable, the latest first; None when there is none."""
         waiting = self.idle.get(destination, [])
         while waiting:
             at, client = waiting.pop()
@@ -111,7 +116,7 @@ class Connector:
         return None
 
     async def close_old(self) -> None:
-        """Close the sessions that nobody needed for LINGER."""
+        """Close the sessions that nobody used for LINGER seconds."""
         now = time.monotonic()
         for destination, waiting in list(self.idle.items()):
             young = [(at, client) for at, client in waiting if now - at < LINGER]
@@ -132,7 +137,7 @@ class Connector:
 
 @dataclass(slots=True)
 class Hosts:
-    """The hosts of one attempt, each of them once. ``trouble``: why the last one did not do."""
+    """The hosts of one attempt; each is tried once. ``trouble``: why the last one could not be used."""
 
     connector: Connector
     destination: str
@@ -144,7 +149,7 @@ class Hosts:
     renewed: bool = False
 
     async def next(self) -> SmtpClient | None:
-        """A session with the next host that answers; None when there is none left, or enough were asked."""
+        """Return a session with the next host that answers; None when no host is left, or enough were asked."""
         strict = self.destination.endswith(STRICT)
         while self.sessions < SESSIONS:
             if self.at == len(self.targets) and not await self._renew():
@@ -168,18 +173,18 @@ class Hosts:
         return None
 
     def skip(self, asked: set[tuple[str, int]]) -> None:
-        """Leave out hosts (address, port) that have answered for the message."""
+        """Leave out hosts (address, port) that already answered about the message."""
         self.targets = [one for one in self.targets if (one.address, one.port) not in asked]
 
     def exhausted(self) -> Exception:
-        """Why no host at all took part."""
+        """Return the error that says why no host could be asked."""
         if self.destination.endswith(STRICT) and self.trouble is not None and self.refusals == len(self.targets):
-            return NoTls(str(self.trouble))  # every host answered, and none will do (RFC 8689 4.2.1)
+            return NoTls(str(self.trouble))  # every host answered, and none has the TLS that is needed (RFC 8689 4.2.1)
         return Down(str(self.trouble) if self.trouble is not None else "no host to connect to")
 
     async def _renew(self) -> bool:
-        """When hosts failed their MTA-STS policy, see whether it is still the domain's; True when there are hosts to be
-        tried by a new one (RFC 8461 5.1)."""
+        """When hosts failed the domain's MTA-STS policy, fetch the policy again; True when a new policy gives hosts to
+        try (RFC 8461 5.1)."""
         failed = isinstance(self.trouble, TlsFailed) and any(one.policy == "sts" for one in self.targets)
         if self.sessions or self.renewed or not failed:
             return False

@@ -1,8 +1,9 @@
-"""DANE for SMTP (RFC 7672, RFC 6698): does the certificate that a host shows fit the TLSA records of its name?
+"""DANE for SMTP (RFC 7672, RFC 6698): checks a host's certificate against the TLSA records of its name.
 
-Usages DANE-EE(3) and DANE-TA(2) count; others make a record unusable. DANE-EE looks at the host's own key alone: names
-and dates do not matter (RFC 7672 3.1.1). DANE-TA wants a chain, in what the host sent, from its certificate to one that
-a record names, with good signatures and dates, and the host's or the domain's name in the certificate.
+The usages DANE-EE(3) and DANE-TA(2) count; a record with another usage is unusable. DANE-EE compares only the host's
+own key: names and dates do not matter (RFC 7672 3.1.1). DANE-TA needs a chain, in what the host sent, from its
+certificate to one that a record names, with valid signatures and dates, and with the host's or the domain's name in the
+certificate.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from cryptography.x509.oid import ExtensionOID
 from fastmail.model.domain import comparable
 
 TA, EE = 2, 3
-LONGEST = 10  # certificates of a chain that are looked at
+LONGEST = 10  # certificates of a chain that are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,18 @@ class Tlsa:
 
     @property
     def shown(self) -> str:
-        """As a master file has it (RFC 6698 2.2)."""
+        """The record as a zone file has it (RFC 6698 2.2)."""
         return f"{self.usage} {self.selector} {self.matching} {self.data.hex()}"
 
     @property
     def key(self) -> tuple[int, int, bytes]:
-        """What a certificate has to show to fit."""
+        """What a certificate must have to match the record."""
         return self.selector, self.matching, self.data
 
 
 def forms(certificate: bytes) -> set[tuple[int, int, bytes]]:
-    """All that a usable record may say of a certificate (DER): whole or its key, itself or a digest (RFC 6698 2.1)."""
+    """Return every key (``Tlsa.key``) that a certificate (DER) matches: the whole certificate or its public key, itself
+    or as a digest (RFC 6698 2.1)."""
     key = x509.load_der_x509_certificate(certificate).public_key()
     octets = certificate, key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     out: set[tuple[int, int, bytes]] = set()
@@ -60,8 +62,9 @@ def usable(records: Iterable[Tlsa]) -> list[Tlsa]:
 
 
 def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]) -> str:
-    """Why the chain (DER, the host's own certificate first) does not fit; empty when it does. Each certificate is read
-    once, however many records there are, and of a long chain only its beginning."""
+    """Return why the chain (DER, the host's own certificate first) does not match the records; empty when it matches.
+
+    Each certificate is parsed once, however many records there are, and only the beginning of a long chain is read."""
     if not chain:
         return "the host shows no certificate"
     try:
@@ -71,7 +74,7 @@ def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]
         if anchors:
             return _by_anchor(chain, anchors, names)
     except (ValueError, TypeError) as error:
-        return f"its certificate can not be read: {error}"
+        return f"its certificate cannot be read: {error}"
     return "its certificate fits no TLSA record"
 
 
@@ -101,7 +104,8 @@ def _named(certificate: x509.Certificate, names: Sequence[str]) -> bool:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """A name, or ``*.`` in front of a name for one label (RFC 6125 6.4.3); both with A-labels or with U-labels."""
+    """Return True if a name matches a pattern: the same name, or ``*.`` for one label (RFC 6125 6.4.3); both with
+    A-labels or with U-labels."""
     name = comparable(name)
     if pattern.startswith("*."):
         return name.partition(".")[2] == comparable(pattern[2:]) and bool(name.partition(".")[0])

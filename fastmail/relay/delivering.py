@@ -1,8 +1,8 @@
-"""One job of the queue: its recipients get the message, by the hosts of their destination, by a program, or in their
-mailboxes here; then what came of it is settled (relay.outcomes).
+"""Works off one job of the queue: sends the message to the hosts of its destination, to a program, or to mailboxes
+here; then the result is settled (relay.outcomes).
 
-Promise: an attempt that was made is settled, or tried again as it was: a crash repeats it at most. Trouble of our own
-disk is MailError or OSError, and leaves the job as it is.
+Promise: an attempt is settled, or repeated from the same state: a crash repeats it at most. An error of this server's
+own disk raises MailError or OSError and leaves the job unchanged.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ PER_CONNECTION = 200  # messages
 
 @dataclass(slots=True)
 class Deliveries:
-    """Delivers the jobs of a runner. ``seconds``: that a program may take."""
+    """Delivers the jobs of a runner. ``seconds``: the time that a program may take."""
 
     spool: Spool
     routes: Routes
@@ -42,8 +42,9 @@ class Deliveries:
     seconds: float
 
     async def deliver(self, destination: Destination, job: Job, client: SmtpClient | None) -> SmtpClient | None:
-        """One job, settled. ``client``: a session with a host of the destination, or None; returns the one for the next
-        job."""
+        """Work off one job and settle it.
+
+        ``client``: an open session with a host of the destination, or None. Returns the session for the next job."""
         found = await self._found(job)
         if found is None:
             return client
@@ -60,7 +61,8 @@ class Deliveries:
         return client
 
     async def _found(self, job: Job) -> tuple[Item, bytes] | None:
-        """The job's message and its content; None when there is none, or it is damaged, and the job is settled."""
+        """Return the job's message and its content. None when the message is missing or damaged; the job is settled
+        then."""
         try:
             item = self.spool.item(job.item)
         except CorruptData as error:
@@ -81,7 +83,7 @@ class Deliveries:
     async def _attempt(
         self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
     ) -> SmtpClient | None:
-        """One message to the hosts of a destination; the connection for the next one."""
+        """Send one message to the hosts of a destination; returns the connection for the next one."""
         sending = Sending(item.sender, job.recipients, content, item.size, item.eight, item.options)
         try:
             if item.options.expired(time.time()):
@@ -101,7 +103,7 @@ class Deliveries:
             await self.outcomes.settle(job, item, done.said, content)
         except (MailError, OSError):
             if done.client is not None and done.client is not client:
-                await done.client.close()  # nobody else knows of it
+                await done.client.close()  # nobody else would close it
             raise
         if done.client is not None and done.client.sent >= PER_CONNECTION:
             await done.client.close()
@@ -109,7 +111,7 @@ class Deliveries:
         return done.client
 
     async def _here(self, job: Job, item: Item, content: bytes) -> None:
-        """Recipients of this server."""
+        """Deliver to recipients of this server."""
         if item.options.expired(time.time()):
             await self.outcomes.settle_all(job, item, final_reply(Expired()), content)
             return
@@ -136,7 +138,8 @@ class Deliveries:
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
         forwards = await self._forwards(job, item, content, there, replies)
-        # A recipient whose mail was only handed on makes no report of success: it may never be delivered.
+        # A recipient whose mail was only forwarded causes no report of success: whether it is delivered is not known
+        # yet.
         said = [
             Said(replies[rcpt.address], dsn=rcpt.address in there and not there[rcpt.address].accounts)
             for rcpt in job.recipients
@@ -146,7 +149,8 @@ class Deliveries:
     async def _forwards(
         self, job: Job, item: Item, content: bytes, there: dict[str, Destinations], replies: dict[str, Reply]
     ) -> list[Forward]:
-        """The messages to other hosts that the recipients make. One that is tried again makes none yet."""
+        """Return the messages that the recipients' forwards send to other hosts. A recipient that is tried again makes
+        none yet."""
         leaving = [
             rcpt
             for rcpt in job.recipients
@@ -160,7 +164,7 @@ class Deliveries:
         return [one for rcpt in leaving for one in forwarding.of(item, rcpt, content, there[rcpt.address].elsewhere)]
 
     async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
-        """Recipients whose mail goes to a program."""
+        """Deliver to recipients whose mail goes to a program."""
         said = [
             Said(await pipe.run(hop, item.sender, rcpt.address, item.number, content, self.seconds))
             for rcpt in job.recipients

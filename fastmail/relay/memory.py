@@ -1,7 +1,7 @@
-"""What is remembered of single hosts, in memory and for a while: which were in trouble, which break TLS off, and which
-do not know the BDAT that they offer.
+"""Remembers single hosts for a while, in memory: those that had errors, those that break off TLS, and those that offer
+BDAT but cannot do it.
 
-A host in trouble is tried after the others (RFC 5321 5.1 lets a client remember that a host failed), never left out.
+A host with errors is tried after the others (RFC 5321 5.1 lets a client remember failed hosts), but never left out.
 """
 
 import time
@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 
 from fastmail.smtp.client import Target
 
-MOST = 10_000  # hosts; more than that are forgotten all at once
-FIRST = 60.0  # s that a host is put off after its first trouble, twice as long after each further one
+MOST = 10_000  # hosts; when there are more, all are forgotten
+FIRST = 60.0  # s that a host comes last after its first error, twice as long after each further one
 LONGEST = 1800.0
-HABIT = 600.0  # s until TLS, or BDAT, is tried again
+HABIT = 600.0  # s until TLS or BDAT is tried again with a host
 
 
 @dataclass(slots=True)
 class HostMemory:
-    """``_trouble``: address and port -> (until when, how often in a row); monotonic seconds."""
+    """``_trouble``: by address and port, (until when, number of errors in a row); ``_without``: by address and port,
+    the extensions to avoid and until when. Times are monotonic seconds."""
 
     _trouble: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
     _without: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
@@ -27,7 +28,7 @@ class HostMemory:
         return found is not None and found[0] > time.monotonic()
 
     def failed(self, target: Target) -> None:
-        """The host was not reached, or broke off, or took nothing for now."""
+        """Note that the host was not reached, broke off, or accepted nothing for now."""
         key = target.address, target.port
         times = self._trouble.get(key, (0.0, 0))[1] + 1
         if len(self._trouble) >= MOST:
@@ -38,11 +39,11 @@ class HostMemory:
         self._trouble.pop((target.address, target.port), None)
 
     def ordered(self, targets: list[Target]) -> list[Target]:
-        """The same hosts, those in trouble last."""
+        """Return the same hosts, with those in trouble last."""
         return sorted(targets, key=self.in_trouble)
 
     def avoid(self, target: Target, extension: str) -> None:
-        """Do without an extension that the host offers and can not do."""
+        """Do without an extension that the host offers but cannot do."""
         if len(self._without) >= MOST:
             self._without.clear()
         self._without.setdefault((target.address, target.port), {})[extension] = time.monotonic() + HABIT
@@ -53,6 +54,6 @@ class HostMemory:
         return frozenset(name for name, until in found.items() if until > now)
 
     def forget(self) -> None:
-        """Try everything again."""
+        """Forget everything, so that all hosts are tried again as usual."""
         self._trouble.clear()
         self._without.clear()

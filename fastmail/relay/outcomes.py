@@ -1,9 +1,8 @@
-"""What became of an attempt: written down for each recipient, with the reports that it makes (RFC 5321 4.2.5, 4.5.4.1,
-RFC 3461 5.2, RFC 2852 4).
+"""Settles attempts: writes down the result for each recipient, with the reports that it causes (RFC 5321 4.2.5,
+4.5.4.1, RFC 3461 5.2, RFC 2852 4).
 
-Promise: what is settled is settled in one commit with its reports; the log and the history hear of it afterwards. A
-message is given up for its age only when that much time has passed for this machine, whatever its clock was set to
-meanwhile.
+Promise: a result and its reports are one commit; the log and the history are written after it. A message is given up
+for its age only when that much time has really passed on this machine, even if its clock was set meanwhile.
 """
 
 import time
@@ -26,18 +25,18 @@ from fastmail.smtp.client import Reply
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-REMEMBERED = 1000  # answers that wait for our disk
-NO_MORE_AT_ONCE = (452, 552)  # to RCPT after one that was accepted: the rest goes in the next transaction
+REMEMBERED = 1000  # results that could not be written and are kept in memory
+NO_MORE_AT_ONCE = (452, 552)  # as answers to RCPT after an accepted one: the rest goes into the next transaction
 
 
 class Expired(ClientError):
-    """A message was not delivered in its time (RFC 2852)."""
+    """A message was not delivered within its time (RFC 2852)."""
 
     def __init__(self) -> None:
         super().__init__("its time of delivery is over")
 
 
-FINAL = {  # what an attempt raises that no later one will change: code (556: RFC 7505 4.2) and status
+FINAL = {  # permanent errors of an attempt: reply code (556: RFC 7505 4.2) and enhanced status code
     NoSuchDomain: (550, "5.1.2"),
     NullMx: (556, "5.1.10"),
     Loops: (550, "5.4.6"),
@@ -47,15 +46,17 @@ FINAL = {  # what an attempt raises that no later one will change: code (556: RF
 
 
 def final_reply(error: Exception) -> Reply:
-    """The reply of our own for an error of FINAL."""
+    """Return the reply that stands for a permanent error (FINAL)."""
     code, status = FINAL[type(error)]
     return Reply(code, "5.7.30" if "REQUIRETLS" in str(error) else status, str(error))
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """The answer for one recipient: whose (empty: our own), on which TLS, and whether that host tells the sender what
-    was asked about notifications and times."""
+    """The answer for one recipient.
+
+    ``host``: who gave it, empty for this server; ``tls``: TLS of that session; ``dsn``, ``by``: the host itself tells
+    the sender what was asked about notifications, and about times of delivery."""
 
     reply: Reply
     host: str = ""
@@ -66,8 +67,10 @@ class Said:
 
 @dataclass(slots=True)
 class Outcomes:
-    """Settles attempts of the queue. ``unsettled``: answers that could not be written down, by the key of the job, with
-    what the job was then: that host has the message, and does not get it again while this process lives."""
+    """Settles the attempts of a queue.
+
+    ``unsettled``: results that could not be written, by the key of the job, with the job's state at that time. The host
+    has the message already, so it does not get it again while this process lives."""
 
     spool: Spool
     schedules: Schedules
@@ -77,14 +80,16 @@ class Outcomes:
     unsettled: dict[bytes, tuple[int, list[Rcpt], list[Said]]] = field(default_factory=dict)
 
     async def settle_all(self, job: Job, item: Item, reply: Reply, content: bytes) -> None:
-        """The same answer of our own for all recipients."""
+        """Settle a job with one reply of this server for all recipients."""
         await self.settle(job, item, [Said(reply)] * len(job.recipients), content)
 
     async def settle(
         self, job: Job, item: Item, said: Sequence[Said], content: bytes, forwards: Sequence[Forward] = ()
     ) -> None:
-        """Write down what became of each recipient. Where that fails, ``known`` has it for the next try. ``forwards``
-        are queued in the same commit; where that fails, the whole attempt is made again."""
+        """Write down the result for each recipient.
+
+        If that fails, ``known`` returns the result for the next attempt. ``forwards`` are queued in the same commit; if
+        it fails with forwards, the whole attempt is made again."""
         try:
             await self._settle(job, item, said, content, forwards)
         except (MailError, OSError):
@@ -96,7 +101,8 @@ class Outcomes:
             raise
 
     def known(self, job: Job) -> list[Said] | None:
-        """What was said in the last attempt, if the queue does not know it yet: it has the job as it was."""
+        """Return the answers of the last attempt if the queue does not have them yet, which is so when the job is
+        unchanged."""
         found = self.unsettled.pop(job.key, None)
         if found is None or found[:2] != (job.attempts, job.recipients):
             return None
@@ -144,7 +150,7 @@ class Outcomes:
         change = _changed(left, now, last, warn, item, schedule, soon)
         outgoing = [*(one.outgoing for one in forwards), *(report.outgoing for report in reports)]
         queued = await self.spool.change(job.key, change, outgoing, *self.reports.hourly)
-        # Only now: a crash before the commit must leave no line of what did not happen.
+        # After the commit, so that a crash before it leaves no log line about something that did not happen.
         self.reports.queued(reports, queued)
         for forward in forwards:
             if forward.outgoing.item.id in queued:
@@ -158,7 +164,7 @@ class Outcomes:
         self.history.note(item.number, "forwarded", (number,), recipient=recipient, forward=number)
 
     def _note(self, job: Job, item: Item, rcpt: Rcpt, one: Said, left: bool) -> None:
-        """The log, the counters and the trace."""
+        """Write the log, the counters and the history."""
         word = "sent" if one.reply.ok else "deferred" if left else "failed"
         reply = " ".join(str(one.reply).split())
         count(f"relay.{word}")
@@ -188,7 +194,8 @@ class Outcomes:
 def _changed(
     left: list[Rcpt], now: float, last: str, warned: bool, item: Item, schedule: Schedule, soon: bool
 ) -> Callable[[Job], Job | None]:
-    """How the job goes on: with what is left, later (``soon``: in a second), or not at all."""
+    """Return the change of a job: what is left is tried later (``soon``: in a second); with nothing left the job is
+    done."""
 
     def change(old: Job) -> Job | None:
         if not left:
@@ -197,7 +204,8 @@ def _changed(
         old.attempts += 1
         old.due = int(now) + 1 if soon else schedule.next(old.attempts, now)
         if now < item.options.by:
-            old.due = min(old.due, item.options.by)  # neither later than its time, nor told too late of that
+            # so that it is tried, or its sender told, no later than its time of delivery
+            old.due = min(old.due, item.options.by)
         old.last = last[:500]
         old.warned = old.warned or warned
         old.late = old.late or bool(item.options.by and now >= item.options.by)
@@ -207,12 +215,12 @@ def _changed(
 
 
 def _wants(rcpt: Rcpt, what: str) -> bool:
-    """Did the sender ask to hear of this, or not say (RFC 3461 4.1)?"""
+    """Return True if the sender asked for this kind of report, or did not say (RFC 3461 4.1)."""
     return what in rcpt.notify or not rcpt.notify
 
 
 def _traced(item: Item, rcpt: Rcpt, said: Said) -> bool:
-    """Is the sender told that a message with a time of delivery was handed on: to a host that does not know of such
-    times, or because it asked (RFC 2852 4)?"""
+    """Return True if the sender must be told that a message with a time of delivery was passed on: the host does not
+    support such times, or the sender asked for it (RFC 2852 4)."""
     asked = item.options
     return bool(asked.by) and "NEVER" not in rcpt.notify and (not said.by or asked.by_mode.endswith("T"))

@@ -1,11 +1,12 @@
-"""Recipients whose mail goes to a program: one run for each, the message (LF) on standard input, no shell.
+"""Delivers to programs: one run for each recipient, with the message (LF) on standard input, without a shell.
 
-The exit status says what became of it, as sysexits.h has it: 0 taken, 75 (and 69, 71, 74) try again later, 67 no such
-user, any other a refusal; a program that is killed, is missing or takes too long is tried again. Output that begins
-with a status such as ``5.7.1`` decides by itself; its first line is the reply that the sender and the trace see.
+The exit status gives the result, as in sysexits.h: 0 delivered, 75 (and 69, 71, 74) try again later, 67 no such user,
+any other a permanent refusal. A program that is killed, is missing or takes too long is tried again. Output that begins
+with an enhanced status code such as ``5.7.1`` overrides the exit status; its first line is the reply that the sender
+and the history see.
 
-Promise: addresses get into arguments as they are, each argument one word; one that a program could take for an option
-is refused. The program sees PATH, SENDER, RECIPIENT and MESSAGE_ID of the environment and nothing else of ours. A
+Promise: addresses become arguments unchanged, one word each; an address that a program could take for an option is
+refused. The program sees PATH, SENDER, RECIPIENT and MESSAGE_ID in its environment and nothing else of the server's. A
 server that runs as root runs it as nobody.
 """
 
@@ -28,7 +29,7 @@ from fastmail.smtp.client import Reply
 
 TEMPORARY = (69, 71, 74, 75)
 STATUS = {65: "5.6.0", 67: "5.1.1", 68: "5.1.2", 73: "5.2.0", 76: "5.5.0", 77: "5.7.0", 78: "5.3.5"}
-OUTPUT = 4096  # octets of what a program prints that are looked at
+OUTPUT = 4096  # octets of a program's output that are read
 NOBODY = 65534
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 AT_ONCE = 20  # programs
@@ -37,7 +38,7 @@ _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
 
 
 def arguments(hop: Hop, sender: str, recipient: str, number: str) -> list[str]:
-    """The command of a recipient; ValueError when an address would be taken for an option."""
+    """Return the command for a recipient; ValueError when an address could be taken for an option."""
     user, _, domain = recipient.rpartition("@")
     values = {"sender": sender, "recipient": recipient, "user": user, "domain": domain, "id": number}
     out = []
@@ -50,7 +51,7 @@ def arguments(hop: Hop, sender: str, recipient: str, number: str) -> list[str]:
 
 
 async def run(hop: Hop, sender: str, recipient: str, number: str, content: bytes, seconds: float) -> Reply:
-    """Give a message to a program; what came of it."""
+    """Give a message to a program; returns the reply that stands for its result."""
     try:
         command = arguments(hop, sender, recipient, number)
     except ValueError as error:
@@ -61,7 +62,7 @@ async def run(hop: Hop, sender: str, recipient: str, number: str, content: bytes
 
 
 def _wait_for(command: list[str], env: dict[str, str], message: bytes, seconds: float) -> Reply:
-    """Run a program to its end, or to the end of its time; on a thread of its own."""
+    """Run a program until it ends or its time is over; on a helper thread."""
     name = os.path.basename(command[0])
     deadline = time.monotonic() + seconds
     other: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
@@ -73,7 +74,7 @@ def _wait_for(command: list[str], env: dict[str, str], message: bytes, seconds: 
                 command, stdin=file, stdout=PIPE, stderr=STDOUT, env=env, cwd="/", start_new_session=True, **other
             )
         except (OSError, ValueError) as error:
-            return Reply(451, "4.3.5", f"{name} can not be run: {getattr(error, 'strerror', None) or error}")
+            return Reply(451, "4.3.5", f"{name} cannot be run: {getattr(error, 'strerror', None) or error}")
     with process:
         try:
             said = _listen(process, deadline)
@@ -88,7 +89,8 @@ def _wait_for(command: list[str], env: dict[str, str], message: bytes, seconds: 
 
 
 def _listen(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
-    """The beginning of what it prints; the rest is read and forgotten. TimeoutError when it has no end."""
+    """Return the beginning of the program's output; the rest is read and dropped. TimeoutError when the output does not
+    end in time."""
     assert process.stdout is not None
     kept = b""
     with selectors.DefaultSelector() as selector:
@@ -104,7 +106,7 @@ def _listen(process: "subprocess.Popen[bytes]", deadline: float) -> bytes:
 
 
 def reply(name: str, status: int, said: bytes) -> Reply:
-    """The Reply for an exit status (negative: a signal) and what was printed."""
+    """Return the Reply for an exit status (negative: a signal) and the output."""
     text = " ".join(said.decode("utf-8", "replace").strip().partition("\n")[0].split())[:300]
     text = "".join(c if c.isprintable() else "?" for c in text)
     own = _STATUS.match(text)

@@ -1,10 +1,11 @@
-"""Empties the queue: the loop that looks for what is due and begins connections for it, and the housekeeping beside it.
+"""Empties the queue: a loop that finds what is due and starts connections for it, and housekeeping.
 
 relay.scheduling says which destination is tried when, relay.connecting opens sessions with its hosts, relay.delivering
-works off one job, relay.outcomes writes down what came of it.
+works off one job, relay.outcomes writes down the result.
 
-Promise: what is settled is settled in one commit with the reports it makes; until then the job is as it was, so a
-crash repeats an attempt at most. A job is under way once at a time. No destination, reply or content stops the others.
+Promise: a result and the reports that it causes are one commit; until then the job is unchanged, so a crash repeats at
+most one attempt for each job under way. A job is under way only once at a time. No destination, reply or content stops
+the others.
 """
 
 import asyncio
@@ -33,27 +34,28 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 SWEEP = 60.0  # s between two rounds of housekeeping
-REFRESH = 1800.0  # s between two looks at the MTA-STS policies that are kept
-LOOK = 0.02  # s between two looks for new destinations, at least
-OUR_TROUBLE = 10.0  # s without a new attempt after our own disk failed
-BUG = 60.0  # s without one after an error that nobody foresaw
-CLOCK = b"clock"  # where the spool keeps what relay.clock knows
+REFRESH = 1800.0  # s between two checks of the stored MTA-STS policies
+LOOK = 0.02  # s between two searches for new destinations, at least
+OUR_TROUBLE = 10.0  # s without a new attempt after this server's own disk failed
+BUG = 60.0  # s without a new attempt after an unexpected error
+CLOCK = b"clock"  # name of relay.clock's state in the spool
 
 
 @dataclass(slots=True)
 class Limits:
-    """``most``: connections at once; ``pipe``: seconds that a program may take."""
+    """``most``: connections at once; ``pipe``: seconds that a program may take; ``source4``, ``source6``: local
+    addresses to send from, empty for any."""
 
     most: Most = field(default_factory=Most)
     timeouts: Timeouts = field(default_factory=Timeouts)
     source4: str = ""
     source6: str = ""
     pipe: float = 600.0
-    inside: bool = False  # may web servers that domains name have private addresses?
+    inside: bool = False  # web servers that domains name may have private addresses
 
 
 class Runner:
-    """One for each queue, in one process."""
+    """One for each queue, in one process of the server."""
 
     def __init__(
         self,
@@ -101,11 +103,11 @@ class Runner:
         self._tasks = [loop.create_task(self._run()), loop.create_task(self._sweep())]
 
     def wake(self) -> None:
-        """Something was queued or changed."""
+        """Look at the queue again: something was queued or changed."""
         self._wake.set()
 
     async def close(self, grace: float = 5.0) -> None:
-        """Begin no attempt any more, and let those under way end."""
+        """Start no more attempts, and wait ``grace`` seconds for those under way."""
         self._stopping = True
         besides = list(self._besides.values())
         for task in [*self._tasks, *besides]:
@@ -119,7 +121,8 @@ class Runner:
             await self._finder.policies.close()
         await asyncio.gather(self._reporter.write(), return_exceptions=True)
         if self._sweeping is not None:
-            await asyncio.gather(self._sweeping, return_exceptions=True)  # its thread still reads the spool
+            # wait for its thread, which still reads the spool
+            await asyncio.gather(self._sweeping, return_exceptions=True)
         await self._connector.close()
 
     # ---------------------------------------------------------------- the loop
@@ -136,7 +139,8 @@ class Runner:
                 log.event("queue.look", "error", error=error)
                 pause = 5.0
             started = time.monotonic()
-            rest = max(LOOK, 10 * (started - begun))  # with many destinations a look is not for nothing
+            # with many destinations a search takes long, so its pause grows with it
+            rest = max(LOOK, 10 * (started - begun))
             try:
                 async with asyncio.timeout(max(0.05, min(pause, LONGEST))):
                     await self._wake.wait()
@@ -145,8 +149,8 @@ class Runner:
             await asyncio.sleep(max(0.0, rest - (time.monotonic() - started)))
 
     async def _orders(self) -> None:
-        """What an administrator wants tried now is tried now, whatever is known of its destination; and a clock that
-        was set back makes nothing wait for the hours that come again."""
+        """Try now what an administrator wants tried now, whatever is known of its destination. And when the clock was
+        set back, make due again what would wait for hours because of that."""
         wanted = self._spool.wanted()
         for name in wanted:
             self._scheduler.want(name)
@@ -165,17 +169,17 @@ class Runner:
         task.add_done_callback(self._streams.discard)
 
     async def _stream(self, destination: Destination) -> None:
-        """Attempts of one destination one after the other, over one connection as long as it lasts."""
+        """Make the attempts of one destination one after another, over one connection as long as it lasts."""
         client: SmtpClient | None = None
         try:
             while not self._stopping and (job := self._scheduler.next(destination)) is not None:
                 try:
                     client = await self._deliveries.deliver(destination, job, client)
-                except (MailError, OSError) as error:  # our disk: the job stays as it is
+                except (MailError, OSError) as error:  # this server's disk failed: the job is unchanged
                     log.event("queue.settle", "error", id=job.item, error=repr(error))
                     self._scheduler.pause_for(destination, OUR_TROUBLE)
                 finally:
-                    self._scheduler.settled(destination, job)
+                    self._scheduler.ended(destination, job)
         except Exception as error:
             count("bugs")
             log.event("bug", "error", error=repr(error), where="relay", destination=destination.name)
@@ -191,7 +195,7 @@ class Runner:
     # ---------------------------------------------------------------- housekeeping
 
     async def _sweep(self) -> None:
-        """Close connections that nobody needs, forget destinations without mail, remove segments without messages."""
+        """Close unused connections, forget destinations without mail, remove segments without messages."""
         last = refreshed = time.monotonic()
         while not self._stopping:
             await asyncio.sleep(1.0)
@@ -210,7 +214,7 @@ class Runner:
                 log.event("queue.sweep", "warning", error=error)
 
     async def _clean(self) -> None:
-        """Write down what was counted, and remove what nobody needs, from the disk."""
+        """Write down what was counted, and remove from the disk what nobody needs."""
         await self._reporter.write()
         self._beside("reports", self._reporter.send)
         self._sweeping = asyncio.get_running_loop().run_in_executor(None, self._spool.sweep)
@@ -219,12 +223,13 @@ class Runner:
         await self._history.prune()
 
     def _beside(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
-        """Do what waits for others' web servers beside the sweep, once at a time."""
+        """Run work that waits for others' web servers beside the sweep, each kind once at a time."""
 
         async def quietly() -> None:
             try:
                 await work()
-            except Exception as error:  # whatever strangers' servers say, it is tried again at the next sweep
+            # no answer of a stranger's server may end the sweep; it is tried again next time
+            except Exception as error:
                 log.event("queue.sweep", "warning", what=name, error=repr(error))
 
         if name not in self._besides:

@@ -1,12 +1,12 @@
-"""Which destination is tried when, and with how many connections at once (RFC 5321 4.5.4.1).
+"""Decides which destination is tried when, and with how many connections at once (RFC 5321 4.5.4.1).
 
-Each destination has a window of jobs and as many connections as it deserves: one more after each success, half of them
-after trouble, none for a while when no host of it answers; so a dead destination costs one try now and then. Those that
-took mail the last time go first, and a fifth of all connections is theirs alone; of the others the newest goes first: a
-hundred thousand dead destinations delay no live one.
+Each destination has a window of jobs and a limit of connections: one more after each success, half after an error, none
+for a while when none of its hosts answers. So a dead destination costs one attempt now and then. Destinations that took
+mail the last time ("good") go first, and a fifth of all connections is reserved for them; among the others the newest
+goes first. So a hundred thousand dead destinations do not delay a live one.
 
-Promise: a job is under way once at a time. Memory does not grow with the depth of the queue: WINDOW jobs of a
-destination are held. What waits, waits by the monotonic clock, so no clock that is set stops it.
+Promise: a job is under way only once at a time. Memory does not grow with the depth of the queue: at most WINDOW jobs
+of a destination are in memory. Waits use the monotonic clock, so setting the time of day does not prolong them.
 """
 
 import itertools
@@ -23,20 +23,20 @@ from fastmail.queue.spool import Spool
 from fastmail.relay.attempt import Attempt
 from fastmail.telemetry import log
 
-RESERVE = 5  # one connection of so many is for destinations that took mail the last time
-REMEMBERED = 20_000  # destinations that took mail
-WINDOW = 50  # jobs of a destination that are held in memory
-SWEEP = 60.0  # s between two looks at everything, at most
+RESERVE = 5  # one connection in so many is reserved for destinations that took mail the last time
+REMEMBERED = 20_000  # destinations that took mail, remembered after their jobs are done
+WINDOW = 50  # jobs of a destination in memory at once
+SWEEP = 60.0  # s between two looks at all destinations, at most
 DOWN = [60.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0]
 CLOSING = 60.0  # s without a new connection after one was answered with 421
-SLOWEST = 60.0  # s between two messages for hosts that take none for now
-PATIENCE = 3  # messages in a row that are put off, until recipients are asked no faster than one in GREY
+SLOWEST = 60.0  # s between two messages for hosts that accept none for now, at most
+PATIENCE = 3  # messages put off in a row; after more than that there is only one attempt in each GREY seconds
 GREY = 1.0  # s
 
 
 @dataclass(slots=True)
 class Most:
-    """Connections to one destination and to all."""
+    """Connections to one destination, and to all together."""
 
     per_destination: int = 20
     all: int = 500
@@ -44,11 +44,14 @@ class Most:
 
 @dataclass(slots=True)
 class Destination:
-    """What is known of one destination while it has mail. ``due``: when its next job outside the window is (s since
-    1970); ``down_until``: when it may be tried again (monotonic); ``failures``: how often no host of it was reached,
-    ``put_off``: how many messages no host took for now, both in a row; ``limit``: connections at once, ``most`` at
-    most; ``streams``: those that are busy; ``good``: it took mail the last time; ``born``: grows with each destination
-    that is seen."""
+    """What is known of one destination while it has mail.
+
+    - ``due``: when its next job outside the window is due (s since 1970)
+    - ``limit``: connections at once now, never more than ``most``; ``streams``: connections in use
+    - ``down_until``: when it may be tried again (monotonic)
+    - ``failures``: how often in a row none of its hosts was reached; ``put_off``: how many messages in a row no host
+      accepted for now
+    - ``good``: it took mail the last time; ``born``: grows with each destination that is added"""
 
     name: str
     due: float = math.inf
@@ -84,7 +87,7 @@ class Scheduler:
     # ---------------------------------------------------------------- what is due
 
     def look(self) -> None:
-        """Learn of new destinations, and when those without a window have something to do."""
+        """Add new destinations, and learn when those without a window have something to do."""
         for name, due in self._spool.destinations().items():
             destination = self.destinations.get(name)
             if destination is None:
@@ -92,7 +95,8 @@ class Scheduler:
             if not destination.busy:
                 destination.due = due
             elif due < destination.due:
-                destination.due = min(destination.due, time.time())  # perhaps one that is under way; refill finds out
+                # may be a job that is under way already; _refill finds out
+                destination.due = min(destination.due, time.time())
 
     def _new(self, name: str) -> Destination:
         most = self._routes.of(name).connections or self._most.per_destination
@@ -100,14 +104,15 @@ class Scheduler:
         return Destination(name, limit=min(2.0, most), most=most, good=good, born=next(self._births))
 
     def want(self, name: str) -> None:
-        """An administrator wants it tried now, whatever is known of it."""
+        """Try a destination now, whatever is known of it: an administrator wants it."""
         if (destination := self.destinations.get(name)) is not None:
             destination.down_until = 0.0
             destination.failures = destination.put_off = 0
 
     def begin(self, start: Callable[[Destination], None]) -> float:
-        """Call ``start`` for each connection that is to be begun now; seconds until there may be more. Connections are
-        counted in ``streams``, until ``end`` is called."""
+        """Call ``start`` for each connection that is to be started now; returns the seconds until there may be more.
+
+        A connection is counted in ``streams`` until ``end`` is called."""
         now, clock = time.time(), time.monotonic()
         pause = SWEEP
         every = self.destinations.values()
@@ -123,7 +128,7 @@ class Scheduler:
                 continue
             room = free if destination.good else max(0, min(free, bound - strangers))
             if not destination.window and not room:
-                continue  # a stream that ends wakes us
+                continue  # a stream that ends wakes the runner
             if not destination.window:
                 self._refill(destination, now)
             limit = 1 if destination.failures else int(destination.limit)
@@ -139,7 +144,7 @@ class Scheduler:
         return pause
 
     def end(self, destination: Destination) -> None:
-        """A connection that was begun has no more to do."""
+        """Note that a started connection has ended."""
         destination.streams -= 1
 
     def _refill(self, destination: Destination, now: float) -> None:
@@ -149,7 +154,7 @@ class Scheduler:
         destination.due = due or math.inf
 
     def next(self, destination: Destination) -> Job | None:
-        """The next job of a destination; it is under way until ``settled``."""
+        """Return the next job of a destination; it counts as under way until ``ended``."""
         now = time.time()
         if destination.down_until > time.monotonic():
             return None
@@ -157,25 +162,26 @@ class Scheduler:
             self._refill(destination, now)
         return destination.window.popleft() if destination.window else None
 
-    def settled(self, destination: Destination, job: Job) -> None:
-        """A job is not under way any more."""
+    def ended(self, destination: Destination, job: Job) -> None:
+        """Note that a job is not under way any more."""
         destination.busy.discard(job.key)
 
     def pause_for(self, destination: Destination, seconds: float) -> None:
-        """No attempt for a while: the trouble is ours."""
+        """Make no attempt for a while, because this server itself has an error."""
         destination.down_until = time.monotonic() + seconds
 
     def forget(self, kept: Container[str]) -> None:
-        """Forget destinations without mail, but those that ``kept`` names."""
+        """Forget destinations without mail, except those in ``kept``."""
         for name in [one.name for one in self.destinations.values() if one.forgettable and one.name not in kept]:
             del self.destinations[name]
 
     # ---------------------------------------------------------------- what came of it
 
     def learn(self, destination: Destination, done: Attempt) -> None:
-        """One connection more after a success, half of them after trouble. Hosts that take nothing for now are asked
-        slower and slower; recipients that are put off one by one (greylisting) only a little, because other recipients
-        of the same destination may be welcome."""
+        """Adapt to the result of an attempt: one more connection after a success, half of them after an error.
+
+        Hosts that accept nothing for now are asked more and more slowly. Where only single recipients are put off
+        (greylisting), the pace drops just a little, because other recipients of the destination may be accepted."""
         if done.accepted:
             destination.limit = min(destination.limit + 1 / destination.limit, destination.most)
             destination.failures = destination.put_off = 0
@@ -194,7 +200,7 @@ class Scheduler:
         destination.down_until = time.monotonic() + (CLOSING if done.closing else pause)
 
     def set_down(self, destination: Destination, why: str) -> None:
-        """No host of it was reached: no connection for a while, then one."""
+        """Note that no host of the destination was reached: no connection for a while, then one."""
         pause = DOWN[min(destination.failures, len(DOWN) - 1)]
         destination.failures += 1
         self._failed(destination)

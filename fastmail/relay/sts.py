@@ -1,11 +1,11 @@
-"""MTA-STS (RFC 8461): a domain's policy that its mail hosts have certificates, and which hosts they are.
+"""MTA-STS (RFC 8461): a domain's policy that its mail hosts have valid certificates, and which hosts these are.
 
-The policy is fetched when the domain's TXT record shows a new id, kept on disk for as long as it says, and used
-meanwhile even when neither DNS nor the web server answers: an attacker who blocks both gains nothing. It is fetched
-again every day before it expires (RFC 8461 10.2), and when the domain's hosts do not keep to it.
+A policy is fetched when the domain's TXT record shows a new id, and stored for as long as the policy says. It is used
+even when neither the DNS nor the web server answers, so an attacker who blocks both gains nothing. It is fetched again
+every day before it expires (RFC 8461 10.2), and when the domain's hosts do not follow it.
 
-A domain is asked once at a time, and after a failure more and more seldom, so that web servers that never finish an
-answer hold up nobody but the mail for their own domains.
+A domain is asked only once at a time, and less and less often after failures. So a web server that never finishes its
+answer delays only the mail for its own domain.
 """
 
 import asyncio
@@ -25,22 +25,24 @@ from fastmail.telemetry import log
 
 PATH = "/.well-known/mta-sts.txt"
 LARGEST = 65536
-AGAIN = 300.0  # s until a failed fetch is tried again (RFC 8461 3.3); twice as long each time, up to
+AGAIN = 300.0  # s until a failed fetch is tried again (RFC 8461 3.3), twice as long each time, at most RARELY
 RARELY = 3600.0
 FAILED = 10_000  # domains whose failures are remembered
 AT_ONCE = 8  # policies that ``refresh`` fetches at the same time
 LONGEST = 1200.0  # s that ``refresh`` may take; those that expire first are fetched first
 DAY = 86400.0
-UNUSED = 30 * DAY  # a policy that nobody needed for so long is not fetched again, and expires in its time
+UNUSED = 30 * DAY  # a policy that nobody needed for so long is not fetched again; it expires as usual
 MOST_AGE = 31557600
-MOST_HOSTS = 200  # patterns of a policy: each host of the domain is compared with all of them
+MOST_HOSTS = 200  # patterns of a policy; bounded because each host of the domain is compared with all of them
 _ID = re.compile(r"v=STSv1\s*;.*?\bid=([A-Za-z0-9]{1,32})\s*(?:;|\Z)")
 
 
 class Policy(msgspec.Struct, array_like=True):
-    """``mode``: enforce, testing or none; ``mx``: names and ``*.`` patterns; ``until``: when it expires, ``fetched``
-    and ``used``: the last time that it was (by the day), all in s since 1970; ``text``: as the web server had it. A
-    policy of an older server has no ``fetched``: it is fetched again at the next look."""
+    """A policy as it is stored.
+
+    ``mode``: enforce, testing or none; ``mx``: names and ``*.`` patterns; ``until``: when it expires; ``fetched``,
+    ``used``: when it was last fetched and (to the day) used, all in s since 1970; ``text``: as the web server sent it.
+    A policy stored by an older server has no ``fetched``, so it is fetched again soon."""
 
     version: int
     id: str
@@ -56,11 +58,11 @@ class Policy(msgspec.Struct, array_like=True):
 
 
 class BadPolicy(ValueError):
-    """The text is no policy; str() says why."""
+    """The text is not a policy; str() says why."""
 
 
 def parse(text: str, ident: str, now: float) -> Policy:
-    """RFC 8461 3.2."""
+    """Parse the text of a policy (RFC 8461 3.2). Raises BadPolicy."""
     fields: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, colon, value = line.partition(":")
@@ -84,9 +86,10 @@ def parse(text: str, ident: str, now: float) -> Policy:
 
 
 class Policies:
-    """Policies of domains, kept in the queue's environment. ``get``: gives the text of a domain's policy, for tests.
-    ``inside``: may web servers have private addresses? ``report``: hears of failures: (domain, policy, what, host,
-    why), as RFC 8460 4.3 names them."""
+    """The policies of domains, stored in the queue's environment.
+
+    ``get``: returns the text of a domain's policy, for tests. ``inside``: web servers may have private addresses.
+    ``report``: called for each failure with (domain, policy, what, host, why), in the terms of RFC 8460 4.3."""
 
     def __init__(
         self, spool: Spool, resolver: Resolver, get: Callable[[str], str] | None = None, inside: bool = False
@@ -96,18 +99,19 @@ class Policies:
         self._resolver = resolver
         self._get = get
         self._inside = inside
-        self._failed: OrderedDict[str, tuple[float, float]] = OrderedDict()  # when it may be asked again, and the wait
+        # by domain: (when it may be asked again, the wait before that)
+        self._failed: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[Policy | None]] = {}
 
     async def close(self) -> None:
-        """Give up what is being fetched."""
+        """Cancel fetches that are under way."""
         under_way = list(self._asking.values())
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 
     async def find(self, domain: str) -> Policy | None:
-        """The policy that holds now; None when there is none."""
+        """Return the policy that is valid now; None when there is none."""
         now = time.time()
         known = self._known(domain, now)
         try:
@@ -125,7 +129,8 @@ class Policies:
         return known
 
     async def renew(self, domain: str) -> bool:
-        """Fetch a policy again that hosts did not keep to; True when it is another one now (RFC 8461 5.1)."""
+        """Fetch a policy again that hosts did not follow; returns True when it is now a different one (RFC 8461
+        5.1)."""
         now = time.time()
         known = self._known(domain, now)
         if known is None or now - known.fetched < AGAIN:
@@ -134,8 +139,10 @@ class Policies:
         return fresh is not None and (fresh.mode, fresh.mx) != (known.mode, known.mx)
 
     async def refresh(self) -> int:
-        """Fetch policies again before they expire, so that an attacker has no day without one to wait for (RFC 8461
-        10.2); how many. Once a day, as long as somebody writes to the domain. Expired ones are removed."""
+        """Fetch policies again before they expire, and remove expired ones; returns how many were fetched.
+
+        So there is no day without a policy that an attacker could wait for (RFC 8461 10.2). Each policy is fetched once
+        a day, as long as somebody sends mail to the domain."""
         now = time.time()
         rows = await asyncio.get_running_loop().run_in_executor(None, self._spool.policies)
         due: list[tuple[float, str, Policy]] = []
@@ -171,8 +178,10 @@ class Policies:
         return known if known is not None and known.until >= now else None
 
     async def _fetch(self, domain: str, ident: str, now: float, used: int = 0) -> Policy | None:
-        """Fetch and keep a policy; None when it is not to be had, or was not a moment ago. ``used``: when somebody
-        needed it, if that is not now. Who asks for a domain while it is being asked gets the same answer."""
+        """Fetch and store a policy; None when it cannot be fetched, or the last failure was a short time ago.
+
+        ``used``: when somebody last needed it, 0 for now. Whoever asks for a domain that is being asked gets the same
+        answer."""
         task = self._asking.get(domain)
         if task is None:
             if self._failed.get(domain, (0.0, 0.0))[0] > now:
@@ -202,7 +211,7 @@ class Policies:
         return fresh
 
     def _put_off(self, domain: str, now: float) -> None:
-        """Remember a failure. The oldest is forgotten where there are too many."""
+        """Remember a failure; when there are too many, the oldest is forgotten."""
         last = self._failed.pop(domain, (0.0, 0.0))[1]
         wait = min(RARELY, 2 * last) if last else AGAIN
         self._failed[domain] = time.time() + wait, wait
@@ -210,8 +219,8 @@ class Policies:
             self._failed.popitem(last=False)
 
     async def _text(self, domain: str) -> str:
-        """The policy's text from the domain's web server, whose certificate must be good; no redirects (RFC 8461 3.3),
-        and never from an inner address."""
+        """Return the policy's text from the domain's web server, whose certificate must be valid. No redirect is
+        followed (RFC 8461 3.3), and no private address is asked."""
         if self._get is not None:
             return self._get(domain)
         wanted = web.Request(f"https://mta-sts.{domain}{PATH}", limit=LARGEST, inside=self._inside)
@@ -219,7 +228,8 @@ class Policies:
 
 
 def policy_text(answer: web.Answer) -> str:
-    """The text of a policy; BadPolicy when the answer has none. OSError when it says that there is none."""
+    """Return the text of a policy from a web server's answer. BadPolicy when it is not one; OSError when the answer
+    says that there is none."""
     if answer.status != 200:
         raise OSError(f"HTTP status {answer.status}")
     if answer.kind != "text/plain" or len(answer.body) > LARGEST:

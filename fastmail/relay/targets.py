@@ -1,7 +1,9 @@
-"""From a destination to the hosts that take its mail, in the order in which they are tried (RFC 5321 5.1), and how
-much TLS each must have: DANE (RFC 7672) before MTA-STS (RFC 8461) before the configuration. Mail that must have TLS
-goes to hosts only whose names DNSSEC or MTA-STS vouches for and whose certificates are good; mail that says that it may
-do without takes no notice of what the domain publishes (RFC 8689 4.2); the configuration holds for all.
+"""Finds the hosts that take a destination's mail, in the order in which they are tried (RFC 5321 5.1), and the TLS that
+each must have.
+
+DANE (RFC 7672) goes before MTA-STS (RFC 8461), and MTA-STS before the configuration. Mail that must have TLS goes only
+to hosts whose names are confirmed by DNSSEC or MTA-STS and whose certificates are valid. Mail that says it may do
+without TLS ignores what the domain publishes (RFC 8689 4.2). The configuration applies to both.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from fastmail.dns.resolver import LookupFailed, Mx, NoSuchDomain, Resolver
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ClientError
-from fastmail.net import places
+from fastmail.net import address_rules
 from fastmail.queue import routes
 from fastmail.queue.routes import LAX, STRICT, Hop, Routes, parts
 from fastmail.relay import dane
@@ -21,24 +23,27 @@ from fastmail.smtp.client import Target
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-HOSTS = 10  # of a domain that have addresses; no more are looked for
-LOOKED_UP = 50  # hosts of a domain, with or without an address: a stranger may name thousands
-AT_ONCE = 10  # of them
-ADDRESSES = 20  # that are tried
+HOSTS = 10  # hosts of a domain with addresses; the search stops there
+LOOKED_UP = 50  # hosts of a domain that are looked up, with or without an address: a domain may name thousands
+AT_ONCE = 10  # hosts that are looked up at the same time
+ADDRESSES = 20  # addresses that are tried
 
 
 class NoTls(ClientError):
-    """Mail that must have TLS can not have it there."""
+    """Mail that must have TLS cannot be sent there with TLS."""
 
 
 class Loops(ClientError):
-    """The mail hosts of a domain lead back here."""
+    """The mail hosts of a domain lead back to this server."""
 
 
 @dataclass(slots=True)
 class _Host:
-    """What is known of one mail host: where it may be reached, or why not. ``own``: the DNS puts it on this machine, at
-    an address that others know us by."""
+    """What is known of one mail host.
+
+    ``targets``: its addresses; ``trouble``: why the DNS gave no answer; ``kept_out``: why the policy forbids it;
+    ``barred``: an address of it is forbidden; ``own``: the DNS gives it an address of this machine by which others know
+    it."""
 
     mx: Mx
     targets: list[Target] = field(default_factory=list)
@@ -50,9 +55,11 @@ class _Host:
 
 @dataclass(slots=True)
 class Finder:
-    """``port``: of the hosts that the DNS names. ``loopback``: may they be on this machine, for tests? ``report``:
-    hears of failures that keep a host from being tried: (domain, policy, what, host, why), as RFC 8460 4.3 names
-    them."""
+    """Finds hosts.
+
+    ``port``: port of the hosts that the DNS names; ``loopback``: they may be on this machine, for tests; ``report``:
+    called for each failure that keeps a host from being tried, with (domain, policy, what, host, why), in the terms of
+    RFC 8460 4.3."""
 
     routes: Routes
     resolver: Resolver
@@ -64,7 +71,8 @@ class Finder:
     report: Callable[[str, str, str, str, str], None] = lambda domain, policy, what, host, why: None
 
     async def find(self, destination: str) -> list[Target]:
-        """Targets of a destination. NoSuchDomain, NullMx and Loops are for good, LookupFailed is for now."""
+        """Return the targets of a destination. NoSuchDomain, NullMx, Loops and NoTls are permanent, LookupFailed is
+        temporary."""
         hop = self.routes.of(destination).hop
         name, _, mark = parts(destination)
         if hop is None and is_hop(name):
@@ -82,16 +90,18 @@ class Finder:
         return found
 
     async def renew(self, destination: str) -> bool:
-        """Fetch the MTA-STS policy of a domain again, because its hosts do not keep to the one that is known; True when
-        there is another one now (RFC 8461 5.1)."""
+        """Fetch the MTA-STS policy of a domain again, because its hosts do not follow the known one; True when it is
+        now a different one (RFC 8461 5.1)."""
         return self.policies is not None and await self.policies.renew(parts(destination)[0])
 
     async def _of_hop(self, hop: Hop) -> list[Target]:
-        """Hosts of the administrator's choice. That the DNS does not know one is his trouble and no word about the
-        recipients: their mail waits, and he hears of it."""
+        """Return the targets of a next hop that the administrator chose.
+
+        If the DNS does not know its host, that is an error of the configuration and says nothing about the recipients:
+        the mail waits, and the administrator is told."""
         if hop.host.startswith("/"):
             return [Target("localhost", hop.host, 0, hop.kind == "lmtp", "none", route=True)]
-        literal = places.literal(hop.host)
+        literal = address_rules.literal(hop.host)
         try:
             addresses = [literal] if literal else await self.resolver.addresses(hop.host)
         except NoSuchDomain as error:
@@ -105,18 +115,18 @@ class Finder:
 
     async def _of_domain(self, domain: str, mark: str) -> list[Target]:
         mode = self.routes.policy(domain, self.tls)
-        literal = places.literal(domain)
+        literal = address_rules.literal(domain)
         if literal:
-            if not self.loopback and (why := places.barred(literal)):
+            if not self.loopback and (why := address_rules.barred(literal)):
                 raise Loops(f"{domain} {why}")
             return [Target(domain, literal, self.port, False, mode)]
-        if domain.startswith("[") or places.numeric(domain):
+        if domain.startswith("[") or address_rules.numeric(domain):
             raise NoSuchDomain(f"{domain} is not a domain name")
-        domain = comparable(domain)  # an entry of the queue may be older than that rule
+        domain = comparable(domain)  # jobs from before this form was used may have another one
         mine = comparable(self.hostname)
         hosts = await self.resolver.mx(domain)
         own = next((one.preference for one in hosts if comparable(one.host) == mine), None)
-        if own is not None:  # only hosts that are nearer than we are (RFC 5321 5.1)
+        if own is not None:  # only hosts with a better preference than this server's (RFC 5321 5.1)
             hosts = [one for one in hosts if one.preference < own]
             if not hosts:
                 raise Loops(f"the mail hosts of {domain} lead back to this server")
@@ -127,7 +137,7 @@ class Finder:
         found = [target for host in seen for target in host.targets]
         if not found and policy is not None and any(host.kept_out for host in seen):
             assert self.policies is not None
-            if await self.policies.renew(domain):  # the domain may have moved before it said so (RFC 8461 5.1)
+            if await self.policies.renew(domain):  # the domain may have moved before it announced that (RFC 8461 5.1)
                 policy = await self.policies.find(domain)
                 seen = await self._hosts(domain, hosts, mode, mark, policy)
                 found = [target for host in seen for target in host.targets]
@@ -146,13 +156,14 @@ class Finder:
         raise NoSuchDomain(f"no mail host of {domain} has an address")
 
     async def _hosts(self, domain: str, hosts: list[Mx], mode: str, mark: str, policy: Policy | None) -> list[_Host]:
-        """Look hosts up in their order, some at a time, until there are enough that have an address."""
+        """Look hosts up in their order, AT_ONCE at a time, until enough of them have an address."""
         seen: list[_Host] = []
         for start in range(0, min(len(hosts), LOOKED_UP), AT_ONCE):
             group = hosts[start : min(start + AT_ONCE, LOOKED_UP)]
             seen += await asyncio.gather(*(self._host(domain, mx, mode, mark, policy) for mx in group))
             own = next((host.mx.preference for host in seen if host.own), None)
-            if own is not None:  # as with our name among them: nearer hosts only
+            # the same as if this server's name were among them: only hosts with a better preference
+            if own is not None:
                 for host in seen:
                     host.targets = host.targets if host.mx.preference < own else []
                 break
@@ -182,7 +193,7 @@ class Finder:
                 if policy.mode == "enforce":
                     out.kept_out = words
                     return out
-                kind = ""  # the failure is counted; a session with this host is none of the policy's
+                kind = ""  # the failure is reported; a session with this host does not count for the policy
             elif policy.mode == "enforce":
                 how = "verify"
             else:
@@ -198,9 +209,9 @@ class Finder:
         except NoSuchDomain:
             return out
         for address in addresses[:ADDRESSES]:
-            if not self.loopback and places.barred(address):
+            if not self.loopback and address_rules.barred(address):
                 out.barred = True
-                out.own = out.own or places.is_own(address)
+                out.own = out.own or address_rules.is_own(address)
                 continue
             out.targets.append(
                 Target(mx.host, address, self.port, False, how, prove=prove, policy=kind, testing=testing)
@@ -208,8 +219,8 @@ class Finder:
         return out
 
     async def _tlsa(self, mx: Mx) -> tuple[list[Tlsa], list[str]]:
-        """(TLSA records of a host, names that its certificate may have): of the name that the host's is an alias of,
-        then of the host's own (RFC 7672 2.1.3, 3.2.2)."""
+        """Return (TLSA records of a host, names that its certificate may have). The records are those of the name that
+        the host's name is an alias of, if any, otherwise of the host's own name (RFC 7672 2.1.3, 3.2.2)."""
         if not mx.secure:
             return [], []
         alias = await self.resolver.alias(mx.host)
@@ -220,7 +231,8 @@ class Finder:
         return [], []
 
     def _by_records(self, records: list[Tlsa], names: list[str]) -> tuple[str, Callable[[list[bytes]], str] | None]:
-        """TLS is a must; and with records that can be used, the right key is (RFC 7672 2.2)."""
+        """Return (TLS mode, check of the chain). With any record TLS is required; with usable records the key must
+        match too (RFC 7672 2.2)."""
         good = dane.usable(records)
         if not good:
             return "encrypt", None
@@ -228,29 +240,30 @@ class Finder:
 
 
 def _vouched(mx: Mx, policy: Policy | None, domain: str) -> bool:
-    """Is the host the domain's own word (RFC 8689 4.2.1)?"""
+    """Return True if the domain's own word says that this is its host (RFC 8689 4.2.1)."""
     named = policy is not None and policy.mode != "none" and policy.allows(mx.host)
     return mx.secure or named or comparable(mx.host) == comparable(domain)
 
 
 def is_hop(destination: str) -> bool:
-    """True for a next hop (``smtp:host:25``), False for a domain, which may be an address literal."""
-    return ":" in destination and not destination.startswith("[") and not places.literal(destination)
+    """Return True for a next hop (``smtp:host:25``), False for a domain, which may be an address literal."""
+    return ":" in destination and not destination.startswith("[") and not address_rules.literal(destination)
 
 
 def _trouble(destination: str, why: str) -> LookupFailed:
-    """A next hop that cannot be used: the administrator is told, and its mail waits."""
+    """Return the error for a next hop that cannot be used: the administrator is told, and its mail waits."""
     count("relay.route_trouble")
     log.event("relay.route", "error", destination=destination, error=why, then="its mail waits")
     return LookupFailed(f"next hop {destination}: {why}")
 
 
 def _parse(destination: str) -> Hop:
-    """A next hop that the configuration does not name any more, as far as its name tells. LookupFailed for what is
-    none: its mail waits for somebody who moves it."""
-    if destination.startswith("pipe:"):  # a program is run when the configuration says so, never because the queue does
+    """Return a next hop that the configuration no longer names, as far as its name tells it. LookupFailed for a name
+    that is not a next hop: its mail waits until somebody moves it."""
+    # a program is run only while the configuration names it, never because the queue does
+    if destination.startswith("pipe:"):
         raise _trouble(destination, "no route leads to this program any more; `fastmail queue move` sends it elsewhere")
     hop = routes.hop(destination)
     if hop is None:
-        raise _trouble(destination, "this is no next hop; `fastmail queue move` sends its mail elsewhere")
+        raise _trouble(destination, "this is not a next hop; `fastmail queue move` sends its mail elsewhere")
     return hop

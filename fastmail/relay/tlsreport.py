@@ -1,10 +1,10 @@
-"""TLS reports (RFC 8460): how sessions with other domains' hosts went, told to those who asked for it, once a day.
+"""TLS reports (RFC 8460): tell other domains, once a day, how sessions with their hosts went, if they asked for it.
 
-Sessions are counted in memory and written down once a minute, so a crash loses a minute of counting and no more. After
-the end of a day (UTC) every domain that names ``mailto`` addresses or ``https`` places in its ``_smtp._tls`` record
-gets a report there. What no place took is tried again every hour for a day. A report tells nothing that is secret, so
-it goes to a web server with a bad certificate too (it may be what the report is about), but never to a place inside our
-own network.
+Sessions are counted in memory and written once a minute, so a crash loses at most a minute of counts. After the end of
+a day (UTC) every domain whose ``_smtp._tls`` record names ``mailto`` addresses or ``https`` places gets a report there.
+If no place accepted it, it is tried again every hour for a day. A report contains nothing secret, so it is also sent to
+a web server with an invalid certificate (which may be what the report is about), but never to a place inside our own
+network.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from fastmail.queue.spool import Spool
 from fastmail.smtp.client import Target
 from fastmail.telemetry import log
 
-KINDS = (  # words of an error (in lower case), and what RFC 8460 4.3 calls it
+KINDS = (  # words in an error (lower case), and the result type of RFC 8460 4.3
     ("fits no tlsa record", "tlsa-invalid"),
     ("chain leads to no tlsa", "tlsa-invalid"),
     ("expired", "certificate-expired"),
@@ -42,22 +42,23 @@ KINDS = (  # words of an error (in lower case), and what RFC 8460 4.3 calls it
     ("answers starttls with", "starttls-not-supported"),
     ("", "validation-failure"),
 )
-REASON = 60  # characters of an error that are told
-POLICY = b"tls\0"  # in front of day, domain and policy: where the spool keeps what a policy says
-POLICIES = 10_000  # that are remembered between two writes
-STRINGS = 100  # lines of a policy that are told
-AGAIN = 3600.0
+REASON = 60  # characters of an error that are reported
+POLICY = b"tls\0"  # begins the name of a policy's text in the spool, before day, domain and policy
+POLICIES = 10_000  # policies that are remembered between two writes
+STRINGS = 100  # lines of a policy that are reported
+AGAIN = 3600.0  # s until a report that no place accepted is tried again
 AT_ONCE = 8  # domains that get their reports at the same time
-PATIENCE = 120.0  # s for all places of one domain
-PLACES = 10  # of a domain, of each kind
-Key = tuple[str, ...]  # day, domain, policy, kind of failure, host, address, reason (which older rows lack)
+PATIENCE = 120.0  # s for sending to all places of one domain
+PLACES = 10  # addresses, and web places, of a domain at most
+Key = tuple[str, ...]  # day, domain, policy, kind of failure, host, address, reason (missing in older rows)
 
 
 @dataclass(slots=True)
 class Reporter:
-    """One beside the runner. ``destination``: where a message of our own to an address goes; ``counts``: what is not
-    written down yet; ``inside``: may places be in our own network? ``waiting``: when a day's report for a domain is
-    tried again."""
+    """Counts sessions and sends the reports; one for the runner.
+
+    ``destination``: gives the destination of a message of this server to an address; ``counts``: what is not written
+    yet; ``inside``: places may be in our own network; ``waiting``: by day and domain, when a report is tried again."""
 
     spool: Spool
     destination: Callable[[str], str]
@@ -69,7 +70,7 @@ class Reporter:
     policies: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
 
     def note(self, domain: str, target: Target, tls: bool, error: str = "") -> None:
-        """One session that was begun: with TLS, without where none was asked for (not counted), or a failure."""
+        """Count one session: with TLS, or failed. One without TLS that was not supposed to have it is not counted."""
         if not target.policy or not (tls or error):
             return
         words = error.replace(target.shown, "").replace(target.name, "").strip(" :")
@@ -78,15 +79,15 @@ class Reporter:
         self.counts[(_today(), domain, target.policy, kind, target.name, target.address, reason)] += 1
 
     def told(self, domain: str, policy: str, what: str, host: str, why: str) -> None:
-        """A failure before any session: of the DNS, of fetching a policy, or of a host that the policy does not name.
-        Without ``what``, ``why`` is the policy that holds, line by line."""
+        """Count a failure before any session: of the DNS, of fetching a policy, or of a host that the policy does not
+        name. Without ``what``, ``why`` is the policy that is valid, line by line."""
         if what:
             self.counts[(_today(), domain, policy, what, host, "", why[:REASON])] += 1
         elif len(self.policies) < POLICIES:
             self.policies[(_today(), domain, policy)] = why.splitlines()[:STRINGS]
 
     async def write(self) -> None:
-        """Write the counts down, and the policies that they are about."""
+        """Write the counts to the spool, and the policies that they are about."""
         counts, self.counts = self.counts, Counter()
         policies, self.policies = self.policies, {}
         spool = self.spool
@@ -98,7 +99,7 @@ class Reporter:
                 await spool.set_state(_name(key), value)
 
     async def send(self, now: float | None = None) -> int:
-        """Send the reports of days that are over; how many."""
+        """Send the reports of days that are over; returns how many."""
         now = now or time.time()
         today = time.strftime("%Y-%m-%d", time.gmtime(now))
         last = time.strftime("%Y-%m-%d", time.gmtime(now - 2 * 86400))
@@ -110,7 +111,7 @@ class Reporter:
                 continue
             if len(key) in (6, 7):
                 found.setdefault((key[0], key[1]), []).append((key, count))
-            else:  # cut short, because its names were longer than a key may be
+            else:  # its key was cut, because its names were too long
                 old.append(text)
         waiting = iter([(*about, rows) for about, rows in found.items() if self.waiting.get(about, 0.0) <= now])
 
@@ -125,8 +126,8 @@ class Reporter:
         return sum(await asyncio.gather(*(some() for _ in range(min(AT_ONCE, len(found))))))
 
     async def _try(self, day: str, domain: str, rows: list[tuple[list[str], int]], now: float, again: bool) -> int:
-        """One domain's report of one day; how many were sent. What it told is forgotten, unless it failed and is to be
-        tried ``again``."""
+        """Send one domain's report of one day; returns how many were sent. Its counts are deleted afterwards, unless
+        sending failed and is to be tried ``again``."""
         sent = 0
         try:
             async with asyncio.timeout(PATIENCE):
@@ -167,7 +168,8 @@ class Reporter:
         return 1
 
     async def _post(self, place: str, packed: bytes) -> int:
-        """RFC 8460 5.4; the status, one of success. OSError when the report is not taken."""
+        """Send a report to a web server (RFC 8460 5.4); returns the status, which is a success. OSError when the report
+        is not accepted."""
         kind = {"Content-Type": "application/tlsrpt+gzip"}
         wanted = web.Request(place, "POST", packed, kind, verify=False, inside=self.inside)
         status = (await web.ask(wanted, self.resolver.addresses)).status
@@ -187,7 +189,7 @@ class Reporter:
         log.event("tlsreport.sent", domain=domain, day=day, id=item.number)
 
     def _report(self, day: str, domain: str, rows: list[tuple[list[str], int]], ident: str) -> dict[str, Any]:
-        """RFC 8460 4.4."""
+        """Return the report as RFC 8460 4.4 has it."""
         policies = []
         for policy in sorted({key[2] for key, _ in rows}):
             mine = [(key, count) for key, count in rows if key[2] == policy]
@@ -226,7 +228,7 @@ class Reporter:
         }
 
     def _message(self, domain: str, addresses: list[str], ident: str, packed: bytes) -> bytes:
-        """RFC 8460 5.3."""
+        """Return the report as a mail message (RFC 8460 5.3)."""
         mark = f"{random.getrandbits(96):024x}"
         lines = [
             f"From: TLS reports <postmaster@{self.hostname}>",
@@ -256,8 +258,8 @@ class Reporter:
 
 
 def wishes(texts: list[str]) -> tuple[list[str], list[str]]:
-    """(mail addresses, https places) where a domain wants reports, from its TXT records (RFC 8460 3); none when there
-    is not exactly one record of that kind."""
+    """Return (mail addresses, https places) where a domain wants reports, from its TXT records (RFC 8460 3); none
+    unless there is exactly one record of that kind."""
     records = [fields for text in texts if (fields := [one.strip() for one in text.split(";")])[0] == "v=TLSRPTv1"]
     if len(records) != 1:
         return [], []
@@ -265,7 +267,7 @@ def wishes(texts: list[str]) -> tuple[list[str], list[str]]:
     addresses: list[str] = []
     places: list[str] = []
     for place in values[0].split(",") if values else []:
-        place = place.strip().partition("!")[0]  # "!10m" behind it would be the most that it takes
+        place = place.strip().partition("!")[0]  # "!10m" after it is the largest size that it accepts
         if not place.isprintable() or " " in place:
             continue
         if place[:7].lower() == "mailto:" and all(place[7:].rpartition("@")[::2]):
@@ -280,10 +282,10 @@ def _today() -> str:
 
 
 def _name(key: tuple[str, str, str]) -> bytes:
-    """Where the spool keeps what a policy said on a day."""
+    """Return the spool's name for what a policy said on a day."""
     return (POLICY + "\0".join(key).encode())[:400]
 
 
 def _told(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without what is not known."""
+    """Return the fields without those whose value is not known."""
     return {name: value for name, value in fields.items() if value not in ("", [])}

@@ -1,1 +1,3 @@
-"""Mailboxes: the interface, a memory backend, the local backend (LMDB index over a Maildir) and the change hub."""
+"""Mailboxes: the interface, a backend in memory, the local backend (an LMDB index over Maildirs and segments), and the
+change hub.
+"""

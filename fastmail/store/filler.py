@@ -1,11 +1,13 @@
-"""Fills the full-text index, and empties it: what searches read is put in behind their answers; what comes later into a
-mailbox that was searched is put in behind its delivery; the text of a message that is removed is taken out.
+"""Keeps the full-text index up to date, in the background.
 
-Promise: nobody waits for it. Whoever changes a mailbox only notes its key (``changed``); one task works on the notes a
-moment later, mailbox by mailbox, in other threads, with a pause behind each batch. At most NOTED mailboxes are noted:
-what is lost beyond them is made good by the next change or search of that mailbox. A process that dies loses its notes:
-``sweep`` goes over all indexes once, when the first worker starts. Accounts that never search have no index, and cost
-one look at their directory for each mailbox that changed.
+What a search reads is added after its answer; mail that arrives in a mailbox that was searched is added after its
+delivery; the text of a removed message is removed.
+
+Promise: nobody waits for it. Whoever changes a mailbox only notes its key (``changed``). One task works on the noted
+mailboxes a moment later, one by one, on other threads, with a pause after each batch. At most NOTED mailboxes are
+noted; the next change or search of a mailbox makes good for one that was not. A process that dies loses its notes, so
+``sweep`` looks at all indexes once when the first worker starts. An account that never searches has no index, and costs
+one look for its file for each changed mailbox.
 """
 
 import asyncio
@@ -17,15 +19,15 @@ from fastmail.store.fulltext import FILL, FullText, Text, folded
 from fastmail.store.interface import Account, Store
 from fastmail.telemetry import log
 
-AT_ONCE = 2  # batches on their way to the disk
-NOTED = 10_000  # mailboxes
-LATER = 2.0  # s from the first note of a round to its work: one delivery, one expunge are seldom alone
-PAUSE = 0.05  # s behind each batch and each index
-SWEPT = 1000  # mailboxes of a command's own changes that it looks at before it ends
+AT_ONCE = 2  # batches being written at a time
+NOTED = 10_000  # mailboxes that are noted at most: bounds memory
+LATER = 2.0  # s from the first note to the work: deliveries and removals seldom come alone
+PAUSE = 0.05  # s after each batch and each index: leaves the disk and the processor to others
+SWEPT = 1000  # mailboxes that a command updates at most before it ends
 
 
 class Filler:
-    """One in each process. ``resolve``: the account of a number, None when there is none any more."""
+    """One in each process. ``resolve``: returns the account with a number, None if there is none any more."""
 
     def __init__(self, index: FullText, store: Store, resolve: Callable[[int], Account | None] | None = None) -> None:
         self.index = index
@@ -36,13 +38,14 @@ class Filler:
         self._follows = False
         self._worker: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        # the highest UID that was looked at in a mailbox: what is too long to be kept is not read again and again
+        # (UIDVALIDITY, highest UID looked at) by mailbox, so that messages too long for the index are not read every
+        # time
         self._looked: dict[bytes, tuple[int, int]] = {}
 
     # ---------------------------------------------------------------- what searches read
 
     async def put(self, key: bytes, validity: int, batch: list[Text]) -> None:
-        """Put a batch in; it is waited for only when several are on their way."""
+        """Add a batch. Waits only while AT_ONCE batches are being written."""
         while len(self._tasks) >= AT_ONCE:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         task = asyncio.get_running_loop().create_task(self._add(key, validity, batch))
@@ -51,10 +54,10 @@ class Filler:
 
     async def _add(self, key: bytes, validity: int, batch: list[Text]) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.index.add, key, validity, batch)
-        self.changed([key])  # a message may have been removed meanwhile
+        self.changed([key])  # one of its messages may have been removed meanwhile
 
     async def fill(self, account: Account, key: bytes) -> int:
-        """Put in every message of a mailbox that the index lacks; how many."""
+        """Add every message of a mailbox that the index lacks; return how many."""
         validity, present = self._present(account, key)
         known = await asyncio.get_running_loop().run_in_executor(None, self.index.known, key, validity)
         return await self._fill(account, key, validity, present.minus(known), 0.0)
@@ -62,11 +65,11 @@ class Filler:
     # ---------------------------------------------------------------- what changes later
 
     def follow(self) -> None:
-        """From now on, work on what is noted. Without it, what is noted is looked at by ``close``, for removed mail."""
+        """Start updating noted mailboxes. Without it, ``close`` only removes the text of removed mail."""
         self._follows = True
 
     def changed(self, keys: Iterable[bytes]) -> None:
-        """Note mailboxes that changed. Called behind every commit: it does nothing else."""
+        """Note mailboxes that changed. Called after every commit, so it does nothing more."""
         for key in keys:
             if len(self._noted) < NOTED:
                 self._noted[key] = None
@@ -74,7 +77,7 @@ class Filler:
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
     def sweep(self) -> None:
-        """Begin to look at every index once: mail and accounts may have been removed while nobody noted it."""
+        """Start to look at every index once: mail and accounts may have been removed while no process noted it."""
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def _work(self) -> None:
@@ -99,8 +102,9 @@ class Filler:
             await asyncio.sleep(PAUSE)
 
     async def _agree(self, key: bytes, fills: bool) -> None:
-        """Take out what is no more in a mailbox, and put in what is new there. Failures are logged: the index knows
-        what it does not know."""
+        """Remove the texts of messages that a mailbox no longer has, and with ``fills`` add those of new ones.
+
+        Failures are only logged: the index knows which messages it has, so a search reads the others."""
         if self._resolve is None:
             return
         account = self._resolve(int.from_bytes(key[:8], "big"))
@@ -121,7 +125,7 @@ class Filler:
             log.event("fulltext.failed", "warning", key=key.hex(), error=error)
 
     def _present(self, account: Account, key: bytes) -> tuple[int, UidSet]:
-        """(UIDVALIDITY, UIDs) of a mailbox now; (0, none) where there is none."""
+        """Return (UIDVALIDITY, UIDs) of a mailbox; (0, none) if it does not exist."""
         with self._store.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
             if box is None:
@@ -129,7 +133,7 @@ class Filler:
             return box.uidvalidity, UidSet().plus_pages(snapshot.presence(key), 0)
 
     async def _fill(self, account: Account, key: bytes, validity: int, uids: UidSet, pause: float) -> int:
-        """Read these messages and put their texts in, a batch at a time."""
+        """Read these messages and add their texts, a batch at a time."""
         loop = asyncio.get_running_loop()
         batch: list[tuple[int, bytes]] = []
         size = done = 0
@@ -151,7 +155,7 @@ class Filler:
         return len(batch)
 
     async def close(self) -> None:
-        """Finish what is on its way; a command takes out the text of what it removed."""
+        """Finish what is being written. A command removes the texts of the messages that it removed."""
         for task in (self._sweeper, self._worker):
             if task is not None:
                 task.cancel()
@@ -160,6 +164,6 @@ class Filler:
             await asyncio.wait(self._tasks)
         keys = list(self._noted)[:SWEPT]
         self._noted.clear()
-        if keys and not self._follows:  # else the sweep of the next start does it
+        if keys and not self._follows:  # a worker leaves that to the sweep of the next start
             for key in await asyncio.get_running_loop().run_in_executor(None, self.index.has, keys):
                 await self._agree(key, False)

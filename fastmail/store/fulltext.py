@@ -1,14 +1,13 @@
 """The folded text of messages, kept for each account, so that SEARCH TEXT and BODY need not read and decode mail.
 
-Texts lie one behind the other in chunks of a SQLite database, and a search looks through them: for substrings, exactly
-as a scan of the messages would. (A trigram index was measured too: it answers a little faster, and costs twenty times
-as much to fill and four times the disk.) The first search of a mailbox fills it; later mail is put in, and the text of
-removed mail is taken out, by ``store.filler``. It is only an accelerator: it can be removed at any time, an answer is
-never taken from it for a message it does not know, and a damaged one, or one of another layout, is thrown away and
-begun anew.
+Texts lie one after the other in chunks of a SQLite database, and a search looks through them for substrings, exactly as
+a scan of the messages would. (A trigram index was measured too: it answers a little faster, costs twenty times as much
+to fill, and needs four times the disk.) The first search of a mailbox fills it; store.filler keeps it up to date. It is
+only an accelerator: it can be deleted at any time, it never answers for a message it does not have, and a damaged one
+or one of another layout is deleted and filled again.
 
-    seen   mailbox, uidvalidity, UIDs that are here as a set
-    chunk  mailbox; ends: (UID, end of the header's text, end) as u32; data: UTF-8, NUL behind each message
+    seen   mailbox, uidvalidity, set of the UIDs whose texts are here
+    chunk  mailbox; ends: (UID, end of the header's text, end) as u32; data: UTF-8, NUL after each message
 
 Octets of removed texts are overwritten (``secure_delete``), and the log that still has them is emptied.
 """
@@ -26,11 +25,11 @@ from fastmail.message import summary, text
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-LONGEST = 2 << 20  # a message with more text is not put in
-BETWEEN = "\n\x01\n"  # parts of a message; no search goes over it
-FILL = 2 << 20  # octets of messages that go in at once
-LAYOUT = 2  # 1: without text around parts and names of files, folded otherwise; one of an older layout is begun anew
-SMALL = 65536  # octets of a chunk to which later texts are added
+LONGEST = 2 << 20  # characters of text; a longer message is not added, and searches read it
+BETWEEN = "\n\x01\n"  # between the parts of a message; no search text contains it, so none matches across parts
+FILL = 2 << 20  # octets of messages in one batch
+LAYOUT = 2  # an index of layout 1 lacks text around parts and file names, and is filled again
+SMALL = 65536  # octets below which later texts are added to a chunk
 BUSY = 5.0  # s to wait for another process
 
 
@@ -47,13 +46,13 @@ class Text:
 
 
 def folded(uid: int, content: bytes) -> Text:
-    """What is searched of a message."""
+    """Return what is searched of a message."""
     head, *rest = text.body_text(content, summary.of(content), True)
     return Text(uid, head.replace("\0", "\1"), BETWEEN.join(rest).replace("\0", "\1"))
 
 
 class FullText:
-    """One in each worker, over the same files. All methods wait for the disk: call them from helper threads."""
+    """One in each worker, over the same files. All methods wait for the disk: call them on helper threads."""
 
     def __init__(self, directory: str) -> None:
         self._directory = os.path.join(directory, "fulltext")
@@ -67,10 +66,10 @@ class FullText:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         base = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
         base.execute("PRAGMA page_size=65536")  # for a new database: a chunk is few pages
-        base.execute("PRAGMA temp_store=MEMORY")  # nothing of anybody's mail in other directories
+        base.execute("PRAGMA temp_store=MEMORY")  # no text of mail in the system's temporary directory
         base.execute("PRAGMA journal_mode=WAL")
         base.execute("PRAGMA synchronous=NORMAL")
-        base.execute("PRAGMA secure_delete=ON")  # removed mail leaves no text behind
+        base.execute("PRAGMA secure_delete=ON")  # the text of removed mail is overwritten
         version = base.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             base.execute("BEGIN IMMEDIATE")
@@ -87,7 +86,8 @@ class FullText:
     def find(
         self, key: bytes, validity: int, needle: str, with_header: bool, is_over: Callable[[], bool] = lambda: False
     ) -> tuple[UidSet, UidSet]:
-        """(UIDs with the folded needle in their text, UIDs that are known here). Stops when ``is_over``."""
+        """Return (UIDs whose text contains the folded ``needle``, UIDs that the index has). Stops early when
+        ``is_over``."""
         nothing = UidSet(), UidSet()
         account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
         if not needle or not os.path.exists(self._path(account)):
@@ -112,7 +112,7 @@ class FullText:
             return nothing
 
     def known(self, key: bytes, validity: int) -> UidSet:
-        """UIDs that the index knows."""
+        """Return the UIDs that the index has."""
         account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
         if not os.path.exists(self._path(account)):
             return UidSet()
@@ -127,7 +127,7 @@ class FullText:
             return UidSet()
 
     def add(self, key: bytes, validity: int, messages: Sequence[Text]) -> None:
-        """Put messages in; those that are there already are left alone."""
+        """Add messages; those that it has already stay as they are."""
         account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
         with self._locks[account % len(self._locks)]:
             try:
@@ -148,16 +148,17 @@ class FullText:
                     base.execute("COMMIT")
                     count("fulltext.messages", len(fresh))
                 finally:
-                    if base.in_transaction:  # what failed must not keep others out
+                    if base.in_transaction:  # a failed transaction must not keep the database locked
                         base.execute("ROLLBACK")
                     base.close()
             except sqlite3.Error as error:
                 self._broken(account, error)
 
     def keep(self, key: bytes, validity: int, present: UidSet) -> UidSet | None:
-        """Take out the texts of messages that are not ``present``, all of them for validity 0 (there is no such
-        mailbox) and where it is not the one that is known here. Returns the UIDs that stay; None for a mailbox
-        without texts, which nobody searched."""
+        """Remove the texts of messages that are not ``present``.
+
+        Remove all of them for validity 0 (the mailbox does not exist) and if the mailbox has another UIDVALIDITY than
+        the one known here. Returns the UIDs that stay; None for a mailbox that was never searched."""
         account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
         if not os.path.exists(self._path(account)):
             return None
@@ -182,7 +183,7 @@ class FullText:
         if row[0] == validity and not known.minus(present):
             return known
         base.execute("BEGIN IMMEDIATE")
-        known = _known(base, mailbox, validity)  # others may have added to it
+        known = _known(base, mailbox, validity)  # read again under the lock: others may have added to it
         stays = known.both(present)
         _take_out(base, mailbox, stays)
         if row[0] == validity:
@@ -195,14 +196,14 @@ class FullText:
         return stays if row[0] == validity else None
 
     def accounts(self) -> list[int]:
-        """Accounts that have an index."""
+        """Return the numbers of accounts that have an index."""
         found: list[int] = []
         for _, _, names in os.walk(self._directory):
             found += [int(name[:-7]) for name in names if name.endswith(".sqlite") and name[:-7].isdigit()]
         return found
 
     def mailboxes(self, account: int) -> list[bytes]:
-        """Keys of the mailboxes of an account of which there are texts."""
+        """Return the keys of the account's mailboxes that have texts."""
         if not os.path.exists(self._path(account)):
             return []
         try:
@@ -217,7 +218,7 @@ class FullText:
             return []
 
     def has(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Those of these mailboxes whose accounts have an index."""
+        """Return those of these mailboxes whose accounts have an index."""
         return [key for key in keys if os.path.exists(self._path(int.from_bytes(key[:8], "big")))]
 
     def forget(self, account: int) -> None:
@@ -229,7 +230,8 @@ class FullText:
                 continue
 
     def _broken(self, account: int, error: Exception) -> None:
-        """Busy or full: later. Anything else: throw it away, the next search begins anew."""
+        """Log an error. A busy or full database is tried again later; after any other error it is deleted, to be filled
+        again."""
         log.event("fulltext.failed", "warning", account=account, error=error)
         if not isinstance(error, sqlite3.OperationalError):
             self.forget(account)
@@ -248,7 +250,7 @@ def _packed(messages: Sequence[Text]) -> tuple[bytes, bytes]:
 
 
 def _append(base: sqlite3.Connection, mailbox: int, ends: bytes, data: bytes) -> None:
-    """A new chunk, or the end of the last one where that is small: mail that comes singly makes no chunk each."""
+    """Add a chunk, or extend the last one if that is small, so that single messages do not make a chunk each."""
     last = base.execute(
         "SELECT rowid, ends, data FROM chunk WHERE mailbox = ? ORDER BY rowid DESC LIMIT 1", (mailbox,)
     ).fetchone()
@@ -265,7 +267,7 @@ def _append(base: sqlite3.Connection, mailbox: int, ends: bytes, data: bytes) ->
 
 
 def _take_out(base: sqlite3.Connection, mailbox: int, stays: UidSet) -> None:
-    """Remove all texts of a mailbox but those of ``stays``, and write the chunks anew that had others."""
+    """Remove all texts of a mailbox but those of ``stays``, and rewrite the chunks that had others."""
     for row, packed in base.execute("SELECT rowid, ends FROM chunk WHERE mailbox = ?", (mailbox,)).fetchall():
         ends = array("I", packed)
         if all(uid in stays for uid in ends[::3]):

@@ -1,10 +1,10 @@
-"""The change hub: who looks at which mailbox, and who must be told that it changed.
+"""The change hub: which sessions watch which mailbox, and who must be told that it changed.
 
-Inside a worker a change calls back the sessions that watch the mailbox, and those that watch its whole account. Other
-workers hear of it by a doorbell: one datagram with the keys of a whole commit, on a Unix socket of each worker that may
-have a watcher: workers share maps of what they watch, a bit for each mailbox by the hash of its key. A lost datagram (a
-full socket buffer) is made good by the next one or by the client's next command, because sessions always read the index
-itself.
+Within a worker, a change calls back the sessions that watch the mailbox or its whole account. Other workers hear of it
+by a doorbell, a Unix datagram socket of each worker: one datagram has the keys of a whole commit. It goes only to
+workers that may have a watcher: each worker shares a map with one bit for each watched mailbox, by the hash of its key.
+A lost datagram (a full socket buffer) does no harm: the next one, or the client's next command, finds the change,
+because sessions always read the index itself.
 
 Rule: commit, then publish, then reply, in that order.
 """
@@ -26,12 +26,12 @@ MAX_KEYS = 4000
 
 
 def whole(key: bytes) -> bytes:
-    """What watchers of everything in the account of this mailbox watch."""
+    """Return the key under which watchers of the mailbox's whole account are registered."""
     return key[:ACCOUNT] + EVERYTHING
 
 
 class Hub:
-    """Watchers of one worker. ``directory`` holds the workers' doorbells; empty for a single process."""
+    """The watchers of one worker. ``directory`` has the workers' doorbells; empty in a single process."""
 
     def __init__(self, directory: str = "", worker: int = 0) -> None:
         self._watchers: defaultdict[bytes, set[Callable[[], None]]] = defaultdict(set)
@@ -41,15 +41,15 @@ class Hub:
         self._peers: list[tuple[str, WatchMap | None]] = []
         self._map: WatchMap | None = None
         self.views = Views()
-        self.noted: Callable[[set[bytes]], None] | None = None  # hears of every change that this process makes
+        self.noted: Callable[[set[bytes]], None] | None = None  # called with the keys of every change by this process
 
     @property
     def is_shared(self) -> bool:
-        """Is this a worker among others?"""
+        """True for a worker among others."""
         return bool(self._directory)
 
     def start(self, loop: asyncio.AbstractEventLoop, workers: int) -> None:
-        """Open this worker's doorbell and learn where the others' are."""
+        """Open this worker's doorbell and the other workers' maps."""
         if not self._directory:
             return
         self._doorbell = Doorbell()
@@ -63,7 +63,7 @@ class Hub:
         self.views.start(self._directory, own, workers)
 
     def join(self, directory: str) -> None:
-        """Ring the doorbells of a running server from a process that has none itself (a command)."""
+        """Let a command, which has no doorbell of its own, ring those of a running server."""
         try:
             names = [name for name in os.listdir(directory) if name.startswith("doorbell.")]
         except OSError:
@@ -79,7 +79,7 @@ class Hub:
             self._doorbell = None
 
     def watch(self, key: bytes, callback: Callable[[], None]) -> bool:
-        """True when this is the first watcher of the mailbox."""
+        """Register a watcher; True if it is the mailbox's first."""
         watchers = self._watchers[key]
         watchers.add(callback)
         if len(watchers) > 1:
@@ -89,7 +89,7 @@ class Hub:
         return True
 
     def unwatch(self, key: bytes, callback: Callable[[], None]) -> bool:
-        """True when nobody watches the mailbox any more."""
+        """Remove a watcher; True if the mailbox has none left."""
         watchers = self._watchers.get(key)
         if watchers is None:
             return False
@@ -102,7 +102,7 @@ class Hub:
         return True
 
     def publish(self, keys: Iterable[bytes]) -> None:
-        """Tell everybody, here and in the other workers."""
+        """Tell the watchers of these mailboxes, in this worker and in the others."""
         changed = set(keys)
         self.tell(changed)
         if self.noted is not None:
@@ -115,14 +115,15 @@ class Hub:
                 self._doorbell.ring(peer, b"".join(flat[start : start + MAX_KEYS]))
 
     def tell(self, keys: Iterable[bytes]) -> None:
-        """Call back the watchers in this worker, those of a whole account once."""
+        """Call back the watchers in this worker; watchers of a whole account once."""
         told = set(keys)
         for key in told | {whole(key) for key in told}:
             for callback in tuple(self._watchers.get(key, ())):
                 try:
                     callback()
-                except Exception as error:  # one session's bug is not the others'
+                except Exception as error:  # a bug of one session must not keep the others from being told
                     log.event("hub.bug", "error", error=repr(error))
 
     def _rung(self, datagram: bytes) -> None:
+        """Another worker rang: the datagram has the keys of changed mailboxes."""
         self.tell({datagram[i : i + KEY] for i in range(0, len(datagram) - KEY + 1, KEY)})

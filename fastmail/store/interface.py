@@ -1,7 +1,7 @@
-"""What the protocols ask of a store, cut at mailbox operations; the same contract suite runs over every backend.
+"""The interface of a mail store: what the protocols ask of it. One contract suite runs over every backend.
 
-Rules every backend keeps: UIDs and MODSEQs are given inside its commit, ascend and are never reused; a coroutine
-returns only when its effect is durable (or, for the memory backend, done); changes are published in commit order,
+Rules for every backend. UIDs and MODSEQs are assigned inside its commit, ascend, and are never used again. A coroutine
+returns only when its effect is durable (in the memory backend: done). Changes are published in the order of commits,
 before the coroutine that made them returns. No path, descriptor or transaction crosses this interface except inside a
 snapshot, which must be closed before the caller awaits.
 
@@ -20,15 +20,15 @@ from fastmail.store.views import Views
 
 Octets = bytes | bytearray | memoryview
 ALL_MODSEQ = (1 << 64) - 1
-GRACE = 300.0  # s that a removed message stays readable; any session that does anything is told of removals sooner
-EVERYTHING = b"\xff\xff\xff\xff"  # instead of a mailbox's id: all that there is in the account
-Notes = dict[bytes, bytes | None]  # annotations by name; None where there is to be, or is, none
+GRACE = 300.0  # s that a removed message stays readable; a session that runs any command is told of removals sooner
+EVERYTHING = b"\xff\xff\xff\xff"  # in place of a mailbox id: the whole account
+Notes = dict[bytes, bytes | None]  # annotations by name; None: remove it, or there is none
 Unsure = list[tuple[int, list[bytes] | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who owns mailboxes. Where a backend keeps them is its own affair."""
+    """Who owns mailboxes. Where a backend keeps them is not part of the interface."""
 
     id: int
     address: str
@@ -39,7 +39,7 @@ NOTES_OF_USERS = (b"/private/", b"/shared/", b"/of/")
 
 
 def counts(note: bytes) -> bool:
-    """Does an annotation of this name count in quotas? Those that users set do; what the server notes does not."""
+    """True if an annotation with this name counts in quotas. Those that users set do; the server's own do not."""
     return note.startswith(NOTES_OF_USERS)
 
 
@@ -50,10 +50,10 @@ DEFAULT_MAILBOXES = {"Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 1
 
 @dataclass(slots=True)
 class Mailbox:
-    """One mailbox as of one commit. ``recent_from``: first UID that no session was told of as \\Recent.
+    """One mailbox as of one commit.
 
-    ``changed``: MODSEQ of the last change of flags.
-    """
+    ``recent_from``: the first UID that no session was shown as \\Recent. ``changed``: MODSEQ of the last flag
+    change."""
 
     key: bytes
     name: str
@@ -72,7 +72,8 @@ class Mailbox:
 
 @dataclass(slots=True)
 class NewMessage:
-    """A message to be kept. ``content`` chunks are as a Maildir keeps them, with LF; ``size`` is as served."""
+    """A message to store. ``content``: chunks as a Maildir keeps them, with LF; ``size``: octets as served, with
+    CRLF."""
 
     content: Sequence[Octets]
     summary: bytes
@@ -85,10 +86,12 @@ class NewMessage:
 
 @dataclass(slots=True)
 class Delivery:
-    """One message for one mailbox. ``id``: of its mail transaction (message.transaction), or empty; ``copy`` tells
-    those apart that one transaction has for the same account. Repeated with the same ``id`` and ``copy``, a delivery to
-    an account is not kept again. ``again``: it comes from the queue, so that it may have been tried before, and its
-    content may be there. ``hold``: what its content is called where the store has it already."""
+    """One message for one mailbox.
+
+    ``id``: of the mail transaction (message.transaction), or empty. ``copy`` distinguishes several messages of one
+    transaction for the same account. A second delivery to an account with the same ``id`` and ``copy`` stores nothing.
+    ``again``: it comes from the queue, so an earlier attempt may have stored it or its content. ``hold``: the name of
+    its content if the store holds that already (Holds)."""
 
     account: Account
     key: bytes
@@ -101,8 +104,10 @@ class Delivery:
 
 @dataclass(slots=True)
 class Appended:
-    """Where messages went: UIDs in the order in which they were given. ``recent``: first and past-last UID that are
-    \\Recent for the caller, when it asked for that. ``repeated``: an earlier delivery with the same id gave this."""
+    """Where messages were stored: ``uids`` in the order of the messages.
+
+    ``recent``: first UID and the one after the last that are \\Recent for the caller, if it asked. ``repeated``: this
+    is the answer of an earlier delivery with the same id."""
 
     key: bytes
     uidvalidity: int
@@ -114,8 +119,10 @@ class Appended:
 
 @dataclass(slots=True)
 class Stored:
-    """Result of a flag change. ``before`` is the mailbox's MODSEQ just before it; ``box`` and ``pages``: its row, and
-    the index pages of the messages, as the change left them, where the store has them at hand."""
+    """Result of a flag change.
+
+    ``before``: the mailbox's MODSEQ just before it. ``box`` and ``pages``: the mailbox row and the messages' index
+    pages after the change, if the store has them at hand."""
 
     key: bytes
     changed: UidSet
@@ -139,7 +146,7 @@ class Expunged:
 
 @dataclass(slots=True)
 class Copied:
-    """Result of COPY or MOVE: ``source`` and ``target`` UIDs correspond in order."""
+    """Result of COPY or MOVE. UIDs in ``source`` and ``target`` correspond in order."""
 
     target: Appended
     source: list[int]
@@ -156,9 +163,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What an account holds in all. ``modseq``: the highest of its mailboxes, those that were removed too; every change
-    of a message or mailbox of the account has one of its own. ``kept``: octets that count in its quota beside those of
-    its messages: long summaries, annotations. ``low``: changes up to this MODSEQ are remembered no more."""
+    """Totals of an account.
+
+    ``modseq``: the highest MODSEQ of its mailboxes, removed ones included; every change of a message or mailbox of the
+    account has its own. ``kept``: octets that count in the quota besides the messages': long summaries and annotations.
+    ``low``: changes up to this MODSEQ are no longer in the account log."""
 
     modseq: int
     octets: int
@@ -169,7 +178,7 @@ class Holding:
 
 
 class Kind(IntEnum):
-    """What happened to a message, or to a mailbox."""
+    """What happened to a message or mailbox."""
 
     CREATED = 1
     CHANGED = 2
@@ -181,103 +190,105 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class AccountChange:
-    """One thing that happened in an account. A message comes and goes in a mailbox (``key``, ``uid``); with the same
-    EMAILID (``mark``: see message.identity) it may be in others."""
+    """One change in an account. A message appears and disappears in one mailbox (``key``, ``uid``); the same message,
+    by its EMAILID (``email``: see message.identity), may be in others."""
 
     modseq: int
     kind: Kind
     key: bytes
     uid: int = 0
-    mark: bytes = b""
+    email: bytes = b""
 
 
 class Summaries(Protocol):
-    """Summaries of messages, by UID; a dict is one."""
+    """Summaries of messages by UID; a dict satisfies it."""
 
     def get(self, uid: int, /) -> Octets | None: ...
     def items(self) -> Iterable[tuple[int, Octets]]: ...
 
 
 class Snapshot(Protocol):
-    """One consistent state, for reading. Values lent by it die with it."""
+    """One consistent state, for reading. Buffers that it returns are valid until it ends."""
 
     def mailbox(self, key: bytes) -> Mailbox | None: ...
     def modseq(self, key: bytes) -> int:
-        """MODSEQ of the mailbox as of the last change that may have been a removal; 0 when it is gone."""
+        """Return the MODSEQ of the mailbox's last change that may have been a removal; 0 if there is no such
+        mailbox."""
         ...
 
     def recall(self, key: bytes, uids: UidSet) -> None:
-        """Show these messages, which were expunged, as they were then, as far as they are kept for views that still
-        have them: in ``pages`` and all that follows here but ``expunged``. ``presence`` does not."""
+        """Show these expunged messages as they were, as far as they are kept for views that still have them.
+
+        ``pages`` and all methods below it show them, except ``expunged`` and ``presence``."""
         ...
 
     def boxes(self, account: int) -> Sequence[Mailbox]:
-        """All mailboxes of an account."""
+        """Return all mailboxes of an account."""
         ...
 
     def holding(self, account: int) -> Holding:
-        """What an account holds in all: exact, and one row."""
+        """Return the totals of an account. They are exact, and one row to read."""
         ...
 
     def changes(self, account: int, since: int) -> list[AccountChange] | None:
-        """What happened after MODSEQ ``since``, in that order; None where that is remembered no more. Flags of a
-        message that changed several times are told once, with the last change."""
+        """Return the changes after MODSEQ ``since`` in order; None if the account log does not reach back so far.
+
+        A message whose flags changed several times appears once, with its last change."""
         ...
 
-    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
-        """(mailbox key, UID) of every place of the message with this EMAILID; None where only a look at the messages
-        can tell."""
+    def places(self, account: int, email: bytes) -> list[tuple[bytes, int]] | None:
+        """Return (mailbox key, UID) of every message with this EMAILID; None if only reading the messages can tell."""
         ...
 
     def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
-        """The same of the messages of a conversation, by its THREADID."""
+        """Return the same for the messages with this THREADID."""
         ...
 
     def notes(self, key: bytes) -> dict[bytes, bytes]:
-        """Annotations of a mailbox, or of the account (mailbox id 0), by name."""
+        """Return the annotations of a mailbox, or of the account (mailbox id 0), by name."""
         ...
 
     def note(self, key: bytes, name: bytes) -> bytes | None:
-        """One of them."""
+        """Return one annotation, None if there is none."""
         ...
 
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
-        """Index pages in UID order; with ``uids`` only those that may hold one of them."""
+        """Yield index pages in UID order; with ``uids`` only those that may have one of them."""
         ...
 
     def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
-        """(first UID, presence bits) of the pages that may hold UIDs above ``above``."""
+        """Yield (first UID, presence bits) of the pages that may have UIDs above ``above``."""
         ...
 
     def summaries(self, key: bytes, uids: UidSet) -> Summaries:
-        """Of those of ``uids`` that have one."""
+        """Return the summaries of those of ``uids`` that have one."""
         ...
 
     def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
-        """(UIDs whose field ``name`` contains ``needle``, both ASCII in lower case; UIDs that must be decoded, with
-        the values of the field, or None where it is not cached)."""
+        """Search a header field. Return (UIDs whose field ``name`` contains ``needle``; UIDs that must be decoded, with
+        the values of the field, or None where the field is not cached). Name and needle are ASCII in lower case."""
         ...
 
     def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
-        """The same for addresses of the ENVELOPE; ``which`` of its elements, see _core/envelope.pyi."""
+        """Do the same for addresses of the ENVELOPE; ``which`` is the element, see _core/envelope.pyi."""
         ...
 
     def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
-        """{uid: the first value of each header field, as it is}, without messages whose fields are not cached."""
+        """Return {uid: the first raw value of each header field}, without messages whose fields are not cached."""
         ...
 
     def content(self, key: bytes, uid: int) -> Octets | None:
-        """The message as it lies in the store when it can be had without waiting; None otherwise."""
+        """Return the message as stored if that needs no waiting, else None."""
         ...
 
     def expunged(self, key: bytes, since: int) -> UidSet:
-        """UIDs removed by commits after MODSEQ ``since``."""
+        """Return the UIDs that commits after MODSEQ ``since`` removed."""
         ...
 
     def keywords(self, key: bytes) -> list[bytes]: ...
     def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
-        """{uid: (place before all without one, or 0; UIDL, or empty)} of messages that another server had named for
-        POP3 clients; empty for nearly every mailbox."""
+        """Return {uid: (position before all messages without one, or 0; UIDL, or empty)} of messages that another
+        server had named for POP3 clients. Empty for nearly every mailbox."""
         ...
 
 
@@ -285,20 +296,21 @@ class Holds(Protocol):
     """Content that mailboxes and the queue share. A holder is the number of a message in the queue."""
 
     async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        """Keep content that a mailbox of the account will get later, by ``Delivery.hold``, and that others may read
-        until ``let_go``: what it is called. Durable when it returns."""
+        """Store content, until ``let_go``, for ``holder``; durable when it returns. Returns the name of the hold.
+
+        A mailbox of the account will get the content later, by ``Delivery.hold``; until then the queue reads it."""
         ...
 
     async def read(self, hold: bytes) -> bytes:
-        """Its content, with LF; CorruptData when it is damaged or gone."""
+        """Return the content of a hold, with LF. CorruptData if it is damaged or missing."""
         ...
 
     async def let_go(self, holders: Sequence[int]) -> None:
-        """Nobody needs what they hold any more but the mailboxes that have it. A second time nothing happens."""
+        """Release what these holders hold; mailboxes that have the content keep it. Repeating it is harmless."""
         ...
 
     def holders(self) -> set[int]:
-        """Who holds content."""
+        """Return all holders."""
         ...
 
 
@@ -309,7 +321,7 @@ class Store(Protocol):
     def read_only(self) -> bool: ...
     @property
     def views(self) -> Views:
-        """Where a session says which mailbox it has a view of."""
+        """The views of mailboxes that sessions announce."""
         ...
 
     @property
@@ -318,7 +330,7 @@ class Store(Protocol):
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def open(self, account: Account) -> None:
-        """Make sure that the account's INBOX (and, when new, its usual folders) exist."""
+        """Make sure that the account's INBOX exists, and, for a new account, the usual mailboxes."""
         ...
 
     async def listing(self, account: Account) -> Listing: ...
@@ -327,46 +339,51 @@ class Store(Protocol):
     async def delete(self, account: Account, name: str) -> None: ...
     async def rename(self, account: Account, old: str, new: str) -> None: ...
     async def annotate(self, account: Account, key: bytes, changes: Notes, expected: Notes | None = None) -> bool:
-        """Set and (None) remove annotations of a mailbox, or of the account (mailbox id 0); all or none. With
-        ``expected`` only if those are as it says (None for not there): otherwise False, and nothing."""
+        """Set annotations of a mailbox, or of the account (mailbox id 0), and remove those whose value is None; all
+        or none.
+
+        With ``expected``, only if the present values equal these (None: no such annotation); returns False
+        otherwise."""
         ...
 
     async def subscribe(self, account: Account, name: str, on: bool) -> None: ...
     def snapshot(self, account: Account) -> AbstractContextManager[Snapshot]: ...
     async def sync(self, account: Account, key: bytes) -> None:
-        """Take in what other programs did to the mailbox; cheap when nothing changed."""
+        """Apply to the index what other programs did to the mailbox's files. Cheap if nothing changed."""
         ...
 
-    def settled(self, account: Account, box: Mailbox) -> bool:
-        """Is that done, as far as can be said at once? ``sync`` has nothing to do then."""
+    def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
+        """True if ``sync`` would find nothing to do, as far as can be told without waiting."""
         ...
 
     async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
-        """The message as it lies in the store, with LF or CRLF; None when it is gone. One that was expunged is there as
+        """Return the message as stored, with LF or CRLF; None if it does not exist. An expunged message is returned as
         long as it is kept for views that still have it."""
         ...
 
     async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
-        """Their contents will be asked for: have the first of them where ``Snapshot.content`` finds them at once, as
-        far as that is good for anything."""
+        """Prefetch contents that will be asked for soon: make the first of them readable by ``Snapshot.content``
+        without waiting, as far as that pays."""
         ...
 
     async def append(
         self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
     ) -> Appended:
-        """Keep messages; durable, all or none, when it returns. ``claim``: and ``claim_recent`` in the same commit."""
+        """Store messages, all or none; durable when it returns. ``claim``: also do ``claim_recent`` in the same
+        commit."""
         ...
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
-        """Keep each message in its mailbox, and say where, in order; durable when it returns. What was kept before with
-        the same id is not kept again: the answer is the first one's, for a day at least, in every process, and
-        whatever became of the message since. When it raises, some may have been kept all the same: ``given`` knows, and
-        with their ids they can be delivered again."""
+        """Store each message in its mailbox and return where, in order; durable when it returns.
+
+        A message that was stored before with the same id is not stored again: the first answer is returned, for a day
+        at least, in every process, whatever became of the message since. If it raises, some may have been stored all
+        the same: ``given`` knows, and a repetition with the same ids is safe."""
         ...
 
     async def given(self, items: Sequence[Delivery]) -> list[Appended | None]:
-        """What ``deliver`` gave for these ids, in order; None for what was not kept. It tells of nothing that is not
-        durable."""
+        """Return what ``deliver`` answered for these ids, in order; None for one that was not stored. Only durable
+        answers."""
         ...
 
     async def store(
@@ -382,29 +399,33 @@ class Store(Protocol):
     async def copy(
         self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
     ) -> Copied:
-        """COPY or MOVE to another mailbox of the account. ``mine``: see ``expunge``."""
+        """COPY or MOVE messages to another mailbox of the account. ``mine``: see ``expunge``."""
         ...
 
     async def expunge(
         self, account: Account, key: bytes, uids: UidSet | None, required: int, mine: int = 1
     ) -> Expunged:
-        """Remove those of ``uids`` (None: all) that have all ``required`` flags. Where there are more views of the
-        mailbox than ``mine``, the caller's own, they stay readable for GRACE seconds (``Snapshot.recall``,
-        ``content``), unless there is no room."""
+        """Remove those of ``uids`` (None: all) that have all ``required`` flags.
+
+        If there are more views of the mailbox than the ``mine`` of the caller, the messages stay readable for GRACE
+        seconds (``Snapshot.recall``, ``content``), unless there is no room."""
         ...
 
     async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:
-        """Keep previews (UTF-8) of messages whose summaries have none, by UID; nobody is told."""
+        """Add previews (UTF-8), by UID, to messages whose summaries have none. No session is told."""
         ...
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
-        """First and past-last UID that are \\Recent for the caller, and for nobody after it."""
+        """Return the first UID and the one after the last that are \\Recent for the caller, and from now on for no
+        other session."""
         ...
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
-        """Call back, on the loop, after each commit to the mailbox or to its annotations by anybody, and when files
-        change. Mailbox id 0: when names, subscriptions or annotations of the account change. EVERYTHING: after each
-        commit to anything of the account; what other programs do to its files is taken in where somebody looks."""
+        """Call back, on the loop, after each commit to the mailbox or its annotations by any process, and when its
+        files change.
+
+        Mailbox id 0: when names, subscriptions or annotations of the account change. EVERYTHING: after each commit to
+        anything of the account; changes by other programs to files are found when a session looks at the mailbox."""
         ...
 
     def unwatch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None: ...

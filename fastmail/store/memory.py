@@ -1,7 +1,7 @@
-"""A store in memory: the plainest meaning of the interface, for tests and as the oracle of the contract suite.
+"""A store in memory: the plainest implementation of the interface, for tests and as the oracle of the contract suite.
 
-Lists and dictionaries, one step after another, nothing shared with the local backend but the page format. Nothing
-survives the process, so nothing is synced.
+Lists and dictionaries; it shares only the page format with the local backend. Nothing survives the process, so nothing
+is synced.
 """
 
 import asyncio
@@ -61,13 +61,13 @@ class Message:
 
 @dataclass(slots=True)
 class Log:
-    """What happened in one account."""
+    """The account log of one account."""
 
     modseq: int = 0
     changes: list[AccountChange] = field(default_factory=list)
 
-    def enter(self, kind: Kind, key: bytes, uid: int = 0, mark: bytes = b"") -> None:
-        self.changes.append(AccountChange(self.modseq, kind, key, uid, mark))
+    def enter(self, kind: Kind, key: bytes, uid: int = 0, email: bytes = b"") -> None:
+        self.changes.append(AccountChange(self.modseq, kind, key, uid, email))
 
 
 @dataclass(slots=True)
@@ -78,10 +78,10 @@ class Box:
     messages: list[Message] = field(default_factory=list)
     words: list[bytes] = field(default_factory=list)
     gone: list[tuple[int, int]] = field(default_factory=list)  # modseq, uid
-    kept: dict[int, tuple[float, Message]] = field(default_factory=dict)  # removed, and until when they can be read
+    kept: dict[int, tuple[float, Message]] = field(default_factory=dict)  # removed messages: readable until when
 
     def read(self, uid: int) -> Message | None:
-        """A message that is there, or that was removed and is kept for views."""
+        """Return a message that exists, or that was removed and is kept for views."""
         found = next((m for m in self.messages if m.uid == uid), None)
         until, message = self.kept.get(uid, (0.0, found))
         return found or (message if time.monotonic() < until else None)
@@ -102,7 +102,7 @@ class MemorySnapshot:
         self._recalled = uids
 
     def _messages(self, key: bytes) -> list[Message]:
-        """In UID order, with those that are shown though removed."""
+        """The messages in UID order, including recalled ones."""
         box = self._store.boxes[key]
         again = (box.read(uid) for uid in self._recalled)
         return sorted({m.uid: m for m in [*box.messages, *filter(None, again)]}.values(), key=lambda m: m.uid)
@@ -144,8 +144,8 @@ class MemorySnapshot:
                 told.add((one.key, one.uid))
         return found[::-1]
 
-    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
-        return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.mark == mark]
+    def places(self, account: int, email: bytes) -> list[tuple[bytes, int]] | None:
+        return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.email == email]
 
     def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
         return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.thread == thread]
@@ -207,7 +207,7 @@ class MemorySnapshot:
 
 
 class MemoryHolds:
-    """See interface.Holds. Who lets go leaves an empty place."""
+    """See interface.Holds. Released content leaves an empty entry, so that names stay unique."""
 
     def __init__(self) -> None:
         self._holds: dict[bytes, tuple[bytes, int]] = {}  # content and holder, by name
@@ -219,7 +219,7 @@ class MemoryHolds:
 
     async def read(self, hold: bytes) -> bytes:
         if not self._holds[hold][1]:
-            raise CorruptData("content that was held is gone")
+            raise CorruptData("the held content is missing")
         return self._holds[hold][0]
 
     async def let_go(self, holders: Sequence[int]) -> None:
@@ -245,7 +245,7 @@ class MemoryStore:
         self._next: dict[int, int] = {}
         self._validity: dict[int, int] = {}
         self._logs: dict[int, Log] = {}
-        self._owns: set[tuple[int, bytes]] = set()  # hashes of all Message-IDs that there were, by account
+        self._owns: set[tuple[int, bytes]] = set()  # (account, hash of a Message-ID) of all messages ever stored
         self.holds = MemoryHolds()
         self._given: dict[tuple[bytes, int, int], Appended] = {}
 
@@ -281,12 +281,12 @@ class MemoryStore:
         return self._logs.setdefault(account, Log())
 
     def messages(self, account: int) -> list[tuple[bytes, Message]]:
-        """(mailbox key, message) of all of an account."""
+        """Return (mailbox key, message) of all messages of an account."""
         prefix = account.to_bytes(8, "big")
         return [(key, m) for key, box in self.boxes.items() if key.startswith(prefix) for m in box.messages]
 
     def _change(self, box: Box) -> Log:
-        """Something in a mailbox is about to change: it gets the account's next MODSEQ."""
+        """Give a mailbox that is about to change the account's next MODSEQ."""
         log = self.log(int.from_bytes(box.row.key[:8], "big"))
         log.modseq += 1
         box.row.modseq = log.modseq
@@ -325,12 +325,12 @@ class MemoryStore:
         if self.find(account, name) is None:
             raise NoSuchMailbox("mailbox does not exist")
         if name == "INBOX":
-            raise CannotDo("INBOX can not be deleted")
+            raise CannotDo("INBOX cannot be deleted")
         key = self._names.pop((account.id, name))
         self.notes.pop(key, None)
         log = self._change(self.boxes[key])
         for m in self.boxes.pop(key).messages:
-            log.enter(Kind.REMOVED, key, m.uid, m.ident.mark)
+            log.enter(Kind.REMOVED, key, m.uid, m.ident.email)
         log.enter(Kind.MAILBOX_REMOVED, key)
         self.hub.publish([key])
         self._renamed(account)
@@ -350,7 +350,7 @@ class MemoryStore:
             return
         refuse_new(new)
         if new.startswith(old + "/"):
-            raise CannotDo("a mailbox can not be moved into itself")
+            raise CannotDo("a mailbox cannot be moved into itself")
         parent = new.rpartition("/")[0]
         if parent and self.find(account, parent) is None:
             await self.create(account, parent)
@@ -379,10 +379,10 @@ class MemoryStore:
         self._renamed(account)
 
     async def sync(self, account: Account, key: bytes) -> None:
-        """Nobody else has these mailboxes."""
+        """No other program has these mailboxes."""
         self._box(key)
 
-    def settled(self, account: Account, box: Mailbox) -> bool:
+    def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
         return True
 
     async def content(self, account: Account, key: bytes, uid: int) -> bytes | None:
@@ -391,7 +391,7 @@ class MemoryStore:
         return found.content if found is not None else None
 
     async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
-        pass  # they are there
+        pass  # all contents are in memory
 
     def _bits(self, box: Box, words: Sequence[bytes], create: bool) -> int:
         bits = 0
@@ -430,23 +430,24 @@ class MemoryStore:
     def _add(self, box: Box, flags: int, bits: int, date: int, size: int, content: bytes, summary: bytes) -> None:
         row, now = box.row, int(time.time())
         message = Message(row.uidnext, flags, row.modseq, bits, date, size, now, content, summary, ident(summary))
-        self.log(int.from_bytes(row.key[:8], "big")).enter(Kind.CREATED, row.key, row.uidnext, message.ident.mark)
+        self.log(int.from_bytes(row.key[:8], "big")).enter(Kind.CREATED, row.key, row.uidnext, message.ident.email)
         box.messages.append(message)
         row.uidnext += 1
 
     def _finished(self, box: Box, made: bytes) -> bytes:
-        """A summary with what names the message and its thread: the nearest known one that it names decides."""
+        """Return a summary with EMAILID and THREADID: the nearest known message that it refers to decides its
+        thread."""
         end = idents.rest_at(made)
         if end < len(made):
             return made[:end] + identity.TRAIL.pack(*ident(made)._replace(created=box.row.modseq))
         account = int.from_bytes(box.row.key[:8], "big")
         own, seed, names = idents.named(made)
         ours = identity.named(own) if own else identity.NOBODY
-        mark = identity.fresh()
-        thread = identity.named(seed) if seed else mark
+        email = identity.fresh()
+        thread = identity.named(seed) if seed else email
         others = [*map(identity.named, names)]
         if (account, ours) in self._owns:
-            others.append(ours)  # the same message once more
+            others.append(ours)  # a second copy of a known message
         if own:
             self._owns.add((account, ours))
         every = [m.ident for _, m in self.messages(account)] if others else []
@@ -456,7 +457,7 @@ class MemoryStore:
             if known:
                 thread = known[0]
                 break
-        return made[:end] + identity.TRAIL.pack(mark, box.row.modseq, thread, ours)
+        return made[:end] + identity.TRAIL.pack(email, box.row.modseq, thread, ours)
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         await asyncio.sleep(0)
@@ -518,7 +519,7 @@ class MemoryStore:
             for m in box.messages:
                 if m.uid in these:
                     m.modseq = log.modseq
-                    log.enter(Kind.CHANGED, key, m.uid, m.ident.mark)
+                    log.enter(Kind.CHANGED, key, m.uid, m.ident.email)
         self.hub.publish([key])
         return Stored(key, UidSet.of(changed), UidSet.of(same), UidSet.of(refused), box.row.modseq, before)
 
@@ -547,10 +548,10 @@ class MemoryStore:
         return done
 
     def _expunge(self, box: Box, uids: UidSet | None, required: int, alone: bool, mine: int) -> Expunged:
-        """``alone``: it is an operation by itself, with a MODSEQ of its own."""
+        """Remove messages. ``alone``: it is an operation by itself and takes a MODSEQ of its own."""
         before = box.row.modseq
         gone = {
-            m.uid: m.ident.mark
+            m.uid: m.ident.email
             for m in box.messages
             if (uids is None or m.uid in uids) and m.flags & required == required
         }
@@ -563,8 +564,8 @@ class MemoryStore:
                 box.kept |= {m.uid: (now + self.grace, m) for m in box.messages if m.uid in gone}
             box.messages = [m for m in box.messages if m.uid not in gone]
             box.gone += [(log.modseq, uid) for uid in gone]
-            for uid, mark in gone.items():
-                log.enter(Kind.REMOVED, box.row.key, uid, mark)
+            for uid, email in gone.items():
+                log.enter(Kind.REMOVED, box.row.key, uid, email)
         return Expunged(box.row.key, UidSet.of(sorted(gone)), box.row.modseq, before)
 
     async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:

@@ -1,9 +1,8 @@
 """How much an account holds, and whether more fits (RFC 9208 in numbers).
 
-Usage is what the account's row says, which every change of the account brings up to date: exact, and one row to read.
-What the index keeps of a message beyond a few KiB counts with it, and so do annotations; STATUS SIZE is of the messages
-alone. Two messages that arrive in the same instant may both fit: a limit
-can be passed by what one moment brings, never by more.
+Usage comes from the account's row, which every change of the account updates: it is exact, and one row to read. What
+the index keeps of a message beyond a few KiB counts too, and so do annotations; STATUS SIZE counts messages only. Two
+messages that arrive at the same instant may both be accepted, so a limit can be exceeded by what one moment brings.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from fastmail.store.interface import Account, Store
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Octets (of messages as served, of what is kept beside them), messages, mailboxes."""
+    """``octets`` of messages as served and of what is kept beside them; numbers of messages and mailboxes."""
 
     octets: int
     messages: int
@@ -22,14 +21,14 @@ class Usage:
 
 
 def usage(store: Store, account: Account) -> Usage:
-    """What the account holds now."""
+    """Return what the account holds now."""
     with store.snapshot(account) as snapshot:
         held = snapshot.holding(account.id)
     return Usage(held.octets + held.kept, held.messages, held.mailboxes)
 
 
 def check(store: Store, account: Account, octets: int, messages: int = 1, mailboxes: int = 0) -> None:
-    """OverQuota when so much more does not fit."""
+    """Raise OverQuota if so much more does not fit."""
     quota = account.quota
     if not quota:
         return

@@ -1,20 +1,20 @@
-"""Room in memory for long summaries on their way into the index.
+"""Bounds the memory for long summaries on their way into the index.
 
-A message of some kilobytes may have a summary of a megabyte. Its session has it until the commit, and so has the
-transaction that writes it: a hundred sessions at once would have hundreds of megabytes.
+A message of a few kilobytes may have a summary of a megabyte. The session has it in memory until the commit, and so has
+the transaction that writes it: a hundred such sessions at once would need hundreds of megabytes.
 
-Promise: all entries together have at most the room's octets and one entry. Work whose summaries are known to be short
-waits for nobody. Who waits longest is first.
+Promise: together, all entries have at most the room's octets and one entry more. Work whose summaries are short never
+waits. Whoever has waited longest goes first.
 """
 
 import asyncio
 
-LONG = 16384  # octets of summaries that count here: those of nearly all messages do not
-MOST = 16 << 20
+LONG = 16384  # summaries up to so many octets do not count: nearly all are shorter
+MOST = 16 << 20  # octets of long summaries at a time
 
 
 class Room:
-    """One for everything that fills the same memory."""
+    """One for all work that fills the same memory."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
@@ -22,7 +22,8 @@ class Room:
         self.octets = 0
 
     def entry(self, octets: int = -1) -> "Entry":
-        """For ``async with``: work that has so many octets of summaries, -1 when it is about to make them."""
+        """Return an entry for ``async with``. ``octets`` of summaries that the work has; -1 if it is about to make
+        them."""
         return Entry(self, octets)
 
     async def ready(self) -> None:
@@ -32,14 +33,14 @@ class Room:
             await self._free.wait()
 
     def change(self, octets: int) -> None:
-        """So much more, or less."""
+        """Count so many octets more, or fewer if negative."""
         self.octets += octets
         if self.octets < self._most:
             self._free.set()
 
 
 class Entry:
-    """One piece of work, while it is entered."""
+    """One piece of work, while it is in the room."""
 
     __slots__ = ("_counted", "_octets", "_room")
 
@@ -58,7 +59,7 @@ class Entry:
         self.holds(0)
 
     def holds(self, octets: int) -> None:
-        """It has so many octets of summaries now."""
+        """Set how many octets of summaries the work has now."""
         octets = octets if octets > LONG else 0
         if octets != self._counted:
             self._room.change(octets - self._counted)

@@ -1,5 +1,7 @@
-"""Access control lists as the store keeps them: the list of a mailbox is a note of it, and whoever is named in one has
-a note of who shares something with them, so that nobody has to look through all accounts.
+"""Access control lists as the store keeps them.
+
+The list of a mailbox is an annotation of the mailbox. Each account that is named in a list has an annotation for the
+owner who shares something with it, so that no one has to search all accounts.
 """
 
 import hashlib
@@ -11,14 +13,14 @@ from fastmail.store.interface import Account, Notes, Store
 ACL = b"/acl"
 FROM = b"/from/"
 Find = Callable[[str], Account | None]  # an account by its address
-EVERYBODY = 1 << 63  # numbers from here on stand for all accounts of a domain
+EVERYBODY = 1 << 63  # account numbers from here on stand for all accounts of a domain
 
 
 async def set_list(
     store: Store, find: Find, owner: Account, key: bytes, acl: rights.Acl, expected: Notes | None = None
 ) -> bool:
-    """Make it the mailbox's list, and note for whoever is new in it where to look. False, and nothing, when the list is
-    not the ``expected`` one any more."""
+    """Set the mailbox's list, and note at every account in it where to look. Returns False without a change if the
+    present list is not the ``expected`` one."""
     for name in acl:
         hint = _hint_account(find, name, owner)
         if hint is None:
@@ -39,18 +41,18 @@ def _hint_account(find: Find, name: str, owner: Account) -> Account | None:
 
 
 def everybody(domain: str) -> Account:
-    """What stands for all accounts of a domain: a number that no account has."""
+    """Return the pseudo-account for all accounts of a domain. Its number is one that no account has."""
     digest = hashlib.blake2b(domain.encode(), digest_size=8).digest()
     return Account(int.from_bytes(digest, "big") | EVERYBODY, f"@{domain}")
 
 
 def is_everybody(account: Account) -> bool:
-    """Does it stand for all accounts of a domain? Then no directory knows it, and nobody removes it."""
+    """True for such a pseudo-account. No directory knows it, so it cannot have been removed."""
     return account.id >= EVERYBODY
 
 
 def givers(store: Store, account: Account) -> set[str]:
-    """Addresses of those who may share something with an account."""
+    """Return the addresses of the accounts that may share something with an account."""
     found = set()
     for one in (account, everybody(rights.domain_of(account.address))):
         with store.snapshot(one) as snapshot:

@@ -1,7 +1,8 @@
-"""COPY and MOVE between accounts: read here, kept there, so that each owner's content stays the owner's.
+"""COPY and MOVE between accounts: messages are read from one and appended to the other, so that each owner's content
+remains that owner's.
 
-Promise: as within an account. The copies are durable before anything is removed; when not all of them can be made,
-those that were are removed again. EMAILID and THREADID stay, as they are part of the summary.
+Promise: as within an account. The copies are durable before anything is removed; if not all of them can be made, those
+that were made are removed again. EMAILID and THREADID are preserved, since they are part of the summary.
 """
 
 import asyncio
@@ -13,14 +14,15 @@ from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account, Appended, Copied, NewMessage, Store
 
-BATCH = 16 << 20  # octets of messages and their summaries that are kept in one commit
+BATCH = 16 << 20  # octets of messages and summaries in one commit
 
 
 async def transfer(
     store: Store, source: Account, key: bytes, uids: UidSet, target: Account, to: bytes, allowed: int, words: bool
 ) -> Copied:
-    """Copy messages to another account's mailbox, with those of the flags that ``allowed`` has, and keywords when
-    ``words``. UIDs in the result correspond in order."""
+    """Copy messages to another account's mailbox. UIDs in the result correspond in order.
+
+    Only flags in ``allowed`` are copied; keywords only with ``words``."""
     with store.snapshot(source) as snapshot:
         names = snapshot.keywords(key)
         rows = [r for page in snapshot.pages(key, uids) for r in pages.records(page) if r[Field.UID] in uids]
@@ -50,14 +52,15 @@ async def transfer(
 
 
 def _summary(store: Store, account: Account, key: bytes, uid: int) -> bytes | None:
-    """A message's summary; one at a time, as all of them may be long."""
+    """Return a message's summary. They are read one at a time, as all of them may be long."""
     with store.snapshot(account) as snapshot:
         found = snapshot.summaries(key, UidSet.of([uid])).get(uid)
         return bytes(found) if found is not None else None
 
 
 async def _kept(work: Coroutine[Any, Any, Appended], uids: list[int]) -> Appended:
-    """Wait for the append, and add what it kept to ``uids``, even when the command is cancelled meanwhile."""
+    """Wait for the append and add its UIDs to ``uids``, even if the command is cancelled meanwhile: else the copies
+    could not be removed again."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])

@@ -1,13 +1,13 @@
-"""Who has a view of a mailbox: what is expunged is kept for a while only where another session may still see it.
+"""Announced views: expunged messages are kept for a while only if another session may still see them.
 
-A session announces its view before it takes the snapshot that the view is of, and takes the announcement back when it
-leaves. Who removes messages announces that, and then looks for other views. Each does the first before the second, so
-of a session that comes and a removal that goes on at the same moment at least one sees the other: either the removal
-keeps what it removes, or the session waits until the removal is committed, and never sees those messages.
+A session announces its view before it takes the view's snapshot, and withdraws the announcement when it leaves the
+mailbox. An operation that removes messages announces that first, and then looks for other views. As each side announces
+before it looks, at least one sees the other when a session comes during a removal: either the removal keeps the
+messages, or the session waits until the removal is committed and never sees them.
 
-Promise: no view of a running worker is missed. The maps only say "perhaps" (see watchmap), and a command that runs
-beside the workers cannot announce anything to them: both mean that something is kept which nobody needs. A session
-waits at most PATIENCE for a removal; after that a message of its view may be gone when it asks for it.
+Promise: no view of a running worker is missed. The maps may say "perhaps" for a mailbox without views (see watchmap),
+and a command beside the workers cannot announce anything to them; in both cases a message is kept that no session
+needs. A session waits at most PATIENCE for a removal; after that, a message of its view may be missing when it asks.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ import threading
 
 from fastmail.store.watchmap import WatchMap
 
-VIEWED = 1 << 17  # octets of the map of views: with 10,000 mailboxes in view in a worker, a hundredth of all seem to be
-STEP = 0.002  # s between two looks whether a removal is over
-PATIENCE = 1.0  # s
+VIEWED = 1 << 17  # octets of the map of views: with 10,000 viewed mailboxes, one in a hundred others seems viewed too
+STEP = 0.002  # s between two looks whether a removal has ended
+PATIENCE = 1.0  # s that a session waits for removals at most
 
 
 class Views:
-    """The views and removals of one worker, and what the others tell of theirs."""
+    """The views and removals of one worker, and the maps of the others."""
 
     def __init__(self) -> None:
         self._views: dict[bytes, int] = {}
         self._removals: dict[bytes, int] = {}
-        self._viewed: WatchMap | None = None  # what others see of the two counters
+        self._viewed: WatchMap | None = None  # this and the next show the two counters to other workers
         self._removing: WatchMap | None = None
         self._peers: list[tuple[WatchMap, WatchMap]] = []
         self._beside = False
@@ -44,17 +44,17 @@ class Views:
         self._peers = [maps(n) for n in range(workers) if n != own]
 
     def beside(self) -> None:
-        """This process is a command beside the workers: it takes for granted that they have views."""
+        """Declare this process a command beside the workers: it assumes that they have views of every mailbox."""
         self._beside = True
 
     # ---------------------------------------------------------------- sessions
 
     async def begin(self, key: bytes) -> None:
-        """A session is about to take a view of the mailbox. ``end`` must follow."""
+        """Announce a view of the mailbox, before its snapshot is taken. ``end`` must follow."""
         self._views[key] = self._views.get(key, 0) + 1
         if self._viewed is not None:
             self._viewed.add(key)
-        self._settle_order()
+        self._memory_barrier()
         try:
             for _ in range(int(PATIENCE / STEP)):
                 if not self._is_removed_from(key):
@@ -65,7 +65,7 @@ class Views:
             raise
 
     def end(self, key: bytes) -> None:
-        """The session's view is gone."""
+        """Withdraw the announcement of a view."""
         _less(self._views, key)
         if self._viewed is not None:
             self._viewed.remove(key)
@@ -76,29 +76,30 @@ class Views:
     # ---------------------------------------------------------------- removals
 
     def begin_removal(self, key: bytes, mine: int) -> bool:
-        """Messages of the mailbox are about to be removed: may another session see them? ``mine``: views of the
-        mailbox that are the caller's own, who will not ask for them. ``end_removal`` must follow."""
+        """Announce a removal from the mailbox; True if another session may see the messages. ``end_removal`` must
+        follow.
+
+        ``mine``: how many views of the mailbox are the caller's own and do not count."""
         self._removals[key] = self._removals.get(key, 0) + 1
         if self._removing is not None:
             self._removing.add(key)
-        self._settle_order()
+        self._memory_barrier()
         return self.elsewhere(key, mine)
 
     def end_removal(self, key: bytes) -> None:
-        """It is committed, or given up."""
+        """The removal is committed, or was given up."""
         _less(self._removals, key)
         if self._removing is not None:
             self._removing.remove(key)
 
     def elsewhere(self, key: bytes, mine: int) -> bool:
-        """May there be more views of the mailbox than these of the caller's?"""
+        """True if there may be more views of the mailbox than the caller's ``mine``."""
         if self._beside or self._views.get(key, 0) > mine:
             return True
         return any(viewed.has(key) for viewed, _ in self._peers)
 
-    def _settle_order(self) -> None:
-        """What was announced is seen by the others before anything is read that they announced: taking a lock is a
-        barrier for the processor's memory too."""
+    def _memory_barrier(self) -> None:
+        """Make sure that others see our announcement before we read theirs: taking a lock is a memory barrier."""
         with self._order:
             pass
 

@@ -1,7 +1,8 @@
-"""Maps by which workers tell each other which mailboxes concern them: a bit for each, by the hash of its key.
+"""Maps by which workers tell each other which mailboxes they are interested in: one bit each, by the hash of the key.
 
-A map is a small file that all workers have mapped; a look at it costs no system call. Two mailboxes may share a bit, so
-a set bit means "perhaps". A worker that starts clears its own map; one that died leaves its bits set until then.
+A map is a small file that all workers have mapped into memory, so looking costs no system call. Two mailboxes may share
+a bit, so a set bit means "perhaps". A worker clears its map when it starts; a worker that died leaves its bits set
+until then.
 """
 
 import mmap
@@ -12,7 +13,7 @@ MAP = 8192  # octets of a map: 65,536 bits; a power of two
 
 
 class WatchMap:
-    """The mailboxes that one worker has marked. Only its owner (``own``) writes to it."""
+    """The mailboxes that one worker has added. Only its owner (``own``) writes to it."""
 
     def __init__(self, path: str, own: bool, octets: int = MAP) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -25,7 +26,7 @@ class WatchMap:
         self._counts: dict[int, int] = {}
         self._mask = octets * 8 - 1
         if own:
-            self._bits[:] = bytes(octets)  # a worker before this one left it
+            self._bits[:] = bytes(octets)  # bits of an earlier worker with this number
 
     def add(self, key: bytes) -> None:
         bit = zlib.crc32(key) & self._mask

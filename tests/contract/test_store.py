@@ -627,7 +627,7 @@ def test_an_account_tells_what_it_holds_and_what_changed(run: Callable[[Scenario
                 assert now.modseq == since + bool(found)
                 assert all(snapshot.changes(account.id, state) is not None for state in states)
             states.append(now.modseq)
-            return [(one.kind, one.key, one.uid, one.mark) for one in found]
+            return [(one.kind, one.key, one.uid, one.email) for one in found]
 
         opened = told()
         assert [kind for kind, *_ in opened] == [Kind.MAILBOX_CREATED] * 6 and (
@@ -639,30 +639,30 @@ def test_an_account_tells_what_it_holds_and_what_changed(run: Callable[[Scenario
         await store.deliver([Delivery(account, key, message())])
         with store.snapshot(account) as snapshot:
             a = ident(snapshot.summaries(key, UidSet.of([1])).get(1) or b"")
-        assert told() == [(Kind.CREATED, key, 1, a.mark)] and a.created == states[-1]
+        assert told() == [(Kind.CREATED, key, 1, a.email)] and a.created == states[-1]
         done = await store.append(account, key, [message(LONG, keywords=(b"word",))])
         with store.snapshot(account) as snapshot:
             b = ident(snapshot.summaries(key, UidSet.of([2])).get(2) or b"")
-        assert told() == [(Kind.CREATED, key, 2, b.mark)] and done.modseq == b.created == states[-1]
+        assert told() == [(Kind.CREATED, key, 2, b.email)] and done.modseq == b.created == states[-1]
         await store.store(account, key, UidSet.of([1, 2]), 1, SEEN, [])
-        assert told() == [(Kind.CHANGED, key, 1, a.mark), (Kind.CHANGED, key, 2, b.mark)]
+        assert told() == [(Kind.CHANGED, key, 1, a.email), (Kind.CHANGED, key, 2, b.email)]
         await store.store(account, key, UidSet.of([1, 2]), 1, SEEN, [])
         assert told() == [], "they were so before"
         await store.store(account, key, UidSet.of([1]), 1, FLAGGED, [])
-        assert told() == [(Kind.CHANGED, key, 1, a.mark)]
+        assert told() == [(Kind.CHANGED, key, 1, a.email)]
         with store.snapshot(account) as snapshot:
             changes = snapshot.changes(account.id, states[-4]) or []
             assert [(c.modseq, c.uid) for c in changes] == [(states[-3], 2), (states[-1], 1)], "each message once"
         await store.copy(account, key, UidSet.of([1]), trash)
-        assert told() == [(Kind.CREATED, trash, 1, a.mark)]
+        assert told() == [(Kind.CREATED, trash, 1, a.email)]
         with store.snapshot(account) as snapshot:
-            assert sorted(snapshot.places(account.id, a.mark) or ()) == sorted([(key, 1), (trash, 1)])
+            assert sorted(snapshot.places(account.id, a.email) or ()) == sorted([(key, 1), (trash, 1)])
             assert snapshot.members(account.id, b.thread) == [(key, 2)]
         moved = await store.copy(account, key, UidSet.of([2]), trash, move=True)
-        assert told() == [(Kind.CREATED, trash, 2, b.mark), (Kind.REMOVED, key, 2, b.mark)]
+        assert told() == [(Kind.CREATED, trash, 2, b.email), (Kind.REMOVED, key, 2, b.email)]
         assert moved.expunged is not None and moved.target.modseq == moved.expunged.modseq == states[-1]
         await store.expunge(account, key, None, 0)
-        assert told() == [(Kind.REMOVED, key, 1, a.mark)]
+        assert told() == [(Kind.REMOVED, key, 1, a.email)]
         await store.create(account, "One/Two")
         one, two = store.find(account, "One"), store.find(account, "One/Two")
         assert one is not None and two is not None

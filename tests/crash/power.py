@@ -32,7 +32,7 @@ from fastmail._core import mime, pages
 from fastmail.app.assembly import Assembly
 from fastmail.config.load import load as load_config
 from fastmail.store.interface import Account, NewMessage
-from fastmail.store.local.recovery import check as checking
+from fastmail.store.local.recovery import check_account as checking
 from fastmail.telemetry import log
 from tests.crash.disk import CALLS, Call, Disk, calls
 from tests.crash.quick import hurry

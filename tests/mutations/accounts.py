@@ -59,7 +59,7 @@ MUTATIONS = [
     Mutation(
         "a reply does not see what was appended with it",
         "fastmail/store/local/index/messages.py",
-        "        if came and said[2]:  # it may name one of those\n",
+        "        if came and said[2]:  # it refers to other messages, perhaps to one of ``came``: enter those first\n",
         "        if False:\n",
         (UNIT,),
     ),
@@ -114,7 +114,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a preview is found out again each time",
-        "fastmail/imap/fetch_job.py",
+        "fastmail/imap/fetch_run.py",
         "                self.previews[uid] = words\n",
         "                pass\n",
         ("tests/unit/imap/test_reading.py",),

@@ -398,7 +398,7 @@ MUTATIONS = [
     Mutation(
         "S43: web servers at inner addresses are asked",
         "fastmail/net/web.py",
-        "if inside or not places.inner(one)]",
+        "if inside or not address_rules.inner(one)]",
         "if one]",
         ("tests/integration/test_relay_tls.py -k s43_", "tests/unit/net/test_web.py -k s43_nothing"),
     ),

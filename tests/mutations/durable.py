@@ -37,14 +37,14 @@ MUTATIONS = [
     Mutation(
         "a sync does not cover what others wrote",
         ENV,
-        "            log_.follow(before)  # what it found may be what another process has not synced yet\n",
+        "            log_.follow(before)\n",
         "",
         (f"{UNIT}/test_env.py -k covers",),
     ),
     Mutation(
         "the reply does not wait for the sync",
         COMMIT,
-        "            env.sync()  # 3.\n",
+        "            env.sync()  # step 3: one sync of the journal for the whole batch\n",
         "            threading.Timer(0.5, env.sync).start()\n",
         (f"{UNIT}/test_commit.py -k behind_a_failed_sync",),
     ),
@@ -83,7 +83,7 @@ MUTATIONS = [
         WRITING,
         "        self.record.add_content(PIECE, self.relative(path), journal.U64.pack(offset), content)\n",
         "",
-        ("tests/unit/store/local/recovery/test_whereabouts.py -k 'whole_wherever and segments and torn'",),
+        ("tests/unit/store/local/recovery/test_file_locations.py -k 'whole_wherever and segments and torn'",),
     ),
     Mutation(
         "what a cursor deletes is left out of the record",
@@ -144,7 +144,7 @@ MUTATIONS = [
     Mutation(
         "one that failed goes on in the slot that it had begun",
         JOURNAL,
-        "            self._serial = 0  # another process may begin the slot that was just begun anew, elsewhere\n",
+        "            self._serial = 0  # another process may use a different file for this serial number: look it up again\n",
         "            pass\n",
         (f"{UNIT}/test_journal.py -k fails_in_the_middle",),
     ),
@@ -202,7 +202,7 @@ MUTATIONS = [
     Mutation(
         "a process that closes lets the pages of its checkpoint go",
         CHECKPOINT,
-        "        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # not even the interpreter's end clears it up\n",
+        "        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))\n",
         "        pass\n",
         (f"{UNIT}/test_checkpoint.py -k leaves_its_pages",),
     ),
@@ -230,7 +230,7 @@ MUTATIONS = [
     Mutation(
         "one that could not be opened stays the first",
         ENV,
-        "            self._users.close()  # or the next one would not be the first\n",
+        "            self._users.close()  # while it is open, no other process could take it exclusively and recover\n",
         "",
         (f"{UNIT}/test_checkpoint.py -k newer_layout --timeout=20",),
     ),
@@ -316,24 +316,24 @@ MUTATIONS = [
     ),
     Mutation(
         "a recovery brings expunged messages back",
-        "fastmail/store/local/recovery/whereabouts.py",
+        "fastmail/store/local/recovery/file_locations.py",
         "        if marked is None:\n            return None\n",
         "        if marked is None:\n            return path\n",
-        ("tests/unit/store/local/recovery/test_whereabouts.py -k stays_removed",),
+        ("tests/unit/store/local/recovery/test_file_locations.py -k stays_removed",),
     ),
     Mutation(
         "a recovery puts files where they were made, not where they belong",
-        "fastmail/store/local/recovery/whereabouts.py",
+        "fastmail/store/local/recovery/file_locations.py",
         "        root, _ = self._root(txn, key[:MAILBOX], os.path.dirname(os.path.dirname(path)))\n",
         "        return path\n",
-        ("tests/unit/store/local/recovery/test_whereabouts.py -k 'whole_wherever and maildir'",),
+        ("tests/unit/store/local/recovery/test_file_locations.py -k 'whole_wherever and maildir'",),
     ),
     Mutation(
         "UIDs and MODSEQs go on where they were",
         "fastmail/store/local/index/box_rows.py",
         "    if box.recovered != t.recovered:\n        _go_above(txn, t, box)\n",
         "",
-        ("tests/unit/store/local/recovery/test_whereabouts.py -k numbers_go_on",),
+        ("tests/unit/store/local/recovery/test_file_locations.py -k numbers_go_on",),
     ),
     Mutation(
         "large content is never synced",
@@ -421,8 +421,8 @@ MUTATIONS = [
     Mutation(
         "STORE answers before it is durable",
         "fastmail/imap/store.py",
-        "    return await store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words, job.unchanged)\n",
-        "    asyncio.ensure_future(store.store(selected.account, selected.key, job.uids, job.mode, job.flags, job.words))\n"
+        "    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words, run.unchanged)\n",
+        "    asyncio.ensure_future(store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words))\n"
         "    return None\n",
         (f"{REPLIES}[maildir]",),
         slow=True,
@@ -453,7 +453,7 @@ MUTATIONS = [
     Mutation(
         "the file of an operation that failed stays",
         "fastmail/durable/commit.py",
-        "                job.undo(operation.error)\n",
+        "                write.undo(operation.error)\n",
         "                pass\n",
         ("tests/unit/durable/test_commit.py",),
     ),

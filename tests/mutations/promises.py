@@ -16,7 +16,7 @@ MUTATIONS = [
     Mutation(
         "R11: a message of any size stays in memory",
         "fastmail/durable/staging.py",
-        "        return self._held > (LEAST if crowded else SPILL if self._file is None else STREAM)\n",
+        "        return self._in_memory > (LEAST if crowded else SPILL if self._file is None else STREAM)\n",
         "        return False\n",
         ("-m tests.load.gates r11 --scale 0.02",),
         slow=True,
@@ -76,7 +76,7 @@ MUTATIONS = [
     Mutation(
         "an index that was there and is gone is taken for a new one",
         "fastmail/durable/env.py",
-        '    raise CorruptData(f"{data} is gone or empty")\n',
+        '    raise CorruptData(f"{data} is missing or empty")\n',
         "    return True\n",
         ("tests/unit/durable/test_salvage.py::test_what_had_data_is_not_taken_for_new",),
     ),

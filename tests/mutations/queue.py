@@ -19,8 +19,8 @@ MUTATIONS = [
     Mutation(
         "the queue's own content is never synced (strace)",
         SPOOL,
-        "        future = self._commits().submit(Operation(apply, jobs, adds, self._done))\n",
-        "        for one in jobs:\n            os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
+        "        future = self._commits().submit(Operation(apply, writes, adds, self._done))\n",
+        "        for one in writes:\n            os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
         "        future = self._commits().submit(Operation(apply, after=self._done))\n",
         (f"{ORDER}[maildir]",),
         slow=True,
@@ -28,8 +28,8 @@ MUTATIONS = [
     Mutation(
         "the queue's own content is never synced (loss of power)",
         SPOOL,
-        "        future = self._commits().submit(Operation(apply, jobs, adds, self._done))\n",
-        "        for one in jobs:\n            os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
+        "        future = self._commits().submit(Operation(apply, writes, adds, self._done))\n",
+        "        for one in writes:\n            os.pwrite(one.fd, b''.join(one.chunks), one.offset)\n"
         "        future = self._commits().submit(Operation(apply, after=self._done))\n",
         ("-m tests.crash.power --images 30 --seed 3",),
         slow=True,

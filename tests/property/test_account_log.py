@@ -23,7 +23,7 @@ from fastmail.message.identity import ident
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store, counts
 from fastmail.store.local.index import account_log, layout, walk
 from fastmail.store.local.maildir.folders import folder
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
@@ -87,11 +87,11 @@ class World:
                     uid, at = record[0], (box.key, record[0])
                     one = ident(made[uid])
                     assert one.created <= record[2] <= box.modseq
-                    marks[at] = one.mark
+                    marks[at] = one.email
                     flags[at] = record[1], frozenset(w for i, w in enumerate(words) if record[3] >> i & 1)
-                    by_mark[one.mark].add(at)
+                    by_mark[one.email].add(at)
                     by_thread[one.thread].add(at)
-                    common[box.name, uid] = one.thread if one.thread != one.mark else b"", record[1]
+                    common[box.name, uid] = one.thread if one.thread != one.email else b"", record[1]
                     octets += record[5]
                     kept += mime.counted(made[uid])
             for key in [*(box.key for box in boxes), self.account.id.to_bytes(8, "big") + bytes(4)]:
@@ -118,12 +118,12 @@ class World:
             last = one.modseq
             at = one.key, one.uid
             if one.kind is Kind.CREATED:
-                marks[at] = one.mark
+                marks[at] = one.email
                 touched.add(at)
             elif one.kind is Kind.REMOVED:
-                assert marks.pop(at) == one.mark
+                assert marks.pop(at) == one.email
             elif one.kind is Kind.CHANGED:
-                assert marks[at] == one.mark
+                assert marks[at] == one.email
                 touched.add(at)
             elif one.kind is Kind.MAILBOX_CREATED:
                 boxes.add(one.key)
@@ -305,7 +305,7 @@ class Work:
 
     async def _rebuild(self, world: World, name: str, target: str, uids: UidSet) -> None:
         if isinstance(world.store, LocalStore) and self.rng.random() < 0.3:
-            await repair.rebuild(world.store, world.account)
+            await rebuild_account.rebuild(world.store, world.account)
             world.seen.clear()  # the log begins anew
 
     async def _outside(self, world: World, name: str, target: str, uids: UidSet) -> None:

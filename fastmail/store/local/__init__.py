@@ -1,1 +1,3 @@
-"""The local backend: a Maildir++ in place, an LMDB index as accelerator and authority for UID and MODSEQ."""
+"""The local backend: Maildir++ directories and segments for the content; an LMDB index for fast access, which alone
+decides UIDs and MODSEQ.
+"""

@@ -1,8 +1,8 @@
-"""COPY and MOVE within an account (RFC 9051 6.4.7, 6.4.8): links of files, references to records, then one commit.
+"""COPY and MOVE within an account (RFC 9051 6.4.7, 6.4.8): hard links of files, references to records, then one commit.
 
-Promise: as of a commit; where sources are renamed or moved meanwhile (by housekeeping, compaction, a conversion, or
-another program), it is tried again with where they are now. What MOVE takes away stays readable for other views
-(removals.py), unless there is no room for that.
+Promise: the result is that of one commit. If a source is renamed or moved meanwhile (by housekeeping, compaction, a
+conversion, or another program), the copy is tried again with its new path. What MOVE removes stays readable for other
+views (removals.py), unless there is no room for that.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from fastmail._core import pages as page_format
 from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath
-from fastmail.durable.commit import FileJob
+from fastmail.durable.commit import FileWrite
 from fastmail.model.errors import NoSuchMailbox, StorageFailed, StorageFull
 from fastmail.store.interface import Account, Copied, Expunged
 from fastmail.store.local import long_copies
@@ -30,13 +30,14 @@ from fastmail.store.local.maildir.places import Places
 from fastmail.store.local.removals import Removals
 
 TRIES = 40
-PAUSE = 0.025  # s until another try
-LOOK_EVERY = 8  # tries: the mailbox is compared with its directories before one of these
+PAUSE = 0.025  # s between two tries
+LOOK_EVERY = 8  # tries after which the mailbox is compared with its directories again
 
 
 class Copies:
-    """One for each store. ``lists``: where UIDs are given under another server's locks; ``take_in``: take in what other
-    programs did to a mailbox; ``touch``: files of a mailbox have to follow the index soon."""
+    """One for each store. ``lists``: given where UIDs are assigned under another server's locks; ``take_in``: apply
+    other programs' changes of a mailbox; ``touch``: note that files of a mailbox have to be brought in line with the
+    index."""
 
     def __init__(
         self,
@@ -86,11 +87,11 @@ class Copies:
     async def _transfer(
         self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool, due: int = 0
     ) -> Copied:
-        """COPY or MOVE; ``due``: until when what is moved stays readable for views."""
+        """COPY or MOVE. ``due``: until when moved messages stay readable for views."""
         for attempt in range(TRIES):
             try:
                 return await self._once(account, key, uids, target, move, due)
-            except SourceMoved:  # by housekeeping or a conversion, whose commit is to come, or another program
+            except SourceMoved:  # by housekeeping or a conversion whose commit follows, or by another program
                 await asyncio.sleep(PAUSE)
                 if attempt % LOOK_EVERY == 0:
                     await self._take_in(account, key)
@@ -127,7 +128,7 @@ class Copies:
             if source_box is None or target_box is None:
                 raise NoSuchMailbox("mailbox is gone")
             marked = snapshot.marks(key, uids)
-        jobs: list[FileJob] = []
+        writes: list[FileWrite] = []
         sources: list[Source] = []
         source_dir = root = ""
         for uid, old in marked.items():
@@ -138,9 +139,9 @@ class Copies:
                 source_dir = self._places.folder(account, source_box.name)
                 root = self._places.folder(account, target_box.name)
             name, flags = self._linked(old)
-            theirs = not self._maker.is_ours(old[1:])  # nobody knows whether it is on the disk
+            theirs = not self._maker.is_ours(old[1:])  # another program's file may not be on the disk yet: sync it
             directory = os.fsencode(root) + b"/cur"
-            jobs.append(FileJob(directory, name, source=path_of(source_dir, old), synced=theirs))
+            writes.append(FileWrite(directory, name, source=path_of(source_dir, old), synced=theirs))
             sources.append((uid, CUR + name, flags))
         apply = partial(copying.copy, key=key, target=target, names=sources, saved=int(time.time()), move=move, due=due)
 
@@ -150,15 +151,15 @@ class Copies:
                 self._touch(account, key)
 
         try:
-            result = await self._commits.change(account, apply, jobs, adds=not move, then=then)
+            result = await self._commits.change(account, apply, writes, adds=not move, then=then)
         except StorageFailed as error:
-            if not isinstance(error, SourceMoved) and any(not beneath.exists(job.source) for job in jobs):
+            if not isinstance(error, SourceMoved) and any(not beneath.exists(write.source) for write in writes):
                 raise SourceMoved(str(error)) from error
             raise
         return result, sources
 
     def _linked(self, old: bytes) -> tuple[bytes, int]:
-        """The name of a new link to a file, and the flags that it says."""
+        """Return the name of a new link to a file, and the flags that the name has."""
         parsed = FileName.parse(old[1:])
         size, served = given_sizes(parsed.base)
         if size >= 0:

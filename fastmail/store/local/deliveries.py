@@ -1,8 +1,8 @@
-"""Deliveries of a LocalStore: content is placed, then every shard commits what is for its accounts.
+"""Deliveries to a LocalStore: the content is assigned a path or record, then each shard commits its accounts' messages.
 
-Promise: what ``deliver`` returns is durable, and the first answer for its id. A caller that is cancelled, or one of
-whose shards fails, loses nothing and leaves nothing behind: what was handed to a commit goes on to its end, with all
-that follows it, and ``given`` tells what was kept.
+Promise: what ``deliver`` returns is durable, and it is the first answer for its id. If the caller is cancelled, or a
+shard fails, nothing is lost and nothing is left behind: a commit that was begun runs to its end with everything that
+follows it, and ``given`` tells what was stored.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from fastmail.durable import beneath, files
-from fastmail.durable.commit import FileJob
+from fastmail.durable.commit import FileWrite
 from fastmail.model.errors import NoSuchMailbox
 from fastmail.store.interface import Account, Appended, Delivery
 from fastmail.store.local.going_on import GoingOn
@@ -25,12 +25,12 @@ from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir.lists import Line, Lists
 from fastmail.store.local.maildir.places import Paths
-from fastmail.store.local.placing import Job, Placing, give_up
+from fastmail.store.local.placing import Placing, Write, give_up
 
 
 class Deliveries:
-    """One for each store. ``lists``: where UIDs are given under another server's locks; ``touch``: files of a mailbox
-    have to follow the index soon."""
+    """One for each store. ``lists``: given where UIDs are assigned under another server's locks; ``touch``: note that
+    files of a mailbox have to be brought in line with the index."""
 
     def __init__(
         self,
@@ -65,7 +65,8 @@ class Deliveries:
             return await self._deliver(items, lines)
 
     async def given(self, items: Sequence[Delivery]) -> list[Appended | None]:
-        """See interface.Store. The writer is asked, behind all that it was given before, so the answer is durable."""
+        """See interface.Store. The commit thread answers after everything it was given before, so the answer is
+        durable."""
         shards = self._shards_of(items)
         groups: dict[int, list[Delivery]] = {}
         for n, item in zip(shards, items, strict=True):
@@ -79,18 +80,18 @@ class Deliveries:
         shards = self._shards_of(items)
         try:
             for n, item in zip(shards, items, strict=True):
-                job, name = await self._place(item)
-                groups.setdefault(n, []).append((item, job, name))
+                write, name = await self._place(item)
+                groups.setdefault(n, []).append((item, write, name))
         except BaseException:
-            give_up(job for group in groups.values() for _, job, _ in group)
+            give_up(write for group in groups.values() for _, write, _ in group)
             raise
         waits = []
         for group in groups.values():
             twins: list[bytes] = []
             apply, then = partial(given.put_in, now, group, twins), partial(self._delivered, group, twins)
-            jobs = [job for _, job, _ in group if job is not None]
+            writes = [write for _, write, _ in group if write is not None]
             known = all(item.id for item, _, _ in group)
-            waits.append(self._placing.commit(group[0][0].account, apply, jobs, then, known))
+            waits.append(self._placing.commit(group[0][0].account, apply, writes, then, known))
         results: list[list[Appended]] = [await waits[0]] if len(waits) == 1 else await _all(waits)
         if self._lists is not None:
             for group, kept in zip(groups.values(), results, strict=True):
@@ -98,8 +99,9 @@ class Deliveries:
                 lines += [(one[0].key, at.uids[0], one[2][1:]) for one, at in pairs if not at.repeated]
         return results[0] if len(results) == 1 else _in_order(shards, groups, results)
 
-    async def _place(self, item: Delivery) -> tuple[Job | None, bytes]:
-        """The job that puts the content in place, if one is needed, and what its row calls it; see given.put_in."""
+    async def _place(self, item: Delivery) -> tuple[Write | None, bytes]:
+        """Return the write of the content (None if none is needed) and the name that its row will have; see
+        given.put_in."""
         if item.again or item.hold:
             if self._is_given(item):
                 return None, b""
@@ -108,7 +110,7 @@ class Deliveries:
                 return found
         try:
             return await self._placing.place(item.account, item.key, item.message)
-        except NoSuchMailbox:  # removed, perhaps with what the first try put there
+        except NoSuchMailbox:  # removed, perhaps after an earlier attempt stored the message there
             if self._is_given(item):
                 return None, b""
             raise
@@ -119,19 +121,21 @@ class Deliveries:
             return bool(item.id) and given.find(txn, shard.tables, item) is not None
 
     def _delivered(self, group: Sequence[Placed], twins: list[bytes], kept: Sequence[Appended]) -> None:
-        """A shard's part is durable."""
+        """A shard's part is durable: remove the files of repeated deliveries."""
         if twins:
             self._commits.help(files.unlink_batch, twins)
-        for (item, job, name), placed in zip(group, kept, strict=True):
+        for (item, write, name), placed in zip(group, kept, strict=True):
             if placed.repeated and name:
-                self._touch(item.account, item.key)  # a file that nobody needs
-                if isinstance(job, FileJob) and job.path not in twins:
-                    self._commits.help(_unlink_twin, job.path)
+                self._touch(item.account, item.key)  # the trash table has a file that is not needed
+                if isinstance(write, FileWrite) and write.path not in twins:
+                    self._commits.help(_unlink_twin, write.path)
 
 
 def _unlink_twin(path: bytes) -> None:
-    """Unlink the file of a repeated delivery if cur/ has another one with its base name. The message's own file had
-    been renamed for its flags, and the row did not say so yet when the repeat was put in place under the old name."""
+    """Unlink the file of a repeated delivery if cur/ has another file with its base name.
+
+    The message's own file had been renamed for its flags, and its row did not say so yet when the repetition was placed
+    under the old name."""
     directory, name = os.path.split(path)
     cur = os.path.join(os.path.dirname(directory), b"cur")
     with suppress(OSError):
@@ -142,13 +146,13 @@ def _unlink_twin(path: bytes) -> None:
 
 
 def _in_order(shards: Sequence[int], groups: dict[int, Any], results: Sequence[Sequence[Any]]) -> list[Any]:
-    """Results of the groups in the order of the items; ``shards``: where each of these is."""
+    """Return the groups' results in the order of the items; ``shards``: the shard of each item."""
     parts = dict(zip(groups, map(iter, results), strict=True))
     return [next(parts[n]) for n in shards]
 
 
 async def _all(waits: Sequence[Awaitable[Any]]) -> list[Any]:
-    """The results of all. When one fails the others are waited for first: what they kept is known then."""
+    """Return all results. If one fails, the others are awaited first, so that it is known what they stored."""
     results = await asyncio.gather(*waits, return_exceptions=True)
     for one in results:
         if isinstance(one, BaseException):

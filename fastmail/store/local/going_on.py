@@ -1,4 +1,4 @@
-"""Work that goes on to its end, whoever is cancelled meanwhile."""
+"""Runs work to its end even if its caller is cancelled."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,13 +8,13 @@ T = TypeVar("T")
 
 
 class GoingOn:
-    """Work that must not end in its middle, because it holds another program's lock or has to tell what it did."""
+    """Work that must not stop half-way, because it holds another program's lock or has to record what it did."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of the work. Whoever is cancelled waits no more, and the work goes on."""
+        """Return the result of the work. If the caller is cancelled, it stops waiting and the work continues."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -23,9 +23,9 @@ class GoingOn:
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever still waits has been told of it
+            task.exception()  # fetched, or asyncio would log it; a caller that still waits has it
 
     async def ended(self) -> None:
-        """Wait until nothing goes on any more."""
+        """Wait until no work is running."""
         while self._tasks:
             await asyncio.wait(self._tasks)

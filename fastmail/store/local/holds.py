@@ -1,11 +1,12 @@
-"""Messages on their way from the queue: content that queue and mailbox share (index/held.py).
+"""Holds: content that a queued message and mailboxes share (index/held.py).
 
-A hold is a file in ``held-<shard>``, or a record in a segment. A mailbox gets the content by a link of the file, or a
-reference to the record, as COPY does.
+A hold is a file in ``held-<shard>``, or a record in a segment. A mailbox gets the content as COPY does: by a link of
+the file, or a reference to the record.
 
-Promise: a hold is durable, content, name and row, when ``keep`` returns, and stays until ``let_go``, whatever becomes
-of the messages that share it; a mailbox on another file system gets a copy. A delivery from the queue is kept once,
-however often it is repeated (index/given.py) and wherever a crash cut it short: its file has the same name each time.
+Promise: when ``keep`` returns, content, name and row of the hold are durable. It stays until ``let_go``, whatever
+happens to the messages that share it; a mailbox on another file system gets a copy. A delivery from the queue is stored
+once, however often it is repeated (index/given.py) and wherever a crash interrupted it: its file has the same name each
+time.
 """
 
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastmail.durable import beneath, files
-from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.commit import FileWrite, Operation, PieceWrite
 from fastmail.durable.env import translate
 from fastmail.durable.replace import make_directories
 from fastmail.durable.transaction import Txn
@@ -29,14 +30,14 @@ from fastmail.store.local.maildir.names import NO_INSTANCE, NameMaker
 from fastmail.telemetry import log
 
 TRIES = 3
-UNDER_WAY = 600.0  # s after which a file of a running process without a row is no hold under way any more
-BATCH = 500  # holders that one commit forgets
-Placed = tuple[FileJob | PieceJob | None, bytes]
+UNDER_WAY = 600.0  # s that a running process may take from writing a file to committing its row
+BATCH = 500  # holders that one commit releases
+Placed = tuple[FileWrite | PieceWrite | None, bytes]
 
 
 class Holds:
-    """The holds of a store; see interface.Holds. ``find``: a mailbox by its name; ``synced``: are files of mailboxes
-    synced at once, because another server may come to them?"""
+    """The holds of a store; see interface.Holds. ``find``: returns a mailbox by its name; ``synced``: True if mailbox
+    files are synced at once, because another server may read them."""
 
     def __init__(
         self,
@@ -54,25 +55,25 @@ class Holds:
         return os.fsencode(os.path.join(beneath.mark(self._commits.settings.directory), f"held-{number}"))
 
     def _split(self, hold: bytes) -> tuple[int, Shard, bytes]:
-        """(number of the shard, shard, mark)."""
+        """Return (number of the shard, shard, mark and name of the content)."""
         return hold[0], self._commits.shards[hold[0]], hold[1 + HOLDER :]
 
     async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        """Keep the content; what the hold is called."""
+        """Store the content; return the name of the hold."""
         number = account.id % len(self._commits.shards)
         shard = self._commits.shards[number]
-        job: FileJob | PieceJob
+        write: FileWrite | PieceWrite
         if shard.writer is not None:
             inbox = self._find(account, "INBOX") or bytes(MAILBOX)
-            job, record = await shard.place(inbox, "INBOX", message.date, message.size, message.content)
-            marked = references.mark(record)
+            write, record = await shard.place(inbox, "INBOX", message.date, message.size, message.content)
+            marked = references.reference(record)
         else:
             record = None
             directory = self._directory(number)
             if not beneath.is_directory(directory):
                 await self._commits.help(make_directories, os.fsdecode(directory))
             name = self._maker.make(sum(map(len, message.content)), message.size)
-            job = FileJob(directory, name, directory + b"/." + name, message.content, message.date)
+            write = FileWrite(directory, name, directory + b"/." + name, message.content, message.date)
             marked = HELD + name
         at = U64.pack(holder) + marked
 
@@ -81,16 +82,16 @@ class Holds:
                 references.keep(txn, shard.tables, [record.id])
             txn.put(at, b"", db=shard.tables.held)
 
-        await shard.queue.submit(Operation(apply, [job], adds=True))
+        await shard.queue.submit(Operation(apply, [write], adds=True))
         return bytes([number]) + at
 
     async def read(self, hold: bytes) -> bytes:
-        """The content. CorruptData when it is damaged or gone."""
+        """Return the content. CorruptData if it is damaged or missing."""
         number, shard, marked = self._split(hold)
         for _ in range(TRIES):
             try:
                 if references.in_segment(marked):
-                    _, ident, skip, length = references.MARK.unpack(marked)
+                    _, ident, skip, length = references.REFERENCE.unpack(marked)
                     with shard.env.read() as txn:
                         at = references.locate(txn, shard.tables, ident)
                     data = await self._commits.help(shard.tables.reader.read, at, skip, length)
@@ -98,13 +99,13 @@ class Holds:
                     data = await self._commits.help(files.read_file, self._directory(number) + b"/" + marked[1:])
                 return bytes(data or b"")
             except FileNotFoundError:
-                continue  # moved by compaction
+                continue  # compaction has just moved it: look it up again
             except OSError as error:
                 raise translate(error) from error
-        raise CorruptData("content that was held is gone")
+        raise CorruptData("the held content is missing")
 
     def holders(self) -> set[int]:
-        """Who holds anything."""
+        """Return all holders."""
         out: set[int] = set()
         for shard in self._commits.shards:
             with shard.env.read() as txn:
@@ -112,8 +113,9 @@ class Holds:
         return out
 
     def leftovers(self, number: int) -> tuple[list[bytes], list[str]]:
-        """Of ``held-<number>``: paths of files that no row names, left by a crash on the way; names that rows have and
-        no file has, which is damage. What the running server may be writing is left out. It waits for the disk."""
+        """Compare ``held-<number>`` with the rows: return (paths of files without a row, which a crash left; names in
+        rows without a file, which is damage). Files that the running server may be writing are left out. Waits for the
+        disk."""
         directory = self._directory(number)
         try:
             names = [os.fsencode(name) for name in beneath.names(directory)]
@@ -127,8 +129,9 @@ class Holds:
         return left, sorted(os.fsdecode(name) for name in lost)
 
     def _fresh(self, directory: bytes, name: bytes) -> bool:
-        """May its row be on the way? A command writes without a server's mark."""
-        base = name.removeprefix(b".")  # until it is whole
+        """True if the file's row may still be on its way. The files of a command do not have a server's instance in
+        their names."""
+        base = name.removeprefix(b".")  # the name while it is being written
         if not self._maker.under_way(base) and not NameMaker(NO_INSTANCE).under_way(base):
             return False
         try:
@@ -145,7 +148,7 @@ class Holds:
                 log.event("store.held", held=number, removed=len(left))
 
     async def let_go(self, holders: Sequence[int]) -> None:
-        """Let go of what they hold. A second time nothing happens."""
+        """Release what these holders hold. Repeating it is harmless."""
         for start in range(0, len(holders), BATCH):
             await self._let_go([U64.pack(one) for one in holders[start : start + BATCH]])
 
@@ -157,8 +160,10 @@ class Holds:
                 await self._commits.help(files.unlink_batch, [directory + b"/" + name for name in gone])
 
     async def place(self, item: Delivery, root: bytes) -> Placed | None:
-        """How the mailbox at ``root`` gets a delivery from the queue: the job, if one is needed, and what its row calls
-        it. None where it is placed as any other: a segment of its own."""
+        """Return how the mailbox at ``root`` gets a delivery from the queue: the write, if one is needed, and the name
+        for its row.
+
+        None if it is placed like any other message, in this process's own segment."""
         shard = self._commits.shard(item.account.id)
         number, lent, marked = self._split(item.hold) if item.hold else (0, None, b"")
         if lent is not shard:
@@ -174,15 +179,15 @@ class Holds:
         if item.hold:
             source = self._directory(number) + b"/" + marked[1:]
             if await self._commits.help(_ready, source, root + b"/new/" + name):
-                return FileJob(root + b"/new", name, source=source), NEW + name
+                return FileWrite(root + b"/new", name, source=source), NEW + name
             item.hold = b""
         temporary = root + b"/tmp/" + maker.make(octets, message.size)
-        job = FileJob(root + b"/new", name, temporary, message.content, message.date, synced=self._synced)
-        return job, NEW + name
+        write = FileWrite(root + b"/new", name, temporary, message.content, message.date, synced=self._synced)
+        return write, NEW + name
 
 
 def _ready(source: bytes, place: bytes) -> bool:
-    """Can the source be linked to that place? What a try before this one left there is removed."""
+    """True if the source can be linked to ``place``. A file that an earlier attempt left there is removed."""
     try:
         if beneath.lstat(source).st_dev != beneath.lstat(os.path.dirname(place)).st_dev:
             return False

@@ -1,10 +1,10 @@
-"""COPY and MOVE (RFC 9051 6.4.7, 6.4.8) of messages with long summaries: a part at a time, each in a commit of its own.
+"""COPY and MOVE (RFC 9051 6.4.7, 6.4.8) of messages with long summaries: in parts, each with a commit of its own.
 
-LMDB has all that one transaction writes in memory until the commit, and a summary may have a megabyte. Mailboxes
-without long summaries, nearly all that there are, are copied in one commit.
+LMDB keeps all that one transaction writes in memory until the commit, and a summary may have a megabyte. Mailboxes
+without long summaries, which are nearly all, are copied in one commit.
 
-Promise: when a part cannot be copied, the parts before it are removed again, and the error is raised. MOVE removes
-nothing before all of it is copied. Others see the parts as they come; a crash may leave some of them.
+Promise: if a part cannot be copied, the parts before it are removed again, and the error is raised. MOVE removes
+nothing before everything is copied. Others see the parts as they appear; a crash may leave some of them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,8 +15,8 @@ from fastmail.store.local.index import box_rows
 
 
 def split(uids: UidSet, long: Mapping[int, int]) -> list[UidSet]:
-    """``uids`` in parts that have at most box_rows.WRITTEN octets of long summaries and one message more. ``long``:
-    octets of these summaries by UID."""
+    """Split ``uids`` into parts with at most box_rows.WRITTEN octets of long summaries and one message more. ``long``:
+    octets of the long summaries by UID."""
     out: list[UidSet] = []
     first, octets = 1, 0
     for uid in sorted(long):
@@ -36,7 +36,7 @@ async def copy(
     one: Callable[[UidSet], Awaitable[Copied]],
     remove: Callable[[bytes, UidSet], Awaitable[Expunged]],
 ) -> Copied:
-    """Copy or move these parts of a mailbox. ``one`` copies a part, ``remove`` removes messages of a mailbox."""
+    """Copy or move these parts of a mailbox. ``one`` copies a part; ``remove`` removes messages from a mailbox."""
     done = Copied(Appended(target, 0, []), [])
     try:
         for part in parts:

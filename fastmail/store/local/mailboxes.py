@@ -1,8 +1,8 @@
-"""Mailboxes of accounts: opened, listed, made, renamed, removed, in the index and as folders of a Maildir.
+"""Mailboxes of accounts: opened, listed, created, renamed and removed, in the index and as folders of a Maildir.
 
-Promise: a folder is made before its row and removed, or hidden, before its row goes, so a crash in between leaves a
-folder that is taken in again or one that is gone; nothing is made for an account that was removed. Where another server
-serves the same mail, its lists are written too.
+Promise: a folder is created before its row; it is removed, or hidden, before its row is removed. So a crash in between
+leaves a folder that is found again and added, or one that does not exist. Nothing is created for an account that was
+removed. Where another server serves the same mail, its lists are written too.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.store.local.removals import Removals
 
-ELSEWHERE = ("Other Users/", "Shared/")  # subscriptions in other accounts
+ELSEWHERE = ("Other Users/", "Shared/")  # name prefixes of other accounts' mailboxes
 ALL = UidSet.of_ranges((1, 0xFFFFFFFF))
 
 
@@ -36,21 +36,24 @@ class Subscriptions(Protocol):
     """The subscriptions that another server keeps (dovecot.shared_mode)."""
 
     async def subscribed(self, account: Account) -> set[str] | None:
-        """None where it keeps none."""
+        """Return its subscriptions, None if it keeps none."""
         ...
 
     async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
-        """Change one; ``names``: what to begin with where there are none. ``keep``: not where there are some."""
+        """Change one. ``names``: initial list if there is none. ``keep``: do nothing if there is a list."""
         ...
 
     def listed(self, account: Account, name: str) -> bool:
-        """Has a mailbox a list of UIDs? Then it was made as a whole, by whomever."""
+        """True if a mailbox has a list of UIDs: then it was created completely, by whichever server."""
         ...
 
 
 class Mailboxes:
-    """One for each store. ``theirs``: where another server serves the same mail; ``take_in``: take in what is in a
-    mailbox; ``publish``: tell who watches; ``move_all``: move messages to another mailbox of the account."""
+    """One for each store.
+
+    ``theirs``: the subscriptions of another server that serves the same mail; ``take_in``: apply other programs'
+    changes of a mailbox; ``publish``: tell those who watch; ``move_all``: move messages to another mailbox of the
+    account."""
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Mailboxes:
         if account.id in self._paths.inboxes:
             return
         task = self._opening.get(account.id)
-        if task is None:  # others who come meanwhile wait, or they would find an account half made
+        if task is None:  # later callers wait for this task: they must not see a half-created account
             task = self._opening[account.id] = self._commits.loop.create_task(self._open(account))
             task.add_done_callback(lambda _: self._opening.pop(account.id, None))
         await asyncio.shield(task)
@@ -100,14 +103,14 @@ class Mailboxes:
         self._paths.inboxes[account.id] = key
 
     async def _begin(self, account: Account) -> None:
-        """An account that the index does not know: new, or with somebody's Maildir."""
+        """Create the rows of an account that the index does not have: a new one, or one with an existing Maildir."""
         self._commits.refuse_gone(account)
         home, help = self._places.home(account), self._commits.help
         fresh = not await help(beneath.is_directory, os.path.join(folders.folder(home, INBOX), "cur"))
         subscribed: list[str] | None = None
         given = await help(control_files.last_uidvalidity, home) if not fresh else 0
         names = {INBOX: 0, **(DEFAULT_MAILBOXES if fresh and not self._read_only else {})}
-        if not fresh:  # somebody's Maildir
+        if not fresh:  # an existing Maildir: take its subscriptions and folders
             subscribed = await help(control_files.read_subscriptions, home)
             found = await help(folders.look, home)
             names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in (found.ages if found is not None else ())}
@@ -130,7 +133,7 @@ class Mailboxes:
 
         try:
             await self._commits.submit_new(account, apply)
-        except NoSuchMailbox:  # it was removed meanwhile
+        except NoSuchMailbox:  # the account was removed meanwhile
             if fresh and not self._read_only:
                 await help(folders.unmake, home, list(names))
             raise
@@ -140,13 +143,15 @@ class Mailboxes:
             await self._list(account, names)
 
     async def forget(self, account: Account, returns: bool = False) -> None:
-        """The account was removed: drop its records. Its Maildir is not touched. ``returns``: it is there again at
-        once, with other mail; no MODSEQ, and no number of a mailbox, is given a second time."""
+        """Remove the records of an account that was removed; its Maildir is not touched.
+
+        ``returns``: the account is created again at once with other mail, so no MODSEQ and no mailbox number is used
+        twice."""
         await self._commits.submit(account, lambda txn, t: mailboxes.forget_account(txn, t, account.id, returns))
         self._paths.inboxes.pop(account.id, None)
 
     def _has_files(self, account: Account) -> bool:
-        """Does the account have a Maildir, or get one?"""
+        """True if the account has, or will get, a Maildir."""
         return not self._commits.settings.segments or os.path.isdir(self._places.home(account).root)
 
     async def listing(self, account: Account) -> Listing:
@@ -176,13 +181,13 @@ class Mailboxes:
         self._tell_names(account)
 
     def _tell_names(self, account: Account) -> None:
-        """Names or subscriptions changed: tell who watches the account."""
+        """Tell those who watch the account that names or subscriptions changed."""
         self._publish([layout.mailbox_key(account.id, 0)])
 
     # ---------------------------------------------------------------- one mailbox
 
     def find(self, account: Account, name: str) -> bytes | None:
-        """Its key; None where there is none of that name."""
+        """Return the key of a mailbox, None if there is none of that name."""
         if name == INBOX and account.id in self._paths.inboxes:
             return self._paths.inboxes[account.id]
         shard = self._commits.shard(account.id)
@@ -222,7 +227,7 @@ class Mailboxes:
         self._tell_names(account)
 
     async def _list(self, account: Account, names: Iterable[str]) -> None:
-        """Mailboxes that were made, and that another server shall not number in its own way."""
+        """Write the other server's lists for mailboxes that were created, before it assigns UIDs of its own."""
         if self._theirs is None:
             return
         shard = self._commits.shard(account.id)
@@ -240,7 +245,7 @@ class Mailboxes:
         if key is None:
             raise NoSuchMailbox("mailbox does not exist")
         if name == INBOX:
-            raise CannotDo("INBOX can not be deleted")
+            raise CannotDo("INBOX cannot be deleted")
         unique = self._maker.make(0, 0).decode().partition(",")[0]
         hidden = os.path.join(self._places.folder(account, INBOX), "tmp", "deleted." + unique)
         if self._has_files(account):
@@ -265,7 +270,7 @@ class Mailboxes:
         key = self.find(account, old)
         if key is None:
             raise NoSuchMailbox("mailbox does not exist")
-        if old == INBOX:  # its messages go, and it stays (RFC 9051 6.3.6)
+        if old == INBOX:  # its messages are moved, and INBOX itself stays (RFC 9051 6.3.6)
             await self.create(account, new)
             target = self.find(account, new)
             assert target is not None
@@ -274,7 +279,7 @@ class Mailboxes:
         home = self._places.home(account)
         folders.refuse(home, new)
         if new.startswith(old + "/"):
-            raise CannotDo("a mailbox can not be moved into itself")
+            raise CannotDo("a mailbox cannot be moved into itself")
         parent = new.rpartition("/")[0]
         if parent and self.find(account, parent) is None:
             await self.create(account, parent)

@@ -1,8 +1,8 @@
-"""Where the content of a new message goes: a file of its mailbox's Maildir, or a record in a segment.
+"""Decides where the content of a new message goes: a file of its mailbox's Maildir, or a record in a segment.
 
-Nothing is written here. What is returned is for the commit (durable.commit): the job that puts the content in place,
-and what the message's row will call it. Content that was given its place and will not be committed is given up
-(``give_up``). Where a Maildir is not there any more, it is made again, and the commit fails: the next try works.
+Nothing is written here. The result is for the commit (durable.commit): the write of the content, and the name
+that the message's row will have. Content that will not be committed is given up (``give_up``). If a Maildir has been
+removed, it is created again, and the commit fails: the next attempt works.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from fastmail.durable import beneath
-from fastmail.durable.commit import FileJob, PieceJob
+from fastmail.durable.commit import FileWrite, PieceWrite
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import StorageFailed
 from fastmail.model.flags import to_info
@@ -19,17 +19,17 @@ from fastmail.store.local.index import references
 from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import CUR, NEW
 from fastmail.store.local.index.tables import Tables
-from fastmail.store.local.index.writer import Commits, Jobs
+from fastmail.store.local.index.writer import Commits, Writes
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.maildir.places import Paths, Places
 
 T = TypeVar("T")
-Job = FileJob | PieceJob
+Write = FileWrite | PieceWrite
 
 
 class Placing:
-    """One for each store. ``synced``: are files synced at once, because another server may come to them?"""
+    """One for each store. ``synced``: True if files are synced at once, because another server may read them."""
 
     def __init__(self, commits: Commits, places: Places, paths: Paths, maker: NameMaker, synced: bool) -> None:
         self._commits = commits
@@ -40,46 +40,47 @@ class Placing:
 
     async def place(
         self, account: Account, key: bytes, message: NewMessage, claimed: bool = False
-    ) -> tuple[Job, bytes]:
-        """Where a message's content goes, and what its row will call it. ``claimed``: a session is told of it at once,
-        so it is nothing new any more."""
+    ) -> tuple[Write, bytes]:
+        """Return the write of a message's content, and the name for its row. ``claimed``: a session is told of
+        the message at once, so it goes to cur/, not new/."""
         shard = self._commits.shard(account.id)
         if shard.writer is not None:
             name = self._paths.name(account, key)
-            job, record = await shard.place(key, name, message.date, message.size, message.content)
-            return job, references.mark(record)
+            write, record = await shard.place(key, name, message.date, message.size, message.content)
+            return write, references.reference(record)
         root = self._paths.root(account, key)
         base = self._maker.make(sum(len(chunk) for chunk in message.content), message.size)
-        mtime = message.date  # what any other program takes for its date
+        mtime = message.date  # other programs show a file's mtime as its internal date
         if message.flags or message.keywords or not message.recent or claimed:
             called = base + b":2," + to_info(message.flags, 0).encode()
             sub, mark = b"/cur", CUR
         else:
             sub, mark, called = b"/new", NEW, base
-        file = FileJob(root + sub, called, root + b"/tmp/" + base, message.content, mtime, synced=self._synced)
+        file = FileWrite(root + sub, called, root + b"/tmp/" + base, message.content, mtime, synced=self._synced)
         return file, mark + called
 
     async def commit(
         self,
         account: Account,
         apply: Callable[[Txn, Tables], Changed[T]],
-        jobs: Jobs,
+        writes: Writes,
         then: Callable[[T], None],
         repeatable: bool = False,
     ) -> T:
-        """Commits.change for messages that were placed."""
+        """Commits.change, for messages that were placed."""
         try:
-            return await self._commits.change(account, apply, jobs, adds=True, then=then, repeatable=repeatable)
+            return await self._commits.change(account, apply, writes, adds=True, then=then, repeatable=repeatable)
         except StorageFailed:
             self._commits.refuse_gone(account)
-            for directory in {os.path.dirname(os.fsdecode(job.directory)) for job in jobs if isinstance(job, FileJob)}:
-                if not beneath.is_directory(directory + "/tmp"):  # somebody removed it: the next try works
+            files = [write for write in writes if isinstance(write, FileWrite)]
+            for directory in {os.path.dirname(os.fsdecode(write.directory)) for write in files}:
+                if not beneath.is_directory(directory + "/tmp"):  # it was removed: create it for the next attempt
                     await self._commits.help(folders.make, self._places.home(account), directory)
             raise
 
 
-def give_up(jobs: Iterable[Job | None]) -> None:
-    """Content that was given its place will not be written: what is reserved in a segment is nobody's."""
-    for job in jobs:
-        if isinstance(job, PieceJob):
-            job.undo(StorageFailed("it was given up"))
+def give_up(writes: Iterable[Write | None]) -> None:
+    """Give up content that was placed and will not be written: the space reserved in a segment counts as waste."""
+    for write in writes:
+        if isinstance(write, PieceWrite):
+            write.undo(StorageFailed("it was given up"))

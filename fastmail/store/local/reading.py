@@ -1,5 +1,6 @@
-"""Content of messages, for those who can wait for the disk: files by whatever name they have now, records in segments,
-and what was expunged, as long as it is kept for views (index/kept.py)."""
+"""Reads the content of messages, for callers that can wait for the disk: files under whatever name they have now,
+records in segments, and expunged messages as long as they are kept for views (index/kept.py).
+"""
 
 import asyncio
 import itertools
@@ -15,13 +16,13 @@ from fastmail.store.local.maildir import housekeeping
 from fastmail.store.local.maildir.names import path_of
 from fastmail.store.local.maildir.places import Places
 
-AHEAD = 64  # messages that are read ahead at once
-TRIES = 3
-LATE = 0.01  # s until a commit that is under way has named a file's new name
+AHEAD = 64  # messages that one call reads ahead, at most
+TRIES = 3  # attempts to find content whose name or place changes meanwhile
+LATE = 0.01  # s that a commit with a file's new name gets to finish
 
 
 class Reading:
-    """One for each store. ``take_in``: take in what other programs did to a mailbox."""
+    """One for each store. ``take_in``: adds other programs' changes to a mailbox's index."""
 
     def __init__(self, commits: Commits, places: Places, take_in: Callable[[Account, bytes], Awaitable[None]]) -> None:
         self._commits = commits
@@ -57,14 +58,15 @@ class Reading:
                 try:
                     return await self._commits.help(self.record, account, marked)
                 except FileNotFoundError:
-                    continue  # moved by compaction
+                    continue  # compaction moved it; the index names the new place
                 except OSError as error:
                     raise translate(error) from error
             directory = self._places.folder(account, box.name)
             try:
                 return await self._commits.help(files.read_file, path_of(directory, marked))
             except FileNotFoundError:
-                # renamed: by another program, or by housekeeping, whose commit of the new name may take a while
+                # The file was renamed: by another program, or by housekeeping, whose commit of the new name may not be
+                # done.
                 if not attempt:
                     await asyncio.sleep(LATE)
                     continue
@@ -77,12 +79,12 @@ class Reading:
         return None
 
     def record(self, account: Account, marked: bytes) -> bytes | None:
-        """The content of a record in a segment; it waits for the disk."""
+        """Return the content of a record in a segment; waits for the disk."""
         with self._commits.snapshot(account) as snapshot:
             return snapshot.record(marked)
 
     async def _kept(self, account: Account, key: bytes, uid: int) -> bytes | None:
-        """The content of a message that was removed, as long as it is kept."""
+        """Return the content of a removed message, as long as it is kept; None after that."""
         with self._commits.snapshot(account) as snapshot:
             box, marked = snapshot.mailbox(key), snapshot.kept_file(key, uid)
         if box is None or marked is None:
@@ -92,6 +94,6 @@ class Reading:
                 return await self._commits.help(self.record, account, marked)
             return await self._commits.help(housekeeping.read_kept, self._places.folder(account, box.name), marked)
         except FileNotFoundError:
-            return None  # its time has come
+            return None  # its time is over and it was deleted
         except OSError as error:
             raise translate(error) from error

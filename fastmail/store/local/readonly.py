@@ -1,8 +1,8 @@
-"""A store that shows Maildirs and changes nothing in them (``[store] read_only``): for looking beside another server.
+"""A store that shows Maildirs and changes nothing in them (``[store] read_only``), for use beside another server.
 
-Promise: no file or directory of an account is made, renamed, written or removed; only the index, which is this server's
-own, follows them. What would change mail is refused with NoPermission, and a delivery with TemporaryError, so that
-whoever sends it keeps it.
+Promise: no file or directory of an account is created, renamed, written or removed; only the index, which belongs to
+this server, follows them. An operation that would change mail is refused with NoPermission. A delivery is refused with
+TemporaryError, so that the sender keeps the message.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from fastmail.store.local.store import LocalStore
 
 
 def _refused(*_: Any, **__: Any) -> NoReturn:
-    raise NoPermission("this server shows mail and changes nothing")
+    raise NoPermission("this server is read-only: [store] read_only")
 
 
 class ReadOnlyHolds(Holds):
-    """Keeps nothing."""
+    """Refuses to hold anything."""
 
     async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        raise TemporaryError("this server takes no mail: [store] read_only")
+        raise TemporaryError("this server accepts no mail: [store] read_only")
 
 
 class ReadOnlyStore(LocalStore):
@@ -61,10 +61,10 @@ class ReadOnlyStore(LocalStore):
         _refused()
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
-        raise TemporaryError("this server takes no mail: [store] read_only")
+        raise TemporaryError("this server accepts no mail: [store] read_only")
 
     async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         return 0, 0
 
     def touch(self, account: Account, key: bytes) -> None:
-        """File names stay as they are."""
+        """Do nothing: file names stay as they are."""

@@ -1,6 +1,6 @@
-"""EXPUNGE: what is removed stays readable for the views of other sessions, unless there is no room for that.
+"""EXPUNGE: removed messages stay readable for the views of other sessions, unless there is no room for that.
 
-Promise: removing always works. Where the index is full nothing is kept, and commits become small.
+Promise: removing always works. Where the index is full, nothing is kept for views, and commits become small.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,12 +16,13 @@ from fastmail.store.local.index import removal
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.views import Views
 
-FEW = 16  # messages that are removed at once where there is hardly any room
+FEW = 16  # messages in one commit when the map is nearly full
 
 
 class Removals:
-    """One for each store. ``views``: which sessions see what; ``due``: until when what an account loses now is kept, 0
-    for not at all; ``touch``: files of a mailbox have to follow the index soon."""
+    """One for each store. ``views``: the announced views; ``due``: returns until when the messages that an account
+    loses now are kept, 0 for not at all; ``touch``: note that files of a mailbox have to be brought in line with the
+    index."""
 
     def __init__(
         self,
@@ -37,8 +38,8 @@ class Removals:
 
     @contextmanager
     def announced(self, account: Account, key: bytes, mine: int) -> Iterator[int]:
-        """Messages of the mailbox are removed within this: until when they are kept, 0 where only the caller's ``mine``
-        views have them."""
+        """A context in which messages of the mailbox are removed. Its value is until when they are kept; 0 if no views
+        but the caller's ``mine`` have them."""
         seen = self._views.begin_removal(key, mine)
         try:
             yield self._due(account) if seen else 0
@@ -63,8 +64,8 @@ class Removals:
     async def expunge_few(
         self, account: Account, key: bytes, uids: UidSet | None, required: int, unlink: bool
     ) -> Expunged:
-        """The same in small commits. LMDB lists the pages that one commit sets free side by side, for which a map that
-        is nearly full may have no room."""
+        """Do the same in small commits: LMDB stores the list of the pages that one commit frees on adjacent pages, and
+        a nearly full map may not have enough of those."""
         with self._commits.snapshot(account) as snapshot:
             records = (one for page in snapshot.pages(key, uids) for one in pages.records(page))
             wanted = [one[Field.UID] for one in records if uids is None or one[Field.UID] in uids]

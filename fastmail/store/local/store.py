@@ -1,9 +1,9 @@
-"""LocalStore: the store interface over LMDB shards and Maildirs. Here its parts are put together; what they do is said
-in their own files.
+"""LocalStore: the store interface over LMDB shards and Maildirs. This file puts its parts together; each part is
+described in its own file.
 
-Promise: an answer that acknowledges something comes after content, names and index are synced (durable.commit).
-Reads take a snapshot of the index on the caller's thread and never wait for a writer. File reads that the page
-cache cannot serve, directory scans and renames run on helper threads. Errors are those of model.errors.
+Promise: an answer that acknowledges something comes after content, names and index are durable (durable.commit). Reads
+take a snapshot of the index on the caller's thread and never wait for a writer. File reads that the page cache cannot
+serve, directory scans and renames run on helper threads. Errors are those of model.errors.
 """
 
 import asyncio
@@ -43,23 +43,23 @@ from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import SEGMENTS, Commits, Settings
 from fastmail.store.local.mailboxes import Mailboxes
 from fastmail.store.local.maildir import housekeeping
-from fastmail.store.local.maildir.follow import Follower
+from fastmail.store.local.maildir.follow import MaildirFollower
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.lists import Lists
 from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.store.local.maildir.sweeper import Sweeper
 from fastmail.store.local.maildir.tidier import Tidier
-from fastmail.store.local.placing import Job, Placing, give_up
+from fastmail.store.local.placing import Placing, Write, give_up
 from fastmail.store.local.reading import Reading
-from fastmail.store.local.recovery.whereabouts import Whereabouts
+from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.store.local.removals import Removals
 from fastmail.store.local.segments import compaction
 from fastmail.store.room import Room
 
 
 class LocalStore:
-    """See the module; one instance in each worker, all over the same directories."""
+    """See the module. One instance in each worker, all over the same directories."""
 
     read_only = False
     holds_class = Holds
@@ -79,9 +79,11 @@ class LocalStore:
         gone: Callable[[Account], bool] | None = None,
         grace: float = GRACE,
     ) -> None:
-        """``homes``: where an account's Maildir is, NoSuchMailbox for one that nobody knows; ``resolve``: an account by
-        its number. ``gone``: was this account removed? Then nothing is made for it any more, whoever still holds it.
-        ``grace``: seconds that a removed message is kept for the views of other sessions."""
+        """``homes``: returns where an account's Maildir is, NoSuchMailbox for an unknown account. ``resolve``: returns
+        an account by its number. ``recover``: finish what earlier processes left, as one process has to do. ``kind``:
+        [store] content. ``shared``: Dovecot serves the same Maildirs at the same time. ``gone``: True if an account was
+        removed; nothing is created for it then. ``grace``: seconds that a removed message is kept for the views of
+        other sessions."""
         self.hub = hub or Hub()
         self.views = self.hub.views
         self.maker = NameMaker(instance)
@@ -89,16 +91,16 @@ class LocalStore:
         self._resolve = resolve
         self._recover = recover
         self._maintaining: list[asyncio.Task[None]] = []
-        self._room = Room()  # in the transactions
+        self._room = Room()  # bounds long summaries in transactions
         self._going_on = GoingOn()
 
         self.places = Places(homes)
-        settings = Settings(directory, shards, map_size, kind == SEGMENTS, shared, partial(Whereabouts, self.home_of))
+        settings = Settings(directory, shards, map_size, kind == SEGMENTS, shared, partial(FileLocations, self.home_of))
         self.commits = Commits(settings, self._publish, self.places, gone)
         self.paths = Paths(self.commits, self.places)
         self.together = SharedMode(self.commits, self.places, self._take_in_listed) if shared else None
         lists: Lists | None = self.together
-        self.follower = Follower(
+        self.follower = MaildirFollower(
             self.commits,
             self.places,
             self.paths,
@@ -161,7 +163,7 @@ class LocalStore:
                         self.touch(account, key)
 
     async def _finish(self) -> None:
-        """Finish what processes before this one left, and begin what one process does for all."""
+        """Finish what earlier processes left, and start the background work that one process does for all."""
         begin = self.commits.loop.create_task
         for shard in self.commits.shards:
             await compaction.survey(shard)
@@ -170,7 +172,7 @@ class LocalStore:
         self._maintaining.append(begin(given.keep_trimming(self.commits.shards, lambda: self.queued)))
 
     async def close(self) -> None:
-        """Finish the names and removals of this worker, then stop the writers."""
+        """Finish this worker's renames and removals, then stop the commit threads."""
         for task in self._maintaining:
             task.cancel()
         await asyncio.gather(*self._maintaining, return_exceptions=True)
@@ -182,29 +184,30 @@ class LocalStore:
         await self.commits.close()
 
     def _publish(self, keys: list[bytes]) -> None:
-        """Tell who watches these mailboxes."""
+        """Tell those who watch these mailboxes."""
         if keys:
             self.hub.publish(keys)
 
     def home_of(self, number: int) -> Home | None:
-        """Where the Maildir of the account with this number is; None where nobody knows."""
+        """Return where the Maildir of the account with this number is; None if the account is unknown."""
         account = self._resolve(number) if self._resolve is not None else None
         return self.places.home(account) if account is not None else None
 
     def address(self, number: int) -> str:
-        """An account's address, for people."""
+        """Return an account's address, for messages to people."""
         account = self._resolve(number) if self._resolve is not None else None
         return account.address if account is not None else f"account {number}"
 
     async def _take_in(self, account: Account, key: bytes) -> None:
+        """Apply other programs' changes of a mailbox's files to the index."""
         await self.follower.sync(account, key, force=True)
 
     async def _take_in_listed(self, account: Account, key: bytes) -> None:
-        """The same while the list of the mailbox is locked."""
-        await self.follower.sync(account, key, force=True, held=True)
+        """Do the same while the mailbox's UID list is locked."""
+        await self.follower.sync(account, key, force=True, list_locked=True)
 
     def touch(self, account: Account, key: bytes) -> None:
-        """File names or files of this mailbox have to follow the index soon."""
+        """Note that file names or files of this mailbox have to be brought in line with the index soon."""
         self._tidier.touch(account, key)
 
     def snapshot(self, account: Account) -> LocalSnapshot:
@@ -217,7 +220,7 @@ class LocalStore:
             await self._mailboxes.open(account)
 
     async def forget(self, account: Account, returns: bool = False) -> None:
-        """The account was removed: drop its records; see Mailboxes."""
+        """Remove the records of an account that was removed; see Mailboxes."""
         await self._mailboxes.forget(account, returns)
 
     def find(self, account: Account, name: str) -> bytes | None:
@@ -243,14 +246,14 @@ class LocalStore:
         apply = partial(mailboxes.annotate, key=key, changes=changes, expected=expected)
         done = await self.commits.submit_new(account, apply, adds=adds)
         if done:
-            self._publish([key])  # sessions that asked to be told of annotations (RFC 5465 5.6)
+            self._publish([key])  # for sessions that asked for notifications of annotations (RFC 5465 5.6)
         return done
 
     async def sync(self, account: Account, key: bytes) -> None:
         await self.follower.sync(account, key)
 
-    def settled(self, account: Account, box: Mailbox) -> bool:
-        return self.follower.settled(account, box)
+    def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
+        return self.follower.is_up_to_date(account, box)
 
     def watch(self, account: Account, key: bytes, callback: Callable[[], None]) -> None:
         if self.hub.watch(key, callback) and _is_mailbox(key):
@@ -295,15 +298,15 @@ class LocalStore:
     async def _append(
         self, account: Account, key: bytes, new: Sequence[NewMessage], claim: bool
     ) -> tuple[Appended, list[bytes]]:
-        jobs: list[Job] = []
+        writes: list[Write] = []
         names: list[bytes] = []
         try:
             for message in new:
-                job, name = await self._placing.place(account, key, message, claim)
-                jobs.append(job)
+                write, name = await self._placing.place(account, key, message, claim)
+                writes.append(write)
                 names.append(name)
         except BaseException:
-            give_up(jobs)
+            give_up(writes)
             raise
 
         def then(result: Appended) -> None:
@@ -315,7 +318,7 @@ class LocalStore:
         def apply(txn: Txn, t: Tables) -> Changed[Appended]:
             return messages.append(txn, t, key, new, names, now, claim)
 
-        return await self._placing.commit(account, apply, jobs, then), names
+        return await self._placing.commit(account, apply, writes, then), names
 
     async def store(
         self,
@@ -351,7 +354,7 @@ class LocalStore:
         return await self._removals.expunge(account, key, uids, required, mine)
 
     async def learn_previews(self, account: Account, key: bytes, found: Mapping[int, bytes]) -> None:
-        while found:  # long summaries: so many as fit into one commit
+        while found:  # summaries may be long: each commit takes as many as its bound allows
             found = await self.commits.submit(
                 account, partial(messages.learn_previews, key=key, found=found), adds=True
             )

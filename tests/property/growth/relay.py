@@ -1,6 +1,6 @@
 """What other servers say to a relay: replies, DNS records, policies (RFC 5321 4.2, RFC 8460 3, RFC 8461 3)."""
 
-from fastmail.net import places
+from fastmail.net import address_rules
 from fastmail.relay import sts, tlsreport
 from fastmail.smtp.client import login, replies
 from tests.support.growth import Case
@@ -26,6 +26,6 @@ CASES = [
     Case("policy: spaces", 20_000, lambda n: "v=STSv1" + " " * n, sts._ID.match),
     Case("policy: lines", 4_000, lambda n: POLICY + "a: b\n" * n, _parsed),
     Case("policy: hosts", 4_000, lambda n: POLICY + "".join(f"mx: m{k}.test\n" for k in range(n)), _parsed),
-    Case("domain: numbers", 20_000, lambda n: "1." * n + "0x" + "f" * n, places.numeric),
-    Case("domain: brackets", 20_000, lambda n: "[" + "1." * n + "]", places.literal),
+    Case("domain: numbers", 20_000, lambda n: "1." * n + "0x" + "f" * n, address_rules.numeric),
+    Case("domain: brackets", 20_000, lambda n: "[" + "1." * n + "]", address_rules.literal),
 ]

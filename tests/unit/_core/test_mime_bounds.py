@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fastmail._core import envelope, fetch, mime, pages, rows
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
-from fastmail.imap.search_job import _field_has
+from fastmail.imap.search_run import _field_has
 from fastmail.message import sections, summary
 from tests.property.test_mime import balanced
 from tests.support.examples import some

@@ -127,7 +127,7 @@ def test_values_and_paths() -> None:
     [
         ('routes = ["example.org"]', 'f.toml:2: [relay] routes: "example.org": PATTERN NEXTHOP is expected'),
         ('routes = ["example.org ftp:x"]', "the next hop is mx, smtp:HOST"),
-        ('routes = ["example.org smtp:x tls=maybe"]', "tls=maybe is none of tls=none|may|encrypt|verify"),
+        ('routes = ["example.org smtp:x tls=maybe"]', "tls=maybe is not one of tls=none|may|encrypt|verify"),
         ('routes = ["* smtp:x password_file=/nowhere"]', "cannot read the password file"),
         ('tls_policies = ["example.org strong"]', "one of none, may, encrypt, verify"),
         ('networks = ["10.0.0.0/99"]', "10.0.0.0/99"),

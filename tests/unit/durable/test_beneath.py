@@ -138,7 +138,7 @@ def test_a_group_commit_stays_in_its_maildir(way: str, tmp_path: Path) -> None:
             (b"/away/tmp/3", b"/cur/3"),
             (b"/tmp/4", b"/away/cur/4"),
         ]
-        jobs: list[stage.Job] = [
+        jobs: list[stage.Write] = [
             (top + source, top + final, top + os.path.dirname(final), [b"x"], -1, -1, False) for source, final in names
         ]
         linked = [(b"/cur/file", b"/cur/5"), (b"/away/cur/file", b"/cur/6"), (b"/cur/file", b"/away/cur/7")]

@@ -678,6 +678,6 @@ def test_what_is_wrong_with_a_journal_is_told(tmp_path: Path) -> None:
     for slot in (place / "env" / "journal").glob("*.journal"):
         slot.unlink()
     (told,) = checkpoint.faults(path)
-    assert "the last checkpoint names is gone" in told
+    assert "the last checkpoint names is missing" in told
     (place / "env" / "journal" / checkpoint.DISTRUST).touch()
     assert len(checkpoint.faults(path)) == 2

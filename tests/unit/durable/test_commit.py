@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.durable.commit import IO_ERROR, CommitQueue, FileJob, Operation, PieceJob
+from fastmail.durable.commit import IO_ERROR, CommitQueue, FileWrite, Operation, PieceWrite
 from fastmail.durable.env import Environment
 from fastmail.durable.journal import BOUND
 from fastmail.model.errors import NoSuchMailbox, StorageFailed, StorageFull
@@ -35,10 +35,10 @@ def rows(env: Environment) -> list[bytes]:
         return [bytes(key) for key, _ in txn.cursor(db=env.db["rows"]).iternext()]
 
 
-def job(place: Path, name: str) -> FileJob:
+def job(place: Path, name: str) -> FileWrite:
     (place / "tmp").mkdir(exist_ok=True)
     (place / "new").mkdir(exist_ok=True)
-    return FileJob(
+    return FileWrite(
         os.fsencode(place / "new"), name.encode(), os.fsencode(place / "tmp" / name), [b"content of ", name.encode()]
     )
 
@@ -163,7 +163,7 @@ def test_content_whose_sync_fails_is_not_acknowledged(tmp_path: Path) -> None:
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
         device = os.open("/dev/null", os.O_WRONLY)
         try:
-            piece = PieceJob(device, 0, [b"x" * (BOUND + 1)], b"/dev/null", spoilt.append)
+            piece = PieceWrite(device, 0, [b"x" * (BOUND + 1)], b"/dev/null", spoilt.append)
             with pytest.raises(StorageFailed):
                 await queue.submit(told(put(env, b"lost"), [piece]))
         finally:

@@ -59,7 +59,7 @@ def test_many_that_find_a_dead_one(tmp_path: Path) -> None:
         "for n in range(6):\n"
         "    while not (place / f'{n}.lock').exists(): pass\n"
         "    if dotlock.take(str(place / f'{n}.lock')):\n"
-        "        time.sleep(0.1); print(n, dotlock.held(str(place / f'{n}.lock')))\n"
+        "        time.sleep(0.1); print(n, dotlock.is_held(str(place / f'{n}.lock')))\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -72,8 +72,8 @@ def test_many_that_find_a_dead_one(tmp_path: Path) -> None:
 
 def test_a_lock_of_somebody_else_stays(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
-    assert dotlock.take(str(path)) and dotlock.held(str(path))
+    assert dotlock.take(str(path)) and dotlock.is_held(str(path))
     path.write_text("1:elsewhere.example.test")
-    assert not dotlock.held(str(path))
+    assert not dotlock.is_held(str(path))
     dotlock.drop(str(path))
     assert path.exists()

@@ -44,12 +44,12 @@ class Owner:
     def known_by(self, path: bytes) -> bytes:
         return os.path.basename(path)
 
-    def expected(self, txn: Any, path: str) -> str | None:
+    def expected_path(self, txn: Any, path: str) -> str | None:
         name = os.path.basename(path)
         self.asked.append(name)
         return None if name in self.gone else self.moved.get(name, path)
 
-    def place(self, txn: Any, path: str) -> str | None:
+    def present_path(self, txn: Any, path: str) -> str | None:
         self.sought.append(os.path.basename(path))
         return self.moved.get(os.path.basename(path), path)
 

@@ -153,7 +153,7 @@ def test_no_damage_ends_the_process_that_looks(tmp_path: Path) -> None:
 def test_what_had_data_is_not_taken_for_new(tmp_path: Path) -> None:
     make(tmp_path / "x")
     (tmp_path / "x" / "data.mdb").unlink()
-    with pytest.raises(CorruptData, match="gone or empty"):
+    with pytest.raises(CorruptData, match="missing or empty"):
         Environment(str(tmp_path / "x"), TABLES, 1, MAP)
     assert salvage.salvage(str(tmp_path / "x"), TABLES, MAP, "then", empty=False).rows == 0
     assert not (tmp_path / "x.damaged-then").exists()

@@ -28,12 +28,12 @@ def test_one_message_spills_at_its_bound(tmp_path: Path) -> None:
     staged = Staged(str(tmp_path), budget)
     assert fed(staged, 1 << 20) <= SPILL + 8192
     assert staged.spilled
-    assert budget.held <= STREAM + 8192
+    assert budget.used <= STREAM + 8192
     asyncio.run(staged.spill())
     assert bytes(staged.content()) == b"x" * (1 << 20)
     staged.drop()
     staged.drop()
-    assert budget.held == 0
+    assert budget.used == 0
     assert not list(tmp_path.iterdir())
 
 
@@ -63,7 +63,7 @@ def test_a_session_that_ends_while_its_message_is_written_leaves_nothing(
 
     asyncio.run(main())
     assert not list(tmp_path.iterdir())
-    assert budget.held == 0
+    assert budget.used == 0
 
 
 def test_all_messages_of_a_worker_share_its_memory(tmp_path: Path) -> None:
@@ -71,11 +71,11 @@ def test_all_messages_of_a_worker_share_its_memory(tmp_path: Path) -> None:
     every = [Staged(str(tmp_path), budget) for _ in range(100)]
     for one in every:
         fed(one, 100_000)
-        assert budget.held <= (1 << 20) + 100 * (LEAST + 8192)
+        assert budget.used <= (1 << 20) + 100 * (LEAST + 8192)
     assert sum(not one.spilled for one in every) <= (1 << 20) // 100_000 + 1
     for one in every:
         one.drop()
-    assert budget.held == 0
+    assert budget.used == 0
 
 
 def test_an_account_has_a_share_of_the_memory(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_an_account_has_a_share_of_the_memory(tmp_path: Path) -> None:
     mine = [Staged(str(tmp_path), budget, "me@example.test") for _ in range(40)]
     for one in mine:
         fed(one, 100_000)
-    assert budget.held <= (8 << 20) // SHARE + 40 * (LEAST + 8192)
+    assert budget.used <= (8 << 20) // SHARE + 40 * (LEAST + 8192)
     other = Staged(str(tmp_path), budget, "other@example.test")
     fed(other, 100_000)
     assert not other.spilled
@@ -123,7 +123,7 @@ def test_a_multiappend_is_refused_on_what_it_announces_in_all(tmp_path: Path) ->
         assert (await other.send(b"f APPEND INBOX {80000}\r\n")).startswith(b"+ ")
         assert b"f OK" in await other.send(body + b"\r\n")
         assert not bench.imap.budget._announced
-        assert bench.imap.budget.held == 0
+        assert bench.imap.budget.used == 0
 
     asyncio.run(main())
 
@@ -135,16 +135,16 @@ def test_every_way_out_gives_back_what_a_message_took(tmp_path: Path) -> None:
         await client.send(LOGIN)
         budget, text = bench.imap.budget, b"y" * 100_000
         await client.send(b"b APPEND INBOX {200000+}\r\n" + text)
-        assert budget.held == 100_000
+        assert budget.used == 100_000
         client.connection.connection_lost(None)
-        assert budget.held == 0
+        assert budget.used == 0
         assert not budget._announced
         client = bench.open("imap")
         await client.send(LOGIN)
         assert b"c NO" in await client.send(b"c APPEND Nowhere {100000+}\r\n" + text + b"\r\n")
         assert b"d BAD" in await client.send(b"d APPEND INBOX {100000+}\r\n" + text + b" nonsense\r\n")
         assert b"e OK" in await client.send(b"e APPEND INBOX {100000+}\r\n" + text + b"\r\n")
-        assert budget.held == 0
+        assert budget.used == 0
         assert not budget._announced
 
     asyncio.run(main())
@@ -162,10 +162,10 @@ def test_500_messages_of_one_command_share_the_memory(tmp_path: Path) -> None:
         for n in range(60):
             end = b" {%d+}\r\n" % len(body) if n < 59 else b"\r\n"
             got = await client.send(body + end)
-            most = max(most, budget.held)
+            most = max(most, budget.used)
         assert b"b OK [APPENDUID" in got
         assert most <= (1 << 20) // SHARE + 60 * LEAST + 200_000
-        assert budget.held == 0
+        assert budget.used == 0
 
     asyncio.run(main())
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastmail._core import mime
-from fastmail.imap import search_job
+from fastmail.imap import search_run
 from fastmail.message import sections
 from fastmail.store.memory import MemoryStore
 from tests.support.sessions import Bench
@@ -102,7 +102,7 @@ def test_a_large_message_without_a_summary_is_scanned_off_the_loop(
 def test_the_header_of_a_large_message_is_read_off_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         client = await filled(tmp_path, LARGE)
-        found, has = watched(monkeypatch, search_job, "_header_of"), watched(monkeypatch, search_job, "_field_has")
+        found, has = watched(monkeypatch, search_run, "_header_of"), watched(monkeypatch, search_run, "_field_has")
         assert b"* SEARCH 1\r\n" in await client.send(b'd SEARCH HEADER X-Much "word word"\r\n')
         assert found == [False]
         assert has == [False]

@@ -238,7 +238,7 @@ def test_too_much_is_refused_or_ends_it(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr("fastmail.imap.watcher.MOST_ENTRIES", 2)
         assert b"s OK" in await one.send(SET % b"personal")
         got = await told(one, two, b'SETMETADATA INBOX (/private/a "1" /private/b "2" /private/c "3")')
-        assert got.endswith(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, nothing is told any more\r\n")
+        assert got.endswith(b"* OK [NOTIFICATIONOVERFLOW] too many annotations, no more notifications are sent\r\n")
         assert await told(one, two, b"SETMETADATA INBOX (/private/a NIL)") == b""
         await two.send(b'x SETMETADATA INBOX (/private/a "1")\r\n')
         assert (await one.send(SET % b"personal")).startswith(b"s NO [NOTIFICATIONOVERFLOW]")

@@ -42,7 +42,7 @@ def test_a_message_whose_parts_were_lost_is_read_again() -> None:
         (box,) = (box for box in store.boxes.values() if box.messages)
         kept = box.messages[0].summary
         end = len(kept) - identity.TRAIL.size
-        mark = kept[end : end + identity.MARK]  # as an earlier version stored it
+        mark = kept[end : end + identity.ID_OCTETS]  # as an earlier version stored it
         before = await client.send(b"c FETCH 1 (EMAILID BODYSTRUCTURE)\r\n")
         made = bytearray(kept[:end])
         made[0] = 1

@@ -121,4 +121,4 @@ def test_a_large_message_goes_through_a_file(tmp_path: Path) -> None:
         kind, made = asyncio.run(main(content))
         assert made == b"ours\nFrom: a\n\n" + b"x" * size
         assert kind is (memoryview if size > 1000 else bytes)
-    assert budget.held == 0 and list(tmp_path.iterdir()) == []
+    assert budget.used == 0 and list(tmp_path.iterdir()) == []

@@ -72,7 +72,7 @@ def test_policy(domain: str, mode: str) -> None:
     [
         ("example.org", "PATTERN NEXTHOP is expected"),
         ("example.org ftp:host", "the next hop is mx"),
-        ("example.org smtp:host colour=red", "colour=red is none of"),
+        ("example.org smtp:host colour=red", "colour=red is not one of"),
         ("example.org smtp:host pool=none", "there is no pool none"),
         ("example.org smtp:host connections=many", "connections needs a number"),
         ("example.org smtp:host retry=soon", "must be a time"),

@@ -113,7 +113,7 @@ def test_what_is_done_is_gone_with_its_segment(tmp_path: Path, monkeypatch: pyte
 def test_mail_that_comes_while_segments_are_swept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process commits between the first look and the lock: the second look sees its mail."""
     monkeypatch.setattr(module, "SEGMENT", 4096)
-    hold = segments.hold
+    lock_segment = segments.lock_segment
 
     async def scenario(spool: Spool) -> None:
         for _ in range(10):
@@ -126,9 +126,9 @@ def test_mail_that_comes_while_segments_are_swept_stays(tmp_path: Path, monkeypa
         def late(where: str, number: int) -> int | None:
             with spool.env.write() as txn:
                 txn.put(module.NUMBER.pack(number), module.NUMBER.pack(1), db=spool.env.db["alive"])
-            return hold(where, number)
+            return lock_segment(where, number)
 
-        monkeypatch.setattr(segments, "hold", late)
+        monkeypatch.setattr(segments, "lock_segment", late)
         assert spool.sweep() == 0 and segments.numbers(directory) == before
 
     run(tmp_path, scenario)

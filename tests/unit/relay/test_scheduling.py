@@ -180,7 +180,7 @@ def test_destinations_without_mail_are_forgotten() -> None:
     for name in ("far", "kept"):
         job = one.next(one.destinations[name])
         assert job is not None
-        one.settled(one.destinations[name], job)
+        one.ended(one.destinations[name], job)
         one.end(one.destinations[name])
         one.learn(one.destinations[name], done(250))
         line.jobs[name].clear()

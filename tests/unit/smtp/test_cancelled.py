@@ -89,7 +89,7 @@ class World:
             if not os.listdir(self.path / "staging"):
                 break
             await asyncio.sleep(0.005)
-        assert os.listdir(self.path / "staging") == [] and self.budget.held == 0
+        assert os.listdir(self.path / "staging") == [] and self.budget.used == 0
         assert not self.budget._announced and not self.budget._held
         return not self.ended
 

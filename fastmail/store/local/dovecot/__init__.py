@@ -1,1 +1,3 @@
-"""Dovecot and Courier: their files, a Maildir that Dovecot serves at the same time, and the way back to them."""
+"""Dovecot and Courier: reading and writing their files, serving a Maildir together with Dovecot, and going back to
+them.
+"""

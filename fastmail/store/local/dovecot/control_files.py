@@ -1,10 +1,10 @@
-"""Control files that Dovecot and Courier leave in a Maildir: UIDs, keywords, POP3 UIDLs and order, subscriptions,
-access control lists and quotas are taken over from them, and written for Dovecot where an account goes back to it.
+"""Control files that Dovecot and Courier leave in a Maildir. UIDs, keywords, POP3 UIDLs and order, subscriptions,
+access control lists and quotas are read from them, and written for Dovecot when an account returns to it.
 
-All of it goes through durable.beneath: what is a link, or no regular file, is not there.
+All access goes through durable.beneath: a link or another file that is not regular counts as missing.
 
-Reading: of a damaged file what can be believed counts (new UIDs are better than wrong ones; see uidlists), and it is
-never repaired. Writing: each file appears whole or not at all, synced, and belongs to the Maildir's owner.
+Reading: of a damaged file, what is credible is used (new UIDs are better than wrong ones; see damaged_uidlists); it is
+never repaired. Writing: each file appears completely or not at all, synced, and belongs to the Maildir's owner.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from fastmail.store.local.maildir.folders import control_directory, control_root
 from fastmail.store.local.maildir.home import Home
 from fastmail.telemetry import log
 
-LARGEST = 256 << 20
+LARGEST = 256 << 20  # octets read of a control file at most
 LAST_PLACE = 0xFFFFFFFF  # in the order of POP3: the index keeps four octets
 _UIDL = re.compile(rb"[\x21-\x7e]{0,1000}")  # RFC 1939 7 has at most 70, base names are longer
 _GIVEN = re.compile(rb"[0-9a-f]{8}")
@@ -44,8 +44,8 @@ def _read(directory: str, name: str, most: int = LARGEST) -> bytes | None:
 
 
 def read_control(directory: str, indexes: str) -> Control:
-    """Everything that is known of a mailbox, whose Dovecot has its index files in ``indexes``; empty when there is
-    nothing, or nothing sound."""
+    """Return everything that is known of a mailbox; empty if there is nothing, or nothing sound. ``indexes``: directory
+    of Dovecot's index files."""
     found = Control()
     for name in ("dovecot-uidlist", "courierimapuiddb"):
         data = _read(directory, name)
@@ -72,12 +72,12 @@ def read_control(directory: str, indexes: str) -> Control:
 
 
 def _is_word(word: bytes) -> bool:
-    """Can it be a keyword here?"""
+    """True if it can be a keyword here."""
     return len(word) <= index_files.MAX_WORD and _WORD.fullmatch(word) is not None
 
 
 def take_overflow(found: Control, indexes: str) -> None:
-    """Keywords beyond those that file names have letters for, as far as there is room for them."""
+    """Add keywords that have no letter in file names, as far as there is room for them."""
     bases = {uid: base for base, uid in found.uids.items()}
     having = index_files.read(indexes, found.uidvalidity, sorted(bases), found.words)
     for word, uids in sorted(having.items()):
@@ -93,8 +93,8 @@ def take_overflow(found: Control, indexes: str) -> None:
 
 
 def parse_uidlist(data: bytes) -> Control | None:
-    """``dovecot-uidlist`` version 3 or 1, or ``courierimapuiddb`` (which has the form of version 1). None when it is
-    damaged or of a version that nobody has described."""
+    """Parse ``dovecot-uidlist`` version 3 or 1, or ``courierimapuiddb`` (which has the form of version 1). None if it
+    is damaged or of an undocumented version."""
     lines = data.replace(b"\r", b"").split(b"\n")
     header = lines[0].split(b" ")
     out = Control()
@@ -134,14 +134,14 @@ def parse_uidlist(data: bytes) -> Control | None:
 
 
 def _int(text: bytes) -> int:
-    """A decimal number as these files have them; ValueError for anything else that int() takes."""
+    """Return a decimal number as these files have them. ValueError for other forms that int() accepts."""
     if not text.isdigit() or len(text) > 10:
         raise ValueError("not a number")
     return int(text)
 
 
 def _damaged_uidlist(data: bytes) -> Control | None:
-    """What a damaged list says as far as it can be believed."""
+    """Return what is credible in a damaged list."""
     found = damaged_uidlists.salvage(data)
     if found is None:
         return None
@@ -154,7 +154,7 @@ def _damaged_uidlist(data: bytes) -> Control | None:
 
 
 def _ask_index(found: Control, indexes: str) -> None:
-    """UIDs go on above those that a Dovecot's index knows; UIDVALIDITY is its, where the list does not say it."""
+    """Raise UIDNEXT above the UIDs in Dovecot's index, and take UIDVALIDITY from it if the list has none."""
     validity, following = index_files.numbers(indexes) if found.uids or found.uidvalidity else (0, 0)
     found.uidvalidity = found.uidvalidity or validity
     if following and validity == found.uidvalidity:
@@ -162,14 +162,14 @@ def _ask_index(found: Control, indexes: str) -> None:
 
 
 def uidnext_of_damaged(directory: str, uidvalidity: int) -> int:
-    """Above every UID that a damaged ``dovecot-uidlist`` seems to name, 1 when it names none or is of another
-    UIDVALIDITY: what was given once must not be given again."""
+    """Return a number above every UID that a damaged ``dovecot-uidlist`` seems to have; 1 if it has none or another
+    UIDVALIDITY. A UID must not be used twice."""
     found = damaged_uidlists.salvage(_read(directory, "dovecot-uidlist") or b"")
     return found.uidnext if found is not None and found.uidvalidity in (0, uidvalidity) else 1
 
 
 def _pop3_fields(out: Control, base: bytes, more: bytes) -> None:
-    """``P`` (UIDL; empty for the base name) and ``O`` (order) of a record."""
+    """Take ``P`` (UIDL; empty for the base name) and ``O`` (order) of a record."""
     fields = {token[:1]: token[1:] for token in more.split(b" ") if token}
     uidl = fields.get(b"P")
     order = min(_int(fields.get(b"O", b"0")), LAST_PLACE)
@@ -180,7 +180,7 @@ def _pop3_fields(out: Control, base: bytes, more: bytes) -> None:
 
 
 def read_keywords(directory: str) -> list[bytes]:
-    """Names of the letters a, b, ...; from ``dovecot-keywords``; gaps become ``unknown-<n>``."""
+    """Return the names of the letters a, b, ... from ``dovecot-keywords``; gaps become ``unknown-<n>``."""
     names: dict[int, bytes] = {}
     known: set[bytes] = set()
     for line in (_read(directory, "dovecot-keywords", 65536) or b"").replace(b"\r", b"").split(b"\n"):
@@ -194,7 +194,7 @@ def read_keywords(directory: str) -> list[bytes]:
 
 
 def _courier_keywords(directory: str, out: Control) -> None:
-    """``courierimapkeywords``: names and, for each base name, which of them it has; then changes, a file each."""
+    """Read ``courierimapkeywords``: names and the keywords of each base name; then later changes, one file each."""
     place = os.path.join(directory, "courierimapkeywords")
     head, _, rest = (_read(place, ":list") or b"").partition(b"\n\n")
     known = {word: bit for bit, word in enumerate(head.split(b"\n")[:MAX_KEYWORDS]) if _is_word(word)}
@@ -223,7 +223,7 @@ def _courier_keywords(directory: str, out: Control) -> None:
 
 
 def parse_sizelist(data: bytes) -> dict[bytes, tuple[int, bytes]]:
-    """``courierpop3dsizelist`` version 0 to 3: order and UIDL of each base name."""
+    """Parse ``courierpop3dsizelist`` version 0 to 3: order and UIDL of each base name."""
     lines = data.split(b"\n")
     version = int(lines[0][1:2]) if lines[0][:1] == b"/" and lines[0][1:2].isdigit() else 0
     out: dict[bytes, tuple[int, bytes]] = {}
@@ -247,14 +247,15 @@ def parse_sizelist(data: bytes) -> dict[bytes, tuple[int, bytes]]:
 
 
 def courier_uidl(base: bytes) -> bytes:
-    """A base name as Courier's POP3 shows it for a UIDL."""
+    """Return a base name as Courier's POP3 server shows it for a UIDL."""
     return b"".join(b"+%02X" % c if c < 0x21 or c > 0x7E or c in b"'\"+" else bytes([c]) for c in base)
 
 
 def read_subscriptions(home: Home) -> list[str] | None:
-    """Subscribed names with "/" between levels, from Dovecot's ``subscriptions`` or Courier's
-    ``courierimapsubscribed``; None when neither is there, nor anything else of theirs: who never subscribed to
-    anything there has no such file."""
+    """Return the subscribed names with "/" between levels, from Dovecot's ``subscriptions`` or Courier's
+    ``courierimapsubscribed``.
+
+    None if neither exists, nor any other file of theirs: an account without subscriptions has no such file."""
     directory = control_root(home)
     data = _read(directory, "subscriptions", 16 << 20)
     if data is not None:
@@ -269,7 +270,7 @@ def read_subscriptions(home: Home) -> list[str] | None:
 
 
 def parse_subscriptions(home: Home, data: bytes) -> list[str]:
-    """Version 2 (with a header, levels between tabs) or 1 (levels between what the layout has between them)."""
+    """Parse version 2 (with a header, tabs between levels) or 1 (the layout's separator between levels)."""
     if not data.startswith(b"V\t2\n"):
         between = b"/" if home.layout == "fs" else b"."
         return _usable(home, (line.replace(between, b"/") for line in data.split(b"\n")))
@@ -298,7 +299,7 @@ def _usable(home: Home, names: Iterable[bytes]) -> list[str]:
 
 @dataclass(slots=True)
 class Kept:
-    """One message as a uidlist names it."""
+    """One message as a uidlist has it."""
 
     uid: int
     base: bytes
@@ -307,7 +308,7 @@ class Kept:
 
 
 def uidlist(uidvalidity: int, uidnext: int, guid: bytes, messages: Sequence[Kept]) -> bytes:
-    """``dovecot-uidlist`` version 3; ``guid`` is 32 hex digits, empty where Dovecot shall make one."""
+    """Return ``dovecot-uidlist`` version 3. ``guid``: 32 hex digits, empty to let Dovecot make one."""
     out = [b"3 V%d N%d" % (uidvalidity, uidnext) + (b" G" + guid if guid else b"") + b"\n"]
     for one in messages:
         fields = b" O%d" % one.order if one.order else b""
@@ -318,19 +319,19 @@ def uidlist(uidvalidity: int, uidnext: int, guid: bytes, messages: Sequence[Kept
 
 
 def guid_of(directory: str) -> bytes:
-    """The mailbox's GUID in the uidlist that is there."""
+    """Return the mailbox's GUID in the present uidlist."""
     head = (_read(directory, "dovecot-uidlist", 4096) or b"").partition(b"\n")[0]
     found = re.search(rb" G([0-9a-f]{32})(?: |$)", head)
     return found.group(1) if found else b""
 
 
 def keyword_file(words: Sequence[bytes]) -> bytes:
-    """``dovecot-keywords`` with the names that have a letter."""
+    """Return ``dovecot-keywords`` with the names that have a letter."""
     return b"".join(b"%d %b\n" % (i, word) for i, word in enumerate(words[:26]))
 
 
 def subscription_file(home: Home, names: Iterable[str]) -> bytes:
-    """``subscriptions`` version 2."""
+    """Return ``subscriptions`` version 2."""
     coded = (os.fsencode(encoded(home, name)) for name in sorted(names))
     lines = [b"\t".join(_escape(part) for part in name.split(b"/")) for name in coded]
     return b"V\t2\n\n" + b"".join(line + b"\n" for line in lines)
@@ -341,14 +342,15 @@ def _escape(part: bytes) -> bytes:
 
 
 def write(directory: str, name: str, data: bytes) -> None:
-    """Put a control file in place, for the directory's owner."""
+    """Write a control file, which gets the directory's owner."""
     replace_file(os.path.join(directory, name), data, like=directory)
 
 
 def last_uidvalidity(home: Home) -> int:
-    """The highest UIDVALIDITY that a Dovecot says it gave in an account: eight hexadecimal digits in
-    ``dovecot-uidvalidity``, and in the name of an empty file beside it; 0 where it does not, or says what no clock
-    explains."""
+    """Return the highest UIDVALIDITY that Dovecot has used in an account.
+
+    It is eight hexadecimal digits in ``dovecot-uidvalidity`` and in the name of an empty file beside it. 0 if there is
+    none, or if no clock explains it."""
     place = control_root(home)
     said = [_read(place, UIDVALIDITY, 9) or b""]
     with contextlib.suppress(OSError):
@@ -358,7 +360,7 @@ def last_uidvalidity(home: Home) -> int:
 
 
 def write_last_uidvalidity(home: Home, last: int) -> None:
-    """So that Dovecot goes on above it."""
+    """Raise that number, so that Dovecot continues above it."""
     place = control_root(home)
     if last <= last_uidvalidity(home):
         return
@@ -380,7 +382,7 @@ def _markers(place: str) -> list[str]:
 
 
 def read_acl(directory: str, owner: str) -> tuple[rights.Acl, list[str]]:
-    """(the list in ``dovecot-acl`` or ``courierimapacl``; entries that can not be kept: groups and the like)."""
+    """Return (list in ``dovecot-acl`` or ``courierimapacl``; entries that are not supported, such as groups)."""
     acl: rights.Acl = {}
     left: list[str] = []
     data = _read(directory, "dovecot-acl", 1 << 20) or _read(directory, "courierimapacl", 1 << 20) or b""
@@ -411,7 +413,7 @@ def read_acl(directory: str, owner: str) -> tuple[rights.Acl, list[str]]:
 
 
 def acl_file(acl: rights.Acl, owner: str) -> bytes:
-    """The same for Dovecot."""
+    """Return ``dovecot-acl``."""
     lines = []
     for key, letters in sorted(acl.items()):
         sign, name = ("-", key[1:]) if key.startswith("-") else ("", key)
@@ -421,7 +423,7 @@ def acl_file(acl: rights.Acl, owner: str) -> bytes:
 
 
 def read_limits(directory: str) -> tuple[int, int]:
-    """(octets, messages) that the first line of ``maildirsize`` allows; 0 for no limit, and where there is none."""
+    """Return (octets, messages) that the first line of ``maildirsize`` allows; 0 for no limit or no file."""
     data = _read(directory, "maildirsize", 65536)
     octets = messages = 0
     for word in (data or b"").split(b"\n")[0].split(b","):

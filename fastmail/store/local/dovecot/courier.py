@@ -1,9 +1,9 @@
-"""Writes what Courier's IMAP and POP3 servers need to go on with a Maildir: ``courierimapuiddb`` (UIDs, UIDVALIDITY,
+"""Writes what Courier's IMAP and POP3 servers need to continue with a Maildir: ``courierimapuiddb`` (UIDs, UIDVALIDITY,
 UIDNEXT), ``courierimapkeywords``, ``courierpop3dsizelist`` (UIDLs and order), ``courierimapsubscribed`` and
-``courierimapacl``. The forms are those that ``foreign`` reads.
+``courierimapacl``. control_files reads the same formats.
 
-Promise: each file appears whole or not at all, synced, and belongs to the Maildir's owner. What Courier cannot say is
-counted, never guessed: a UIDL of another form than its own, a keyword beyond its names.
+Promise: each file appears completely or not at all, synced, and belongs to the Maildir's owner. What Courier cannot
+express is counted, never guessed: a UIDL in another form than its own, a keyword beyond its names.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ _UIDL = re.compile(rb"UID(\d{1,10})(?:-(\d{1,10}))?")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """``name``: the file's, with flags; ``size``: octets with CRLF; ``keywords``: bits; ``order`` and ``uidl`` as POP3
-    shows it, 0 and empty where nothing was taken over."""
+    """One message. ``name``: the file's, with flags; ``size``: octets with CRLF; ``keywords``: bits; ``order`` and
+    ``uidl`` as POP3 shows it, 0 and empty if nothing was taken over."""
 
     uid: int
     name: bytes
@@ -42,13 +42,13 @@ class Message:
 
 
 def uid_database(uidvalidity: int, uidnext: int, messages: Sequence[Message]) -> bytes:
-    """``courierimapuiddb``, messages in the order of their UIDs."""
+    """Return ``courierimapuiddb``, with messages in the order of their UIDs."""
     head = b"1 %d %d\n" % (uidvalidity, uidnext)
     return head + b"".join(b"%d %b\n" % (one.uid, one.base) for one in messages)
 
 
 def keyword_list(words: Sequence[bytes], messages: Sequence[Message]) -> bytes:
-    """``courierimapkeywords/:list``: names, an empty line, and the numbers of each message that has some."""
+    """Return ``courierimapkeywords/:list``: names, an empty line, and the numbers of each message that has any."""
     lines = [b"".join(word + b"\n" for word in words) + b"\n"]
     for one in messages:
         numbers = [b"%d" % bit for bit in range(len(words)) if one.keywords >> bit & 1]
@@ -58,8 +58,10 @@ def keyword_list(words: Sequence[bytes], messages: Sequence[Message]) -> bytes:
 
 
 def size_list(uidvalidity: int, messages: Sequence[Message]) -> tuple[bytes, int]:
-    """(``courierpop3dsizelist`` version 3; how many UIDLs it could not say). Messages stay in the order that POP3 shows
-    them in; those that came here get numbers above the ones in use, as Courier would give them."""
+    """Return (``courierpop3dsizelist`` version 3, how many UIDLs it cannot express).
+
+    Messages keep the order in which POP3 shows them. Those delivered here get numbers above the ones in use, as Courier
+    would assign them."""
     shown = sorted(messages, key=lambda one: (one.order == 0, one.order, one.uid))
     rows: list[tuple[Message, int, int]] = []
     last = lost = 0
@@ -80,7 +82,7 @@ def size_list(uidvalidity: int, messages: Sequence[Message]) -> tuple[bytes, int
 
 
 def subscribed_file(home: Home, names: Iterable[str]) -> bytes:
-    """``courierimapsubscribed``."""
+    """Return ``courierimapsubscribed``."""
     lines = []
     for name in sorted(names):
         inner = os.fsencode(encoded(home, name)).replace(b"/", b".")
@@ -89,7 +91,7 @@ def subscribed_file(home: Home, names: Iterable[str]) -> bytes:
 
 
 def acl_file(acl: rights.Acl, owner: str) -> bytes:
-    """``courierimapacl``: who, a blank, letters."""
+    """Return ``courierimapacl``: identifier, space, letters."""
     lines = []
     for key, letters in sorted(acl.items()):
         sign, name = ("-", key[1:]) if key.startswith("-") else ("", key)
@@ -106,8 +108,8 @@ def write(
     acl: bytes | None,
     pop3: bool,
 ) -> int:
-    """All files of a mailbox; how many UIDLs could not be said. ``box``: UIDVALIDITY, UIDNEXT; ``pop3``: is it INBOX,
-    which POP3 shows?"""
+    """Write all files of a mailbox; return how many UIDLs could not be expressed. ``box``: UIDVALIDITY, UIDNEXT;
+    ``pop3``: True for INBOX, which POP3 shows."""
     kept = sorted(messages, key=lambda one: one.uid)
     control_files.write(directory, "courierimapuiddb", uid_database(*box, kept))
     _write_keywords(os.path.join(directory, KEYWORDS), keyword_list(words, kept))
@@ -124,7 +126,7 @@ def write(
 
 
 def _write_keywords(place: str, data: bytes) -> None:
-    """The list, and without the changes to an older one that Courier keeps beside it in files of their own."""
+    """Write the list, and remove the files with later changes that Courier keeps beside it."""
     if data == b"\n" and not beneath.is_directory(place):
         return
     fresh = not beneath.is_directory(place)
@@ -139,7 +141,7 @@ def _write_keywords(place: str, data: bytes) -> None:
 
 
 def _give_like(place: str, like: str) -> None:
-    """Let a directory belong to whom another one belongs to."""
+    """Give a directory the owner of another."""
     owner = beneath.owner(like)
     if owner != (os.geteuid(), os.getegid()):
         descriptor = beneath.open_fd(place, os.O_RDONLY | os.O_DIRECTORY)

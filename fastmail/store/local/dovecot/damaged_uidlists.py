@@ -1,12 +1,12 @@
-"""Reads what can still be believed of a damaged list of UIDs (``dovecot-uidlist`` version 3, 1; ``courierimapuiddb``).
+"""Reads what is credible in a damaged UID list (``dovecot-uidlist`` version 3 or 1; ``courierimapuiddb``).
 
-A client that has seen a message under a UID shows what it remembers for that UID. So a line counts only where nothing
-speaks against it, and a UID that any line may have given is not given again. The list stands for a mailbox in which
+A client that has seen a message under a UID shows what it remembers for that UID. So a line counts only if nothing
+contradicts it, and a UID that any line may have assigned is not used again. The rules:
 
-- a line counts when it has the form of a line, and its UID ascends from the lines before it to those after it: of lines
-  out of order, those stay that leave the most (a longest ascending run);
-- two messages that claim one UID have neither; of two UIDs for one message the later counts, as in Dovecot;
-- UIDVALIDITY and UIDNEXT are those of the header, each for itself; 0 and 1 where it does not say them.
+- a line counts if it has the form of a line and its UID ascends from the lines before it to those after it; of lines
+  out of order, the longest ascending run is kept;
+- if two messages have one UID, neither counts; of two UIDs for one message the later counts, as in Dovecot;
+- UIDVALIDITY and UIDNEXT are those of the header, each by itself; 0 and 1 if it has none.
 
 Nothing is changed on disk. The work is n log n in the lines, and bounded by the size of the file.
 """
@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MOST = 4_000_000_000  # a UID above it is damage: UIDs end at 4,294,967,295, and new ones must follow
-JUMP = 1_000_000  # a damaged last line with a number further above the others names no UID
+MOST = 4_000_000_000  # a UID above this counts as damage: UIDs end at 4,294,967,295, and new ones must follow
+JUMP = 1_000_000  # a number in a damaged last line that is further above the others is not taken for a UID
 _VALIDITY = re.compile(rb" V(\d{1,10})(?= |$)")
 _NEXT = re.compile(rb" N(\d{1,10})(?= |$)")
 _FIRST = re.compile(rb"1 (\d{1,10}) (\d{1,10})")
-_OTHER = re.compile(rb"[024-9]\d* ")  # a version that nobody has described
+_OTHER = re.compile(rb"[024-9]\d* ")  # an undocumented version
 _NAMED = re.compile(rb"(\d{1,10})((?: [A-Z][^ \x00]*)*) :([^\x00-\x1f/:][^\x00-\x1f/]*)")
 _PLAIN = re.compile(rb"(\d{1,10}) ([^\x00-\x1f/: ][^\x00-\x1f/ ]*)")
 _NUMBER = re.compile(rb"(\d{1,10}) ")
@@ -30,7 +30,7 @@ _NUMBER = re.compile(rb"(\d{1,10}) ")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One message: its UID, its base name, and what stands between them (`` P... O...``)."""
+    """One message: its UID, its base name, and what is between them (`` P... O...``)."""
 
     uid: int
     base: bytes
@@ -39,8 +39,8 @@ class Line:
 
 @dataclass(slots=True)
 class Salvaged:
-    """``torn``: nothing sound follows the damage, so that lines after ``lines`` may be lost; ``uidnext`` is above every
-    UID that is named."""
+    """``torn``: nothing sound follows the damage, so lines after ``lines`` may be lost. ``uidnext`` is above every UID
+    in the list."""
 
     uidvalidity: int
     uidnext: int
@@ -49,7 +49,7 @@ class Salvaged:
 
 
 def salvage(data: bytes) -> Salvaged | None:
-    """What a list says as far as it can be believed; None when it says nothing, or is of an unknown version."""
+    """Return what is credible in a list; None if it has nothing, or is of an unknown version."""
     rows = data.replace(b"\r", b"").split(b"\n")
     head = rows[0]
     validity, following = _header(head)
@@ -60,8 +60,8 @@ def salvage(data: bytes) -> Salvaged | None:
     if form is _NAMED and not head.startswith(b"3 ") and not any(map(_NAMED.fullmatch, rows)):
         form = _PLAIN
     found: list[Line] = []
-    numbers: list[int] = []  # of all rows that begin with one, sound or not
-    after_last = 0  # where in numbers those behind the last sound row begin
+    numbers: list[int] = []  # the numbers with which rows begin, sound or not
+    after_last = 0  # index in numbers of the first one after the last sound row
     for row in rows if is_line else rows[1:]:
         number = _NUMBER.match(row)
         match = form.fullmatch(row)
@@ -84,7 +84,7 @@ def salvage(data: bytes) -> Salvaged | None:
 
 
 def _header(head: bytes) -> tuple[int, int]:
-    """(UIDVALIDITY, UIDNEXT), 0 for what it does not say."""
+    """Return (UIDVALIDITY, UIDNEXT) of the header, 0 for a missing one."""
     first = _FIRST.fullmatch(head)
     if first is not None:
         found = [int(first[1]), int(first[2])]
@@ -97,7 +97,7 @@ def _header(head: bytes) -> tuple[int, int]:
 
 
 def _without_doubles(lines: Sequence[Line]) -> list[Line]:
-    """Each UID and each message once."""
+    """Return the lines with each UID and each message once."""
     last = {line.base: line for line in lines}
     counts = Counter(line.uid for line in last.values())
     kept = [line for line in last.values() if counts[line.uid] == 1]
@@ -106,7 +106,7 @@ def _without_doubles(lines: Sequence[Line]) -> list[Line]:
 
 
 def _ascending(lines: Sequence[Line]) -> list[Line]:
-    """A longest run of lines whose UIDs ascend."""
+    """Return a longest run of lines whose UIDs ascend."""
     ends: list[int] = []  # the lowest UID in which a run of length i + 1 ends
     at: list[int] = []  # the line of that UID
     before: list[int] = []  # for each line, the one before it in its run

@@ -1,8 +1,9 @@
-"""Hands an account's Maildir back to Dovecot or Courier: UIDs, UIDVALIDITY, keywords, subscriptions and POP3 UIDLs go
-into the control files that it reads, so that no client notices the change of server.
+"""Returns an account's Maildir to Dovecot or Courier: UIDs, UIDVALIDITY, keywords, subscriptions and POP3 UIDLs are
+written to the control files that it reads, so that no client notices the change of server.
 
-Promise: nothing is renamed or removed that the running server would not have; a folder whose messages are not all files
-is refused as a whole and said so. Each file is replaced atomically (control_files.py). May be run again at any time.
+Promise: nothing is renamed or removed that the running server would not have. A folder that has messages in segments
+is refused as a whole, with an error. Each file is replaced atomically (control_files.py). It may be repeated at any
+time.
 """
 
 import contextlib
@@ -27,27 +28,28 @@ from fastmail.store.local.maildir import housekeeping
 from fastmail.store.local.maildir.folders import control_root
 from fastmail.store.local.maildir.opened import OpenedStore
 
-ROUNDS = 100
+ROUNDS = 100  # of housekeeping at most: bounds the work if another program keeps renaming
 DOVECOT, COURIER = "dovecot", "courier"
 OLD_INDEX = ("dovecot.index", "dovecot.index.cache", "dovecot.index.log", "dovecot.index.log.2")
 
 
 @dataclass(slots=True)
 class Handed:
-    """One mailbox that the other server can continue with."""
+    """One mailbox with which the other server can continue."""
 
     account: str
     mailbox: str
     messages: int
     uidvalidity: int
     uidnext: int
-    indexed_keywords: int  # names beyond the 26 that file names have letters for: a new index of Dovecot's has them
-    lost_uidls: int = 0  # POP3 UIDLs that Courier has no form for: clients see these messages as new
+    indexed_keywords: int  # names beyond the 26 letters of file names: they are in Dovecot's new index
+    lost_uidls: int = 0  # POP3 UIDLs that Courier cannot express: clients see these messages as new
 
 
 async def hand_back(store: OpenedStore, account: Account, to: str = DOVECOT) -> list[Handed]:
-    """Write the control files of every mailbox, and the subscriptions, for the server ``to``. CannotDo when a message
-    is not a file, and where Courier has no such layout."""
+    """Write the control files of every mailbox, and the subscriptions, for the server ``to``.
+
+    CannotDo if a message is not in a file, or if Courier has no such layout."""
     home = store.places.home(account)
     if to == COURIER and (home.layout == "fs" or home.control):
         raise CannotDo(
@@ -75,7 +77,7 @@ async def hand_back(store: OpenedStore, account: Account, to: str = DOVECOT) -> 
 
 
 async def _finish_names(store: OpenedStore, account: Account, box: Mailbox) -> None:
-    """Until the file names say what the index says."""
+    """Run housekeeping until the file names say what the index says."""
     shard = store.commits.shard(account.id)
     directory = store.paths.directory(account, box.key)
     for _ in range(ROUNDS):
@@ -108,9 +110,9 @@ def _write_one(store: OpenedStore, account: Account, box: Mailbox) -> Handed:
     if acl is not None:
         control_files.write(directory, "dovecot-acl", control_files.acl_file(rights.load(acl), account.address))
     elif beneath.exists(os.path.join(directory, "dovecot-acl")):
-        beneath.unlink(os.path.join(directory, "dovecot-acl"))  # the list was taken away meanwhile
+        beneath.unlink(os.path.join(directory, "dovecot-acl"))  # the list was removed here
     if box.name == INBOX and beneath.exists(os.path.join(place, "maildirsize")):
-        beneath.unlink(os.path.join(place, "maildirsize"))  # Dovecot counts anew
+        beneath.unlink(os.path.join(place, "maildirsize"))  # Dovecot counts again
     return Handed(
         account.address, box.name, len(kept), row.uidvalidity, row.uidnext, max(0, len(words) - LETTERED_KEYWORDS)
     )
@@ -133,7 +135,7 @@ def _write_courier(store: OpenedStore, account: Account, box: Mailbox) -> Handed
     numbers = row.uidvalidity, row.uidnext
     lost = courier.write(directory, numbers, words, messages, listed, box.name == INBOX)
     if box.name == INBOX and beneath.exists(os.path.join(directory, "maildirsize")):
-        beneath.unlink(os.path.join(directory, "maildirsize"))  # Courier counts anew
+        beneath.unlink(os.path.join(directory, "maildirsize"))  # Courier counts again
     return Handed(account.address, box.name, len(messages), *numbers, 0, lost)
 
 
@@ -146,7 +148,7 @@ def _refuse_segment(account: Account, box: Mailbox, marked: bytes) -> None:
 
 
 def _write_index(store: OpenedStore, account: Account, box: Mailbox, words: Sequence[bytes]) -> None:
-    """Dovecot's index of a mailbox is made anew, from a log that has the keywords without letters."""
+    """Write a new log for Dovecot's index of a mailbox, with the keywords that have no letters."""
     messages: list[tuple[int, int]] = []
     having: dict[bytes, list[int]] = {word: [] for word in words[LETTERED_KEYWORDS:]}
     with store.commits.snapshot(account) as snapshot:

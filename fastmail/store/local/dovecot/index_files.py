@@ -1,11 +1,11 @@
-"""Keywords that file names have no letters for: a Dovecot keeps them in its index files only, ``dovecot.index`` (a
-snapshot) and ``dovecot.index.log`` (what changed since; ``.log.2`` is the one before). They are read where its Maildirs
-are taken over, and written where an account goes back to it.
+"""Keywords for which file names have no letters. Dovecot keeps them only in its index files, ``dovecot.index`` (a
+snapshot) and ``dovecot.index.log`` (later changes; ``.log.2`` is the log before). They are read when its Maildirs are
+taken over, and written when an account returns to it.
 
 Formats: index version 7, log version 1, as Dovecot 2.0 to 2.4 write them (its documentation: "Index files",
-"Transaction log"). Reading: what is damaged, of another byte order, version or UIDVALIDITY counts as empty from there
-on; nothing is changed. The work is bounded by MOST, whatever the files say. Writing: a log that makes the index anew;
-Dovecot brings it up to date from the Maildir as ever.
+"Transaction log"). Reading: a file that is damaged, or of another byte order, version or UIDVALIDITY, counts as empty
+from there on; nothing is changed. The work is bounded by MOST, whatever the files say. Writing: a log from which
+Dovecot rebuilds its index; it updates that from the Maildir as usual.
 """
 
 import os
@@ -18,10 +18,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fastmail.durable import beneath
 from fastmail.model.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 
-LARGEST = 64 << 20  # octets of a file
-MOST = 20_000_000  # changes of one keyword of one message
+LARGEST = 64 << 20  # octets read of a file at most
+MOST = 20_000_000  # changes of one keyword of one message that are followed at most
 MAX_WORD = 255
-MOST_WORDS = 1000  # keywords of a mailbox
+MOST_WORDS = 1000  # keywords of a mailbox at most
 LITTLE = sys.byteorder == "little"
 HEADER = struct.Struct("=BBHIIB3xIIIII")  # to the number of messages
 LOG_POSITION = struct.Struct("=III")  # of file_seq, tail and head, at 60
@@ -37,7 +37,7 @@ UIDVALIDITY_AT, NEXT_UID_AT = 24, 28
 
 
 class _Keywords:
-    """Who has which keyword, of ``uids`` (ascending)."""
+    """Collects which of ``uids`` (ascending) has which keyword."""
 
     def __init__(self, uids: Sequence[int], but: Iterable[bytes]) -> None:
         self.uids = uids
@@ -68,7 +68,7 @@ class _Keywords:
 
 
 def read(directory: str, uidvalidity: int, uids: Sequence[int], but: Iterable[bytes]) -> dict[bytes, set[int]]:
-    """{keyword: UIDs that have it}, of these UIDs (ascending) and without the keywords ``but``."""
+    """Return {keyword: UIDs that have it}, for these UIDs (ascending) and without the keywords ``but``."""
     out = _Keywords(uids, but)
     index = _file(directory, "dovecot.index")
     logs = _logs(directory)
@@ -90,8 +90,8 @@ def read(directory: str, uidvalidity: int, uids: Sequence[int], but: Iterable[by
 
 
 def numbers(directory: str) -> tuple[int, int]:
-    """(UIDVALIDITY, UIDNEXT) as far as index and log say them; 0 for what they do not. UIDNEXT is above every message
-    that they tell of."""
+    """Return (UIDVALIDITY, UIDNEXT) from index and log, 0 for what they do not have. UIDNEXT is above every message in
+    them."""
     index = _file(directory, "dovecot.index")
     validity = following = ident = seq = 0
     if len(index) >= 120:
@@ -117,7 +117,7 @@ def numbers(directory: str) -> tuple[int, int]:
 
 
 def _logs(directory: str) -> list[tuple[int, bytes]]:
-    """(number, octets) of the sound logs, in order."""
+    """Return (number, octets) of the sound logs, in order."""
     return sorted(
         (LOG_HEADER.unpack_from(data)[4], data)
         for data in (_file(directory, "dovecot.index.log.2"), _file(directory, "dovecot.index.log"))
@@ -133,8 +133,8 @@ def _file(directory: str, name: str) -> bytes:
 
 
 def _snapshot(data: bytes, out: _Keywords) -> tuple[int, int, int, int]:
-    """Take dovecot.index in; its id, UIDVALIDITY, and until where in which log it goes. ValueError when it is not
-    sound."""
+    """Read dovecot.index; return its id, UIDVALIDITY, and the log and offset up to which it goes. ValueError if it is
+    damaged."""
     if len(data) < 120:
         raise ValueError("no index")
     major, _, base, size, width, compatible, ident, state, validity, _, count = HEADER.unpack_from(data)
@@ -154,7 +154,7 @@ def _snapshot(data: bytes, out: _Keywords) -> tuple[int, int, int, int]:
 
 
 def _names(header: bytes) -> list[bytes]:
-    """What the bits of a record stand for."""
+    """Return the keywords for which the bits of a record stand."""
     (count,) = struct.unpack_from("=I", header)
     start = 4 + 8 * count
     if start > len(header):
@@ -187,7 +187,7 @@ def _sound_log(data: bytes) -> bool:
 
 
 def _records(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    """(type, body) of each record; ends at the first that is not whole."""
+    """Yield (type, body) of each record, up to the first that is incomplete."""
     while at + 8 <= len(data):
         size = 0
         for octet in data[at : at + 4]:
@@ -203,7 +203,7 @@ def _records(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _apply(kind: int, body: bytes, out: _Keywords) -> int:
-    """Take a record in; UIDVALIDITY when it says one."""
+    """Apply a record; return UIDVALIDITY if it has one, else 0."""
     if kind == KEYWORD_UPDATE:
         how, _, length = struct.unpack_from("=BBH", body)
         word, start = body[4 : 4 + length], -(-(4 + length) // 4) * 4
@@ -218,7 +218,7 @@ def _apply(kind: int, body: bytes, out: _Keywords) -> int:
 
 
 def _header_field(body: bytes, field: int) -> int:
-    """A number of the index's header that a HEADER_UPDATE record sets, 0 when it does not."""
+    """Return a number of the index's header that a HEADER_UPDATE record sets, 0 if it does not."""
     at, value = 0, 0
     while at + 4 <= len(body):
         place, length = struct.unpack_from("=HH", body, at)
@@ -232,15 +232,15 @@ def _header_field(body: bytes, field: int) -> int:
 
 
 def flag_bits(flags: int) -> int:
-    """Its bits for system flags (model.flags)."""
+    """Return Dovecot's bits for system flags (model.flags)."""
     return sum(bit for ours, bit in FLAG_BITS.items() if flags & ours)
 
 
 def log(
     uidvalidity: int, uidnext: int, messages: Sequence[tuple[int, int]], having: Mapping[bytes, Sequence[int]]
 ) -> bytes:
-    """A ``dovecot.index.log`` from which an index with (UID, Dovecot's flag bits) ``messages`` and these keywords is
-    made."""
+    """Return a ``dovecot.index.log`` from which Dovecot builds an index with these ``messages`` (UID, its flag bits)
+    and keywords."""
     ident = max(int(time.time()), 1)
     parts = [
         LOG_HEADER.pack(1, 3, LOG_HEADER.size, ident, 2, 0, 0, ident, 1, int(LITTLE), 0),
@@ -251,7 +251,7 @@ def log(
         parts.append(_record(APPEND, b"".join(struct.pack("=IB3x", uid, flags) for uid, flags in some)))
     for word, uids in having.items():
         if not uids:
-            continue  # Dovecot gives up a log with a record that is about nobody
+            continue  # Dovecot rejects a log with a record without UIDs
         head = struct.pack("=BBH", ADD, 0, len(word)) + word
         body = b"".join(struct.pack("=II", first, last) for first, last in _ranges(uids))
         parts.append(_record(KEYWORD_UPDATE, head + bytes(-len(head) % 4) + body))

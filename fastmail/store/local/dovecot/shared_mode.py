@@ -1,16 +1,22 @@
 """Maildirs that Dovecot serves at the same time (``[store] shared = "dovecot"``): ``dovecot-uidlist``,
-``dovecot-keywords`` and ``subscriptions`` say what is true, and are read and written under Dovecot's own locks.
+``dovecot-keywords`` and ``subscriptions`` are authoritative, and are read and written under Dovecot's own locks.
 
-Every UID is given while ``dovecot-uidlist.lock`` is held, in this order: what the list names and the index has not is
-taken in; files are put in place, synced, and recorded in the index; their lines are added to the list and synced; only
-then anything is answered. After a crash in between, the list decides: a message that it does not name gets a line, one
-that it names otherwise gets that UID. Directories are listed, and files renamed, under that lock only, because a
-listing can miss a file that is renamed meanwhile. A keyword has its letter in the file before a message has it. Nothing
-is removed from the list; Dovecot compacts it, and then it is another file, sometimes in the place (inode) of the one
-before: what was read of a list counts only while its first and last bytes stand where they stood. When its UIDVALIDITY
-is another one, the index of that mailbox is made anew. A damaged list is written anew, above every UID that it names.
+Every UID is assigned while ``dovecot-uidlist.lock`` is held, in this order:
 
-Fails with StorageFailed when a lock is not to be had in time.
+1. what the list has and the index has not is added to the index;
+2. files are written, synced, and recorded in the index;
+3. their lines are added to the list and synced; only then anything is answered.
+
+After a crash in between, the list decides: a message that it does not have gets a line, and one for which it has
+another UID gets that UID. Directories are listed, and files renamed, only under that lock, because a listing can miss a
+file that is renamed meanwhile. A keyword has its letter in the file before a message gets it. Nothing is removed from
+the list.
+
+Dovecot compacts the list, which makes it another file, sometimes with the inode of the old one: so what was read of a
+list counts only while its first and last octets are unchanged. If its UIDVALIDITY has changed, the index of that
+mailbox is rebuilt. A damaged list is written anew, with UIDNEXT above every UID in it.
+
+Raises StorageFailed if a lock cannot be taken in time.
 """
 
 import asyncio
@@ -42,19 +48,21 @@ from fastmail.store.local.maildir.lists import Line
 from fastmail.store.local.maildir.places import Places
 from fastmail.telemetry import log
 
-TIDY_PATIENCE = 2.0  # s that other mailboxes wait for the lock of one
+TIDY_PATIENCE = 2.0  # s that housekeeping waits for a lock, as other mailboxes wait behind it
 PATIENCE = 90.0  # s to wait for a lock; Dovecot gives up after 120
 PAUSES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 UIDLIST, KEYWORDS, SUBSCRIPTIONS = "dovecot-uidlist", "dovecot-keywords", "subscriptions"
 Stamp = tuple[int, int, int]  # inode, size, mtime in ns
 NONE: Stamp = (0, 0, 0)
-MARK = 200  # bytes at both ends of what was read, by which a list is known again
+SAMPLE = 200  # octets at both ends of what was read, by which a list is recognised
 
 
 @dataclass(slots=True)
 class Known:
-    """What was read of a mailbox's files. ``uidlist``: of the list when all of it was in the index; ``inode``,
-    ``offset``, ``head``, ``tail``: of the one that was read, how much of it, and how that begins and ends."""
+    """What was read of a mailbox's files.
+
+    ``uidlist``: stamp of the list when all of it was in the index. ``inode``, ``offset``, ``head``, ``tail``: of the
+    list that was read: how much of it, and how that part begins and ends."""
 
     uidlist: Stamp = NONE
     inode: int = 0
@@ -67,7 +75,7 @@ class Known:
 
 
 def stamp(path: str) -> Stamp:
-    """What changes with a file; NONE when it is not there."""
+    """Return what changes with a file; NONE if it does not exist."""
     try:
         found = beneath.lstat(path)
     except OSError:
@@ -79,7 +87,7 @@ TakeIn = Callable[[Account, bytes], Awaitable[None]]
 
 
 class SharedMode:
-    """One for each store that shares its Maildirs. ``take_in``: take in all that is new in a mailbox, whose list is
+    """One for each store that shares its Maildirs. ``take_in``: apply everything that is new in a mailbox whose list is
     locked."""
 
     def __init__(self, commits: Commits, places: Places, take_in: TakeIn) -> None:
@@ -94,7 +102,7 @@ class SharedMode:
 
     @asynccontextmanager
     async def _locked(self, path: str, patience: float = PATIENCE) -> AsyncIterator[None]:
-        """Hold ``path``.lock: in this process, and on the disk."""
+        """Hold ``path``.lock: within this process, and on the disk."""
         path += ".lock"
         own = self._locks.setdefault(path, asyncio.Lock())
         try:
@@ -103,7 +111,7 @@ class SharedMode:
                 tries = 0
                 while not await self._taken(path):
                     if time.monotonic() > end:
-                        raise StorageFailed(f"{path}: another program does not let go of it")
+                        raise StorageFailed(f"{path}: another program keeps it locked")
                     await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
                     tries += 1
                 toucher = self._commits.loop.create_task(_keep(path))
@@ -118,12 +126,12 @@ class SharedMode:
 
     @asynccontextmanager
     async def tidying(self, account: Account, key: bytes) -> AsyncIterator[None]:
-        """Hold the list of a mailbox while its files are renamed: nobody lists them meanwhile."""
+        """Hold the list of a mailbox while its files are renamed, so that no program lists them meanwhile."""
         async with self.lock(account, self.box(account, key), TIDY_PATIENCE):
             yield
 
     async def _taken(self, path: str) -> bool:
-        """Take the lock if it is free. Whoever is cancelled meanwhile leaves none behind."""
+        """Take the lock if it is free. If the caller is cancelled meanwhile, the lock is released."""
         taking = asyncio.ensure_future(self._commits.help(_take, path))
 
         def give_back(done: "asyncio.Future[bool]") -> None:
@@ -138,20 +146,20 @@ class SharedMode:
 
     @asynccontextmanager
     async def lock(self, account: Account, box: Mailbox, patience: float = PATIENCE) -> AsyncIterator[None]:
-        """Hold the list of a mailbox, so that UIDs can be given there; waits for it for ``patience`` seconds."""
+        """Hold the list of a mailbox, so that UIDs can be assigned; waits up to ``patience`` seconds for it."""
         async with self._locked(os.path.join(self._places.control(account, box.name), UIDLIST), patience):
             yield
 
     @asynccontextmanager
     async def giving(self, boxes: Iterable[tuple[Account, bytes]], words: Sequence[bytes]) -> AsyncIterator[list[Line]]:
-        """Hold the lists of mailboxes while they get messages, with these keywords; what the caller adds to the list
-        that it is given are the lines for them."""
+        """Hold the lists of mailboxes while they get messages with these keywords. The caller adds the messages' lines
+        to the value."""
         lines: list[Line] = []
         wanted = {key: account for account, key in boxes}
         floors: dict[bytes, int] = {}
         rows: dict[bytes, MailboxRow] = {}
         async with AsyncExitStack() as stack:
-            for key, account in sorted(wanted.items()):  # everybody in the same order
+            for key, account in sorted(wanted.items()):  # all processes lock in the same order, so none deadlock
                 rows[key] = box = self.box(account, key)
                 await stack.enter_async_context(self.lock(account, box))
             for key, account in wanted.items():
@@ -168,13 +176,13 @@ class SharedMode:
                     mine = [(uid, base_of(name)) for at, uid, name in lines if at == key and uid >= floors[key]]
                     if mine:
                         await self.write(account, rows[key], sorted(mine))
-            except BaseException:  # perhaps they are in the index without a line: the next look compares all of it
+            except BaseException:  # messages may be in the index without a line: the next look compares everything
                 for key in wanted:
                     self.forget(key)
                 raise
 
     def box(self, account: Account, key: bytes) -> MailboxRow:
-        """Its row now."""
+        """Return the mailbox's present row."""
         with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None:
@@ -184,7 +192,7 @@ class SharedMode:
     # ---------------------------------------------------------------- the list of UIDs
 
     def same(self, account: Account, box: Mailbox) -> bool:
-        """Are the files as they were when all of them was taken in?"""
+        """True if the files are as they were when all of them was applied."""
         known = self._known.get(box.key)
         place = self._places.control(account, box.name)
         return (
@@ -194,13 +202,15 @@ class SharedMode:
         )
 
     async def read(self, account: Account, key: bytes) -> tuple[Control, bool]:
-        """What the list names that was not taken in yet, and whether that is the whole list. Under the lock. When it
-        has another UIDVALIDITY than the index, the index forgets its messages first."""
+        """Return what the list has that was not applied yet, and True if that is the whole list. Call it under the
+        lock.
+
+        If the list has another UIDVALIDITY than the index, the index first removes its messages."""
         box = self.box(account, key)
         known = self._known.setdefault(key, Known())
         place = self._places.control(account, box.name)
         found, whole = await self._commits.help(_read, os.path.join(place, UIDLIST), known)
-        if found is None:  # none, or damaged: ours is right
+        if found is None:  # missing or damaged: the index is right
             found = await self._commits.help(self._write_all, account, box, known)
             whole = True
         if box.generation and found.uidvalidity != box.uidvalidity:
@@ -214,7 +224,8 @@ class SharedMode:
         return found, whole
 
     def _write_all(self, account: Account, box: MailboxRow, known: Known) -> Control:
-        """A list of what the index knows, or, of a mailbox that is new to it, another server's files."""
+        """Write a list of the messages in the index, or, for a mailbox that is new to it, of those in another server's
+        files."""
         place = self._places.control(account, box.name)
         make_directories(place)
         indexes = self._places.indexes(account, box.name)
@@ -233,7 +244,7 @@ class SharedMode:
         data = control_files.uidlist(found.uidvalidity, found.uidnext, control_files.guid_of(place), kept)
         replace_file(os.path.join(place, UIDLIST), data, like=place)
         known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
-        known.offset, known.head, known.tail = len(data), data[:MARK], data[-MARK:]
+        known.offset, known.head, known.tail = len(data), data[:SAMPLE], data[-SAMPLE:]
         known.uidlist = stamp(os.path.join(place, UIDLIST))
         known.inode = known.uidlist[0]
         return found
@@ -247,31 +258,31 @@ class SharedMode:
             ]
 
     async def write(self, account: Account, box: Mailbox, lines: Sequence[tuple[int, bytes]]) -> None:
-        """Add (UID, base name) to the list, in order; they are on the disk when it returns. Under the lock."""
+        """Add (UID, base name) to the list, in order; durable when it returns. Call it under the lock."""
         path = os.path.join(self._places.control(account, box.name), UIDLIST)
         known = self._known[box.key]
         data = b"".join(b"%d :%b\n" % line for line in lines)
         now = await self._commits.help(_append, path, data, known)
-        if now == NONE:  # the lock was taken from us: the next look finds which messages have no line
+        if now == NONE:  # another program broke our lock: the next look finds the messages without a line
             log.event("store.lock_lost", "warning", path=path)
             self.forget(box.key)
             return
-        known.uidlist, known.offset, known.tail = now, now[1], (known.tail + data)[-MARK:]
+        known.uidlist, known.offset, known.tail = now, now[1], (known.tail + data)[-SAMPLE:]
         known.uidnext = lines[-1][0] + 1
 
     def listed(self, account: Account, name: str) -> bool:
-        """Has a mailbox a list? Then it was made as a whole, by whomever."""
+        """True if a mailbox has a list: then it was created completely, by whichever server."""
         return stamp(os.path.join(self._places.control(account, name), UIDLIST)) != NONE
 
     def forget(self, key: bytes) -> None:
-        """Something went wrong on the way: all of the list is read the next time."""
+        """Read the whole list the next time, because something went wrong."""
         self._known.pop(key, None)
 
     def taken_in(self, account: Account, box: Mailbox) -> None:
-        """Everything that the list names is in the index. Under the lock."""
+        """Record that everything in the list is in the index. Call it under the lock."""
         known = self._known.get(box.key)
         if known is None:
-            return  # something went wrong on the way
+            return  # ``forget`` was called meanwhile
         known.uidlist = stamp(os.path.join(self._places.control(account, box.name), UIDLIST))
         if len(self._known) > 100_000:
             self._known.pop(next(iter(self._known)))
@@ -279,7 +290,7 @@ class SharedMode:
     # ---------------------------------------------------------------- keywords
 
     async def keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
-        """See to it that the keywords have letters."""
+        """Make sure that the keywords have letters."""
         with self._commits.snapshot(account) as snapshot:
             there = {word.lower() for word in snapshot.keywords(key)}
         if any(word.lower() not in there for word in words):
@@ -287,7 +298,7 @@ class SharedMode:
                 await self._keywords(account, key, words)
 
     async def _keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
-        """The same under the lock; what Dovecot named since comes into the index."""
+        """Do the same under the lock; keywords that Dovecot has added since come into the index."""
         box = self.box(account, key)
         place = self._places.control(account, box.name)
         path = os.path.join(place, KEYWORDS)
@@ -307,8 +318,8 @@ class SharedMode:
         known.keywords = await self._commits.help(stamp, path)
 
     async def take_overflow(self, account: Account, box: Mailbox, listed: Control) -> None:
-        """Keywords without letters that Dovecot's index has for messages that are new here; its later ones stay its
-        own. Under the lock."""
+        """Learn keywords without letters from Dovecot's index, for messages that are new here. Later ones remain
+        Dovecot's. Call it under the lock."""
         key, indexes = box.key, self._places.indexes(account, box.name)
         with self._commits.snapshot(account) as snapshot:
             listed.words = snapshot.keywords(key)
@@ -320,7 +331,7 @@ class SharedMode:
     # ---------------------------------------------------------------- subscriptions
 
     async def subscribed(self, account: Account) -> set[str] | None:
-        """What Dovecot's file says; None when there is none."""
+        """Return the subscriptions in Dovecot's file, None if there is none."""
         path = os.path.join(control_root(self._places.home(account)), SUBSCRIPTIONS)
         now = stamp(path)
         if now == NONE:
@@ -336,8 +347,7 @@ class SharedMode:
         return known[1]
 
     async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
-        """Write a change into the file; ``names``: what to begin with where there is none. ``keep``: not where there
-        is one."""
+        """Change the file. ``names``: initial list if there is no file. ``keep``: do nothing if there is one."""
         place = control_root(self._places.home(account))
         async with self._locked(os.path.join(place, SUBSCRIPTIONS)):
             there = await self.subscribed(account)
@@ -364,7 +374,8 @@ async def _keep(path: str) -> None:
 
 
 def _read(path: str, known: Known) -> tuple[Control | None, bool]:
-    """What a list has behind what is known of it, and whether that is all of it. None when it is missing or damaged."""
+    """Return what a list has after the part that is known, and True if that is all of it. None if it is missing or
+    damaged."""
     try:
         with os.fdopen(beneath.open_file(path), "rb", buffering=0) as file:
             descriptor = file.fileno()
@@ -372,7 +383,7 @@ def _read(path: str, known: Known) -> tuple[Control | None, bool]:
                 added = _behind(descriptor, known.offset)
                 found = _parse(b"3 V%d N%d\n" % (known.uidvalidity, known.uidnext) + added)
                 if found is not None and min(found.uids.values(), default=known.uidnext) >= known.uidnext:
-                    known.offset, known.tail = known.offset + len(added), (known.tail + added)[-MARK:]
+                    known.offset, known.tail = known.offset + len(added), (known.tail + added)[-SAMPLE:]
                     known.uidnext = found.uidnext
                     return found, False
             data, inode = _behind(descriptor, 0), os.fstat(descriptor).st_ino
@@ -381,13 +392,13 @@ def _read(path: str, known: Known) -> tuple[Control | None, bool]:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EINVAL):
             raise translate(error) from error
-        log.event("store.list_damaged", "warning", path=path, why="a link, or no file", then="written anew")
+        log.event("store.list_damaged", "warning", path=path, why="a link, or not a regular file", then="written anew")
         return None, True
     found = _parse(data)
     if found is None:
         log.event("store.list_damaged", "warning", path=path, then="written anew")
         return None, True
-    known.inode, known.offset, known.head, known.tail = inode, len(data), data[:MARK], data[-MARK:]
+    known.inode, known.offset, known.head, known.tail = inode, len(data), data[:SAMPLE], data[-SAMPLE:]
     known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext
     return found, True
 
@@ -397,7 +408,7 @@ def _behind(descriptor: int, offset: int) -> bytes:
 
 
 def _unlisted(found: Control, directory: str) -> int:
-    """How many files of a mailbox have no UID."""
+    """Return how many files of a mailbox have no UID."""
     names = (name for sub in ("new", "cur") for name in looking.listing(directory, sub))
     return sum(base_of(name) not in found.uids for name in names)
 
@@ -407,7 +418,7 @@ def _parse(data: bytes) -> Control | None:
 
 
 def _continues(descriptor: int, known: Known) -> bool:
-    """Is an open list the one of which something is known, perhaps with more behind it?"""
+    """True if an open list is the one that was read, perhaps with more lines after that part."""
     return (
         known.offset > 0
         and os.fstat(descriptor).st_ino == known.inode
@@ -417,8 +428,9 @@ def _continues(descriptor: int, known: Known) -> bool:
 
 
 def _append(path: str, data: bytes, known: Known) -> Stamp:
-    """All of it or nothing: for half a line Dovecot would give up the whole list. NONE, and nothing, when the list is
-    not, or not only, what is known of it."""
+    """Append lines, all or none: Dovecot gives up a list with half a line.
+
+    Returns NONE without writing if the list no longer ends where it was last read."""
     descriptor = beneath.open_file(path, os.O_RDWR | os.O_APPEND)
     try:
         before = os.fstat(descriptor).st_size
@@ -438,13 +450,13 @@ def _append(path: str, data: bytes, known: Known) -> Stamp:
 
 
 def _merge(ours: Sequence[bytes], theirs: Sequence[bytes], words: Sequence[bytes]) -> list[bytes]:
-    """Names of the bits: what Dovecot names is so, ours and then new ones behind it."""
+    """Return the names of the keyword bits: Dovecot's, with ours added after them."""
     merged = list(ours)
     for bit, word in enumerate(theirs):
         if bit >= len(merged):
             merged.append(word)
         elif word.startswith(b"unknown-"):
-            continue  # a gap there
+            continue  # a gap in Dovecot's file
         elif merged[bit].lower() != word.lower():
             displaced, merged[bit] = merged[bit], word
             if not displaced.startswith(b"unknown-"):
@@ -458,7 +470,7 @@ def _merge(ours: Sequence[bytes], theirs: Sequence[bytes], words: Sequence[bytes
 
 
 def _write_keywords(path: str, words: Sequence[bytes]) -> None:
-    """Dovecot reads the file again when its time, in seconds, is another one."""
+    """Write the file. Dovecot reads it again only if its time, in seconds, has changed."""
     before = stamp(path)[2]
     replace_file(path, control_files.keyword_file(words), like=os.path.dirname(path))
     after = beneath.lstat(path).st_mtime_ns
@@ -469,7 +481,7 @@ def _write_keywords(path: str, words: Sequence[bytes]) -> None:
 
 
 def _renumber(txn: Txn, t: Tables, key: bytes, uidvalidity: int) -> Changed[None]:
-    """Forget the messages of a mailbox, whose files stay: they get new UIDs."""
+    """Remove the messages of a mailbox from the index; their files stay and get new UIDs."""
     box = box_rows.load(txn, t, key)
     mailboxes.forget_messages(txn, t, box)
     txn.delete(key, db=t.kw)

@@ -1,1 +1,3 @@
-"""The index of the local backend: tables, rows, and what operations do to them. It knows no Maildir."""
+"""The index of the local backend: its tables and rows, and how operations change them. It knows nothing about
+Maildirs.
+"""

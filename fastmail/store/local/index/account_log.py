@@ -1,15 +1,15 @@
-"""The account log: what an account holds in all, and what changed in it.
+"""The account log: the totals of an account, and what changed in it.
 
     acct    account(8)                     ROW, below
     alog    account(8) modseq(8) part(2)   HEAD, then entries: ENTRY and its items (see Kind)
 
-Every operation that changes something of an account begins a Change, which gives it the account's next MODSEQ; its
-mailboxes take that one too, so a MODSEQ is given once in an account. ``end`` writes one row of each table, in the
-transaction that the change is part of. So counts are exact, and no writer can forget one of the two.
+Every operation that changes an account begins a Change, which takes the account's next MODSEQ; the changed mailboxes
+get the same one, so a MODSEQ is used once in an account. ``end`` writes the account's row and log row in the
+transaction of the change. So totals are exact, and no operation can forget one of the two.
 
-Promise: what the log tells of MODSEQs above the row's ``low`` is all that happened. It is trimmed by age (``trim``),
-and by ``end`` where it is longer than MOST. An account that an earlier version wrote has no row: its first write counts
-it, from the rows of its mailboxes. A damaged row is as good as none.
+Promise: for MODSEQs above the row's ``low`` the log has everything that happened. It is trimmed by age (``trim``), and
+by ``end`` if it is longer than MOST. An account that an earlier version wrote has no row; its first write counts the
+totals from the rows of its mailboxes. A damaged row is treated as missing.
 """
 
 import struct
@@ -31,7 +31,7 @@ from fastmail.store.local.index.tables import Tables
 # behind them.
 ROW = struct.Struct("<BBxxIQQQQQQQI")
 VERSION = 1
-MODSEQS_ABOVE = 1 << 20  # by how much MODSEQs go on above what can have been seen: more than can be under way at once
+MODSEQS_ABOVE = 1 << 20  # by how much MODSEQs are raised after a recovery: more than were ever unsynced at once
 HEAD = struct.Struct("<BxxxI")  # version, seconds since 1970
 ENTRY = struct.Struct("<BxxxII")  # kind, mailbox, items
 CREATED = struct.Struct("<I8sQ")  # UID, EMAILID's mark, MODSEQ
@@ -39,15 +39,16 @@ CHANGED = struct.Struct("<II")  # first and last UID
 REMOVED = struct.Struct("<I8s")  # UID, EMAILID's mark
 PART = struct.Struct(">H")
 KEY = ACCOUNT + layout.U64.size + PART.size
-PART_OCTETS = 1 << 16  # of entries, from which on they go on in another row
-PART_ITEMS = 1 << 12  # that are entered at once
+PART_OCTETS = 1 << 16  # octets of entries in one row; more continue in another
+PART_ITEMS = 1 << 12  # items entered at once
 MOST = 4 << 20  # octets of the log of one account
 ITEMS = {Kind.CREATED: CREATED, Kind.CHANGED: CHANGED, Kind.REMOVED: REMOVED}
 
 
 @dataclass(slots=True)
 class Row:
-    """What an account holds."""
+    """The totals of an account. ``low``: changes up to this MODSEQ are not in the log. ``logged``: octets of the
+    log."""
 
     modseq: int = 0
     octets: int = 0
@@ -76,13 +77,13 @@ def pack(row: Row) -> bytes:
             row.logged,
             row.recovered,
         )
-    except struct.error:  # below 0: rows of mailboxes are damaged
+    except struct.error:  # a number is negative, because rows of mailboxes are damaged
         counts = (row.mailboxes, row.modseq, row.octets, row.messages, row.summaries, row.notes, row.low, row.logged)
         return ROW.pack(VERSION, row.whole, *(max(0, count) for count in counts), row.recovered)
 
 
 def unpack(found: bytes | memoryview | None) -> Row | None:
-    """None where there is none, or it is damaged."""
+    """Return the row, None if it is missing or damaged."""
     if found is None or len(found) < ROW.size or found[0] != VERSION:
         return None
     _, whole, mailboxes, modseq, octets, messages, summaries, notes, low, logged, recovered = ROW.unpack_from(found)
@@ -90,7 +91,7 @@ def unpack(found: bytes | memoryview | None) -> Row | None:
 
 
 def read(txn: Reading, t: Tables, account: bytes) -> Row:
-    """The row of the account with this key, as the next change will have it: counted where there is none, and not
+    """Return the row of the account with this key as the next change will have it. It is counted if missing, and not
     written."""
     row = unpack(txn.get(account, db=t.acct)) or count(txn, t, account)
     if row.recovered != t.recovered:
@@ -99,15 +100,18 @@ def read(txn: Reading, t: Tables, account: bytes) -> Row:
 
 
 def _go_above(row: Row, recovered: int) -> None:
-    """The server came up from its journal, and clients may have heard of changes that were not durable yet and are
-    lost: their MODSEQs are not given again, and who asks for changes since then hears that the log does not know."""
+    """Raise the account's MODSEQ after a recovery.
+
+    Clients may have heard of changes that were not durable and are lost. Their MODSEQs are not used again, and a client
+    that asks for changes since then is told that the log does not reach back."""
     row.low = row.modseq = row.modseq + MODSEQS_ABOVE
     row.recovered = recovered
 
 
 def count(txn: Reading, t: Tables, account: bytes, everything: bool = False) -> Row:
-    """What the row should be, counted from the rows of the account's mailboxes. What quotas count beside messages is
-    taken from where version 2 kept it, unless ``everything`` is to be counted."""
+    """Count the totals from the rows of the account's mailboxes.
+
+    The octets of summaries and annotations are taken from version 2's row, unless ``everything`` is to be counted."""
     boxes = walk.boxes(txn, t, account)
     row = Row(max((box.modseq for box in boxes), default=0), mailboxes=len(boxes))
     row.octets = sum(box.octets for box in boxes)
@@ -119,12 +123,12 @@ def count(txn: Reading, t: Tables, account: bytes, everything: bool = False) -> 
 
 
 def _modseq_of(at: bytes | memoryview) -> int:
-    """The MODSEQ in a key of alog."""
+    """Return the MODSEQ in a key of alog."""
     return int.from_bytes(at[ACCOUNT : KEY - PART.size], "big")
 
 
 def _last_logged(txn: Reading, t: Tables, account: bytes) -> int:
-    """The highest MODSEQ in the account's log."""
+    """Return the highest MODSEQ in the account's log."""
     cursor = txn.cursor(db=t.alog)
     after = (int.from_bytes(account, "big") + 1).to_bytes(9, "big")[1:]
     found = cursor.set_range(after) if any(after) else False
@@ -140,8 +144,8 @@ def write(txn: Txn, t: Tables, account: bytes, row: Row) -> None:
 
 
 def load(txn: Txn, t: Tables, account: bytes) -> Row:
-    """The row, for changing it; written first where there is none, or where what it gives out would not be above all
-    that can have been seen."""
+    """Return the row, to be changed. It is written first if it is missing, or if its MODSEQ has to be raised after a
+    recovery."""
     found = unpack(txn.get(account, db=t.acct))
     row = found or count(txn, t, account)
     if row.recovered != t.recovered:
@@ -153,8 +157,9 @@ def load(txn: Txn, t: Tables, account: bytes) -> Row:
 
 
 def again(txn: Txn, t: Tables, account: bytes) -> None:
-    """Count everything of an account again, and enter its messages in the tables of object_ids.py: after a repair. The
-    log is right for what it tells, but not for what was lost: it begins anew."""
+    """Count all totals of an account again and enter its messages in the tables of object_ids.py, after a repair.
+
+    The log begins anew: what it has is right, but it may lack changes."""
     before = unpack(txn.get(account, db=t.acct))
     row = count(txn, t, account, everything=True)
     row.low = row.modseq = max(row.modseq, before.modseq if before is not None else 0) + 1
@@ -166,15 +171,15 @@ def again(txn: Txn, t: Tables, account: bytes) -> None:
 
 
 def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
-    """What is wrong with what is counted of an account, and with the tables of object_ids.py."""
+    """Return what is wrong with the account's totals and with the tables of object_ids.py, one line for each fault."""
     row = unpack(txn.get(account, db=t.acct))
     if row is None:
-        return []  # its first write counts it
+        return []  # no totals yet: the first write counts them
     out = []
     right = count(txn, t, account, everything=True)
     for name in ("octets", "messages", "mailboxes", "summaries", "notes"):
         if getattr(row, name) != getattr(right, name):
-            out.append(f"{getattr(row, name)} {name} counted in all, and there are {getattr(right, name)}")
+            out.append(f"{getattr(row, name)} {name} counted in all, but there are {getattr(right, name)}")
     if row.modseq < max((box.modseq for box in walk.boxes(txn, t, account)), default=0):
         out.append("the MODSEQ of a mailbox is above the account's")
     if row.whole:
@@ -183,7 +188,7 @@ def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
 
 
 def forget(txn: Txn, t: Tables, account: bytes, returns: bool) -> None:
-    """The account is removed, with all of its mailboxes. ``returns``: other mail comes in its place."""
+    """Remove an account whose mailboxes are removed. ``returns``: the account is created again with other mail."""
     modseq = load(txn, t, account).modseq + 1
     for table in (t.acct, t.alog, t.place, t.member, t.thread):
         walk.clear(txn, table, account)
@@ -192,7 +197,7 @@ def forget(txn: Txn, t: Tables, account: bytes, returns: bool) -> None:
 
 
 def weigh(txn: Txn, t: Tables, account: bytes, summaries: int = 0, notes: int = 0) -> None:
-    """So many more octets, or less, of long summaries and annotations. Called before annotations are changed."""
+    """Change the octets of long summaries and annotations by so much. Called before annotations are changed."""
     if summaries or notes:
         row = load(txn, t, account)
         row.summaries = max(0, row.summaries + summaries)
@@ -201,7 +206,7 @@ def weigh(txn: Txn, t: Tables, account: bytes, summaries: int = 0, notes: int = 
 
 
 class Change:
-    """What one operation changes in one account; nothing is written before ``end``."""
+    """What one operation changes in one account. Nothing is written before ``end``."""
 
     __slots__ = ("_account", "_entries", "_last", "_part", "_t", "_txn", "modseq", "row")
 
@@ -211,18 +216,19 @@ class Change:
         self._account = account
         self._entries = bytearray()
         self._part = 0
-        self._last: tuple[int, int, int] = (0, 0, 0)  # kind, mailbox and place of the last entry
+        self._last: tuple[int, int, int] = (0, 0, 0)  # kind, mailbox and offset of the last entry
         self.row = load(txn, t, account)
         self.modseq = self.row.modseq + 1
 
     def had(self, modseq: int) -> None:
-        """It was made with this MODSEQ before, and the log did not hear of it. Others may have it, too."""
+        """Use this MODSEQ: the change was made with it earlier, but was not logged. Other changes may have the same
+        one."""
         self.modseq = modseq
         while self._txn.get(self._at(), db=self._t.alog) is not None:
             self._part += 1
 
     def created(self, key: bytes, items: list[object_ids.Item], octets: int) -> None:
-        """Messages came into a mailbox; ``octets`` in all."""
+        """Record messages that came into a mailbox; ``octets`` in all."""
         if items:
             entered = object_ids.add(self._txn, self._t, key, items)
             self._enter(Kind.CREATED, key, entered, CREATED.size)
@@ -230,12 +236,12 @@ class Change:
         self.row.octets += octets
 
     def changed(self, key: bytes, uids: UidSet) -> None:
-        """Flags or keywords of messages changed."""
+        """Record that flags or keywords of messages changed."""
         ranges = b"".join([CHANGED.pack(first, last) for first, last in uids.ranges()])
         self._enter(Kind.CHANGED, key, ranges, CHANGED.size)
 
     def removed(self, key: bytes, items: list[object_ids.Item], octets: int) -> None:
-        """Messages were removed from a mailbox; ``octets`` in all."""
+        """Record messages that were removed from a mailbox; ``octets`` in all."""
         if items:
             entered = object_ids.drop(self._txn, self._t, key, items)
             self._enter(Kind.REMOVED, key, entered, REMOVED.size)
@@ -243,12 +249,12 @@ class Change:
         self.row.octets -= octets
 
     def mailbox(self, kind: Kind, key: bytes) -> None:
-        """A mailbox was created, changed or removed."""
+        """Record that a mailbox was created, changed or removed."""
         self._enter(kind, key, b"", 1)
         self.row.mailboxes += {Kind.MAILBOX_CREATED: 1, Kind.MAILBOX_REMOVED: -1}.get(kind, 0)
 
     def _enter(self, kind: Kind, key: bytes, items: bytes, size: int) -> None:
-        """Items of ``size`` octets; of a mailbox there are none."""
+        """Add an entry with items of ``size`` octets each; an entry about a mailbox has no items."""
         mailbox = mailbox_of(key)
         start, step = 0, PART_ITEMS * size
         while True:
@@ -256,7 +262,7 @@ class Change:
             if len(self._entries) >= PART_OCTETS:
                 self._put()
             before = 0
-            if self._last[0] == kind and self._last[1] == mailbox and self._entries:  # more of the same: one entry
+            if self._last[0] == kind and self._last[1] == mailbox and self._entries:  # extend the last entry
                 before = ENTRY.unpack_from(self._entries, self._last[2])[2]
                 ENTRY.pack_into(self._entries, self._last[2], kind, mailbox, before + len(some) // size)
             else:
@@ -279,7 +285,7 @@ class Change:
         self._entries = bytearray()
 
     def end(self) -> None:
-        """Write the row, and what was entered. The MODSEQ is used up, whatever was entered."""
+        """Write the row and the entries. The MODSEQ is used up even if there are none."""
         if self._entries:
             self._put()
         self.row.modseq = max(self.row.modseq, self.modseq)
@@ -289,7 +295,8 @@ class Change:
 
 
 def _cut(txn: Txn, t: Tables, account: bytes, row: Row, more: Callable[[bytes], bool]) -> int:
-    """Remove the oldest rows of the log while ``more(value)`` is true; how many. The caller writes the row."""
+    """Delete the oldest rows of the log while ``more(value)`` is true; return how many. The caller writes the account's
+    row."""
     cursor = txn.cursor(db=t.alog)
     found = cursor.set_range(account)
     removed = 0
@@ -303,7 +310,7 @@ def _cut(txn: Txn, t: Tables, account: bytes, row: Row, more: Callable[[bytes], 
 
 
 def oldest(txn: Reading, t: Tables, account: bytes) -> int:
-    """When the first row of an account's log was written (s since 1970); far in the future where there is none."""
+    """Return when the first row of an account's log was written (s since 1970); far in the future if there is none."""
     cursor = txn.cursor(db=t.alog)
     if not cursor.set_range(account) or cursor.key()[:ACCOUNT] != account:
         return 1 << 40
@@ -312,7 +319,7 @@ def oldest(txn: Reading, t: Tables, account: bytes) -> int:
 
 
 def trim(txn: Txn, t: Tables, keys: Iterable[bytes], before: int) -> int:
-    """Remove what was logged before this time (s since 1970) from the logs of some accounts: how many rows."""
+    """Delete log rows of these accounts that are older than ``before`` (s since 1970); return how many."""
     removed = 0
     for account in keys:
         row = load(txn, t, account)
@@ -324,8 +331,10 @@ def trim(txn: Txn, t: Tables, keys: Iterable[bytes], before: int) -> int:
 
 
 class Entry(NamedTuple):
-    """One entry of the log. ``items``: (UID, mark, MODSEQ) of messages that came, (UID, mark) of those that went;
-    ``uids``: of those whose flags changed."""
+    """One entry of the log.
+
+    ``items``: (UID, EMAILID's octets, MODSEQ) of messages that came, (UID, EMAILID's octets) of messages that were
+    removed; ``uids``: messages whose flags changed."""
 
     modseq: int
     kind: Kind
@@ -335,7 +344,7 @@ class Entry(NamedTuple):
 
 
 def entries(txn: Reading, t: Tables, account: bytes, since: int) -> Iterator[Entry]:
-    """What the log has in rows above ``since``, in their order."""
+    """Yield the entries with MODSEQs above ``since``, in order."""
     cursor = txn.cursor(db=t.alog)
     if not cursor.set_range(account + layout.U64.pack(since + 1)):
         return
@@ -361,8 +370,10 @@ def _parsed(account: bytes, modseq: int, value: bytes) -> Iterator[Entry]:
 
 
 def told(account_entries: Iterable[Entry], since: int) -> list[AccountChange]:
-    """The same as single changes above ``since``. A message whose flags changed again and again is told once, at its
-    last change, and without its EMAILID: so there are never more of these than messages."""
+    """Return the entries as single changes above ``since``.
+
+    A message whose flags changed several times appears once, at its last change and without its EMAILID; so there are
+    never more of these than messages."""
     out: list[AccountChange] = []
     flags: list[Entry] = []
     for entry in account_entries:

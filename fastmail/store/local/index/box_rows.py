@@ -1,7 +1,7 @@
-"""A mailbox's row, index pages and keywords, inside the writer's transaction: what every operation on it is made of.
+"""A mailbox's row, index pages and keywords inside a write transaction: the building blocks of all operations on it.
 
-Every function derives all from the transaction and its arguments, so that an operation can be run again. Promise: what
-a row gives out (UIDs, MODSEQs) is above all that can have been seen.
+Every function derives everything from the transaction and its arguments, so an operation can be run again. Promise:
+UIDs and MODSEQs that a row gives out are above all that can have been seen.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,17 +16,17 @@ from fastmail.store.local.index.account_log import Change
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, PAIR, RECORD, SPAN, TAIL, MailboxRow
 from fastmail.store.local.index.tables import Tables
 
-New = tuple[int, int, int, int, int]  # a record to be: flags, keywords, date, size, saved
-# by how much numbers go on above what can have been seen: more than changes can be under way at one moment
+New = tuple[int, int, int, int, int]  # a record to be added: flags, keywords, date, size, saved
+# by how much UIDs are raised after a recovery: more than were ever given out but unsynced at one moment
 UIDS_ABOVE = 1 << 18
-BATCH = 256  # rows that are read before they are written
-OCTETS = 1 << 20  # of these rows
-WRITTEN = 4 << 20  # octets of rows that one commit writes anew: LMDB has them in memory until then
+BATCH = 256  # rows read at a time
+OCTETS = 1 << 20  # octets of rows read at a time
+WRITTEN = 4 << 20  # octets of rows written in one commit: LMDB keeps them in memory until then
 
 
 def load(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
-    """The mailbox row, for changing it: what it gives out is above all that can have been seen. NoSuchMailbox when it
-    was deleted meanwhile."""
+    """Return the mailbox row, to be changed, after raising it above all that can have been seen. NoSuchMailbox if the
+    mailbox was deleted."""
     box = row(txn, t, key)
     if box.recovered != t.recovered:
         _go_above(txn, t, box)
@@ -34,10 +34,11 @@ def load(txn: Txn, t: Tables, key: bytes) -> MailboxRow:
 
 
 def _go_above(txn: Txn, t: Tables, box: MailboxRow) -> None:
-    """The server came up from its journal, and sessions may have been told of messages and changes that were not
-    durable yet and are gone: their UIDs and MODSEQs are not given again, and clients that ask hear of it. The account's
-    MODSEQ went above them first (account_log.py). Where Dovecot's lists say which UID comes next, they go on saying
-    it."""
+    """Raise UIDNEXT and MODSEQ after a recovery.
+
+    Sessions may have been told of messages and changes that were not durable and are lost. Their UIDs and MODSEQs are
+    not used again, and the UIDs in between are entered as expunged, so that clients hear of it. The account's MODSEQ
+    was raised first (account_log.py). Where Dovecot's lists determine the next UID, UIDNEXT is not raised."""
     change = Change(txn, t, box.key[:ACCOUNT])
     first = box.uidnext
     box.uidnext = min(first + (0 if t.shared else UIDS_ABOVE), layout.MAX_UID)
@@ -51,7 +52,7 @@ def _go_above(txn: Txn, t: Tables, box: MailboxRow) -> None:
 
 
 def row(txn: Reading, t: Tables, key: bytes) -> MailboxRow:
-    """The mailbox row as it lies there."""
+    """Return the mailbox row exactly as it is stored."""
     found = txn.get(layout.row_key(key), db=t.page)
     if found is None:
         raise NoSuchMailbox("mailbox is gone")
@@ -63,7 +64,7 @@ def save(txn: Txn, t: Tables, box: MailboxRow) -> None:
 
 
 def count_in(box: MailboxRow, packed: bytes) -> None:
-    """Bring a mailbox's row up to date with records behind those it has."""
+    """Add records that follow the present ones to the totals of a mailbox's row."""
     unseen, deleted, octets = pages.tally(packed)
     uid, _, modseq = TAIL.unpack_from(packed, len(packed) - RECORD)
     box.exists += len(packed) // RECORD
@@ -80,7 +81,8 @@ def keyword_names(txn: Reading, t: Tables, key: bytes) -> list[bytes]:
 
 
 def keyword_bits(txn: Txn, t: Tables, key: bytes, words: Sequence[bytes], create: bool = True) -> int:
-    """Bits of the keywords, in any case; new ones get the next free bit, TooMuch when there is none."""
+    """Return the bits of keywords, which are compared without case. A new one gets the next free bit; TooMuch if none
+    is free."""
     if not words:
         return 0
     names = keyword_names(txn, t, key)
@@ -103,7 +105,8 @@ def keyword_bits(txn: Txn, t: Tables, key: bytes, words: Sequence[bytes], create
 
 
 def _position(names: list[bytes], word: bytes) -> int:
-    """Where a keyword stands, in any case; -1 when it is new. Most come spelt as they were the first time."""
+    """Return the position of a keyword, -1 if it is new. Most are spelt as they were the first time, so that is tried
+    first."""
     if word in names:
         return names.index(word)
     lower = word.lower()
@@ -111,7 +114,8 @@ def _position(names: list[bytes], word: bytes) -> int:
 
 
 def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -> list[int]:
-    """More records in the pages with the next UIDs and the box's MODSEQ; the caller saves the box."""
+    """Append records to the pages with the next UIDs and the box's MODSEQ; return the UIDs. The caller saves the
+    box."""
     if not every:
         return []
     uids = range(box.uidnext, box.uidnext + len(every))
@@ -124,7 +128,7 @@ def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -
             for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
         ]
     )
-    start, end = 0, (SPAN - uids[0] % SPAN) * RECORD  # of those that belong to one page
+    start, end = 0, (SPAN - uids[0] % SPAN) * RECORD  # octets of ``packed`` that belong to one page
     for first in range(uids[0] - uids[0] % SPAN, uids[-1] + 1, SPAN):
         at = layout.page_key(box.key, first)
         txn.put(at, pages.extend(txn.get(at, db=t.page), packed[start:end]), db=t.page)
@@ -134,7 +138,8 @@ def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -
 
 
 def pages_of(txn: Reading, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:
-    """(key, page) of the pages that may hold ``uids``, in order; a list, as the caller will write to the table."""
+    """Return (key, page) of the pages that may have ``uids``, in order: a list, because the caller will write to the
+    table."""
     out = []
     cursor = txn.cursor(db=t.page)
     ranges = [(1, layout.MAX_UID)] if uids is None else uids.ranges()
@@ -156,8 +161,8 @@ def pages_of(txn: Reading, t: Tables, key: bytes, uids: UidSet | None) -> Iterab
 
 
 def rows_of(txn: Reading, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tuple[bytes, bytes]]]:
-    """(key, value) of these rows of ``msg``, without those that are not there: BATCH rows at a time, or fewer that
-    have OCTETS. They are copies, so that many long summaries at once would fill the memory."""
+    """Yield lists of (key, value) of these rows of ``msg``, without missing ones: BATCH rows at a time, or fewer with
+    OCTETS. The values are copies, so many long summaries at once would fill the memory."""
     some: list[tuple[bytes, bytes]] = []
     octets = 0
     cursor = txn.cursor(db=t.msg)

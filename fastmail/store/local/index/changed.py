@@ -1,4 +1,4 @@
-"""What an operation returns that others must hear of: its result, and which mailboxes it changed."""
+"""The result of an operation that sessions must hear of: what it returns, and which mailboxes it changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Changed(Generic[T]):
-    """``keys``: of the mailboxes whose watchers are told once it is durable; none where nothing changed for them."""
+    """``keys``: mailboxes whose watchers are told once the change is durable; empty if none is affected."""
 
     result: T
     keys: Sequence[bytes] = ()

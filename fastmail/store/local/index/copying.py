@@ -1,4 +1,4 @@
-"""COPY and MOVE inside the writer's transaction: records and rows of messages whose content is in place already."""
+"""COPY and MOVE inside a write transaction: records and rows of messages whose content is in place already."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, trash_key
 from fastmail.store.local.index.tables import Tables
 
-# a message to be copied: its UID, mark and name of its content in the target, flags that the name says
+# a message to be copied: its UID, mark and name of its content in the target, flags in that file name
 Source = tuple[int, bytes, int]
 
 
 class SourceMoved(StorageFailed):
-    """Content was renamed, removed or kept in another way between looking and copying: by housekeeping, a conversion,
-    or another program."""
+    """Content was renamed, removed or converted between reading the snapshot and copying: by housekeeping, a
+    conversion, or another program."""
 
 
 def copy(
@@ -33,9 +33,10 @@ def copy(
     move: bool,
     due: int = 0,
 ) -> Changed[Copied]:
-    """COPY or MOVE of messages whose files are already linked in the target as ``names``; those gone meanwhile are
-    left out, and their links left to the sweeper. SourceMoved when a record in a segment is not the message's any
-    more. ``due``: see ``expunge``."""
+    """COPY or MOVE messages whose files are already linked in the target as ``names``.
+
+    Messages that were removed meanwhile are left out, and their links left to the sweeper. SourceMoved if a record in a
+    segment is not the message's any more. ``due``: see ``expunge``."""
     due = due if move and not t.tight() else 0
     box_rows.load(txn, t, key)
     records: dict[int, tuple[int, int, int, int, int, int, int]] = {}
@@ -88,7 +89,7 @@ def _copy_rows(
     uids: Sequence[int],
     change: Change,
 ) -> None:
-    """What ``msg`` has of messages, under their new names and UIDs."""
+    """Copy rows of ``msg`` to new UIDs, with new names of the content."""
     become = {layout.uid_key(key, uid): (new, name) for new, (uid, name) in zip(uids, there, strict=True)}
     cursor = txn.cursor(db=t.msg)
     for some in box_rows.rows_of(txn, t, list(become)):
@@ -104,7 +105,7 @@ def _copy_rows(
         cursor.putmulti(copies)
         change.row.summaries += sum(weight.of_value(value) for _, value in copies)
         change.created(target, came, 0)
-    for new, name in become.values():  # a record in a page, and no row
+    for new, name in become.values():  # a message with a record in a page but no row: damaged
         if references.in_segment(name):
             raise SourceMoved("the content was moved")
         txn.put(layout.uid_key(target, new), layout.pack_message(name, b""), db=t.msg)

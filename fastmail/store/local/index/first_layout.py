@@ -1,14 +1,13 @@
-"""The first layout of the index, and how it becomes this version's. It had the number 1, like the one after it, so
-it is known by its tables.
+"""Converts the first layout of the index to the present one. Its version number was 1, like that of the next one, so it
+is recognised by its tables.
 
     box     account(8) mailbox(4)            Mailbox row, then the name; now in ``page``, beside the last page
     page    mailbox key(12) first uid(4)     a page of 64 UIDs; now of 32
     summ    mailbox key(12) uid(4)           summary       } now one value in ``msg``
     file    mailbox key(12) uid(4)           mark and name }
 
-All other tables were as they are. Everything is done in one transaction, so a conversion that is cut short has done
-nothing. Nothing that is already there in the new form is replaced: a version that did not know of this may have been at
-work in between.
+All other tables were the same. Everything is done in one transaction, so an interrupted conversion has done nothing.
+Rows that exist in the new form are not replaced: a version that did not know of the old one may have written them.
 """
 
 import struct
@@ -27,8 +26,8 @@ LOW = (1 << HALF) - 1
 
 
 def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Bring all rows of the first layout into the tables of this one; the caller removes the old tables. True: that was
-    all."""
+    """Copy all rows of the first layout into the present tables; the caller drops the old tables. Returns True:
+    done."""
     for key, row in txn.cursor(db=old["box"]).iternext():
         txn.put(row_key(bytes(key)), bytes(row), db=new["page"], overwrite=False)
     for key, marked in txn.cursor(db=old["file"]).iternext():
@@ -41,7 +40,8 @@ def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def _pages(txn: Txn, box: bytes, table: Any) -> None:
-    """Halve the pages of a mailbox. A page that was made by this layout has no record beyond its 32 UIDs."""
+    """Split the pages of a mailbox in two. A page that was written in the present layout has no record beyond its 32
+    UIDs."""
     cursor = txn.cursor(db=table)
     found = []
     more = cursor.set_range(box)
@@ -59,7 +59,7 @@ def _pages(txn: Txn, box: bytes, table: Any) -> None:
 
 
 def split(page: bytes, base: int) -> tuple[bytes, bytes]:
-    """A page of 64 UIDs from ``base`` on as two of 32; empty where there is no record. CorruptData."""
+    """Split a page of 64 UIDs from ``base`` on into two of 32; empty for one without records. Raises CorruptData."""
     if len(page) < HEAD.size:
         raise CorruptData("a page of the first layout is too short")
     version, step, count, reserved, modseq, present, unseen = HEAD.unpack_from(page)

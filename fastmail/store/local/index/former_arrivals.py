@@ -1,14 +1,14 @@
-"""Messages that an earlier version had not put into their mailboxes' pages yet (versions 1 to 3), put there now.
+"""Converts messages that versions 1 to 3 had not put into their mailboxes' pages yet.
 
     new     number(8)   mailbox key(12), record(40, as in a page), value as in msg
 
-Such a version put each message there first, and about a second later into page and msg. A row counted while its number
-was above the one in the row of its mailbox (SETTLED). After a clean stop rows are left that count no more; after any
-other stop, and the replay of the journal, some that do.
+Those versions put each message into this table first, and about a second later into page and msg. A row counted if its
+number was above the one in its mailbox's row (SETTLED). After a clean stop the table may have rows that do not count
+any more; after any other stop and the replay of the journal, also rows that do.
 
-Promise: each message is there once afterwards, with its UID and MODSEQ, and its account counts it and has it in its
-log, as that version would have done next. A transaction takes some rows and removes them, so it does not matter when
-that is cut short. What cannot be read is passed over: `fastmail check` finds its content.
+Promise: afterwards each message exists once, with its UID and MODSEQ, and is in its account's totals and log, as that
+version would have done next. A transaction takes some rows and deletes them, so an interruption does no harm.
+Unreadable rows are skipped: `fastmail check` finds their content.
 """
 
 import struct
@@ -26,20 +26,20 @@ from fastmail.store.local.index.tables import Tables
 from fastmail.telemetry import log
 
 TABLE = "new"
-VALUE = MAILBOX + RECORD  # octets in front of the value for msg
-SETTLED, SETTLED_AT = struct.Struct("<Q"), 52  # in the row of a mailbox: where there is a 0 now
-BATCH = 256  # rows that one transaction takes
-OCTETS = 4 << 20  # of these rows
+VALUE = MAILBOX + RECORD  # octets before the value for msg
+SETTLED, SETTLED_AT = struct.Struct("<Q"), 52  # a field of the mailbox row that is always 0 now
+BATCH = 256  # rows in one transaction
+OCTETS = 4 << 20  # octets of rows in one transaction
 
 
 def named(row: bytes | memoryview) -> tuple[bytes, bytes]:
-    """(key in msg, mark and name) of the message in a row."""
+    """Return (key in msg, mark and name) of the message in a row."""
     uid, _, _ = TAIL.unpack_from(row, MAILBOX)
     return layout.uid_key(bytes(row[:MAILBOX]), uid), layout.marked_of(row[VALUE:])
 
 
 def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Put some of the messages in their place; True when there are no more. The caller removes the table."""
+    """Convert some of the messages; True if none are left. The caller drops the table."""
     tables = Tables(**new, reader=SegmentReader(""))
     boxes: dict[bytes, list[tuple[int, bytes]]] = {}
     for number, row in _oldest(txn, old[TABLE]):
@@ -53,7 +53,7 @@ def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def _oldest(txn: Txn, table: Any) -> list[tuple[bytes, bytes]]:
-    """The first rows, as many as one transaction should take."""
+    """Return the first rows, as many as one transaction should take."""
     rows: list[tuple[bytes, bytes]] = []
     octets = 0
     for number, row in txn.cursor(db=table).iternext():
@@ -65,15 +65,15 @@ def _oldest(txn: Txn, table: Any) -> list[tuple[bytes, bytes]]:
 
 
 def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None:
-    """Those of a mailbox, by number."""
+    """Convert the rows of one mailbox, given by number."""
     found = txn.get(layout.row_key(key), db=t.page)
     if found is None:
-        return  # the mailbox was removed, with all that had come to it
+        return  # the mailbox was removed with all its messages
     box = settled = None
     try:
         box = layout.unpack_row(key, found)
         settled = SETTLED.unpack_from(found, SETTLED_AT)[0] if found[1] >= SETTLED_AT + SETTLED.size else 0
-    except CorruptData as error:  # a repair makes it from what the other tables have
+    except CorruptData as error:  # `fastmail check --repair` rebuilds the row from the other tables
         log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
     came: list[object_ids.Item] = []
     records: dict[int, bytes] = {}  # packed, by the first UID of their page
@@ -90,7 +90,7 @@ def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None
 
 
 def _extend(txn: Txn, t: Tables, key: bytes, records: Mapping[int, bytes]) -> None:
-    """Records to the end of the mailbox's pages. One that is damaged is replaced, as a repair would do."""
+    """Append records to the mailbox's pages. A damaged page is replaced, as a repair would do."""
     for first, packed in records.items():
         at = layout.page_key(key, first)
         try:
@@ -101,8 +101,8 @@ def _extend(txn: Txn, t: Tables, key: bytes, records: Mapping[int, bytes]) -> No
 
 
 def _count(txn: Txn, t: Tables, box: MailboxRow, came: list[object_ids.Item], packed: bytes) -> None:
-    """What these messages are to their mailbox and their account. The next change of either goes above all that can
-    have been seen, if need be; this is none."""
+    """Add these messages to the totals of their mailbox and account. This is no new change, so nothing is raised above
+    what can have been seen; the next change of either does that if need be."""
     account = box.key[:ACCOUNT]
     row = account_log.unpack(txn.get(account, db=t.acct))
     change = Change(txn, t._replace(recovered=row.recovered if row is not None else 0), account)

@@ -1,20 +1,20 @@
-"""Deliveries that were made, by their ids: a delivery that is repeated gets the answer of the first one.
+"""Deliveries that were made, by id: a delivery that is repeated gets the answer of the first one.
 
     given   id(16) account(8) copy(1)   mailbox id(4) UIDVALIDITY(4) UID(4) MODSEQ(8), big-endian: where the message
-                                        went. A reader ignores octets behind these.
+                                        was stored. A reader ignores octets after these.
 
-An id begins with a time (message.transaction), so rows are added at the end of the table and the oldest are the first:
-a delivery costs one small row there, and trimming never looks for anything.
+An id begins with a time (message.transaction), so rows are added at the end of the table and the oldest come first: a
+delivery costs one small row there, and trimming never has to search.
 
-Promise: the row is of the same commit as the message. It outlives the message: what its owner moved or removed does not
-come back. Rows stay for KEEP seconds, and those of messages in the queue as long as they are there; a server that gets
-more than MOST deliveries in that time keeps the newest MOST.
+Promise: the row belongs to the same commit as the message. It outlives the message, so a message that its owner moved
+or removed does not come back. Rows stay for KEEP seconds, and those of queued messages as long as the messages are
+queued. If more than MOST deliveries arrive in that time, only the newest MOST are kept.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 
-from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.commit import FileWrite, Operation, PieceWrite
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.message import transaction
 from fastmail.model.errors import MailError, StorageFailed
@@ -26,16 +26,17 @@ from fastmail.store.local.index.shard import Shard
 from fastmail.store.local.index.tables import Tables
 from fastmail.telemetry import log
 
-KEEP = 86400.0  # s; clients that had no answer come again within hours
+KEEP = 86400.0  # s; a client that got no answer tries again within hours
 MOST = 2_000_000  # rows of a shard, some 150 MB
 EVERY = 60.0  # s between two trims
-BATCH = 1000  # rows that one commit removes
-ID = transaction.SIZE  # octets of a key in front of the account
-Placed = tuple[Delivery, FileJob | PieceJob | None, bytes]
+BATCH = 1000  # rows that one commit deletes
+ID = transaction.SIZE  # octets of a key before the account
+Placed = tuple[Delivery, FileWrite | PieceWrite | None, bytes]
 
 
 def key_of(item: Delivery) -> bytes:
-    """The key of a delivery's row: the mailbox is not in it, as a repeat may find another one in its place."""
+    """Return the key of a delivery's row. It has no mailbox, since a repetition may find another mailbox of the same
+    name."""
     return item.id + item.key[:ACCOUNT] + bytes((item.copy,))
 
 
@@ -45,7 +46,7 @@ def _unpack(account: bytes, row: bytes | memoryview) -> Appended:
 
 
 def find(txn: Reading, t: Tables, item: Delivery) -> Appended | None:
-    """What the first delivery with this id gave; None when there was none."""
+    """Return the answer of the first delivery with this id, None if there was none."""
     row = txn.get(key_of(item), db=t.given)
     if row is not None:
         return _unpack(item.key[:ACCOUNT], row)
@@ -53,7 +54,7 @@ def find(txn: Reading, t: Tables, item: Delivery) -> Appended | None:
 
 
 def find_number(txn: Reading, t: Tables, number: int, key: bytes) -> Appended | None:
-    """The same for a file that has the number in its name (names.py), in the mailbox where the file is."""
+    """Return the same for a file that has the queue number in its name (names.py), in the mailbox where the file is."""
     prefix = U64.pack(number)
     cursor = txn.cursor(db=t.given)
     if cursor.set_range(prefix):
@@ -68,25 +69,26 @@ def find_number(txn: Reading, t: Tables, number: int, key: bytes) -> Appended | 
 
 
 def note(txn: Txn, t: Tables, item: Delivery, placed: Appended) -> None:
-    """The message is in the mailbox."""
+    """Record where a delivery was stored."""
     row = layout.GIVEN.pack(mailbox_of(placed.key), placed.uidvalidity, placed.uids[0], placed.modseq)
     txn.put(key_of(item), row, db=t.given)
 
 
 def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: Tables) -> Changed[list[Appended]]:
-    """Records for deliveries whose content is in place; one whose id the account had is not kept again. An empty name
-    stands for content that was not placed, as the id was known before. ``twins`` gets paths of files to be unlinked
-    after the commit, that only their directory tells from a message's own."""
+    """Store deliveries whose content is placed. A delivery whose id the account had before is not stored again.
+
+    An empty name stands for content that was not placed, because the id was known. Paths of files to be unlinked after
+    the commit are added to ``twins``: files that have the base name of a message's own file."""
     out = []
-    for item, job, name in group:
+    for item, write, name in group:
         before = find(txn, t, item) if item.id else None
         if before is not None:
             if name:
-                twins += _drop_content(txn, t, item, job, name, before)
+                twins += _drop_content(txn, t, item, write, name, before)
             out.append(before)
             continue
         if not name:
-            raise StorageFailed("what a delivery gave was forgotten while it was repeated")  # it is tried again
+            raise StorageFailed("the record of a delivery was removed while it was repeated")  # the sender tries again
         if item.hold and references.in_segment(name):
             references.share(txn, t, [name])
         placed = messages.append(txn, t, item.key, [item.message], [name], now).result
@@ -97,11 +99,12 @@ def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: T
 
 
 def _drop_content(
-    txn: Txn, t: Tables, item: Delivery, job: FileJob | PieceJob | None, name: bytes, before: Appended
+    txn: Txn, t: Tables, item: Delivery, write: FileWrite | PieceWrite | None, name: bytes, before: Appended
 ) -> list[bytes]:
-    """The content of a repeated delivery was put in place once more: nothing needs it, unless it is the very file or
-    record that the message has. A file with the base name of the message's is returned: the trash table knows files by
-    their base names, and would take the message's own with it."""
+    """Discard the content that a repeated delivery placed again, unless it is the very file or record of the message.
+
+    A file with the base name of the message's own file is returned instead of being entered in the trash table: that
+    table identifies files by their base names, so the message's own file would be removed too."""
     row = txn.get(layout.uid_key(before.key, before.uids[0]), db=t.msg)
     have = layout.marked_of(row) if row is not None else b""
     if have == name:
@@ -109,20 +112,21 @@ def _drop_content(
     if references.in_segment(name):
         if not item.hold:
             references.bury(txn, t, [references.place_of(name)])
-    elif isinstance(job, FileJob) and base_of(have[1:]) == base_of(name[1:]) and before.key == item.key:
-        return [job.path]
+    elif isinstance(write, FileWrite) and base_of(have[1:]) == base_of(name[1:]) and before.key == item.key:
+        return [write.path]
     else:
         txn.put(trash_key(item.key, name), name, db=t.trash)
     return []
 
 
 def answers(items: Sequence[Delivery], txn: Reading, t: Tables) -> list[Appended | None]:
-    """What earlier deliveries with these ids gave."""
+    """Return the answers of earlier deliveries with these ids."""
     return [find(txn, t, item) if item.id else None for item in items]
 
 
 def _old(shard: Shard, start: bytes, queued: Callable[[int], bool] | None) -> tuple[list[bytes], bytes]:
-    """(keys of rows from ``start`` on that may go, where to look on; empty at the end). It reads the disk."""
+    """Return (keys of rows from ``start`` on that may be deleted, key to continue from; empty at the end). Waits for
+    the disk."""
     keys: list[bytes] = []
     with shard.env.read() as txn:
         bound = transaction.oldest(KEEP)
@@ -140,7 +144,8 @@ def _old(shard: Shard, start: bytes, queued: Callable[[int], bool] | None) -> tu
 
 
 async def trim(shard: Shard, queued: Callable[[int], bool] | None = None) -> int:
-    """Remove the rows that nobody will ask for; how many. ``queued``: is the message with this number in the queue?"""
+    """Delete the rows that no one will ask for; return how many. ``queued``: True if the message with this number is
+    queued."""
     tables, start, removed = shard.tables, bytes(8), 0
     loop = asyncio.get_running_loop()
     while start:
@@ -157,7 +162,8 @@ async def trim(shard: Shard, queued: Callable[[int], bool] | None = None) -> int
 
 
 async def keep_trimming(shards: Sequence[Shard], queued: Callable[[], Callable[[int], bool] | None]) -> None:
-    """Trim now and then, in one process. ``queued``: what to ask, see ``trim``, once that is known."""
+    """Trim every EVERY seconds, in one process. ``queued``: returns the function for ``trim``, None until it is
+    known."""
     while True:
         await asyncio.sleep(EVERY)
         try:

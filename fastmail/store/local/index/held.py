@@ -1,12 +1,12 @@
-"""Rows of ``held``: content that a message in the queue holds, and where such a message was delivered.
+"""Rows of ``held``: content that a queued message holds, and where such a message was delivered.
 
-    holder(8) mark                  a hold: content that no mailbox need have yet
-    holder(8) b"d" mailbox key(12)  UIDVALIDITY(4) UID(4): what was delivered there, of files with a number in their
-                                    names that were taken in as somebody's mail, and of deliveries before there were
-                                    ids; all others are in ``given``
+    holder(8) mark and name         a hold: content that no mailbox may have yet
+    holder(8) b"d" mailbox key(12)  UIDVALIDITY(4) UID(4): where the message was delivered. Only for files with a queue
+                                    number in their names that were taken in as other programs' mail, and for
+                                    deliveries of versions before delivery ids; all others are in ``given``
 
-The holder is the number of a message in the queue. A hold is called by the number of its shard, the holder, and the
-mark by which a message's row names its content, with ``h`` for a held file (store.local.holds).
+The holder is the number of a message in the queue. The name of a hold consists of the number of its shard, the holder,
+and the content's mark and name, where the mark is ``h`` for a held file (store.local.holds).
 """
 
 import struct
@@ -26,7 +26,7 @@ def _done_key(number: int, key: bytes) -> bytes:
 
 
 def done(txn: Reading, t: Tables, number: int, key: bytes) -> Appended | None:
-    """Where a message with this number in the queue went, when the mailbox had it before; see the module."""
+    """Return where a message with this queue number was delivered, if the mailbox had it already; see the module."""
     found = txn.get(_done_key(number, key), db=t.held)
     if found is None:
         return None
@@ -35,17 +35,17 @@ def done(txn: Reading, t: Tables, number: int, key: bytes) -> Appended | None:
 
 
 def note_done(txn: Txn, t: Tables, number: int, placed: Appended) -> None:
-    """A file with this number in its name was taken in."""
+    """Record that a file with this number in its name was taken in."""
     txn.put(_done_key(number, placed.key), PLACE.pack(placed.uidvalidity, placed.uids[0]), db=t.held)
 
 
 def name_of(at: bytes | memoryview) -> bytes:
-    """The file that a row's key names; empty where it names none."""
+    """Return the file that a row's key names; empty if it names none."""
     return bytes(at[HOLDER + 1 :]) if at[HOLDER : HOLDER + 1] == HELD else b""
 
 
 def holders(txn: Reading, t: Tables) -> set[int]:
-    """Who holds anything."""
+    """Return all holders."""
     out = set()
     cursor = txn.cursor(db=t.held)
     more = cursor.first()
@@ -57,7 +57,7 @@ def holders(txn: Reading, t: Tables) -> set[int]:
 
 
 def let_go(txn: Txn, t: Tables, prefixes: Sequence[bytes]) -> list[bytes]:
-    """Drop the rows of these holders; names of files that nobody holds any more."""
+    """Delete the rows of these holders; return the names of files that are not held any more."""
     gone = []
     cursor = txn.cursor(db=t.held)
     for prefix in prefixes:

@@ -1,17 +1,18 @@
-"""What was expunged and is kept for a while, for sessions whose view still has it (RFC 2180 4.1, RFC 9051 7.5.1).
+"""Messages that were expunged and are kept for a while, for sessions whose view still has them (RFC 2180 4.1, RFC 9051
+7.5.1).
 
-The table ``kept``, which readers and writers of an earlier version do not know:
+The table ``kept``, which earlier versions do not know:
 
     mailbox key(12) uid(4)                          record(40, as in a page), value as in msg
     0xFF x 8, due(8), mailbox key(12), uid(4)       expunged UIDs as u32 pairs first, last, at most BATCH of them, the
-                                                    lowest one in the key. Due: ms since 1970, when to forget them
+                                                    lowest one in the key. Due: ms since 1970, when to delete them
 
-Content in a segment stays referred to by the first kind of row. A file is renamed, behind the commit, to ``tmp`` of its
-mailbox, where no reader of Maildirs takes it for a message (``aside_path``); until then it is found by its name.
+Content in a segment stays referred to by the first kind of row. A file is renamed after the commit to ``tmp`` of its
+mailbox, where no reader of Maildirs takes it for a message (``aside_path``); until then it is found by its old name.
 
-Promise: rows are of the same commit as the removal, so every worker finds what is kept, and a crash leaves nothing that
-is not forgotten when its time comes. UIDs are never given twice, so a row is never of another message than it says.
-Nothing of this counts in a quota. Where the index is nearly full nothing is kept.
+Promise: the rows belong to the same commit as the removal, so every worker finds kept messages, and after a crash they
+are still deleted when their time comes. UIDs are never used twice, so a row never belongs to another message. Kept
+messages do not count in quotas. If the index is nearly full, nothing is kept.
 """
 
 import time
@@ -27,14 +28,14 @@ from fastmail.store.local.index import layout, references
 from fastmail.store.local.index.layout import ACCOUNT, PAIR, RECORD, U32, U64, trash_key, uid_of
 from fastmail.store.local.index.tables import Tables
 
-SLACK = 60.0  # s after its time that something is taken for left over
-BATCH = 256  # messages of a row that says when they are due
-DUE = b"\xff" * ACCOUNT  # no account has this number
-TIME, OF = slice(8, 16), slice(16, 28)  # of a key that begins with DUE: when, and of which mailbox
+SLACK = 60.0  # s after its due time after which a row counts as left behind by its worker
+BATCH = 256  # messages in one row of the second kind
+DUE = b"\xff" * ACCOUNT  # prefix of the second kind of key: no account has this number
+TIME, OF = slice(8, 16), slice(16, 28)  # parts of a key that begins with DUE: due time, mailbox key
 
 
 def until(grace: float) -> int:
-    """Up to when something is kept from now on."""
+    """Return the time (ms since 1970) until which a message that is removed now is kept."""
     return int((time.time() + grace) * 1000)
 
 
@@ -42,8 +43,8 @@ def until(grace: float) -> int:
 
 
 def put(txn: Txn, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: Mapping[int, bytes], due: int) -> None:
-    """Keep messages of a mailbox: ``values`` are their rows of msg by key, in order, ``before`` the pages that had
-    them by first UID."""
+    """Keep messages of a mailbox. ``values``: their rows of msg by key, in order; ``before``: the pages that had them,
+    by first UID."""
     rows = []
     uids = []
     first, records = -1, {}
@@ -59,7 +60,7 @@ def put(txn: Txn, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: 
 
 
 def announce(txn: Txn, t: Tables, key: bytes, uids: Sequence[int], due: int) -> None:
-    """Say when to forget messages, in order."""
+    """Record when to delete kept messages; ``uids`` in order."""
     for start in range(0, len(uids), BATCH):
         some = uids[start : start + BATCH]
         pairs = b"".join(PAIR.pack(low, high) for low, high in UidSet.of(some).ranges())
@@ -67,8 +68,9 @@ def announce(txn: Txn, t: Tables, key: bytes, uids: Sequence[int], due: int) -> 
 
 
 def forget(txn: Txn, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set[bytes]:
-    """Forget what these rows say, at most so many messages of each; another worker may have done so before. The
-    mailboxes with files that were not put aside yet: they are to be removed where they are."""
+    """Delete the messages that these rows name, at most ``most`` of each row; another worker may have done so before.
+
+    Returns the mailboxes with files that were not put aside yet: they have to be removed where they are."""
     late: set[bytes] = set()
     for due in dues:
         pairs = txn.get(due, db=t.kept)
@@ -91,7 +93,8 @@ def forget(txn: Txn, t: Tables, dues: Sequence[bytes], most: int = BATCH) -> set
 
 
 def drop(txn: Txn, t: Tables, key: bytes) -> None:
-    """The mailbox is removed, or its UIDs begin again: keep nothing of it. Its files are left to ``left_over``."""
+    """Delete all kept messages of a mailbox that is removed, or whose UIDs begin again. The sweeper removes their
+    files."""
     rows = [(bytes(at), layout.marked_of(value[RECORD:])) for at, value in _rows(txn, t, key, 0, layout.MAX_UID)]
     for at, _ in rows:
         txn.delete(at, db=t.kept)
@@ -99,12 +102,12 @@ def drop(txn: Txn, t: Tables, key: bytes) -> None:
 
 
 def marks_of(txn: Reading, t: Tables, key: bytes) -> Iterator[bytes]:
-    """Mark and name of everything that is kept of a mailbox."""
+    """Yield mark and name of everything that is kept of a mailbox."""
     return (layout.marked_of(value[RECORD:]) for _, value in _rows(txn, t, key, 0, layout.MAX_UID))
 
 
 def announce_again(txn: Txn, t: Tables, keys: Iterable[bytes]) -> None:
-    """What these mailboxes keep is due now: when it was due is not known any more, or not to be relied on."""
+    """Make everything that these mailboxes keep due now: its due time is not known or not reliable."""
     for key in keys:
         announce(txn, t, key, [uid_of(at) for at, _ in _rows(txn, t, key, 0, layout.MAX_UID)], 0)
 
@@ -120,7 +123,7 @@ def _rows(txn: Reading, t: Tables, key: bytes, low: int, high: int) -> Iterator[
 
 
 def _named(txn: Reading, t: Tables, key: bytes, pairs: bytes) -> list[tuple[bytes, bytes]]:
-    """Rows of messages that a row with a time names."""
+    """Return the rows of the messages that a row of the second kind names."""
     return [(at, bytes(value)) for low, high in PAIR.iter_unpack(pairs) for at, value in _rows(txn, t, key, low, high)]
 
 
@@ -128,19 +131,19 @@ def _named(txn: Reading, t: Tables, key: bytes, pairs: bytes) -> list[tuple[byte
 
 
 def row(txn: Reading, t: Tables, key: bytes, uid: int) -> Any:
-    """The row of a message that is kept: ``RECORD`` octets, then what msg had; None when it is not."""
+    """Return the row of a kept message: ``RECORD`` octets, then its value of msg; None if it is not kept."""
     return txn.get(layout.uid_key(key, uid), db=t.kept)
 
 
 def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
-    """(mailbox key and UID, mark) of all that is kept in segments."""
+    """Yield (mailbox key and UID, mark and name) of everything that is kept in segments."""
     for at, value in txn.cursor(db=t.kept).iternext():
         if len(at) == layout.MESSAGE and layout.mark_of(value[RECORD:]) == layout.SEGMENT:
             yield bytes(at), layout.marked_of(value[RECORD:])
 
 
 def records(txn: Reading, t: Tables, key: bytes, uids: UidSet) -> Iterator[tuple[int, bytes]]:
-    """(first UID of a page, packed records that are kept of it), in UID order."""
+    """Yield (first UID of a page, packed kept records of that page), in UID order."""
     first, packed = -1, b""
     for low, high in uids.ranges():
         for at, value in _rows(txn, t, key, low, high):
@@ -155,7 +158,7 @@ def records(txn: Reading, t: Tables, key: bytes, uids: UidSet) -> Iterator[tuple
 
 
 def merged(there: Iterator[Any], kept: Iterator[tuple[int, bytes]]) -> Iterator[Any]:
-    """Pages with the records that are kept of them, and pages of those alone, in UID order."""
+    """Merge pages with kept records, in UID order."""
     waiting = next(kept, None)
     for page in there:
         first = pages.span(page)[0] & ~31
@@ -177,7 +180,7 @@ def merged(there: Iterator[Any], kept: Iterator[tuple[int, bytes]]) -> Iterator[
 
 @dataclass(slots=True)
 class Due:
-    """Something to forget: a row that says so, and the names of files that are kept of its messages."""
+    """Something to delete: the row that says so, and the files that are kept of its messages."""
 
     at: bytes
     key: bytes
@@ -185,8 +188,10 @@ class Due:
 
 
 def due(txn: Reading, t: Tables, most: int, all_of_it: bool, grace: float, late: float = 0.0) -> list[Due]:
-    """What is due, at most so many rows; ``all_of_it`` or only that whose time came so many seconds ago. A time that is
-    further away than any was ever given comes from a clock that went wrong, and has come."""
+    """Return what is due, at most ``most`` rows.
+
+    ``all_of_it``: ignore the due times. ``late``: only what has been due for so many seconds. A due time further away
+    than any was ever given comes from a wrong clock, and counts as due."""
     now = time.time()
     come, wrong = U64.pack(int(max(0, now - late) * 1000)), U64.pack(int((now + grace + SLACK) * 1000))
     out: list[Due] = []
@@ -209,15 +214,15 @@ def due(txn: Reading, t: Tables, most: int, all_of_it: bool, grace: float, late:
 
 
 def aside(marked: bytes) -> bytes:
-    """How the trash table names a file that is to be put aside. An earlier version removes it."""
+    """Return how the trash table names a file that is to be put aside. An earlier version removes such a file."""
     return marked[:1].upper() + marked[1:]
 
 
 def is_aside(marked: bytes) -> bool:
-    """Is a file in the trash table to be put aside, not to be removed?"""
+    """True if a file in the trash table is to be put aside, not removed."""
     return marked[:1] in (b"N", b"C")
 
 
 def plain(marked: bytes) -> bytes:
-    """Its mark and name as in msg."""
+    """Return mark and name as in msg."""
     return marked[:1].lower() + marked[1:]

@@ -15,7 +15,7 @@ Every part of a key or row that is read anywhere has its name here, or in the fi
     note    mailbox key(12) name             an annotation's value; mailbox id 0 is the account
     kw      mailbox key(12)                  keyword names, NUL between them; position = bit
     gone    mailbox key(12) modseq(8)        expunged UIDs as u32 pairs first, last
-    todo    mailbox key(12) uid(4)           empty; the file's name must still follow the flags
+    todo    mailbox key(12) uid(4)           empty; the file must still be renamed to show its flags
     trash   mailbox key(12) base name        mark and name of a file to be removed, or with the mark in upper case to
                                              be put aside (kept.py)
     kept    mailbox key(12) uid(4), and more what was expunged and can still be read: see kept.py
@@ -92,14 +92,14 @@ U64 = struct.Struct(">Q")
 U16 = struct.Struct("<H")
 # how many octets of a key name the account, the mailbox (its key), the message
 ACCOUNT, MAILBOX, MESSAGE = 8, 12, 16
-TOP = b"\xff\xff\xff\xff"  # behind a mailbox's key: its row
+TOP = b"\xff\xff\xff\xff"  # after a mailbox key: the key of its row
 NEW, CUR, SEGMENT, HELD = b"n", b"c", b"s", b"h"  # marks: where the content is (names.path_of, references.py, held.py)
 SPAN = 32  # UIDs of a page (_core/pages.pxd)
 RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))  # octets of a message's record in a page
 TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
 HOLDER = 8  # octets of a key of held that say who holds something
-DELIVERED = b"d"  # behind them, in a row of held that says where a message went
-MARK_AT = 2  # where the mark is in a value of msg, behind the length of mark and name
+DELIVERED = b"d"  # after the holder, in a row of held that says where a message was delivered
+MARK_AT = 2  # offset of the mark in a value of msg, after the length of mark and name
 MAX_UID = 0xFFFFFFFE
 MOST_OF_A_NAME = 480  # octets of a name in a key
 COUNTER = b"next"  # in meta, before an account's key: NEXT
@@ -112,16 +112,17 @@ ORDER = struct.Struct("<I")  # in pop, before the UIDL
 
 @dataclass(slots=True)
 class MailboxRow(Mailbox):
-    """A mailbox as its row has it. ``generation``: grows when files of other programs are taken in, 0 when nobody
-    looked for any yet; ``recovered``: Tables.recovered when UIDs and MODSEQs were last put above what can have been
-    seen."""
+    """A mailbox as its row has it.
+
+    ``generation`` grows when files of other programs are taken in; 0: nobody has looked for any yet. ``recovered``:
+    value of Tables.recovered when UIDs and MODSEQs were last raised above all that can have been seen."""
 
     generation: int = 0
     recovered: int = 0
 
 
 def unpack_next(row: bytes | memoryview | None) -> tuple[int, int, int]:
-    """(id of the next mailbox, highest UIDVALIDITY, Tables.recovered) of an account."""
+    """Return (id of the next mailbox, highest UIDVALIDITY, Tables.recovered) of an account."""
     if not row or len(row) not in (NEXT.size, NEXT_V2):
         return 1, 0, 0
     number, last, recovered = NEXT.unpack(bytes(row).ljust(NEXT.size, b"\0"))
@@ -137,8 +138,8 @@ def mailbox_key(account: int, mailbox: int) -> bytes:
 
 
 def name_key(account: bytes, name: str) -> bytes:
-    """Key of a mailbox's or subscription's name, below LMDB's limit of 511 octets: the name, or the beginning of a long
-    one with a digest of the whole."""
+    """Return the key of a mailbox's or subscription's name. LMDB allows 511 octets, so of a long name the key has the
+    beginning and a digest of the whole."""
     raw = name.encode("utf-8", "replace")
     if len(raw) > MOST_OF_A_NAME:
         head = raw[: MOST_OF_A_NAME - 40].decode("utf-8", "ignore").encode()
@@ -147,7 +148,7 @@ def name_key(account: bytes, name: str) -> bytes:
 
 
 def counter_key(account: bytes) -> bytes:
-    """Where meta has what the account's next mailbox gets."""
+    """Return the key in meta of the account's next mailbox id and UIDVALIDITY."""
     return COUNTER + account
 
 
@@ -156,27 +157,27 @@ def uid_key(key: bytes, uid: int) -> bytes:
 
 
 def uid_of(at: bytes | memoryview) -> int:
-    """The UID in the key of a message, or the first one in the key of a page."""
+    """Return the UID in the key of a message, or the first UID in the key of a page."""
     return int.from_bytes(at[MAILBOX:MESSAGE], "big")
 
 
 def account_of(key: bytes | memoryview) -> int:
-    """The account's number in a key that begins with it."""
+    """Return the account's number in a key that begins with it."""
     return int.from_bytes(key[:ACCOUNT], "big")
 
 
 def mailbox_of(key: bytes | memoryview) -> int:
-    """The mailbox's number in a key that begins with a mailbox's."""
+    """Return the mailbox's number in a key that begins with a mailbox key."""
     return int.from_bytes(key[ACCOUNT:MAILBOX], "big")
 
 
 def base_of(name: bytes | memoryview) -> bytes:
-    """A file's name without its flags: what no program changes."""
+    """Return a file's name without its flags, which is the part that no program changes."""
     return bytes(name).partition(b":")[0]
 
 
 def trash_key(key: bytes, marked: bytes) -> bytes:
-    """Where trash has a file of the mailbox."""
+    """Return the key in trash of a file of the mailbox."""
     return key + base_of(marked[1:])[:MOST_OF_A_NAME]
 
 
@@ -189,7 +190,7 @@ def row_key(key: bytes) -> bytes:
 
 
 def pack_message(marked: bytes, summary: bytes) -> bytes:
-    """Mark, file name and summary of a message as one value."""
+    """Return mark, file name and summary of a message as one value."""
     return U16.pack(len(marked)) + marked + summary
 
 
@@ -205,12 +206,12 @@ def unpack_pop3(row: bytes | memoryview) -> tuple[int, bytes]:
 
 
 def marked_of(value: bytes | memoryview) -> bytes:
-    """Mark and file name."""
+    """Return mark and file name of a value of msg."""
     return bytes(value[MARK_AT : MARK_AT + (value[0] | value[1] << 8)])
 
 
 def mark_of(value: bytes | memoryview) -> bytes:
-    """The mark alone."""
+    """Return only the mark of a value of msg."""
     return bytes(value[MARK_AT : MARK_AT + 1])
 
 
@@ -219,7 +220,7 @@ def summary_of(value: bytes | memoryview) -> bytes | memoryview:
 
 
 def record_uid(record: bytes | memoryview) -> int:
-    """The UID with which a record of a page begins; a row of kept begins with a record."""
+    """Return the UID with which a record of a page begins; a row of kept begins with a record."""
     return int.from_bytes(record[:4], "little")
 
 
@@ -248,7 +249,7 @@ def pack_row(box: MailboxRow) -> bytes:
 
 
 def modseq_of(row: bytes | memoryview) -> int:
-    """MODSEQ in a mailbox's row."""
+    """Return the MODSEQ in a mailbox's row."""
     found: int = MODSEQ.unpack_from(row)[0]
     return found
 

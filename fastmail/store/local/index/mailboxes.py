@@ -1,6 +1,6 @@
-"""Mailboxes, subscriptions and annotations of an account, inside the writer's transaction.
+"""Mailboxes, subscriptions and annotations of an account, inside a write transaction.
 
-Numbers of mailboxes and UIDVALIDITYs are never given twice.
+Mailbox ids and UIDVALIDITYs are never used twice.
 """
 
 import time
@@ -15,46 +15,46 @@ from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, SEGMENT, Mailbox
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.walk import rows
 
-MAILBOXES_ABOVE = 1 << 10  # the same for their ids and UIDVALIDITYs
+MAILBOXES_ABOVE = 1 << 10  # by how much mailbox ids and UIDVALIDITYs are raised after a recovery
 
 
 def find(txn: Reading, t: Tables, account: int, name: str) -> bytes | None:
-    """Key of the mailbox of that name."""
+    """Return the key of the mailbox of that name, None if there is none."""
     row = txn.get(layout.name_key(layout.account_key(account), name), db=t.name)
     return layout.account_key(account) + bytes(row) if row is not None else None
 
 
 def boxes(txn: Reading, t: Tables, account: int) -> list[MailboxRow]:
-    """All mailboxes of an account, by id."""
+    """Return all mailboxes of an account, by id."""
     return walk.boxes(txn, t, layout.account_key(account))
 
 
 def _counter(txn: Reading, t: Tables, account: int) -> tuple[bytes, int, int]:
-    """Its key, the number of the next mailbox, and the highest UIDVALIDITY that one ever had."""
+    """Return (key of the account's counter row, id of its next mailbox, highest UIDVALIDITY that it ever used)."""
     at = layout.counter_key(layout.account_key(account))
     found = txn.get(at, db=t.meta)
     number, last, recovered = layout.unpack_next(found)
-    if recovered != t.recovered:  # mailboxes may have been seen that are gone (see _go_above)
+    if recovered != t.recovered:  # mailboxes may have been seen that were then lost (see box_rows._go_above)
         number += MAILBOXES_ABOVE if found else 0
         last = max(last, int(time.time())) + MAILBOXES_ABOVE
     return at, number, last
 
 
 def last_uidvalidity(txn: Reading, t: Tables, account: int) -> int:
-    """The highest that a mailbox of the account ever had."""
+    """Return the highest UIDVALIDITY that a mailbox of the account ever had."""
     return _counter(txn, t, account)[2]
 
 
 def note_uidvalidity(txn: Txn, t: Tables, account: int, given: int) -> None:
-    """One that another server gave: later ones are above it."""
+    """Record a UIDVALIDITY that another server used, so that later ones are above it."""
     at, number, last = _counter(txn, t, account)
     if given > last:
         txn.put(at, layout.NEXT.pack(number, given, t.recovered), db=t.meta)
 
 
 def create(txn: Txn, t: Tables, account: int, name: str, special: int, change: Change | None = None) -> MailboxRow:
-    """A new mailbox; its UIDVALIDITY is above every one that the account has used. ``change``: what the operation that
-    this is a part of changes in the account."""
+    """Create a mailbox with a UIDVALIDITY above all that the account has used. ``change``: given if this is part of an
+    operation that changes more in the account."""
     if find(txn, t, account, name) is not None:
         raise MailboxExists("mailbox already exists")
     whole = change or Change(txn, t, layout.account_key(account))
@@ -73,7 +73,7 @@ def create(txn: Txn, t: Tables, account: int, name: str, special: int, change: C
 
 
 def drop(txn: Txn, t: Tables, box: MailboxRow) -> None:
-    """Forget a mailbox and everything in it; its directory is the caller's."""
+    """Remove a mailbox with everything in it. The caller removes its directory."""
     box = box_rows.load(txn, t, box.key)
     change = Change(txn, t, box.key[:ACCOUNT])
     references.release(
@@ -91,7 +91,8 @@ def drop(txn: Txn, t: Tables, box: MailboxRow) -> None:
 
 
 def forget_messages(txn: Txn, t: Tables, box: MailboxRow) -> None:
-    """Forget the messages of a mailbox, whose files stay, as if it had never been looked at; the caller saves it."""
+    """Remove a mailbox's messages from the index, as if nobody had ever looked at it; their files stay. The caller
+    saves the box."""
     change = Change(txn, t, box.key[:ACCOUNT])
     _remove_all(txn, t, box, change)
     change.end()
@@ -103,7 +104,7 @@ def forget_messages(txn: Txn, t: Tables, box: MailboxRow) -> None:
 
 
 def _remove_all(txn: Reading, t: Tables, box: MailboxRow, change: Change) -> None:
-    """A mailbox is to have no messages any more: what that is to its account."""
+    """Record in the account's change that the mailbox loses all its messages."""
     count = 0
     lost: list[object_ids.Item] = []
     for at, value in rows(txn, t.msg, box.key):
@@ -114,12 +115,12 @@ def _remove_all(txn: Reading, t: Tables, box: MailboxRow, change: Change) -> Non
             change.removed(box.key, lost, 0)
             lost = []
     change.removed(box.key, lost, box.octets)
-    change.row.messages -= box.exists - count  # where rows are damaged
+    change.row.messages -= box.exists - count  # these differ only if rows are damaged
 
 
 def forget_account(txn: Txn, t: Tables, account: int, returns: bool = False) -> None:
-    """Forget all that the index holds of an account; its files stay. ``returns``: other mail comes in its place, and
-    no number that it gave is given again."""
+    """Remove everything that the index has of an account; its files stay. ``returns``: the account is created again
+    with other mail, and no number is used again."""
     for box in boxes(txn, t, account):
         drop(txn, t, box)
     for name in subscriptions(txn, t, account):
@@ -132,7 +133,7 @@ def forget_account(txn: Txn, t: Tables, account: int, returns: bool = False) -> 
 
 
 def rename(txn: Txn, t: Tables, account: int, pairs: Sequence[tuple[bytes, str]]) -> None:
-    """Give mailboxes new names; subscriptions stay with the old ones (RFC 3501 6.3.9 leaves them alone)."""
+    """Rename mailboxes. Subscriptions keep the old names (RFC 3501 6.3.9 leaves them alone)."""
     prefix = layout.account_key(account)
     named = [box_rows.load(txn, t, key) for key, _ in pairs]
     change = Change(txn, t, prefix)
@@ -171,7 +172,7 @@ def annotate(
     changes: Mapping[bytes, bytes | None],
     expected: Mapping[bytes, bytes | None] | None = None,
 ) -> bool:
-    """Set annotations, and remove those whose value is None; False when what is there is not what was expected."""
+    """Set annotations, and remove those whose value is None. False if the present ones are not as ``expected``."""
     if expected is not None and any(txn.get(key + name, db=t.note) != value for name, value in expected.items()):
         return False
     counted = sum(

@@ -1,8 +1,8 @@
-"""What happens to the index inside the writer's transaction. Plain functions over a transaction and its tables.
+"""Changes of messages inside a write transaction: plain functions over a transaction and its tables.
 
-Each raises before its first write where it can; the commit queue runs an operation again, alone, when another one of
-its batch failed, so every function derives all from the transaction and its arguments. The account's MODSEQ grows by
-one with every operation that changes something (account_log.py), and what is changed in a mailbox has that one.
+Each raises before its first write if it can. The commit queue runs an operation again, alone, if another one of its
+batch failed, so every function derives everything from the transaction and its arguments. Each operation that changes
+something takes the account's next MODSEQ (account_log.py), which the changed messages and mailboxes get.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, NEW, mark_of
 from fastmail.store.local.index.tables import Tables
 
-TOLD = 64  # pages that are handed back with a change
+TOLD = 64  # pages returned with a change at most; beyond that the caller reads them itself
 
 
 def append(
@@ -30,8 +30,8 @@ def append(
     saved: int,
     claim: bool = False,
 ) -> Changed[Appended]:
-    """Records for messages whose files (``n`` or ``c``, then the name) are in place; ``claim``: \\Recent is taken with
-    them."""
+    """Add records for messages whose content is placed under ``names`` (mark and name). ``claim``: take their \\Recent
+    too."""
     box = box_rows.load(txn, t, key)
     change = Change(txn, t, key[:ACCOUNT])
     box.modseq = change.modseq
@@ -42,7 +42,7 @@ def append(
     octets = 0
     for uid, message, bits, name in zip(uids, messages, words, names, strict=True):
         said = idents.named(message.summary)
-        if came and said[2]:  # it may name one of those
+        if came and said[2]:  # it refers to other messages, perhaps to one of ``came``: enter those first
             change.created(key, came, octets)
             came, octets = [], 0
         at = layout.uid_key(key, uid)
@@ -71,7 +71,7 @@ def store(
     words: Sequence[bytes],
     unchanged_since: int = ALL_MODSEQ,
 ) -> Changed[Stored]:
-    """STORE: flags of several messages, one MODSEQ for all that changed."""
+    """STORE: change flags of messages; all that changed get one MODSEQ."""
     box = box_rows.load(txn, t, key)
     before = box.modseq
     change = Change(txn, t, key[:ACCOUNT])
@@ -106,8 +106,9 @@ def store(
 
 
 def learn_previews(txn: Txn, t: Tables, key: bytes, found: Mapping[int, bytes]) -> dict[int, bytes]:
-    """Keep the first words of messages whose summaries lack them, by UID: an earlier version stored these, or it took
-    long to find them. Returns what is left after WRITTEN octets of rows."""
+    """Add previews to summaries that lack them, by UID: an earlier version stored these, or computing them took long.
+
+    Returns those that are left after WRITTEN octets of rows."""
     box_rows.load(txn, t, key)
     left = dict(found)
     heavier = written = 0
@@ -129,7 +130,7 @@ def learn_previews(txn: Txn, t: Tables, key: bytes, found: Mapping[int, bytes]) 
 
 
 def claim_recent(txn: Txn, t: Tables, key: bytes) -> tuple[int, int]:
-    """Take \\Recent for one session; messages still in new/ will move to cur/."""
+    """Take \\Recent for one session. Messages that are still in new/ are noted to be moved to cur/."""
     box = box_rows.load(txn, t, key)
     first, end = box.recent_from, box.uidnext
     if first < end:

@@ -1,13 +1,12 @@
-"""Where a message is, by its EMAILID, and which messages are one conversation: tables ``place``, ``member`` and
-``thread`` of layout.py.
+"""Finds messages by EMAILID and by THREADID: the tables ``place``, ``member`` and ``thread`` of layout.py.
 
-A message that names a known one, in References or In-Reply-To, gets that one's THREADID: the nearest that is known
-decides. Otherwise the first one that it names gives the thread its name. So every message is in one thread from its
-commit on, for ever, and threads are never merged: one that arrives late and would join two is in one of them.
+A message that refers to a known one, in References or In-Reply-To, gets that one's THREADID; the nearest known one
+decides. Otherwise the first message that it refers to gives the thread its name. So every message is in one thread from
+its commit on, for ever. Threads are never merged: a late message that would join two is in one of them.
 
-A known message is one that the account has. Its thread is found under the hash of its Message-ID: in ``thread`` where
-the thread is called otherwise, with the number of places of such messages; else the thread is of that very name, and
-``member`` says whether there is one. Messages of an earlier version are entered in the background (``fill``).
+A known message is one that the account has. Its thread is found by the hash of its Message-ID: in ``thread`` if the
+thread has another name (with the number of such messages); else the thread has that very name, and ``member`` tells
+whether it exists. Messages of an earlier version are entered in the background (``fill``).
 """
 
 import struct
@@ -15,22 +14,22 @@ from typing import Any
 
 from fastmail._core import idents
 from fastmail.durable.transaction import Reading, Txn
-from fastmail.message.identity import MARK, NOBODY, TRAIL, fresh, ident, named
+from fastmail.message.identity import ID_OCTETS, NOBODY, TRAIL, fresh, ident, named
 from fastmail.store.interface import Octets
 from fastmail.store.local.index import layout, walk
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MESSAGE, uid_of
 from fastmail.store.local.index.tables import Tables
 
-THREAD = struct.Struct("<8sI")  # thread, places of messages with this Message-ID
-NAMED = ACCOUNT + MARK  # octets of a key of place and member up to the mailbox: account and name
+THREAD = struct.Struct("<8sI")  # thread, number of messages with this Message-ID
+NAMED = ACCOUNT + ID_OCTETS  # octets of a key of place or member before the mailbox: account and id
 KEY = NAMED + MESSAGE - ACCOUNT
-FIXED = 32  # octets of a summary without texts and parts
+FIXED = 32  # octets of the fixed part of a summary
 Item = tuple[int, Octets, int]  # UID, summary as stored, MODSEQ
-Said = tuple[bytes, bytes, list[bytes]]  # what idents.named finds in a summary
+Said = tuple[bytes, bytes, list[bytes]]  # result of idents.named: own Message-ID, thread's first, those referred to
 
 
 def add(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
-    """Messages are in a mailbox now: what the account log says of it."""
+    """Enter messages that came into a mailbox; return the items for the account log."""
     log, places, members, others = idents.entered(key, items, True, ident)
     if len(places) == 1:
         txn.put(places[0][0], b"", db=t.place)
@@ -46,8 +45,8 @@ def add(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
 
 
 def drop(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
-    """Messages are in a mailbox no more: what the account log says of it. Those that were not entered yet are passed
-    over."""
+    """Remove messages of a mailbox; return the items for the account log. Messages that were not entered yet are
+    skipped."""
     log, places, members, others = idents.entered(key, items, False, ident)
     missing = set()
     place, member, delete = t.place, t.member, txn.delete
@@ -68,7 +67,7 @@ def drop(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
 
 
 def _thread_of(txn: Reading, t: Tables, account: bytes, own: bytes) -> bytes | None:
-    """The thread of the messages whose Message-ID has this hash; None where there is none."""
+    """Return the thread of the messages whose Message-ID has this hash, None if there is none."""
     found = txn.get(account + own, db=t.thread)
     if found is not None:
         thread: bytes = THREAD.unpack(found)[0]
@@ -78,19 +77,21 @@ def _thread_of(txn: Reading, t: Tables, account: bytes, own: bytes) -> bytes | N
 
 
 def finished(txn: Reading, t: Tables, account: bytes, made: bytes, modseq: int, said: Said | None = None) -> bytes:
-    """The summary of a new message as the index keeps it; one that comes from another account keeps its EMAILID and
-    THREADID. ``modseq``: of its creation; ``said``: what its header says, if that is known."""
+    """Return the summary of a new message as the index keeps it, with EMAILID and THREADID.
+
+    A message from another account keeps both. ``modseq``: of its creation; ``said``: what its header refers to, if
+    known."""
     end = idents.rest_at(made)
     if end < len(made):
         before = ident(made)
-        return made[:end] + TRAIL.pack(before.mark, modseq, before.thread, before.own)
-    mark = fresh()
+        return made[:end] + TRAIL.pack(before.email, modseq, before.thread, before.own)
+    email = fresh()
     thread, own = _decide(txn, t, account, said or idents.named(made))
-    return made + TRAIL.pack(mark, modseq, thread or mark, own)
+    return made + TRAIL.pack(email, modseq, thread or email, own)
 
 
 def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes, bytes]:
-    """(thread of a new message, or empty where it has no identification; hash of its Message-ID)."""
+    """Return (thread of a new message, empty if nothing identifies one; hash of its Message-ID)."""
     own, seed, names = said
     ours = named(own) if own else NOBODY
     for name in names:
@@ -99,20 +100,20 @@ def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes,
             return thread, ours
     if not seed:
         return b"", ours
-    found = txn.get(account + ours, db=t.thread) if own else None  # the same message once more
+    found = txn.get(account + ours, db=t.thread) if own else None  # a second copy of a known message
     if found is not None:
         return THREAD.unpack(found)[0], ours
     return ours if seed == own else named(seed), ours
 
 
 def only_names(stored: Octets) -> bytes:
-    """A summary with nothing but what the tables and the log take from this one, which may be long."""
+    """Return a short summary with only what the tables and the log need from this one, which may be long."""
     rest = bytes(stored[idents.rest_at(stored) :])
     return bytes(FIXED) + (rest if len(rest) == TRAIL.size else TRAIL.pack(*ident(stored)))
 
 
 def again(txn: Txn, t: Tables, account: bytes) -> None:
-    """Enter all messages of an account, and nothing else."""
+    """Enter all messages of an account afresh."""
     for table in (t.place, t.member, t.thread):
         walk.clear(txn, table, account)
     entered: dict[bytes, list[Item]] = {}
@@ -124,11 +125,11 @@ def again(txn: Txn, t: Tables, account: bytes) -> None:
 
 
 def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
-    """What is wrong with the tables of an account all of whose messages were entered."""
+    """Return what is wrong with the tables of an account whose messages were all entered, one line for each fault."""
     places, members, threads = set(), set(), 0
     for at, value in walk.rows(txn, t.msg, account):
         one = ident(layout.summary_of(value))
-        places.add(account + one.mark + bytes(at[ACCOUNT:]))
+        places.add(account + one.email + bytes(at[ACCOUNT:]))
         members.add(account + one.thread + bytes(at[ACCOUNT:]))
         threads += one.own not in (one.thread, NOBODY)
     out = []
@@ -142,8 +143,9 @@ def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
 
 
 def fill(txn: Txn, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
-    """Enter at most so many messages of an account that are not entered yet, from behind a key of ``msg`` on: the key
-    to go on behind, empty at the end."""
+    """Enter at most ``most`` messages of an account that are not entered yet, after the key ``after`` of ``msg``.
+
+    Returns the key to continue after; empty at the end."""
     cursor = txn.cursor(db=t.msg)
     found: list[tuple[bytes, Item]] = []
     last = b""
@@ -156,13 +158,13 @@ def fill(txn: Txn, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
                 break
             found.append((bytes(at), (uid_of(at), only_names(layout.summary_of(value)), 0)))
     for at, item in found:
-        if txn.get(at[:ACCOUNT] + ident(item[1]).mark + at[ACCOUNT:], db=t.place) is None:
+        if txn.get(at[:ACCOUNT] + ident(item[1]).email + at[ACCOUNT:], db=t.place) is None:
             add(txn, t, at[:MAILBOX], [item])
     return last
 
 
 def places(txn: Reading, table: Any, account: bytes, name: bytes) -> list[tuple[bytes, int]]:
-    """(mailbox key, UID) of the messages that a table names so."""
+    """Return (mailbox key, UID) of the messages that a table lists under an id."""
     cursor = txn.cursor(db=table)
     out = []
     prefix = account + name

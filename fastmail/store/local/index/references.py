@@ -1,12 +1,12 @@
-"""Records in segments: which are referred to, where they lie, and what of them is dead.
+"""References to records in segments: which records are referred to, where they are, and which are dead.
 
-A message's row in ``msg`` names its content by the mark ``s`` and (id, octets before the content, octets of it).
-COPY and MOVE refer to the same record: ``ref`` counts references beyond the first and stays, at 0, until the last one
-goes, so that a record with a row there is never taken for an orphan. ``moved`` says where compaction put it. ``dead``
-lists what nothing refers to, by location, which is all that compaction and the statistics need.
+A message's row in ``msg`` names its content by the mark ``s`` and (id, octets before the content, octets of content).
+COPY and MOVE refer to the same record. ``ref`` counts references beyond the first; a row there stays, at 0, until the
+last reference is removed, so that its record is never taken for an orphan. ``moved`` says where compaction put a
+record. ``dead`` lists records without references, by location; compaction and the statistics need nothing else.
 
-Promise: content is dead only by the commit that removed its last reference; a segment's file goes after the commit that
-names the new place of everything in it, and never while a part of it is damaged.
+Promise: content is dead only from the commit that removed its last reference on. A segment's file is removed after the
+commit that records the new location of everything in it, and never while a part of it is damaged.
 """
 
 import struct
@@ -20,45 +20,46 @@ from fastmail.store.local.index import walk
 from fastmail.store.local.index.layout import HOLDER, MARK_AT, MESSAGE, RECORD, SEGMENT, U64, mark_of
 from fastmail.store.local.index.tables import Tables
 
-MARK = struct.Struct("<cQHQ")
+REFERENCE = struct.Struct("<cQHQ")  # mark, id, octets before the content, octets of content
 COUNT = struct.Struct("<Q")
-OPEN, SEALED, GONE = b"o", b"s", b"x"
+OPEN, SEALED, GONE = b"o", b"s", b"x"  # states of a segment in table seg
 
 
-def mark(record: Record) -> bytes:
-    """How a message's row names its record."""
-    return MARK.pack(SEGMENT, record.id, record.skip, record.length)
+def reference(record: Record) -> bytes:
+    """Return how a message's row names its record."""
+    return REFERENCE.pack(SEGMENT, record.id, record.skip, record.length)
 
 
 def ident_in(value: bytes | memoryview) -> int:
-    """The id of the record that a value of msg names."""
-    ident: int = MARK.unpack_from(value, MARK_AT)[1]
+    """Return the id of the record that a value of msg names."""
+    ident: int = REFERENCE.unpack_from(value, MARK_AT)[1]
     return ident
 
 
 def in_segment(marked: bytes | memoryview) -> bool:
+    """True if a mark and name refer to a record in a segment."""
     return marked[:1] == SEGMENT
 
 
 def locate(txn: Reading, t: Tables, ident: int) -> int:
-    """Where the record lies now."""
+    """Return where the record is now."""
     moved = txn.get(U64.pack(ident), db=t.moved)
     return U64.unpack(moved)[0] if moved is not None else ident
 
 
 def span(marked: bytes) -> int:
-    """Octets that the record takes."""
-    _, _, skip, length = MARK.unpack(marked)
+    """Return how many octets the record takes in its segment."""
+    _, _, skip, length = REFERENCE.unpack(marked)
     return -(-(int(skip) + int(length)) // 8) * 8
 
 
 def place_of(marked: bytes) -> tuple[int, int]:
-    """(id, octets) of a record that nothing refers to yet."""
-    return MARK.unpack(marked)[1], span(marked)
+    """Return (id, octets) of a record that has no reference yet."""
+    return REFERENCE.unpack(marked)[1], span(marked)
 
 
 def _counts(txn: Reading, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
-    """References beyond the first, by key, of the records that have a row."""
+    """Return the counts of references beyond the first, by key, of records that have a row in ``ref``."""
     keys = sorted({U64.pack(ident) for ident in idents})
     return {at: COUNT.unpack(count)[0] for at, count in txn.cursor(db=t.ref).getmulti(keys)}
 
@@ -68,8 +69,8 @@ def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
 
 
 def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
-    """One more reference to each."""
-    idents = [MARK.unpack(marked)[1] for marked in marks]
+    """Add a reference to each."""
+    idents = [REFERENCE.unpack(marked)[1] for marked in marks]
     counts = _counts(txn, t, idents)
     for ident in idents:
         at = U64.pack(ident)
@@ -78,12 +79,12 @@ def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
 
 
 def release(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
-    """One reference less to each; without any a record is dead."""
-    counts = _counts(txn, t, [MARK.unpack(marked)[1] for marked in marks])
+    """Remove a reference from each; a record without any is dead."""
+    counts = _counts(txn, t, [REFERENCE.unpack(marked)[1] for marked in marks])
     changed: dict[bytes, int] = {}
     dead: dict[bytes, int] = {}
     for marked in marks:
-        ident = MARK.unpack(marked)[1]
+        ident = REFERENCE.unpack(marked)[1]
         at = U64.pack(ident)
         if counts.get(at):
             counts[at] = changed[at] = counts[at] - 1
@@ -100,29 +101,30 @@ def release(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
 
 
 def keep(txn: Txn, t: Tables, idents: Sequence[int]) -> None:
-    """The records are referred to, though not from the mailboxes that their heads name."""
+    """Record that the records are referred to, though not from the mailboxes that their heads name."""
     counts = _counts(txn, t, idents)
     _put_counts(txn, t.ref, {U64.pack(ident): 0 for ident in idents if U64.pack(ident) not in counts})
 
 
 def bury(txn: Txn, t: Tables, orphans: Sequence[tuple[int, int]]) -> None:
-    """Records that were written but never referred to."""
+    """Record that records are dead that were written but never referred to."""
     for where, octets in orphans:
         txn.put(U64.pack(where), COUNT.pack(octets), db=t.dead)
 
 
 def announce(txn: Txn, t: Tables, number: int) -> None:
-    """A process begins to append to it. What has no row is of another index and is never taken for waste."""
+    """Record that a process has begun to append to a segment. A segment without a row belongs to another index and is
+    never taken for waste."""
     txn.put(U64.pack(number), OPEN, db=t.seg)
 
 
 def seal(txn: Txn, t: Tables, number: int) -> None:
-    """The segment is complete, and all that is not referred to in it is in ``dead``."""
+    """Record that the segment is complete: everything in it without a reference is in ``dead``."""
     txn.put(U64.pack(number), SEALED, db=t.seg)
 
 
 def dead_in(txn: Reading, t: Tables, number: int) -> dict[int, int]:
-    """{offset: octets} of what is dead in a segment."""
+    """Return {offset: octets} of the dead records in a segment."""
     out: dict[int, int] = {}
     cursor = txn.cursor(db=t.dead)
     if cursor.set_range(U64.pack(segments.make_id(number, 0))):
@@ -135,14 +137,14 @@ def dead_in(txn: Reading, t: Tables, number: int) -> dict[int, int]:
 
 
 def referred(txn: Reading, t: Tables, key: bytes) -> set[int]:
-    """Ids of the records that a mailbox's rows name, with what is kept for views."""
+    """Return the ids of the records that a mailbox's rows refer to, including those kept for views."""
     out = {ident_in(value) for _, value in walk.rows(txn, t.msg, key) if mark_of(value) == SEGMENT}
     kept = (value[RECORD:] for _, value in walk.rows(txn, t.kept, key))
     return out | {ident_in(value) for value in kept if mark_of(value) == SEGMENT}
 
 
 def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
-    """(mailbox key and UID, or holder; mark) of every row that names a record."""
+    """Yield (mailbox key and UID, or holder; mark and name) of every row that refers to a record."""
     for at, value in txn.cursor(db=t.msg).iternext():
         if mark_of(value) == SEGMENT:
             yield at, value[MARK_AT:]
@@ -155,8 +157,9 @@ def marks(txn: Reading, t: Tables) -> Iterator[tuple[bytes, bytes]]:
             yield at[:HOLDER], at[HOLDER:]
 
 
-def settle_move(txn: Txn, t: Tables, moves: Sequence[tuple[Record, Record]]) -> None:
-    """Name the new places of (old, new) records; what died meanwhile is dead in its new place too."""
+def record_moves(txn: Txn, t: Tables, moves: Sequence[tuple[Record, Record]]) -> None:
+    """Record the new locations of (old, new) records after compaction. A record that died meanwhile is dead in its new
+    location too."""
     for old, new in moves:
         was, now = segments.make_id(old.number, old.offset), segments.make_id(new.number, new.offset)
         if txn.get(U64.pack(was), db=t.dead) is None:
@@ -167,7 +170,8 @@ def settle_move(txn: Txn, t: Tables, moves: Sequence[tuple[Record, Record]]) -> 
 
 
 def forget_segment(txn: Txn, t: Tables, number: int) -> None:
-    """All of it was moved or is dead: drop its rows. The file is the caller's, and then ``forget_file``."""
+    """Delete the rows of a segment all of whose records were moved or are dead. The caller removes the file and then
+    calls ``forget_file``."""
     for offset in dead_in(txn, t, number):
         txn.delete(U64.pack(segments.make_id(number, offset)), db=t.dead)
     txn.put(U64.pack(number), GONE, db=t.seg)

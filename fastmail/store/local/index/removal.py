@@ -1,4 +1,4 @@
-"""EXPUNGE inside the writer's transaction: records go, and what they were is kept for views that still have it."""
+"""EXPUNGE inside a write transaction: records are removed, and their rows are kept for views that still have them."""
 
 from collections.abc import Collection, Sequence
 
@@ -25,13 +25,15 @@ def expunge(
     due: int = 0,
     change: Change | None = None,
 ) -> Changed[Expunged]:
-    """Remove records; files go to the trash table and are unlinked after the commit, unless ``unlink`` is False: then
-    they are another program's, or gone. ``moved``: content in segments that another mailbox refers to instead.
-    ``due``: until when the messages stay readable for views that have them (kept.py); 0: they do not. ``change``: what
-    the operation that this is a part of changes in the account."""
+    """Remove messages with all ``required`` flags.
+
+    Their files are entered in the trash table, to be unlinked after the commit. With ``unlink`` False they are not:
+    they belong to another program, or do not exist. ``moved``: content in segments that another mailbox now refers to.
+    ``due``: until when the messages stay readable for views (kept.py), 0 for not at all. ``change``: given if this is
+    part of an operation that changes more in the account."""
     box = box_rows.load(txn, t, key)
     before, was = box.modseq, box.octets
-    had: dict[int, bytes] | None = {} if due and not t.tight() else None  # pages with what is kept
+    had: dict[int, bytes] | None = {} if due and not t.tight() else None  # old pages, from which records are kept
     everything = UidSet.of_ranges((1, layout.MAX_UID))
     gone: list[int] = []
     for at, page in box_rows.pages_of(txn, t, key, uids):
@@ -77,8 +79,10 @@ def _forget_rows(
     keeps: bool,
     change: Change,
 ) -> dict[bytes, bytes]:
-    """What ``msg`` has of these messages, and their content, unless that is kept: then what msg had is returned, with
-    nothing but the names of long summaries, which are made again where somebody asks."""
+    """Delete the ``msg`` rows of these messages, and release their content unless it is kept.
+
+    If it is kept, the old values are returned, with the summary shortened to its names where it is long: it is computed
+    again if a view asks for it."""
     keys = [layout.uid_key(key, uid) for uid in uids]
     names: dict[bytes, bytes] = {}
     values: dict[bytes, bytes] = {}
@@ -94,7 +98,7 @@ def _forget_rows(
                 )
                 values[at] = short
         change.removed(key, lost, 0)
-    damaged = [uid_of(at) for at in keys if at not in names]  # records in a page, and no rows
+    damaged = [uid_of(at) for at in keys if at not in names]  # UIDs in a page that have no row
     change.removed(key, [(uid, b"", 0) for uid in damaged], 0)
     for at in keys:
         name = names.get(at, b"")

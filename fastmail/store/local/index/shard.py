@@ -1,6 +1,6 @@
-"""One index environment with its tables, its writer, and the segments that its messages lie in.
+"""A shard: one index environment with its tables, its commit queue, and the segments with its messages.
 
-Promise: what is handed to ``queue`` is durable when its future is done.
+Promise: what is submitted to ``queue`` is durable when its future is done.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from fastmail.durable import beneath
-from fastmail.durable.commit import CommitQueue, Operation, PieceJob
+from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
 from fastmail.durable.env import Environment, Former, Journaled, translate
 from fastmail.durable.recovery import Files
-from fastmail.durable.salvage import MARK
+from fastmail.durable.salvage import SALVAGED_ROW
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
 from fastmail.durable.transaction import Txn
 from fastmail.store.interface import Octets
@@ -29,7 +29,8 @@ FORMER = (  # before version 1 of today's tables; before version 4
 
 
 def open_index(directory: str, n: int, map_size: int, owner: Owner | None) -> Environment:
-    """The index of a shard. ``owner``: made with the tables, it says where files belong after a loss of power."""
+    """Open the index of a shard. ``owner``: makes, from the tables, the object that knows where files belong after a
+    loss of power."""
     journaled = Journaled(directory, owner)
     return Environment(os.path.join(directory, f"index-{n}"), TABLES, layout.LAYOUT, map_size, FORMER, journaled)
 
@@ -48,7 +49,7 @@ class Shard:
         owner: Owner | None = None,
         shared: bool = False,
     ) -> None:
-        """``publish``: tell who watches these mailboxes; ``keeps_segments``: is new content kept in segments?"""
+        """``publish``: tell those who watch mailboxes; ``keeps_segments``: new content goes into segments."""
         self.env = open_index(directory, n, map_size, owner)
         self.directory = os.path.join(beneath.mark(directory), f"segments-{n}")
         self.writer = SegmentWriter(self.directory) if keeps_segments else None
@@ -66,7 +67,7 @@ class Shard:
         self._loop = loop
 
     async def close(self) -> None:
-        """Commit what was submitted, and stop the writer."""
+        """Commit what was submitted, then stop the commit thread."""
         if self.writer is not None and self.writer.numbers:
             writer, tables = self.writer, self.tables
 
@@ -84,20 +85,20 @@ class Shard:
 
     @property
     def salvaged(self) -> bool:
-        """Was the index saved from a damaged file, and what it lacks not found again yet? Then what nothing refers to
-        is not dead (recovery.mend)."""
+        """True if the index was rebuilt from a damaged file and may still lack rows. Then records that no row refers to
+        do not count as dead (recovery.after_salvage)."""
         with self.env.read() as txn:
-            return txn.get(MARK, db=self.tables.meta) is not None
+            return txn.get(SALVAGED_ROW, db=self.tables.meta) is not None
 
     # ---------------------------------------------------------------- segments
 
     async def place(
         self, key: bytes, name: str, date: int, size: int, chunks: Sequence[Octets], ident: int = 0
-    ) -> tuple[PieceJob, Record]:
-        """Where a message's content goes."""
+    ) -> tuple[PieceWrite, Record]:
+        """Assign a record to a message's content: return the write for it, and the record."""
         writer = self.writer
         assert writer is not None
-        if writer.wants_file:
+        if writer.wants_file:  # the next segment is created in the background, before the present one is full
             if self._preparing is None or self._preparing.done():
                 self._preparing = self._loop.create_task(self._prepare(writer))
             if not writer.has_room:

@@ -1,4 +1,4 @@
-"""One read transaction as the store interface's Snapshot."""
+"""Implements the store interface's Snapshot with one read transaction."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -13,27 +13,27 @@ from fastmail.model.errors import CorruptData, NoSuchMailbox
 from fastmail.store.interface import Account, AccountChange, Holding, Kind, Octets, Summaries, Unsure
 from fastmail.store.local.index import account_log, box_rows, kept, layout, mailboxes, object_ids, walk
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, RECORD, MailboxRow, uid_of
-from fastmail.store.local.index.references import MARK, in_segment, locate
+from fastmail.store.local.index.references import REFERENCE, in_segment, locate
 from fastmail.store.local.index.tables import Tables
 
-FEW, PAGES = 4, 64  # that are looked up at once, the first time and at most
+FEW, PAGES = 4, 64  # pages looked up at once: the first time, and at most
 
 
 class Files(Protocol):
-    """Where contents in files are; a Maildir's side of a snapshot (maildir.places)."""
+    """Reads contents that are in files; implemented by maildir.places."""
 
     def folder(self, account: Account, name: str) -> str:
-        """The directory of the mailbox of that name."""
+        """Return the directory of the mailbox of that name."""
         ...
 
     def read_now(self, directory: str, marked: bytes, removed: bool) -> bytes | None:
-        """The content that a mark and name lead to, when it can be had without waiting; an OSError where it cannot be
-        read. ``removed``: its message was, so its file may be put aside."""
+        """Return the content of a mark and name if that needs no waiting; OSError if it cannot be read. ``removed``:
+        its message was removed, so its file may have been put aside."""
         ...
 
 
 class Singly:
-    """Summaries one by one, by LMDB: of what is shown though removed, and where tables cannot be read as a whole."""
+    """Summaries read one by one through LMDB: of recalled messages, and where a table cannot be read as a whole."""
 
     def __init__(self, snapshot: "LocalSnapshot", key: bytes, uids: UidSet) -> None:
         self._snapshot = snapshot
@@ -49,18 +49,18 @@ class Singly:
 
 
 class LocalSnapshot:
-    """See interface.Snapshot. Used with ``with``, it ends its transaction."""
+    """See interface.Snapshot. Use it in a ``with`` statement, which ends its transaction."""
 
     __slots__ = ("_account", "_files", "_folder", "_recalled", "_t", "_txn")
 
     def __init__(
         self, txn: Reading, tables: Tables, account: Account | None = None, files: Files | None = None
     ) -> None:
-        """``account``, ``files``: for content in files; without them there is none at hand."""
+        """``account`` and ``files``: for content in files; without them only content in segments can be read."""
         self._account = account
         self._files = files
-        self._folder: tuple[bytes, str] | None = None  # of the mailbox whose contents were read last
-        self._recalled: tuple[bytes, UidSet] | None = None  # mailbox and messages that are shown though removed
+        self._folder: tuple[bytes, str] | None = None  # key and directory of the mailbox read last
+        self._recalled: tuple[bytes, UidSet] | None = None  # mailbox and removed messages that are shown (recall)
         self._txn = txn
         self._t = tables
 
@@ -84,13 +84,13 @@ class LocalSnapshot:
         self._recalled = key, uids
 
     def _again(self, key: bytes, uids: UidSet | None) -> UidSet:
-        """Those of ``uids`` that were removed and are to be shown."""
+        """Return those of ``uids`` that were removed and are shown."""
         if self._recalled is None or self._recalled[0] != key:
             return UidSet()
         return self._recalled[1] if uids is None else self._recalled[1].both(uids)
 
     def boxes(self, account: int) -> list[MailboxRow]:
-        """All mailboxes of an account, by id."""
+        """Return all mailboxes of an account, by id."""
         return mailboxes.boxes(self._txn, self._t, account)
 
     def holding(self, account: int) -> Holding:
@@ -105,25 +105,25 @@ class LocalSnapshot:
         return self._named(account_log.told(account_log.entries(self._txn, self._t, key, since), since))
 
     def _named(self, found: list[AccountChange]) -> list[AccountChange]:
-        """The same with the EMAILIDs of messages that changed: they were told when a message went; one that is still
-        there has its own."""
+        """Add the EMAILIDs of messages that changed: from the later removal in the log, or from the message if it still
+        exists."""
         out = []
         gone: dict[tuple[bytes, int], bytes] = {}
         for one in reversed(found):
             if one.kind is Kind.REMOVED:
-                gone[one.key, one.uid] = one.mark
+                gone[one.key, one.uid] = one.email
             elif one.kind is Kind.CHANGED:
-                mark = gone.get((one.key, one.uid))
-                if mark is None:
+                email = gone.get((one.key, one.uid))
+                if email is None:
                     value = self._value(one.key, one.uid)
-                    mark = ident(layout.summary_of(value)).mark if value is not None else b""
-                    gone[one.key, one.uid] = mark
-                one = AccountChange(one.modseq, one.kind, one.key, one.uid, mark)
+                    email = ident(layout.summary_of(value)).email if value is not None else b""
+                    gone[one.key, one.uid] = email
+                one = AccountChange(one.modseq, one.kind, one.key, one.uid, email)
             out.append(one)
         return out[::-1]
 
-    def places(self, account: int, mark: bytes) -> list[tuple[bytes, int]] | None:
-        return self._where(self._t.place, account, mark)
+    def places(self, account: int, email: bytes) -> list[tuple[bytes, int]] | None:
+        return self._where(self._t.place, account, email)
 
     def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
         return self._where(self._t.member, account, thread)
@@ -177,7 +177,7 @@ class LocalSnapshot:
         return found
 
     def _late(self, key: bytes, uids: UidSet) -> dict[int, memoryview]:
-        """Rows that msg does not have, by UID: of what is shown though removed."""
+        """Return the rows of recalled messages, by UID; msg does not have them."""
         late = {uid: self._value(key, uid) for uid in self._again(key, uids)}
         return {uid: value for uid, value in late.items() if value is not None}
 
@@ -189,7 +189,7 @@ class LocalSnapshot:
         return leaves.Summaries(source, key, uids, Singly(self, key, late) if late else None)
 
     def long(self, key: bytes, uids: UidSet) -> dict[int, int]:
-        """{UID: octets} of those summaries that count in quotas. Of an account that has none, one look tells."""
+        """Return {UID: octets} of the summaries that count in quotas. For an account without any, one row tells."""
         if not account_log.read(self._txn, self._t, key[:ACCOUNT]).summaries:
             return {}
         return {uid: len(one) for uid, one in self.summaries(key, uids).items() if len(one) > mime.LIGHT}
@@ -211,11 +211,12 @@ class LocalSnapshot:
         return out
 
     def _rows(self, key: bytes, uids: UidSet) -> leaves.Source:
-        """Rows of msg, from the first of ``uids`` on."""
+        """Return rows of msg, from the first of ``uids`` on."""
         return self._source(b"msg", layout.uid_key(key, uids.first if uids else 0))
 
     def _source(self, table: bytes, start: bytes) -> leaves.Source:
-        """Rows of a table from a key on: from its pages where they can be read, else from LMDB's cursor."""
+        """Return rows of a table from a key on: read from LMDB's pages directly if possible, else with LMDB's
+        cursor."""
         whole = self._t.whole(self._txn, table) if self._t.whole is not None else None
         if whole is not None:
             return whole
@@ -228,8 +229,8 @@ class LocalSnapshot:
         return self.read(key, marked, again) if marked is not None else None
 
     def read(self, key: bytes, marked: bytes, again: bool = False) -> bytes | None:
-        """The content that a mark and name lead to, when it can be had without waiting; ``again``: of a message that
-        was removed, so its file may be put aside."""
+        """Return the content of a mark and name if that needs no waiting. ``again``: its message was removed, so its
+        file may have been put aside."""
         try:
             if in_segment(marked):
                 return self.record(marked, nowait=True)
@@ -240,7 +241,7 @@ class LocalSnapshot:
                 self._folder = key, self._files.folder(self._account, layout.unpack_row(key, row).name)
             return self._files.read_now(self._folder[1], marked, again) if self._files is not None else None
         except (OSError, CorruptData, NoSuchMailbox):
-            return None  # renamed, gone or damaged: the store's own ``content`` finds out
+            return None  # renamed, removed or damaged: Store.content, which may wait, finds out
 
     def expunged(self, key: bytes, since: int) -> UidSet:
         cursor = self._txn.cursor(db=self._t.gone)
@@ -260,29 +261,29 @@ class LocalSnapshot:
         return {uid_of(at): layout.unpack_pop3(value) for at, value in walk.rows(self._txn, self._t.pop, key)}
 
     def record(self, marked: bytes, nowait: bool = False) -> bytes | None:
-        """The content of a record in a segment."""
-        _, ident, skip, length = MARK.unpack(marked)
+        """Return the content of a record in a segment."""
+        _, ident, skip, length = REFERENCE.unpack(marked)
         return self._t.reader.read(locate(self._txn, self._t, ident), skip, length, nowait)
 
     def file(self, key: bytes, uid: int) -> bytes | None:
-        """Mark and name of a message's file."""
+        """Return mark and name of a message's content."""
         value = self._value(key, uid)
         return layout.marked_of(value) if value is not None else None
 
     def kept_file(self, key: bytes, uid: int) -> bytes | None:
-        """Mark and name of a message that was removed and is kept for views."""
+        """Return mark and name of a message that was removed and is kept for views."""
         row = kept.row(self._txn, self._t, key, uid)
         return layout.marked_of(row[RECORD:]) if row is not None else None
 
     def marks(self, key: bytes, uids: UidSet) -> dict[int, bytes]:
-        """{UID: mark and name} of those that are there, in UID order."""
+        """Return {UID: mark and name} of existing and recalled messages, in UID order."""
         found = rows.marks(self._rows(key, uids), key, uids)
         for uid, value in self._late(key, uids).items():
             found.setdefault(uid, layout.marked_of(value))
         return found
 
     def files(self, key: bytes) -> Iterator[tuple[int, bytes]]:
-        """(UID, mark and name) of all messages."""
+        """Yield (UID, mark and name) of all messages."""
         cursor = self._txn.cursor(db=self._t.msg)
         if cursor.set_range(key):
             for at, value in cursor.iternext():

@@ -1,4 +1,4 @@
-"""The tables of one index as code that works on them has them; layout.py says what is in them."""
+"""The handles of an index's tables, as code uses them. layout.py describes their rows."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ def _never() -> bool:
 
 
 class Tables(NamedTuple):
-    """Handles of the tables of one environment."""
+    """Handles of the tables of one environment, and what code that uses them needs beside them."""
 
     page: Any
     msg: Any
@@ -41,6 +41,7 @@ class Tables(NamedTuple):
     reader: SegmentReader
     segments: bool = False  # is new content kept in segments?
     shared: bool = False  # are UIDs given under Dovecot's locks, as its lists say?
-    recovered: int = 0  # how often rows may have been seen that were lost (durable.recovery)
+    # number of recoveries; before each, rows may have been seen that were then lost (durable.recovery)
+    recovered: int = 0
     whole: Callable[[Reading, bytes], Table | None] | None = None  # Environment.table, for reading many rows
-    tight: Callable[[], bool] = _never  # Environment.tight: is only the reserve left behind the data?
+    tight: Callable[[], bool] = _never  # Environment.tight: has the data file grown into the reserve?

@@ -1,8 +1,8 @@
-"""What is done for the account log at leisure, by the first worker: messages of earlier versions get into the tables of
-object_ids.py, and logs lose what is older than KEPT.
+"""Background work on the account log, done by the first worker: messages of earlier versions are entered in the tables
+of object_ids.py, and entries older than KEPT are removed from logs.
 
-Promise: every commit is small, and the pauses between them leave the writer to others. What is cut short goes on with
-the next round; an account is looked at every EVERY seconds, until all of it is entered.
+Promise: every commit is small, with pauses between them for other writers. Interrupted work continues in the next
+round. An account is looked at every EVERY seconds until all its messages are entered.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from fastmail.telemetry import log
 FIRST = 5.0  # s from the start to the first round
 EVERY = 300.0  # s between rounds
 TRIMMED = 6 * 3600.0  # s between rounds that look at the age of logs
-KEPT = 30 * 86400  # s that a log remembers
-PAUSE = 0.05  # s behind each commit
+KEPT = 30 * 86400  # s that a log reaches back
+PAUSE = 0.05  # s after each commit
 FILL = 200  # messages that one commit enters
-LOOK = 2000  # accounts that are looked at in one read transaction
+LOOK = 2000  # accounts looked at in one read transaction: a long one would keep LMDB from reusing pages
 TRIM = 200  # accounts whose logs one commit trims
 
 
 async def run(shard: Shard) -> None:
-    """Rounds until it is cancelled."""
+    """Do rounds until cancelled."""
     looked = -TRIMMED
     await asyncio.sleep(FIRST)
     while True:
@@ -39,14 +39,14 @@ async def run(shard: Shard) -> None:
                 looked = time.monotonic()
                 await trim(shard, int(time.time()) - KEPT)
         except StorageFull:
-            pass  # said elsewhere; what is missing costs a look at the messages
+            pass  # logged elsewhere; until it succeeds, EMAILIDs are found by reading messages
         except (MailError, OSError) as error:
             log.event("accounts.upkeep", "warning", error=error)
         await asyncio.sleep(EVERY)
 
 
 async def fill(shard: Shard) -> None:
-    """Enter the messages of all accounts that lack some."""
+    """Enter the messages of all accounts that are not completely entered."""
     for account in await _those(shard, lambda txn, t, key, row: not row.whole):
         after = b""
         while True:
@@ -67,7 +67,7 @@ def _fill(txn: Txn, t: Tables, account: bytes, after: bytes) -> tuple[bytes]:
 
 
 async def trim(shard: Shard, before: int) -> None:
-    """Remove what was logged before this time (s since 1970)."""
+    """Remove log entries older than ``before`` (s since 1970)."""
     old = await _those(shard, lambda txn, t, key, row: account_log.oldest(txn, t, key) < before)
     for start in range(0, len(old), TRIM):
         some = old[start : start + TRIM]
@@ -76,7 +76,8 @@ async def trim(shard: Shard, before: int) -> None:
 
 
 async def _those(shard: Shard, wanted: Callable[[Reading, Tables, bytes, account_log.Row], bool]) -> list[bytes]:
-    """Keys of the accounts of which that is true, found in short read transactions on another thread."""
+    """Return the keys of the accounts for which ``wanted`` is true, found in short read transactions on another
+    thread."""
 
     def look(after: bytes) -> tuple[list[bytes], bytes]:
         out: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Walks over tables: rows that share a prefix, and the mailboxes of an account."""
+"""Iterates over tables: the rows with a common prefix, and the mailboxes of an account."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from fastmail.telemetry import log
 
 
 def rows(txn: Reading, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
-    """(key, value) of a table whose keys begin with prefix."""
+    """Yield (key, value) of the rows whose keys begin with ``prefix``."""
     cursor = txn.cursor(db=table)
     if cursor.set_range(prefix):
         for at, value in cursor.iternext():
@@ -21,7 +21,7 @@ def rows(txn: Reading, table: Any, prefix: bytes) -> Iterator[tuple[Any, Any]]:
 
 
 def clear(txn: Txn, table: Any, prefix: bytes) -> None:
-    """Delete the rows of a table whose keys begin with prefix."""
+    """Delete the rows whose keys begin with ``prefix``."""
     cursor = txn.cursor(db=table)
     if cursor.set_range(prefix):
         while cursor.key()[: len(prefix)] == prefix and cursor.delete():
@@ -29,7 +29,7 @@ def clear(txn: Txn, table: Any, prefix: bytes) -> None:
 
 
 def boxes(txn: Reading, t: Tables, account: bytes) -> list[MailboxRow]:
-    """All mailboxes of the account with this key, by id, as their rows lie there."""
+    """Return all mailboxes of the account with this key, by id, exactly as their rows are."""
     out = []
     cursor = txn.cursor(db=t.page)
     at = account
@@ -39,7 +39,7 @@ def boxes(txn: Reading, t: Tables, account: bytes) -> list[MailboxRow]:
             break
         try:
             out.append(unpack_row(key, cursor.value()))
-        except CorruptData as error:  # the others are not harmed
+        except CorruptData as error:  # one damaged row must not hide the account's other mailboxes
             log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
         at = row_key(key) + b"\0"
     return out

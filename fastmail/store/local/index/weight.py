@@ -1,9 +1,9 @@
-"""What an account takes in the index beside its messages' own octets, for quotas: summaries, as far as they are long
-(``mime.counted``), and annotations that users set (RFC 5464). The two numbers are in the account's row
-(account_log.py), which is changed in the commit that changes what they are of.
+"""What an account uses in the index besides its messages' own octets, for quotas: long summaries (``mime.counted``) and
+annotations that users set (RFC 5464). Both numbers are in the account's row (account_log.py), which changes in the same
+commit.
 
-An index that an earlier version wrote may have a row of them in ``meta``, or none: then its summaries count nothing,
-and its annotations are counted when they are first asked for. What repairs an index counts again.
+An index that an earlier version wrote may have a row for them in ``meta``, or none. Without one, its summaries count
+nothing, and its annotations are counted when they are first asked for. Repairing an index counts both again.
 """
 
 import struct
@@ -20,17 +20,18 @@ NAME = b"kept"
 
 
 def of_value(value: bytes | memoryview) -> int:
-    """Octets of a row of ``msg`` that count: those of nearly all messages do not."""
+    """Return the octets of a row of ``msg`` that count; 0 for nearly all messages."""
     return mime.counted(layout.summary_of(memoryview(value))) if len(value) > mime.LIGHT else 0
 
 
 def of_note(name: bytes, value: bytes | None) -> int:
-    """Octets of an annotation that count; 0 where there is none."""
+    """Return the octets of an annotation that count; 0 if there is none."""
     return len(name) + len(value) if value is not None and counts(name) else 0
 
 
 def read(txn: Reading, t: Tables, account: bytes) -> tuple[int, int]:
-    """(octets of summaries, of annotations) of the account with this key, as version 2 of the index has them."""
+    """Return (octets of summaries, of annotations) of the account with this key, from where version 2 of the index has
+    them."""
     found = txn.get(NAME + account, db=t.meta)
     if found is not None and len(found) == ROW.size:
         summaries, notes = ROW.unpack(found)
@@ -39,7 +40,7 @@ def read(txn: Reading, t: Tables, account: bytes) -> tuple[int, int]:
 
 
 def recount(txn: Reading, t: Tables, account: bytes) -> tuple[int, int]:
-    """The same, counted."""
+    """Return the same, counted from the rows."""
     summaries = sum(of_value(value) for _, value in walk.rows(txn, t.msg, account))
     return summaries, _notes(txn, t, account)
 

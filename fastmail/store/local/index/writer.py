@@ -1,8 +1,8 @@
-"""The index of all accounts and the one way to change it: what nearly every part of the local backend works with.
+"""The index of all accounts, and the only way to change it. Nearly every part of the local backend works with this.
 
-Promise: what ``submit`` and ``change`` return is durable. What ``change`` returns was told before that to those who
-watch the mailboxes, here and in other workers. Reads take a snapshot on the caller's thread and wait for no writer.
-Fails with the errors of model.errors.
+Promise: what ``submit`` and ``change`` return is durable. Before ``change`` returns, those who watch the changed
+mailboxes were told, here and in other workers. Reads take a snapshot on the caller's thread and wait for no writer.
+Raises the errors of model.errors.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from fastmail.durable.commit import FileJob, Operation, PieceJob
+from fastmail.durable.commit import FileWrite, Operation, PieceWrite
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import NoSuchMailbox, StorageFull
 from fastmail.store import sharing
@@ -23,16 +23,16 @@ from fastmail.store.local.index.shard import Owner, Shard
 from fastmail.store.local.index.snapshot import Files, LocalSnapshot
 from fastmail.store.local.index.tables import Tables
 
-SEGMENTS = "segments"  # of what [store] content may be
+SEGMENTS = "segments"  # one of the two values of [store] content
 T = TypeVar("T")
-Jobs = Sequence[FileJob | PieceJob]
+Writes = Sequence[FileWrite | PieceWrite]
 _keys = attrgetter("keys")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Of an index. ``directory``: where its shards are; ``segments``: is new content kept in segments? ``shared``: are
-    UIDs given under Dovecot's locks? ``owner``: see shard.open_index."""
+    """Settings of an index. ``directory``: has its shards; ``segments``: new content goes into segments; ``shared``:
+    UIDs are assigned under Dovecot's locks; ``owner``: see shard.open_index."""
 
     directory: str
     shards: int = 1
@@ -43,9 +43,10 @@ class Settings:
 
 
 class Commits:
-    """One for each store. ``publish`` tells who watches mailboxes; ``files``: where content in files is; ``gone``: was
-    this account removed? Then nothing is made for it any more, whoever still holds it. ``when_full`` is called where
-    there was no room for a change."""
+    """One for each store.
+
+    ``publish``: tell those who watch mailboxes; ``files``: where content in files is; ``gone``: True if an account was
+    removed: nothing is created for it then. ``when_full`` is called when there was no room for a change."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Commits:
             self.shards.append(shard)
 
     async def close(self) -> None:
-        """Commit what was submitted, and stop the writers."""
+        """Commit what was submitted, then stop the commit threads."""
         for shard in self.shards:
             await shard.close()
         self._helpers.shutdown(wait=True)
@@ -85,21 +86,23 @@ class Commits:
         return LocalSnapshot(shard.env.begin(), shard.tables, account, self._files)
 
     def help(self, function: Callable[..., T], *args: Any) -> Awaitable[T]:
-        """Run on a helper thread: for what waits for the disk."""
+        """Run a function that waits for the disk on a helper thread."""
         return self.loop.run_in_executor(self._helpers, partial(function, *args))
 
     async def submit(
         self,
         account: Account,
         apply: Callable[[Txn, Tables], T],
-        jobs: Jobs = (),
+        writes: Writes = (),
         adds: bool = False,
         then: Callable[[T], None] | None = None,
         repeatable: bool = False,
     ) -> T:
-        """Files, then ``apply(txn, tables)`` in the index, all durable when it returns; see Operation. Nobody is told.
-        ``then`` is called with the result once it is durable, even if whoever waits for it was cancelled."""
-        operation = self._operation(account, apply, jobs, adds, repeatable)
+        """Write the files of ``writes``, then run ``apply(txn, tables)`` in the index; all durable when it returns (see
+        Operation).
+
+        No session is told. ``then`` is called with the result once it is durable, even if the caller was cancelled."""
+        operation = self._operation(account, apply, writes, adds, repeatable)
         if then is not None:
             operation.after = partial(_after, then)
         done: T = await self._commit(account, operation)
@@ -109,13 +112,13 @@ class Commits:
         self,
         account: Account,
         apply: Callable[[Txn, Tables], Changed[T]],
-        jobs: Jobs = (),
+        writes: Writes = (),
         adds: bool = False,
         then: Callable[[T], None] | None = None,
         repeatable: bool = False,
     ) -> T:
-        """The same for what others must hear of: the result, once they were told."""
-        operation = self._operation(account, apply, jobs, adds, repeatable)
+        """Do the same for a change that sessions must hear of; returns the result after they were told."""
+        operation = self._operation(account, apply, writes, adds, repeatable)
         operation.tells = _keys
         if then is not None:
             operation.after = partial(_after_change, then)
@@ -123,9 +126,11 @@ class Commits:
         return done.result
 
     async def submit_new(self, account: Account, apply: Callable[[Txn, Tables], T], adds: bool = False) -> T:
-        """``submit`` for what makes rows of an account that it had not, or may have no more. It is asked within the
-        transaction whether the account is still there: one that is removed leaves the directory before its rows are
-        dropped, so what comes before that is dropped, and what comes after is refused."""
+        """``submit`` for an operation that creates rows of an account.
+
+        The transaction itself checks that the account still exists. An account that is removed leaves the directory
+        before its rows are dropped; so rows that come before the removal are dropped with it, and later ones are
+        refused."""
 
         def checked(txn: Txn, t: Tables) -> T:
             self.refuse_gone(account)
@@ -134,10 +139,10 @@ class Commits:
         return await self.submit(account, checked, adds=adds)
 
     def _operation(
-        self, account: Account, apply: Callable[[Txn, Tables], Any], jobs: Jobs, adds: bool, repeatable: bool
+        self, account: Account, apply: Callable[[Txn, Tables], Any], writes: Writes, adds: bool, repeatable: bool
     ) -> Operation:
         tables = self.shard(account.id).tables
-        return Operation(lambda txn: apply(txn, tables), jobs, adds, repeatable=repeatable)
+        return Operation(lambda txn: apply(txn, tables), writes, adds, repeatable=repeatable)
 
     async def _commit(self, account: Account, operation: Operation) -> Any:
         try:
@@ -147,7 +152,7 @@ class Commits:
             raise
 
     def refuse_gone(self, account: Account) -> None:
-        """NoSuchMailbox where the account was removed."""
+        """Raise NoSuchMailbox if the account was removed."""
         if self._gone is not None and not sharing.is_everybody(account) and self._gone(account):
             raise NoSuchMailbox("the account was removed")
 

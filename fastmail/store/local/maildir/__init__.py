@@ -1,1 +1,1 @@
-"""Maildirs: names, folders, what other programs do there, and what follows a commit at leisure."""
+"""Maildirs: file names, folders, changes by other programs, and the file work that may follow a commit later."""

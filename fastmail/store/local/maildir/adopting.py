@@ -1,7 +1,7 @@
-"""What a look at a Maildir found becomes records, inside the writer's transaction (looking.py).
+"""Applies what a look at a Maildir found to the index, inside a write transaction (looking.py).
 
-Files get UIDs, flags in file names become ordinary changes, files that are gone are expunged. Each returns something
-else where another worker was first, and then the directories are looked at again.
+Files get UIDs, flags in file names become ordinary changes, and messages whose files are gone are expunged. If another
+worker was first, each function says so, and the directories are compared again.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ SEEN_NOTE = b"/seen"
 
 
 def begin_adoption(txn: Txn, t: Tables, key: bytes, generation: int, known: Control) -> bool:
-    """First look at a mailbox: take UIDVALIDITY and keyword names over. False when another worker was first."""
+    """On the first look at a mailbox, take over UIDVALIDITY and keyword names. False if another worker was first."""
     box = box_rows.load(txn, t, key)
     if box.generation != generation:
         return False
@@ -41,10 +41,10 @@ def begin_adoption(txn: Txn, t: Tables, key: bytes, generation: int, known: Cont
 
 
 def adopt(txn: Txn, t: Tables, key: bytes, generation: int, found: Sequence[Found], floor: int) -> int | None:
-    """Give records to files; the new generation, or None when another worker was first and must be looked at again.
+    """Add records for files. Returns the new generation, None if another worker was first and the directories must be
+    compared again.
 
-    ``floor``: the next UID given is at least this (from a control file).
-    """
+    ``floor``: the next UID is at least this (from a control file)."""
     box = box_rows.load(txn, t, key)
     if box.generation != generation:
         return None
@@ -54,7 +54,7 @@ def adopt(txn: Txn, t: Tables, key: bytes, generation: int, found: Sequence[Foun
     for item in found:
         number = NameMaker.number_in(item.marked[1:])
         if number and given.find_number(txn, t, number, key) is not None:
-            continue  # delivered while it was looked at
+            continue  # delivered by this server since the directories were read
         none_recent = box.recent_from >= box.uidnext
         if item.uid >= box.uidnext:
             box.uidnext = item.uid
@@ -79,7 +79,7 @@ def adopt(txn: Txn, t: Tables, key: bytes, generation: int, found: Sequence[Foun
 
 
 def end_adoption(txn: Txn, t: Tables, key: bytes, floor: int) -> None:
-    """UIDs of messages that were removed before are not given again."""
+    """Raise UIDNEXT to ``floor``, so that UIDs of messages that were removed earlier are not used again."""
     box = box_rows.load(txn, t, key)
     if box.uidnext < floor:
         if box.recent_from >= box.uidnext:
@@ -89,7 +89,7 @@ def end_adoption(txn: Txn, t: Tables, key: bytes, floor: int) -> None:
 
 
 def keep_seen(txn: Txn, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: int) -> None:
-    """Write down the states of mailboxes with at least so many messages; see follow.Follower.save."""
+    """Write the states of mailboxes with at least ``least`` messages; see follow.MaildirFollower.save."""
     for key, value in rows:
         row = txn.get(layout.row_key(key), db=t.page)
         if row is not None and layout.unpack_row(key, row).exists >= least:
@@ -97,8 +97,9 @@ def keep_seen(txn: Txn, t: Tables, rows: Sequence[tuple[bytes, bytes]], least: i
 
 
 def take_names(txn: Txn, t: Tables, key: bytes, items: Sequence[tuple[int, bytes, bytes]], first: int = 0) -> int:
-    """Flags that other programs put into file names become ordinary changes. Begins at a place in ``items``, and
-    returns the place of what is left, after box_rows.WRITTEN octets of rows."""
+    """Turn flags that other programs put into file names into ordinary changes.
+
+    Begins at an index in ``items`` and returns the index of what is left after box_rows.WRITTEN octets of rows."""
     box = box_rows.load(txn, t, key)
     change = Change(txn, t, key[:ACCOUNT])
     changed: list[int] = []
@@ -140,5 +141,5 @@ def take_names(txn: Txn, t: Tables, key: bytes, items: Sequence[tuple[int, bytes
 
 
 def forget(txn: Txn, t: Tables, key: bytes, uids: Sequence[int]) -> None:
-    """Files that other programs removed are expunged; there is nothing to unlink."""
+    """Expunge messages whose files other programs removed; there is nothing to unlink."""
     removal.expunge(txn, t, key, UidSet.of(uids), 0, unlink=False)

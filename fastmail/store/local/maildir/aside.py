@@ -1,7 +1,7 @@
-"""Files of expunged messages that are put aside, for views that still have them (index/kept.py).
+"""Files of expunged messages that are *put aside*, for views that still have them (index/kept.py).
 
-Such a file is renamed, after the commit, to ``tmp`` of its mailbox, where no reader of Maildirs takes it for a message.
-Until then it is found by its name.
+Such a file is renamed after the commit to ``tmp`` of its mailbox, where no reader of Maildirs takes it for a message.
+Until then it is found under its old name.
 """
 
 import hashlib
@@ -15,17 +15,18 @@ from fastmail.store.local.index import kept
 from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.index.tables import Tables
 
-ASIDE = "kept."  # how a file in tmp/ that is kept is called, before a digest of its name
+ASIDE = "kept."  # prefix of such a file's name in tmp/; a digest of its old name follows
 
 
 def aside_path(directory: str, marked: bytes) -> bytes:
-    """Where it is when it was put aside. A name may be as long as names can be, so this is a digest of its base."""
+    """Return the path of a file that is put aside: a digest of its base name, since the name itself may already have
+    the greatest length."""
     digest = hashlib.blake2b(base_of(marked[1:]), digest_size=16).hexdigest()
     return os.fsencode(f"{directory}/tmp/{ASIDE}{digest}")
 
 
 def unnamed(read: Read, t: Tables, key: bytes, directory: str) -> list[bytes]:
-    """Paths of files of a mailbox that were put aside a while ago, and that no row names."""
+    """Return paths of files of a mailbox that were put aside a while ago and that no row names."""
     found = left_over(directory, 0.0)
     if found:
         with read() as txn:
@@ -37,7 +38,8 @@ def unnamed(read: Read, t: Tables, key: bytes, directory: str) -> list[bytes]:
 
 
 def left_over(directory: str, grace: float) -> list[bytes]:
-    """Paths of files that were put aside and whose time is long over: rows that named them were lost or dropped."""
+    """Return paths of files that were put aside and whose time has long passed: the rows that named them were lost or
+    deleted."""
     out = []
     try:
         names = [name for name in beneath.names(directory + "/tmp") if name.startswith(ASIDE)]
@@ -49,13 +51,13 @@ def left_over(directory: str, grace: float) -> list[bytes]:
             if time.time() - beneath.lstat(path).st_ctime > grace + kept.SLACK:
                 out.append(path)
         except OSError:
-            continue  # it was removed meanwhile
+            continue  # removed meanwhile
     return out
 
 
 def remove(directory: str, names: Sequence[bytes], grace: float) -> None:
-    """Remove files that were put aside, and what is left over there. What a loss of power brings back after that is
-    left over some time."""
+    """Remove files that were put aside, and left-over ones. If a loss of power brings one back, it becomes left over
+    later."""
     if beneath.is_directory(directory + "/tmp"):
         files.unlink_batch([aside_path(directory, name) for name in names] + left_over(directory, grace))
         files.sync_dirs([os.fsencode(directory) + b"/tmp"])

@@ -1,14 +1,15 @@
-"""What another server knew of a mailbox, whatever files it came from (dovecot/control_files.py)."""
+"""What another server knew of a mailbox, read from its control files (dovecot/control_files.py)."""
 
 from dataclasses import dataclass, field
 
-GAP = 1000  # UIDs that are left out where nobody knows which were given
+GAP = 1000  # UIDs that are skipped if it is unknown which were used
 
 
 @dataclass(slots=True)
 class Control:
-    """What the control files of a mailbox say, by base name: UIDs, keyword bits, and how POP3 shows the message
-    (``order``: its place before those without one; 0 for none). ``words``: names of the keyword bits."""
+    """The contents of a mailbox's control files, by base name: UIDs, keyword bits, and how POP3 shows the message.
+
+    ``pop3``: (position before messages without one, or 0; UIDL). ``words``: names of the keyword bits."""
 
     uidvalidity: int = 0
     uidnext: int = 1
@@ -16,11 +17,11 @@ class Control:
     pop3: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
     keywords: dict[bytes, int] = field(default_factory=dict)
     words: list[bytes] = field(default_factory=list)
-    torn: bool = False  # the end of the list of UIDs is lost, and no index says how far they went
+    torn: bool = False  # the end of the UID list is lost, and no index tells the highest UID
 
     def following(self, unlisted: int) -> int:
-        """The next UID, where ``unlisted`` files have none: each may have had one in the part that is lost, and so may
-        messages that are gone since."""
+        """Return the next UID, if ``unlisted`` files have none. In a torn list each of them, and each removed message,
+        may have had a UID in the lost part."""
         return self.uidnext + unlisted + GAP if self.torn else self.uidnext
 
     def __bool__(self) -> bool:

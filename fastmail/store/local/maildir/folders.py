@@ -1,15 +1,16 @@
-"""Where the folders of an account lie, in the two layouts of Dovecot, Courier and qmail (``[store] layout``).
+"""Where the folders of an account are, in the two layouts of Dovecot, Courier and qmail (``[store] layout``).
 
-Maildir++: INBOX is the Maildir, "A/B" the directory ``.A.B`` in it, with an empty ``maildirfolder``. fs: INBOX is the
-Maildir, "A/B" the directory ``A/B`` in it, whatever else the levels are called; ``cur``, ``new`` and ``tmp`` are no
-names there. Names are in modified UTF-7, or in UTF-8 where that is set. The Maildir itself may be a link; below it no
-link is followed: every path from here has the mark of durable.beneath behind the Maildir. Directories that begin with
-``..`` or ``.nfs`` are no folders, and what cannot be a mailbox name is left alone: what ``look`` lists can be opened by
-the name under which it is listed. There is one INBOX: ``.Inbox`` is left alone, as by Dovecot, and ``.inbox.Sub`` is
-INBOX/Sub.
+Maildir++: INBOX is the Maildir, "A/B" is the directory ``.A.B`` in it, with an empty ``maildirfolder``. fs: INBOX is
+the Maildir, "A/B" is the directory ``A/B`` in it; ``cur``, ``new`` and ``tmp`` are no names for mailboxes. Names are in
+modified UTF-7, or in UTF-8 if so configured.
 
-Promise: what is made is synced before it is returned; what is removed goes into a place that the caller names first,
-so that it vanishes in one step.
+The Maildir itself may be a link. Below it no link is followed: every path from here has a mark (durable.beneath) after
+the Maildir. Directories that begin with ``..`` or ``.nfs`` are no folders, and a directory whose name cannot be a
+mailbox name is ignored: every folder that ``look`` lists can be opened by its listed name. There is one INBOX:
+``.Inbox`` is ignored, as by Dovecot, and ``.inbox.Sub`` is INBOX/Sub.
+
+Promise: a directory is synced when the function that created it returns. What is removed is first renamed to a path
+that the caller chooses, so that it disappears in one step.
 """
 
 import itertools
@@ -27,19 +28,19 @@ from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7, encode_ut
 from fastmail.store.local.maildir.home import Home
 
 PARTS = ("tmp", "new", "cur")
-DEEPEST = 32
+DEEPEST = 32  # levels of folders in layout fs: bounds the recursion
 LONGEST_ENTRY = 255  # octets of a name in a directory
-LONGEST_PATH = 4096 - 300  # octets of a mailbox's path: its files need some as well
+LONGEST_PATH = 4096 - 300  # octets of a mailbox's path: the names of its files need the rest
 INBOX_CASES = sorted({"".join(letters) for letters in itertools.product("Ii", "Nn", "Bb", "Oo", "Xx")})  # INBOX first
 
 
 def encoded(home: Home, name: str) -> str:
-    """A mailbox name as directories are called."""
+    """Return a mailbox name as directories have it."""
     return name if home.utf8 else encode_utf7(name).decode()
 
 
 def decoded(home: Home, name: bytes) -> str:
-    """The reverse, for one or several levels; CannotDo when it is none."""
+    """Return the mailbox name of one or several levels of directories. CannotDo if it is none."""
     if not home.utf8:
         return decode_utf7(name)
     try:
@@ -60,33 +61,33 @@ def _inner(home: Home, name: str) -> str:
 
 
 def folder(home: Home, name: str) -> str:
-    """The directory of a mailbox."""
+    """Return the directory of a mailbox."""
     top = beneath.mark(home.root)
     return top if name == INBOX else os.path.join(top, _inner(home, name))
 
 
 def control_root(home: Home) -> str:
-    """Where the control files of an account are: subscriptions and the like."""
+    """Return the directory of the account's control files, such as subscriptions."""
     return beneath.mark(home.control or home.root)
 
 
 def control_directory(home: Home, name: str) -> str:
-    """Where the control files of a mailbox are: in its Maildir, or in a tree of their own (``CONTROL=``), where INBOX
-    has a directory like the others."""
+    """Return the directory of a mailbox's control files: its Maildir, or a directory in a separate tree (``CONTROL=``),
+    where INBOX has a directory like the others."""
     if not home.control:
         return folder(home, name)
     return os.path.join(beneath.mark(home.control), _inner(home, name))
 
 
 def index_directory(home: Home, name: str) -> str:
-    """The same for the index files of a Dovecot (``INDEX=``)."""
+    """Return the directory of Dovecot's index files for a mailbox (``INDEX=``)."""
     if not home.indexes:
         return folder(home, name)
     return os.path.join(beneath.mark(home.indexes), _inner(home, name))
 
 
 def refuse(home: Home, name: str) -> None:
-    """CannotDo for a name that is not given to a new mailbox, or that the layout has no directory for."""
+    """Raise CannotDo for a name that a new mailbox may not have, or that the layout has no directory for."""
     refuse_new(name)
     refuse_length(home, name)
     for level in name.split("/"):
@@ -94,11 +95,11 @@ def refuse(home: Home, name: str) -> None:
             if "." in level:
                 raise CannotDo("character not allowed in mailbox name: .")
         elif level in PARTS or level == "." or level.startswith(".."):
-            raise CannotDo(f"{level} is no name for a mailbox here")
+            raise CannotDo(f"{level} is not a valid mailbox name here")
 
 
 def refuse_length(home: Home, name: str) -> None:
-    """CannotDo for a name whose directory would have a longer path than the file system takes."""
+    """Raise CannotDo for a name whose directory would have a longer path than the file system allows."""
     inner = os.fsencode(_inner(home, name))
     if len(os.fsencode(home.root)) + len(inner) > LONGEST_PATH or any(
         len(level) > LONGEST_ENTRY for level in inner.split(b"/")
@@ -111,25 +112,25 @@ def refuse_length(home: Home, name: str) -> None:
 
 @dataclass(slots=True)
 class Folders:
-    """``ages``: seconds since each folder's directory changed, by name, INBOX not among them. ``times``: when the
-    directories that can get folders changed, in ns."""
+    """``ages``: seconds since each folder's directory changed, by name, without INBOX. ``times``: change times in ns of
+    the directories in which folders may appear."""
 
     ages: dict[str, float] = field(default_factory=dict)
     times: dict[str, int] = field(default_factory=dict)
 
 
 def unchanged(times: dict[str, int]) -> bool:
-    """Did nothing come or go since the directories had these times?"""
+    """True if the directories still have these change times."""
     return directory_times(list(times)) == list(times.values())
 
 
 def directory_times(paths: Sequence[str]) -> list[int]:
-    """When directories changed, in ns; -1 for what is none."""
+    """Return the change times of directories in ns; -1 for a path that is no directory."""
     return files.directory_times([os.fsencode(path) for path in paths])
 
 
 def look(home: Home) -> Folders | None:
-    """The folders on disk; None when this does not look like a Maildir."""
+    """Return the folders on disk; None if this does not look like a Maildir."""
     root = folder(home, INBOX)
     if not beneath.is_directory(os.path.join(root, "cur")):
         return None
@@ -146,7 +147,7 @@ def look(home: Home) -> Folders | None:
 
 
 def openable(name: str) -> bool:
-    """Is this what a client's name becomes, so that a mailbox of this name can be opened?"""
+    """True if a client's name would be normalised to this one, so that a mailbox of this name can be opened."""
     try:
         return canonical(name, "/", dotted=True, new=False) == name
     except CannotDo:
@@ -154,8 +155,9 @@ def openable(name: str) -> bool:
 
 
 def _listed(home: Home, raw: bytes) -> str | None:
-    """The mailbox of a directory, ``raw`` as it is called with "/" between levels; None for one that is left alone: its
-    name is none or is INBOX's, or another directory goes before it."""
+    """Return the mailbox name of a directory, given with "/" between levels.
+
+    None for a directory that is ignored: its name is none, or is INBOX's, or another directory takes precedence."""
     try:
         name = decoded(home, raw)
     except CannotDo:
@@ -165,7 +167,7 @@ def _listed(home: Home, raw: bytes) -> str | None:
         name = INBOX + slash + below
     if name == INBOX or not openable(name):
         return None
-    place = os.fsencode(_inner(home, name))  # one in the other coding would be looked for elsewhere
+    place = os.fsencode(_inner(home, name))  # a name in the other encoding would lead to a different directory
     if home.layout != "fs":
         place = place[1:].replace(b".", b"/")
     if place != raw or len(os.fsencode(home.root)) + len(raw) > LONGEST_PATH:
@@ -178,7 +180,7 @@ def _hidden(name: str) -> bool:
 
 
 def _is_mailbox(path: str) -> bool:
-    """Has it a ``cur`` of its own? One that is a link would be the messages of another mailbox."""
+    """True if it has a ``cur`` of its own. A link would lead to the messages of another mailbox."""
     try:
         return stat.S_ISDIR(beneath.lstat(os.path.join(path, "cur")).st_mode)
     except OSError:
@@ -186,7 +188,7 @@ def _is_mailbox(path: str) -> bool:
 
 
 def _flat(root: str) -> Iterator[tuple[bytes, float]]:
-    """(name, mtime) in Maildir++."""
+    """Yield (name, mtime) of the folders in Maildir++."""
     with beneath.scan(root) as entries:
         for entry in entries:
             if not entry.name.startswith(".") or _hidden(entry.name):
@@ -200,7 +202,7 @@ def _flat(root: str) -> Iterator[tuple[bytes, float]]:
 
 
 def _fs(place: str, above: bytes, out: Folders, depth: int) -> Iterator[tuple[bytes, float]]:
-    """The same for directories in directories."""
+    """Yield the same for folders within folders."""
     if depth > DEEPEST:
         return
     with beneath.scan(place) as entries:
@@ -222,7 +224,7 @@ def _fs(place: str, above: bytes, out: Folders, depth: int) -> Iterator[tuple[by
 
 
 def directories(home: Home) -> list[str]:
-    """Every mailbox's directory."""
+    """Return the directory of every mailbox."""
     found = look(home)
     return [folder(home, name) for name in (INBOX, *found.ages)] if found is not None else []
 
@@ -231,7 +233,7 @@ def directories(home: Home) -> list[str]:
 
 
 def make(home: Home, *paths: str) -> None:
-    """Make mailboxes' directories, and in Maildir++ their ``maildirfolder`` marks: all in one commit of the journal."""
+    """Create mailboxes' directories, in Maildir++ with their ``maildirfolder`` files, and sync all of them together."""
     top = folder(home, INBOX)
     changed = [top]
     for path in paths:
@@ -244,12 +246,12 @@ def make(home: Home, *paths: str) -> None:
 
 
 def make_all(home: Home, names: Iterable[str]) -> None:
-    """The same by name; INBOX last, because an account that has it is not new any more."""
+    """Create mailboxes by name. INBOX comes last, because an account that has it does not count as new any more."""
     make(home, *(folder(home, name) for name in sorted(names, key=lambda name: name == INBOX)))
 
 
 def unmake(home: Home, names: Iterable[str]) -> None:
-    """Take back what ``make_all`` made, as far as it is empty."""
+    """Remove what ``make_all`` created, as far as it is empty."""
     for name in sorted(names, key=lambda name: name == INBOX):
         path = folder(home, name)
         with suppress(OSError):
@@ -261,12 +263,13 @@ def unmake(home: Home, names: Iterable[str]) -> None:
 
 
 def move_away(home: Home, name: str, hidden: str) -> None:
-    """Take a mailbox out of the account; folders below it stay. It does not come back when the power fails."""
+    """Move a mailbox out of the account to ``hidden``; folders below it stay. A loss of power does not bring it
+    back."""
     path = folder(home, name)
     changed = [os.path.dirname(path), os.path.dirname(hidden)]
     try:
         with suppress(FileExistsError):
-            beneath.make_directory(os.path.dirname(hidden))  # only where the account has its Maildir
+            beneath.make_directory(os.path.dirname(hidden))  # fails where the account has no Maildir
         if home.layout == "fs" and _has_folders(path):
             _move_own(path, hidden)
         else:
@@ -286,8 +289,7 @@ def move_away(home: Home, name: str, hidden: str) -> None:
 
 
 def rename(home: Home, pairs: Sequence[tuple[str, str]]) -> None:
-    """Move mailboxes, (old name, new name) each, those above before those below; one that has no directory gets
-    one."""
+    """Rename mailboxes, given as (old name, new name), parents before children. One without a directory gets one."""
     changed = {folder(home, INBOX)}
     places = [(folder(home, old), folder(home, new)) for old, new in sorted(pairs)]
     for old, new in places:
@@ -309,7 +311,7 @@ def rename(home: Home, pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _move(old: str, new: str) -> set[str]:
-    """Move a directory with all that is below, or, where there is a new one, what belongs to the mailbox; the
+    """Move a directory with everything below it; if the new one exists, only the mailbox's own files. Returns the
     directories that changed."""
     make_directories(os.path.dirname(new))
     if beneath.is_directory(new):
@@ -330,16 +332,16 @@ def _own_files(path: str) -> list[str]:
 
 
 def _move_own(old: str, new: str) -> None:
-    """What belongs to one mailbox, without the folders below it."""
+    """Move the files of one mailbox, without the folders below it."""
     beneath.make_directories(new)
     there = beneath.names(old)
     mine = {*_own_files(old), *(name for name in PARTS if name in there)}
-    for name in sorted(mine, key=lambda name: name != "cur"):  # without cur it is no mailbox any more
+    for name in sorted(mine, key=lambda name: name != "cur"):  # cur first: without it, the old one is no mailbox
         beneath.rename(os.path.join(old, name), os.path.join(new, name))
 
 
 def _clear(path: str, root: str) -> None:
-    """Remove levels that hold nothing any more."""
+    """Remove a directory and its parents as far as they are empty."""
     while path != root:
         try:
             beneath.remove_directory(path)

@@ -1,11 +1,11 @@
-"""Follows what other programs do to Maildirs: at SELECT and STATUS by the directories' change times, while a session
-looks by inotify.
+"""Follows what other programs do to Maildirs: at SELECT and STATUS by the directories' change times, and by inotify
+while a session has the mailbox selected.
 
-Promise: a change of another program is an ordinary commit within a second where a session looks, and before the
-answer to SELECT or STATUS elsewhere. A mailbox whose directories did not change costs two stat calls; one that only
-got mail costs a listing of new/, whoever delivered; what this process renames or removes itself costs nothing where a
-session looks, or LEAST messages are. Anything else is found by comparing cur/ with the index. Without inotify (limits)
-the checks at commands remain.
+Promise: a change by another program becomes an ordinary commit within a second where a session looks, and before the
+answer to SELECT or STATUS elsewhere. A mailbox whose directories did not change costs two stat calls; one that only got
+mail costs a listing of new/, whoever delivered. Renames and removals by this process itself cost nothing where a
+session looks, or where a mailbox has LEAST messages. Every other change is found by comparing cur/ with the index.
+Without inotify (limits of the system) the checks at commands remain.
 """
 
 import asyncio
@@ -33,29 +33,31 @@ from fastmail.store.local.maildir.names import NameMaker, arrival_order
 from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.telemetry import log
 
-SETTLE = 0.2
-LARGE = 2000  # messages from which on a state is written down at the end
-LEAST = 200  # messages from which on own changes are told from others' where no session looks
-MOST_NEWS = 100
+QUIET = 0.2  # s from an event to the comparison, so that several events cause one
+LARGE = 2000  # messages from which on a mailbox's state is written at shutdown
+LEAST = 200  # messages from which on a mailbox is watched during our own changes, though no session looks
+MOST_NEWS = 100  # names in new/ that a written state may have
 SEEN = struct.Struct("<QQI")
-Taken = tuple[int, frozenset[bytes]]  # generation, names of others in new/
+Taken = tuple[int, frozenset[bytes]]  # generation, other programs' files in new/
 AGAIN: Taken = (-1, frozenset())
 MASK = files.IN_MOVED_FROM | files.IN_MOVED_TO | files.IN_DELETE | files.IN_CREATE
 
 
 @dataclass(slots=True)
 class Seen:
-    """A mailbox as it was when all of it was taken in."""
+    """The state of a mailbox when everything in it was in the index."""
 
     state: State
     generation: int
     news: frozenset[bytes]
 
 
-class Follower:
-    """One for each store. ``publish``: tell who watches mailboxes; ``read_control``: what another server's files say of
-    a mailbox, given their directory and the one of its index; ``shared``: its lists, where it goes on serving the same
-    mail; ``read_only``: nothing may be removed."""
+class MaildirFollower:
+    """One for each store.
+
+    ``publish``: tell those who watch mailboxes. ``read_control``: reads another server's control files of a mailbox,
+    given their directory and the one of its index files. ``shared``: the UID lists, where another server serves the
+    same mail. ``read_only``: nothing may be removed."""
 
     def __init__(
         self,
@@ -77,13 +79,13 @@ class Follower:
         self._shared = shared
         self._read_only = read_only
         self._seen: dict[bytes, Seen] = {}
-        self._asked: set[bytes] = set()  # large mailboxes whose remembered state was read
-        self._held: dict[bytes, list[bytes]] = {}  # events of mailboxes that this process works on
+        self._asked: set[bytes] = set()  # large mailboxes whose written state was read
+        self._own_events: dict[bytes, list[bytes]] = {}  # file names in events of mailboxes that housekeeping works on
         self._locks: dict[bytes, asyncio.Lock] = {}
         self._inotify: files.Inotify | None = None
         self._watches: dict[int, tuple[bytes, bool]] = {}
         self._watched: dict[bytes, tuple[Account, list[int]]] = {}
-        self._passing: dict[bytes, asyncio.TimerHandle | None] = {}  # watched because of own changes only, until when
+        self._passing: dict[bytes, asyncio.TimerHandle | None] = {}  # mailboxes watched only during our own changes
         self._stirred: set[bytes] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -105,13 +107,12 @@ class Follower:
                 timer.cancel()
         self._passing.clear()
         self._watched.clear()
-        self._held.clear()
+        self._own_events.clear()
         for task in self._tasks:
             task.cancel()
 
     async def save(self) -> None:
-        """Write down of large mailboxes how they were when all of them was taken in, so that the next start need not
-        compare them with the index."""
+        """Write the states of large mailboxes, so that the next start need not compare them with the index."""
         known: dict[Shard, list[tuple[bytes, bytes]]] = {}
         for key, seen in self._seen.items():
             if seen.state[0] and len(seen.news) <= MOST_NEWS:
@@ -121,7 +122,7 @@ class Follower:
             await shard.queue.submit(Operation(partial(adopting.keep_seen, t=shard.tables, rows=rows, least=LARGE)))
 
     def _remembered(self, account: Account, key: bytes) -> Seen | None:
-        """What ``save`` wrote, if it is still true of the index."""
+        """Return the state that ``save`` wrote, if the index has not changed since."""
         with self._commits.snapshot(account) as snapshot:
             value = snapshot.note(key, adopting.SEEN_NOTE)
             box = snapshot.mailbox(key)
@@ -133,8 +134,9 @@ class Follower:
 
     # ---------------------------------------------------------------- looking
 
-    def settled(self, account: Account, box: Mailbox) -> bool:
-        """Are the directories of a mailbox as they were when all of it was taken in? False when that cannot be said."""
+    def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
+        """True if the directories of a mailbox are as they were when everything was in the index. False if that cannot
+        be told."""
         directory = self._places.folder(account, box.name)
         state = looking.directory_state(directory)
         if state is None:
@@ -143,32 +145,32 @@ class Follower:
         seen, shared = self._seen.get(box.key), self._shared
         return seen is not None and state == seen.state and (shared is None or shared.same(account, box))
 
-    async def sync(self, account: Account, key: bytes, force: bool = False, held: bool = False) -> None:
-        """Take in what changed; returns at once when the directories did not. ``held``: the caller holds the list of
-        UIDs that is shared with another server."""
+    async def sync(self, account: Account, key: bytes, force: bool = False, list_locked: bool = False) -> None:
+        """Apply what changed; returns at once if the directories did not change. ``list_locked``: the caller has locked
+        the UID list that is shared with another server."""
         with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None:
             raise NoSuchMailbox("mailbox is gone")
-        if self.settled(account, box) and not force:
+        if self.is_up_to_date(account, box) and not force:
             return
         directory = self._places.folder(account, box.name)
         if not beneath.is_directory(directory + "/cur"):
             return
         if self._shared is not None:
-            await self._sync_shared(self._shared, account, box, directory, held)
+            await self._sync_shared(self._shared, account, box, directory, list_locked)
             return
         if key not in self._seen and box.exists >= LARGE and key not in self._asked:
             self._asked.add(key)
             remembered = self._remembered(account, key)
             if remembered is not None:
                 self._seen[key] = remembered
-        if self.settled(account, box) and not force:
+        if self.is_up_to_date(account, box) and not force:
             return
         lock = self._locks.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                if self.settled(account, box) and not force:
+                if self.is_up_to_date(account, box) and not force:
                     return
                 state = looking.directory_state(directory)
                 seen = self._seen.get(key)
@@ -177,7 +179,7 @@ class Follower:
                 if seen is not None and quiet == seen.state[1] != 0:
                     taken = await self._only_news(account, key, directory, seen)
                     if taken is not None and taken != AGAIN and state is None:
-                        self._note(key, (0, quiet), taken)  # new/ is to be looked at again
+                        self._note(key, (0, quiet), taken)  # new/ changed just now and has to be listed again
                 for _ in range(5):
                     if taken is not None:
                         break
@@ -188,10 +190,12 @@ class Follower:
             if not lock.locked():
                 self._locks.pop(key, None)
 
-    async def _sync_shared(self, shared: Shared, account: Account, box: Mailbox, directory: str, held: bool) -> None:
-        """The same for a mailbox that another server may change, and give UIDs in, at any time."""
+    async def _sync_shared(
+        self, shared: Shared, account: Account, box: Mailbox, directory: str, list_locked: bool
+    ) -> None:
+        """Do the same for a mailbox in which another server may change things, and assign UIDs, at any time."""
         key = box.key
-        async with nullcontext() if held else shared.lock(account, box):
+        async with nullcontext() if list_locked else shared.lock(account, box):
             state = looking.directory_state(directory)
             taken: Taken | None = None
             try:
@@ -204,7 +208,7 @@ class Follower:
                 self._note(key, state, taken)
 
     async def _take_in_shared(self, shared: Shared, account: Account, key: bytes, directory: str) -> Taken | None:
-        """One look at everything, under the lock; the answer as ``_take_in`` gives it."""
+        """Compare everything once, under the lock; returns what ``_take_in`` returns."""
         tables = self._commits.shard(account.id).tables
         listed, whole = await shared.read(account, key)
         box = shared.box(account, key)
@@ -212,7 +216,7 @@ class Follower:
             looking.look, self._commits.shard(account.id).env.read, tables, box, directory, self._maker, listed, whole
         )
         if plan.pending and not whole:
-            shared.forget(key)  # what is passed over may stand in the part of the list that was not read: once more
+            shared.forget(key)  # a skipped file may be in the part of the list that was not read: read all of it
             return None
         if plan.fresh:
             generation = plan.generation
@@ -239,20 +243,20 @@ class Follower:
         return taken
 
     def _note(self, key: bytes, state: State, taken: Taken) -> None:
-        """All that was there when the directories had these times is taken in."""
+        """Record that everything that existed when the directories had these times is in the index."""
         self._seen[key] = Seen(state, *taken)
         if len(self._seen) > 100_000:
             self._seen.pop(next(iter(self._seen)))
 
     async def _only_news(self, account: Account, key: bytes, directory: str, seen: Seen) -> Taken | None:
-        """Take in what came into new/ since; None when it was more than that, and all must be looked at."""
+        """Apply what came into new/ since; None if more than that happened and everything must be compared."""
         with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None or not box.generation or box.generation != seen.generation:
-            return None  # another worker took something in
+            return None  # another worker has added something
         news: frozenset[bytes] = await self._commits.help(looking.foreign_news, directory, self._maker)
         if not seen.news <= news:
-            return None  # something went elsewhere
+            return None  # a file has left new/
         fresh = [(NEW, name) for name in news - seen.news]
         if len({base_of(name) for name in news}) != len(news):
             return None
@@ -263,8 +267,8 @@ class Follower:
         return await self._apply(account, key, directory, plan, Control())
 
     async def _take_in(self, account: Account, key: bytes, directory: str) -> Taken | None:
-        """One look at everything: generation and what of others is in new/ when all was taken in, AGAIN when something
-        must be looked at later, None when another worker took something in meanwhile and it must be repeated now."""
+        """Compare everything once. Returns the generation and other programs' files in new/ if everything was applied;
+        AGAIN if something must be looked at later; None if another worker was first and it must be repeated now."""
         shard = self._commits.shard(account.id)
         with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
@@ -275,7 +279,7 @@ class Follower:
             return AGAIN if plan.pending else (plan.generation, plan.news)
         generation = plan.generation
         known = Control()
-        if plan.fresh or self._read_only:  # beside another server, which goes on giving UIDs
+        if plan.fresh or self._read_only:  # read-only means beside another server, which continues to assign UIDs
             places = self._places.control(account, box.name), self._places.indexes(account, box.name)
             known = await self._commits.help(self._read_control, *places)
         if plan.fresh:
@@ -287,7 +291,7 @@ class Follower:
         return await self._apply(account, key, directory, plan, known)
 
     async def _apply(self, account: Account, key: bytes, directory: str, plan: Plan, known: Control) -> Taken | None:
-        """Take in what a look found; the answer as ``_take_in`` gives it."""
+        """Apply what a comparison found; returns what ``_take_in`` returns."""
         generation = plan.generation
         uids = known.uids
         floor = known.following(sum(base_of(name) not in uids for _, name in plan.new) if known.torn else 0)
@@ -314,7 +318,7 @@ class Follower:
             try:
                 after = await self._commits.submit(account, apply, adds=True)
             except StorageFull as error:
-                full = error  # what is gone makes room
+                full = error  # go on: expunging what is gone makes room
                 break
             if after is None:
                 return None
@@ -345,8 +349,10 @@ class Follower:
     # ---------------------------------------------------------------- what this process does itself
 
     def begin_own(self, account: Account, key: bytes, directory: str) -> None:
-        """Housekeeping begins to rename and remove files of a mailbox; what its events say is looked at behind it, all
-        at once. Where nobody looks and a comparison would cost more, it is watched meanwhile."""
+        """Housekeeping is about to rename and remove files of a mailbox.
+
+        Events of the mailbox are collected and looked at afterwards, all together. A large mailbox that no session
+        looks at is watched meanwhile, because comparing it would cost more."""
         seen = self._seen.get(key)
         if seen is None:
             return
@@ -355,9 +361,9 @@ class Follower:
             if key in self._watched:
                 self._passing[key] = None
         if key in self._watched and seen.state == looking.directory_state(directory):
-            if not self._held and self._inotify is not None:
+            if not self._own_events and self._inotify is not None:
                 self._commits.loop.remove_reader(self._inotify.fd)
-            self._held[key] = []
+            self._own_events[key] = []
         elif key in self._passing:
             self._pass(key)
 
@@ -367,34 +373,35 @@ class Follower:
         return box is not None and box.exists >= LEAST
 
     def _pass(self, key: bytes) -> None:
-        """Nobody looks at the mailbox any more, once a change of this moment would show in its directories' times."""
+        """Stop watching a mailbox that no session looks at, once a change of this moment would show in its directories'
+        times."""
         timer = self._passing.get(key)
         if timer is not None:
             timer.cancel()
         self._passing[key] = self._commits.loop.call_later(2 * looking.TICK, self._passed, key)
 
     def _passed(self, key: bytes) -> None:
-        if key in self._held:
-            return  # housekeeping goes on, and comes back here
+        if key in self._own_events:
+            return  # housekeeping works on it again, and will come back here
         self._events()
         self._passing.pop(key, None)
         self.unwatch(key)
 
     def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None:
-        """It is done: the names that it touched are no news. While a session looks, events tell of everything else, so
-        the mailbox counts as seen."""
-        if key not in self._held:
+        """Housekeeping is done: events about the names that it touched are ignored. While a session looks, events tell
+        of every other change, so the mailbox still counts as seen."""
+        if key not in self._own_events:
             return
         self._events()
-        held = self._held.pop(key)
-        if not self._held and self._inotify is not None:
+        names = self._own_events.pop(key)
+        if not self._own_events and self._inotify is not None:
             self._commits.loop.add_reader(self._inotify.fd, self._events)
         seen, times = self._seen.get(key), looking.directory_times(directory)
         if key in self._passing:
             self._pass(key)
         if seen is None or times is None:
             return
-        if set(held) <= touched and key not in self._stirred:
+        if set(names) <= touched and key not in self._stirred:
             self._seen[key] = Seen(times, seen.generation, seen.news - touched)
         else:
             self._unsee(key, False)
@@ -403,7 +410,7 @@ class Follower:
     # ---------------------------------------------------------------- watching
 
     def watch(self, account: Account, key: bytes) -> None:
-        """A session looks at the mailbox."""
+        """A session selects the mailbox: watch its directories."""
         if self._inotify is None:
             return
         if key in self._passing:
@@ -426,8 +433,8 @@ class Follower:
             log.event("store.inotify", "warning", error=error, then="changes by other programs show at commands")
 
     def unwatch(self, key: bytes) -> None:
-        """None does any more; while housekeeping works there, events are still of use."""
-        if key in self._held and key in self._watched:
+        """No session has the mailbox selected any more. While housekeeping works there, the events are still needed."""
+        if key in self._own_events and key in self._watched:
             self._passing[key] = None
             return
         entry = self._watched.pop(key, None)
@@ -451,15 +458,15 @@ class Follower:
             key, is_new = entry
             arrived = mask & (files.IN_MOVED_TO | files.IN_CREATE)
             if is_new and arrived and self._maker.under_way(name):
-                continue  # our own delivery; its commit tells the sessions
-            if key in self._held:
-                self._held[key].append(name)
+                continue  # our own delivery, of which its commit tells the sessions
+            if key in self._own_events:
+                self._own_events[key].append(name)
                 continue
             self._unsee(key, is_new)
             self._stir(key)
 
     def _unsee(self, key: bytes, is_new: bool) -> None:
-        """Times alone do not show a change that came in the same tick as the last one."""
+        """Forget the recorded state: times alone do not show a change in the same tick as the last one."""
         seen = self._seen.pop(key, None)
         if seen is not None and is_new:
             self._seen[key] = Seen((0, seen.state[1]), seen.generation, seen.news)
@@ -468,9 +475,9 @@ class Follower:
         if key in self._stirred or key in self._passing:
             return
         self._stirred.add(key)
-        self._commits.loop.call_later(SETTLE, self._settle, key)
+        self._commits.loop.call_later(QUIET, self._compare, key)
 
-    def _settle(self, key: bytes) -> None:
+    def _compare(self, key: bytes) -> None:
         self._stirred.discard(key)
         entry = self._watched.get(key)
         if entry is None:

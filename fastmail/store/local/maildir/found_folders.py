@@ -1,7 +1,7 @@
-"""Folders that other programs make and remove in a Maildir: taken in when mailboxes are listed.
+"""Finds folders that other programs created or removed in a Maildir, when mailboxes are listed.
 
-A folder that is being made is left alone for a moment; what refers to content in segments is not dropped because its
-folder is gone. An account whose directories did not change costs one look at their times.
+A folder that is just being created is left alone for a moment. A mailbox that refers to content in segments is kept
+even if its folder is gone. An account whose directories did not change costs one look at their times.
 """
 
 import time
@@ -17,21 +17,21 @@ from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.maildir.places import Places
 
-REMEMBERED = 50_000
-YOUNG = 2.0  # s after which a folder is whole, whoever makes it
+REMEMBERED = 50_000  # accounts whose directory times are remembered: bounds memory
+YOUNG = 2.0  # s after which a folder counts as completely created
 
 
 class FoundFolders:
-    """One for each store. ``is_whole``: is it known otherwise that a folder was made as a whole?"""
+    """One for each store. ``is_whole``: True if it is known otherwise that a folder is complete."""
 
     def __init__(self, commits: Commits, places: Places, is_whole: Callable[[Account, str], bool]) -> None:
         self._commits = commits
         self._places = places
         self._is_whole = is_whole
-        self._roots: dict[int, dict[str, int]] = {}  # account: when its directories changed, as all was known
+        self._roots: dict[int, dict[str, int]] = {}  # by account: change times of its directories at the last look
 
     async def look(self, account: Account) -> None:
-        """Take in what was made, and drop what is gone."""
+        """Add mailboxes for new folders, and remove those whose folders are gone."""
         times = self._roots.get(account.id)
         if times is not None and (
             folders.unchanged(times) if len(times) == 1 else await self._commits.help(folders.unchanged, times)
@@ -57,7 +57,7 @@ class FoundFolders:
                     if (
                         (box.key not in named or not beneath.is_directory(self._places.folder(account, box.name)))
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
-                        and mailboxes.find(txn, t, account.id, box.name) == box.key  # else its row is damaged
+                        and mailboxes.find(txn, t, account.id, box.name) == box.key  # otherwise its row is damaged
                         and not references.referred(txn, t, box.key)
                     ):
                         mailboxes.drop(txn, t, box_rows.load(txn, t, box.key))

@@ -1,14 +1,17 @@
-"""Where an account's Maildir is, and how folders lie there: what the local backend needs to know of an account and no
-other backend does. Whoever makes a store says it, by account (store.local.store)."""
+"""Where an account's Maildir is, and how folders are named in it. Only the local backend needs to know this of an
+account; whoever creates a store provides it (store.local.store).
+"""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """``root``: the Maildir. ``control``: where another server kept what it knew of the mailboxes; ``indexes``: where
-    it has its indexes; both are empty for the same place. ``layout``: how folders lie there, "maildir++" or "fs".
-    ``utf8``: True if their names are in UTF-8, not in modified UTF-7."""
+    """Where an account's mail is on disk.
+
+    ``root``: the Maildir. ``control``: where another server keeps its control files; ``indexes``: where it keeps its
+    indexes; both are empty if they are in the Maildir. ``layout``: how folders are arranged, "maildir++" or "fs".
+    ``utf8``: folder names are in UTF-8 instead of modified UTF-7."""
 
     root: str
     control: str = ""

@@ -1,10 +1,10 @@
-"""What follows a commit at leisure: file names catch up with flags, new/ empties into cur/, expunged files go, or are
-put aside where a session may still ask for them (kept.py).
+"""Brings a mailbox's files in line with the index, after the commits: files are renamed to show their flags, moved from
+new/ to cur/, and removed after EXPUNGE, or put aside while a session may still ask for them (kept.py).
 
-Both queues are tables of the index (``todo`` and ``trash``), written in the commit that caused them, so a crash
-loses none: a worker does what it caused within a second, and at start the first worker does what was left. Order:
-rename, sync the directories, then clear the entries; unlink, then clear. Until then the index is right and the names
-are late. Other programs that changed a name meanwhile are found by base name; their file is never lost.
+The work is recorded in two tables of the index (``todo`` and ``trash``), in the commit that caused it, so a crash loses
+none. A worker does the work it caused within a second; at start the first worker does what was left. Order: rename,
+sync the directories, then delete the rows; or unlink, sync, then delete the rows. Until then the index is right and the
+names are late. If another program has renamed a file meanwhile, it is found by its base name.
 """
 
 import errno
@@ -28,23 +28,23 @@ from fastmail.store.local.maildir import aside
 from fastmail.store.local.maildir.looking import LOOKS, listing
 from fastmail.store.local.maildir.names import FileName, path_of
 
-BATCH = 2000
+BATCH = 2000  # files in one round
 
 
 @dataclass(slots=True)
 class Done:
-    """What was done on disk and may be cleared from the index."""
+    """What was done on disk; its rows may be deleted."""
 
     key: bytes
-    named: list[tuple[int, bytes, int]] = field(default_factory=list)  # uid, mark and name, modseq it was made for
+    named: list[tuple[int, bytes, int]] = field(default_factory=list)  # UID, mark and name, MODSEQ of its flags
     unlinked: list[bytes] = field(default_factory=list)  # keys in the trash table
-    aside: list[bytes] = field(default_factory=list)  # the same, of files that were put aside
+    aside: list[bytes] = field(default_factory=list)  # keys in the trash table of files that were put aside
     more: bool = False
-    touched: set[bytes] = field(default_factory=set)  # names that were given, taken or removed
+    touched: set[bytes] = field(default_factory=set)  # names of files that were renamed or removed, old and new
 
 
 def pending(read: Read, t: Tables) -> set[bytes]:
-    """Mailboxes with work left, over the whole environment."""
+    """Return the mailboxes with work left, of the whole environment."""
     out: set[bytes] = set()
     with read() as txn:
         for table in (t.todo, t.trash):
@@ -114,28 +114,28 @@ def _rename(directory: str, renames: Sequence[tuple[int, bytes, bytes, int]], do
             if current is None:
                 current = by_base(directory)
             found = current.get(base_of(old[1:]))
-            while found is None and looks < LOOKS:  # of the whole batch
+            while found is None and looks < LOOKS:  # looks are counted for the whole batch, which bounds the work
                 looks += 1
                 current = by_base(directory)
                 found = current.get(base_of(old[1:]))
             if found is None:
-                done.named.append((uid, old, modseq))  # gone; the next look at the directory expunges it
+                done.named.append((uid, old, modseq))  # the file is gone: the next comparison expunges the message
                 continue
             done.touched.add(found[1:])
             code = files.rename_batch([(path_of(directory, found), path_of(directory, new))])[0]
             if code:
-                done.more = done.more or code == errno.ENOENT  # renamed once more
+                done.more = done.more or code == errno.ENOENT  # another program has renamed it again
                 continue
         named.append((uid, new, modseq))
     if moves:
         root = os.fsencode(directory)
         if not any(files.sync_dirs([root + b"/cur", root + b"/new"])):
-            done.named += named  # else a loss of power could bring back names, and with them flags, that are no more
+            done.named += named  # only after the sync: a loss of power could bring back old names, and so old flags
 
 
 def _put_aside(directory: str, every: Sequence[tuple[bytes, bytes]], done: Done) -> list[tuple[bytes, bytes]]:
-    """Rename what is to be put aside; what is left to be removed. That is also what cannot be put aside: removing must
-    always work."""
+    """Put files aside; return those that are left to be removed: also those that could not be put aside, since removing
+    must always work."""
     left = [(at, name) for at, name in every if not kept.is_aside(name)]
     wanted = [(at, kept.plain(name)) for at, name in every if kept.is_aside(name)]
     if not wanted:
@@ -145,14 +145,14 @@ def _put_aside(directory: str, every: Sequence[tuple[bytes, bytes]], done: Done)
     moved: list[bytes] = []
     current: dict[bytes, bytes] | None = None
     for (at, name), (_, place), code in zip(wanted, pairs, files.rename_batch(pairs), strict=True):
-        if code == errno.ENOENT and not beneath.exists(place):  # another program renamed it
+        if code == errno.ENOENT and not beneath.exists(place):  # another program has renamed the file
             current = by_base(directory) if current is None else current
             found = current.get(base_of(name[1:]))
             if found is not None:
                 done.touched.add(found[1:])
                 code = files.rename_batch([(path_of(directory, found), place)])[0]
         elif code == errno.ENOENT:
-            code = 0  # a crash came before the entry was cleared
+            code = 0  # done already: a crash came before the row was deleted
         if code:
             left.append((at, name))
         else:
@@ -170,8 +170,9 @@ def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) 
     done.touched.update(name[1:] for _, name in unlinks)
     gone = [at for (at, _), code in zip(unlinks, codes, strict=True) if not code]
     missed = [one for one, code in zip(unlinks, codes, strict=True) if code]
-    files.unlink_batch([aside.aside_path(directory, name) for _, name in missed])  # it may have been put aside just now
-    seen: set[bytes] = set()  # renamed while we came to remove them
+    # they may have been put aside just now
+    files.unlink_batch([aside.aside_path(directory, name) for _, name in missed])
+    seen: set[bytes] = set()  # rows of files that were renamed while we tried to remove them
     for _ in range(LOOKS):
         if not missed:
             break
@@ -189,20 +190,22 @@ def _unlink(directory: str, unlinks: Sequence[tuple[bytes, bytes]], done: Done) 
         missed = unseen
     later = [at for at, _ in missed if at in seen]
     gone += [at for at, _ in missed if at not in seen]
-    done.more = done.more or bool(later)  # tried again soon
+    done.more = done.more or bool(later)  # another round tries them again
     root = os.fsencode(directory)
     if not any(files.sync_dirs([root + b"/cur", root + b"/new"])):
-        done.unlinked += gone  # else a loss of power could bring back a file that nothing is known of
+        done.unlinked += gone  # only after the sync: a loss of power could bring back a file without a row
 
 
 def by_base(directory: str) -> dict[bytes, bytes]:
-    """What is there now; a file that another program renames while the directory is read may be missed, so nothing is
-    called gone after one look."""
+    """Return the present files by base name.
+
+    A file that another program renames while the directory is read may be missed, so one look never proves that a file
+    is gone."""
     return {base_of(n): m + n for m, sub in ((NEW, "new"), (CUR, "cur")) for n in listing(directory, sub)}
 
 
 def read_by_base(directory: str, marked: bytes) -> bytes | None:
-    """The content of a message's file, whatever its name is now; None when there is none."""
+    """Return the content of a message's file, whatever its present name; None if there is none."""
     for _ in range(LOOKS):
         found = by_base(directory).get(base_of(marked[1:]))
         if found is None:
@@ -210,15 +213,15 @@ def read_by_base(directory: str, marked: bytes) -> bytes | None:
         try:
             return files.read_file(path_of(directory, found))
         except FileNotFoundError:
-            continue  # renamed once more
+            continue  # renamed again
     return None
 
 
 def read_kept(directory: str, marked: bytes) -> bytes | None:
-    """The content of a message that was expunged: its file may have its name still, or be put aside by now.
-    FileNotFoundError when there is none."""
+    """Return the content of an expunged message, whose file may have its name still or be put aside. FileNotFoundError
+    if there is none."""
     places = (path_of(directory, marked), aside.aside_path(directory, marked))
-    for place in (*places, *places):  # it may be put aside between two looks, or be renamed by another program
+    for place in (*places, *places):  # twice: it may be put aside or renamed between two looks
         with suppress(FileNotFoundError):
             return files.read_file(place)
     found = read_by_base(directory, marked)
@@ -226,8 +229,8 @@ def read_kept(directory: str, marked: bytes) -> bytes | None:
 
 
 async def clear_all(submit: Callable[[Callable[[Txn, Tables], int]], Awaitable[int]], done: Done) -> None:
-    """Clear what was done, in as many commits as long summaries ask for. ``submit``: runs a function in the writer's
-    transaction and returns its result."""
+    """Delete the rows of what was done, in as many commits as long summaries need. ``submit``: runs a function in a
+    write transaction and returns its result."""
     at, more = 0, True
     while more:
         at = await submit(partial(clear, done=done, first=at))
@@ -235,9 +238,11 @@ async def clear_all(submit: Callable[[Callable[[Txn, Tables], int]], Awaitable[i
 
 
 def clear(txn: Txn, t: Tables, done: Done, first: int = 0) -> int:
-    """Clear what was done, from a place in ``named`` on, in the writer's transaction; a flag changed meanwhile keeps
-    its entry. Returns the place of what is left: WRITTEN octets of rows are enough for one transaction."""
-    modseqs: dict[int, int] = {}  # of the page that was looked at last
+    """Delete the rows of what was done, from index ``first`` of ``named`` on, in a write transaction.
+
+    A flag that was changed meanwhile keeps its row. Returns the index of what is left: WRITTEN octets of rows are
+    enough for one transaction."""
+    modseqs: dict[int, int] = {}  # by UID, of the page read last
     written = 0
     for place in range(first, len(done.named)):
         if written > box_rows.WRITTEN:
@@ -257,6 +262,6 @@ def clear(txn: Txn, t: Tables, done: Done, first: int = 0) -> int:
         txn.delete(at, db=t.trash)
     for at in done.aside:
         name = txn.get(at, db=t.trash)
-        if name is not None and kept.is_aside(name):  # else its time came meanwhile, and it is to be removed
+        if name is not None and kept.is_aside(name):  # otherwise it has become due meanwhile and must be removed
             txn.delete(at, db=t.trash)
     return len(done.named)

@@ -1,6 +1,8 @@
-"""Lists of UIDs that another server reads and writes, too: what is asked of them (dovecot.shared_mode has them).
+"""UID lists that another server also reads and writes: the operations that other modules need (dovecot.shared_mode
+has the implementation).
 
-Every UID of such a mailbox is given while its list is locked, and gets its line before anything is answered.
+Every UID of such a mailbox is assigned while its list is locked, and its line is written before anything is
+answered.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,34 +17,36 @@ Line = tuple[bytes, int, bytes]  # mailbox, UID, file name
 
 
 class Lists(Protocol):
-    """For whoever gives UIDs."""
+    """For operations that assign UIDs."""
 
     def giving(
         self, boxes: Iterable[tuple[Account, bytes]], words: Sequence[bytes]
     ) -> AbstractAsyncContextManager[list[Line]]:
-        """Hold the lists of mailboxes while they get messages with these keywords, whose lines the caller adds."""
+        """Lock the lists of mailboxes while they get messages with these keywords. The caller adds the lines to the
+        value."""
         ...
 
     async def keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
-        """See to it that keywords have letters, before a message gets them."""
+        """Make sure that keywords have letters, before a message gets them."""
         ...
 
 
 class Shared(Protocol):
-    """For whoever takes in what other programs did: all but the first four is called while the list is locked."""
+    """For the code that applies other programs' changes. All methods after ``lock`` are called while the list is
+    locked."""
 
     def box(self, account: Account, key: bytes) -> MailboxRow: ...
     def same(self, account: Account, box: Mailbox) -> bool:
-        """Are the files as they were when all of them was taken in?"""
+        """True if the list files are as they were when all of them was applied."""
         ...
 
     def lock(self, account: Account, box: Mailbox) -> AbstractAsyncContextManager[None]: ...
     def forget(self, key: bytes) -> None:
-        """All of the list is to be read the next time."""
+        """Read the whole list the next time."""
         ...
 
     async def read(self, account: Account, key: bytes) -> tuple[Control, bool]:
-        """What the list names that was not taken in yet, and whether that is the whole list."""
+        """Return what the list has that was not applied yet, and True if that is the whole list."""
         ...
 
     async def write(self, account: Account, box: Mailbox, lines: Sequence[tuple[int, bytes]]) -> None:
@@ -54,5 +58,5 @@ class Shared(Protocol):
         ...
 
     def taken_in(self, account: Account, box: Mailbox) -> None:
-        """Everything that the list names is in the index."""
+        """Record that everything in the list is in the index."""
         ...

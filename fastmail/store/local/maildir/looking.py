@@ -1,10 +1,10 @@
-"""Takes in what other programs did to a Maildir: new files, changed flags, files that are gone.
+"""Finds what other programs did to a Maildir: new files, changed flags, files that are gone.
 
-Runs on a helper thread and leaves all writing to the commit queue. Promise: nothing is renamed here, and nothing
-removed but links of our own to content that is still there under its first name; a file of the running instance that
-has no record yet is a delivery under way and is left alone for a while; what looks removed is looked for again before
-it is believed, because readdir may miss a file that is being renamed. UIDs of new files follow the order of arrival
-that their names state, or a control file of Dovecot or Courier when the mailbox is new.
+It runs on a helper thread and leaves all writing to the commit queue. Promise: nothing is renamed here, and nothing is
+removed except our own links to content that still exists under its first name. A file of the running server without a
+record is a delivery under way and is left alone for a while. A file that seems to be gone is looked for again before
+its message is expunged, because readdir may miss a file that is being renamed. UIDs of new files follow the order of
+arrival that their names state, or, in a new mailbox, a control file of Dovecot or Courier.
 """
 
 import os
@@ -29,54 +29,55 @@ from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of, sizes_in
 
-ADOPT_BATCH = 500  # files that are taken in at once, or fewer whose summaries have box_rows.WRITTEN octets
+ADOPT_BATCH = 500  # files added in one commit; fewer if their summaries have box_rows.WRITTEN octets
 LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
-UNDER_WAY = 600.0  # s after which a file of the running instance without a record is no delivery under way any more
-FIRST_LOOK = 5.0  # the same when the mailbox is looked at for the first time: an account that came back
-TICK = 0.05  # a directory changed this recently may change again without a new mtime
-LOOKS = 3  # more at a directory, before what it lacks is called gone
+UNDER_WAY = 600.0  # s for which a file of the running server without a record counts as a delivery under way
+FIRST_LOOK = 5.0  # s, the same on the first look at a mailbox: the account may have been removed and created again
+TICK = 0.05  # s after a change in which a directory may change again without a new mtime
+LOOKS = 3  # further looks at a directory before a missing file counts as gone
 
 State = tuple[int, int]
 
 
 @dataclass(slots=True)
 class Plan:
-    """What a look at the directories found."""
+    """What a comparison of the directories with the index found."""
 
     generation: int
     new: list[tuple[bytes, bytes]] = field(default_factory=list)  # mark, name
     renamed: list[tuple[int, bytes, bytes]] = field(default_factory=list)  # uid, mark, name
     gone: list[int] = field(default_factory=list)
-    unlisted: list[tuple[int, bytes]] = field(default_factory=list)  # uid, base, that a shared list is to get
+    unlisted: list[tuple[int, bytes]] = field(default_factory=list)  # (UID, base) to be added to a shared list
     fresh: bool = False
-    news: frozenset[bytes] = frozenset()  # names of others that new/ had
-    pending: bool = False  # files that may be deliveries under way were passed over: look again next time
+    news: frozenset[bytes] = frozenset()  # other programs' files in new/
+    pending: bool = False  # files that may be deliveries under way were skipped: compare again next time
 
     def __bool__(self) -> bool:
         return bool(self.new or self.renamed or self.gone or self.fresh)
 
 
 def directory_times(directory: str) -> State | None:
-    """Change times of new/ and cur/ in ns; None when they are missing."""
+    """Return the change times of new/ and cur/ in ns; None if one is missing."""
     new, cur = folders.directory_times((directory + "/new", directory + "/cur"))
     return (new, cur) if new >= 0 and cur >= 0 else None
 
 
 def directory_state(directory: str) -> State | None:
-    """The same, or None when they can not be relied on yet."""
+    """Return the same, or None if a change just now may not show in them yet."""
     times = directory_times(directory)
     return None if times is None or max(times) > time.time_ns() - int(TICK * 1e9) else times
 
 
 def quiet_cur(directory: str) -> int:
-    """Change time of cur/, 0 when it can not be relied on yet: names in new/ say all when it is what it was."""
+    """Return the change time of cur/, 0 if a change just now may not show in it yet. While it stays the same, only new/
+    has to be listed."""
     times = directory_times(directory)
     return 0 if times is None or times[1] > time.time_ns() - int(TICK * 1e9) else times[1]
 
 
 def listing(directory: str, sub: str) -> list[bytes]:
-    """Names in new/ or cur/ that are messages by their form. StorageFailed where that cannot be said: it is a link,
-    say, which is not followed."""
+    """Return the names in new/ or cur/ that have the form of messages. StorageFailed if the directory cannot be read; a
+    link is not followed."""
     try:
         there = beneath.names(f"{directory}/{sub}")
     except FileNotFoundError:
@@ -95,8 +96,10 @@ def look(
     listed: Control | None = None,
     whole: bool = False,
 ) -> Plan:
-    """Compare the directories with the index. ``listed``: what a shared list of UIDs has (the ``whole`` of it, or what
-    is new there): a message that it names otherwise than the index is gone, and new."""
+    """Compare the directories with the index.
+
+    ``listed``: what a shared UID list has, either the ``whole`` list or what is new in it. A message to which the list
+    gives another UID than the index counts as gone and as new."""
     found: dict[bytes, tuple[bytes, bytes]] = {}
     for mark, sub in ((NEW, "new"), (CUR, "cur")):
         for name in listing(directory, sub):
@@ -126,22 +129,22 @@ def look(
     missing = [(base, entry) for base, entry in known.items() if base not in found and entry[0] not in todo]
     if missing:
         lost = {base: uid for base, (uid, _) in missing}
-        for _ in range(LOOKS):  # a file that is renamed while its directory is read may be missed
+        for _ in range(LOOKS):  # readdir may miss a file that is renamed meanwhile
             again = {base_of(n) for sub in ("new", "cur") for n in listing(directory, sub)}
             lost = {base: uid for base, uid in lost.items() if base not in again}
             if not lost:
                 break
             time.sleep(0.001)
         plan.gone += lost.values()
-        plan.pending = plan.pending or len(lost) < len(missing)  # renamed just now, or taken in by another worker
+        plan.pending = plan.pending or len(lost) < len(missing)  # renamed just now, or handled by another worker
     plan.gone.sort()
     plan.new.sort(key=lambda item: arrival_order(item[1]))
     return plan
 
 
 def assign(plan: Plan, listed: Control, uidnext: int) -> list[tuple[int, bytes]]:
-    """Give UIDs to new files that a shared list does not name, or names too late for an index that is at ``uidnext``;
-    the lines that it has to get."""
+    """Assign UIDs to new files that a shared list does not have, or has with UIDs below ``uidnext``. Returns the lines
+    to be added to the list."""
     lines = sorted(plan.unlisted)
     following = max(listed.uidnext, uidnext, lines[-1][0] + 1 if lines else 0)
     for _, name in plan.new:
@@ -155,9 +158,10 @@ def assign(plan: Plan, listed: Control, uidnext: int) -> list[tuple[int, bytes]]
 
 
 def drop_cut_short(home: Home, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The files to be taken in, without what was cut short and never answered: a link of a COPY or MOVE whose message
-    is still where it was, which would be there twice; and a file of ours whose name a loss of power left, but nothing
-    of its content."""
+    """Return the files to be added, without those that were never acknowledged.
+
+    These are links of an interrupted COPY or MOVE whose message still exists, which would appear twice; and files of
+    ours whose names a loss of power left without any content."""
     out = []
     for mark, name in items:
         path = path_of(directory, mark + name)
@@ -169,7 +173,7 @@ def drop_cut_short(home: Home, directory: str, items: Sequence[tuple[bytes, byte
 
 
 def _is_empty(path: bytes, name: bytes) -> bool:
-    """Is it a file of ours without a single octet of its content, which its name says it has?"""
+    """True for a file of ours that has none of the octets that its name announces."""
     size = NameMaker.octets_in(name)
     try:
         status = beneath.lstat(path)
@@ -181,8 +185,8 @@ def _is_empty(path: bytes, name: bytes) -> bool:
 
 
 def _linked_elsewhere(home: Home, path: bytes) -> bool:
-    """Does another message file of the account share the file's content? After a loss of power the two may be files of
-    their own: what the journal has is written anew."""
+    """True if another message file of the account has the same content. After a loss of power the two may be separate
+    files, because recovery writes the content of the journal again."""
     try:
         status = beneath.lstat(path)
     except OSError:
@@ -206,7 +210,7 @@ def _linked_elsewhere(home: Home, path: bytes) -> bool:
 
 
 def _alike(path: bytes, other: bytes) -> bool:
-    """Two files of the same time and content."""
+    """True if two files have the same time and content."""
     one, two = beneath.lstat(path), beneath.lstat(other)
     if (int(one.st_mtime), one.st_size) != (int(two.st_mtime), two.st_size):
         return False
@@ -214,7 +218,7 @@ def _alike(path: bytes, other: bytes) -> bool:
 
 
 def age_of(directory: str, marked: bytes) -> float:
-    """Seconds since the file got its name; negative when it is gone."""
+    """Return the seconds since the file got its name; negative if it does not exist."""
     try:
         return time.time() - beneath.lstat(path_of(directory, marked)).st_ctime
     except OSError:
@@ -222,14 +226,15 @@ def age_of(directory: str, marked: bytes) -> float:
 
 
 def foreign_news(directory: str, maker: NameMaker) -> frozenset[bytes]:
-    """Names in new/ that the running instance did not give."""
+    """Return the names in new/ that the running server did not create."""
     return frozenset(name for name in listing(directory, "new") if not maker.under_way(name))
 
 
 def read_index(
     read: Read, t: Tables, key: bytes
 ) -> tuple[dict[bytes, tuple[int, bytes]], set[int], set[bytes], MailboxRow]:
-    """({base: (uid, mark and name)}, UIDs whose name is to follow, bases to be unlinked, row) of one commit."""
+    """Return ({base: (UID, mark and name)}, UIDs whose files are to be renamed, bases to be unlinked, row) as of one
+    commit."""
     known: dict[bytes, tuple[int, bytes]] = {}
     with read() as txn:
         snapshot = LocalSnapshot(txn, t)
@@ -261,8 +266,9 @@ class Found:
 
 
 def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: Control) -> tuple[list[Found], int]:
-    """Read and scan new files; those that vanished or are no regular files are left out. Returns with them how many of
-    ``items`` were looked at: all, or those whose summaries are enough for one commit."""
+    """Read and scan new files; those that have vanished or are no regular files are left out.
+
+    Also returns how many of ``items`` were looked at: all, or as many as have summaries enough for one commit."""
     out: list[Found] = []
     octets = 0
     for place, (mark, name) in enumerate(items):

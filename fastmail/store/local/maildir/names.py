@@ -1,11 +1,12 @@
 """Maildir file names (shared with Dovecot, Courier, qmail, mutt).
 
-``<sec>.M<usec>P<pid>I<instance>Q<n>[C].<host>,S=<octets on disk>,W=<octets as served>[:2,<flags>]``. The instance is
-8 hex digits, chosen at each start of the server: a file with the running instance's mark and no index record is
-a delivery under way, any other file with no record is somebody's mail and is taken in. ``C`` marks a link that COPY or
-MOVE made: with no record, and with the message it was made from still there, it is left of one that a crash cut short.
-``<sec>.M<usec>N<number>.<host>...`` is a delivery of a message that was in the queue, whatever instance made it: it has
-the same name when it is repeated. A second copy for the same account has ``R<copy>`` behind the number.
+``<sec>.M<usec>P<pid>I<instance>Q<n>[C].<host>,S=<octets on disk>,W=<octets as served>[:2,<flags>]``. The instance is 8
+hex digits, chosen at each start of the server. A file with the running server's instance and no index record is a
+delivery under way; any other file without a record is another program's mail and is added. ``C`` is in the names of
+links that COPY or MOVE made: one without a record, whose source message still exists, is left of an interrupted copy.
+
+``<sec>.M<usec>N<number>.<host>...`` is a delivery of a message from the queue, by whatever instance: it has the same
+name when it is repeated. A second copy for the same account has ``R<copy>`` after the number.
 """
 
 import itertools
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from fastmail.model.flags import from_info, to_info
 from fastmail.store.local.index.layout import NEW
 
-NO_INSTANCE = "00000000"  # of commands while no server runs
+NO_INSTANCE = "00000000"  # instance of commands while no server runs
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
 _OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C?)\.")
@@ -27,7 +28,7 @@ _ORDER = re.compile(r"(\d+)(?:\.M(\d+))?")
 
 
 class NameMaker:
-    """Unique base names of one process."""
+    """Makes unique base names for one process."""
 
     def __init__(self, instance: str) -> None:
         self.instance = instance.encode()
@@ -37,7 +38,7 @@ class NameMaker:
         self._middle = f"P{os.getpid()}I{instance}Q"
 
     def make(self, octets: int, served: int, copy: bool = False) -> bytes:
-        """A base name that no file has had."""
+        """Return a base name that no file has had."""
         now = time.time_ns()
         return (
             f"{now // 1_000_000_000}.M{now // 1000 % 1_000_000:06d}{self._middle}{next(self._count)}{'C' * copy}"
@@ -45,20 +46,21 @@ class NameMaker:
         ).encode()
 
     def numbered(self, number: int, octets: int, served: int, copy: int = 0) -> bytes:
-        """The name of a delivery; ``number`` is us since 1970 times 4096, and more."""
+        """Return the name of a delivery from the queue. ``number``: microseconds since 1970 times 4096, plus a
+        counter."""
         seconds, rest = divmod(number >> 12, 1_000_000)
         which = f"R{copy}" if copy else ""
         return f"{seconds}.M{rest:06d}N{number:x}{which}{self._tail},S={octets},W={served}".encode()
 
     @staticmethod
     def number_in(name: bytes) -> int:
-        """The number in such a name, 0 for any other."""
+        """Return the queue number in such a name, 0 for any other."""
         match = _NUMBERED.match(name)
         return int(match.group(1), 16) if match is not None else 0
 
     @staticmethod
     def octets_in(name: bytes) -> int:
-        """How many octets the file has by such a name, whichever instance gave it; 0 for any other name."""
+        """Return the octets that such a name states, whichever instance made it; 0 for any other name."""
         if _OWN.match(name) is None and _NUMBERED.match(name) is None:
             return 0
         match = _SIZE.search(os.fsdecode(name))
@@ -66,24 +68,24 @@ class NameMaker:
 
     @staticmethod
     def is_ours(name: bytes) -> bool:
-        """Did a server of ours give this name, so that the journal has the content of the file while it is new?"""
+        """True if this server software made the name; then the journal has the file's content while it is new."""
         return _OWN.match(name) is not None or _NUMBERED.match(name) is not None
 
     @staticmethod
     def is_copy(name: bytes) -> bool:
-        """Was this link made by COPY or MOVE?"""
+        """True if COPY or MOVE made this link."""
         match = _OWN.match(name)
         return match is not None and match.group(2) == b"C"
 
     def under_way(self, name: bytes) -> bool:
-        """Was this name made by the running instance, or for a delivery that may be repeated?"""
+        """True if the running server made this name, or if it belongs to a delivery that may be repeated."""
         match = _OWN.match(name)
         return match.group(1) == self.instance if match is not None else _NUMBERED.match(name) is not None
 
 
 @dataclass(slots=True)
 class FileName:
-    """A file name taken apart: ``base`` is the identity, ``foreign`` what other tools keep in the info part."""
+    """A parsed file name. ``base`` identifies the message; ``foreign``: what other tools put into the info part."""
 
     base: str
     flags: int
@@ -104,12 +106,12 @@ class FileName:
         return FileName(first, flags, keywords, foreign, True)
 
     def with_flags(self, flags: int, keywords: int) -> bytes:
-        """The name for cur/ with these flags."""
+        """Return the name for cur/ with these flags."""
         return os.fsencode(f"{self.base}:2,{to_info(flags, keywords, self.foreign)}")
 
 
 def sizes_in(name: bytes) -> tuple[int, int]:
-    """(S=, W=) of a name, -1 where it has none."""
+    """Return (S=, W=) of a name, -1 for a missing one."""
     text = os.fsdecode(name)
     on_disk = _SIZE.search(text)
     served = _SERVED.search(text)
@@ -117,7 +119,7 @@ def sizes_in(name: bytes) -> tuple[int, int]:
 
 
 def arrival_order(name: bytes) -> tuple[int, int, bytes]:
-    """Sort key for new files: seconds, microseconds, then the name."""
+    """Return the sort key for new files: seconds, microseconds, then the name."""
     match = _ORDER.match(os.fsdecode(name))
     if match is None:
         return 1 << 62, 0, name
@@ -125,11 +127,11 @@ def arrival_order(name: bytes) -> tuple[int, int, bytes]:
 
 
 def path_of(directory: str, marked: bytes) -> bytes:
-    """Path of a file from its record (mark and name)."""
+    """Return the path of a file from its mark and name."""
     return os.fsencode(directory) + (b"/new/" if marked[:1] == NEW else b"/cur/") + marked[1:]
 
 
 def given_sizes(base: str) -> tuple[int, int]:
-    """(octets, octets as served) as a name gives them; (-1, -1) where it does not give both."""
+    """Return (octets, octets as served) as a name states them; (-1, -1) unless it states both."""
     size, served = sizes_in(os.fsencode(base))
     return (size, served) if size >= 0 and served >= 0 else (-1, -1)

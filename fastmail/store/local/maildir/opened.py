@@ -1,4 +1,4 @@
-"""An open store of this backend, for tools that work on whole accounts: conversion, repair, the way back."""
+"""What tools that work on whole accounts (conversion, repair, return to another server) need of an open local store."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from fastmail.store.local.maildir.places import Paths, Places
 
 
 class OpenedStore(Store, Protocol):
-    """What these tools need beside the interface: the index, where files are, and names for new ones."""
+    """A store with what these tools need besides the interface: the index, where files are, and names for new ones."""
 
     commits: Commits
     places: Places
@@ -17,9 +17,9 @@ class OpenedStore(Store, Protocol):
     maker: NameMaker
 
     def touch(self, account: Account, key: bytes) -> None:
-        """File names or files of this mailbox have to follow the index soon."""
+        """Note that file names or files of this mailbox have to be brought in line with the index soon."""
         ...
 
     def address(self, number: int) -> str:
-        """An account's address, for people."""
+        """Return an account's address, for messages to people."""
         ...

@@ -1,4 +1,4 @@
-"""Where the mailboxes of accounts are on the disk, and content there that can be had at once."""
+"""Where the mailboxes of accounts are on the disk, and reading content from there without waiting."""
 
 import os
 from collections.abc import Callable
@@ -14,27 +14,26 @@ from fastmail.store.local.maildir.names import path_of
 
 
 class Places:
-    """One for each store. ``home``: where an account's Maildir is; NoSuchMailbox where nobody knows the account any
-    more."""
+    """One for each store. ``home``: returns where an account's Maildir is; NoSuchMailbox for an unknown account."""
 
     def __init__(self, home: Callable[[Account], Home]) -> None:
         self.home = home
 
     def folder(self, account: Account, name: str) -> str:
-        """The directory of the mailbox of that name."""
+        """Return the directory of the mailbox of that name."""
         return folders.folder(self.home(account), name)
 
     def control(self, account: Account, name: str) -> str:
-        """Where its control files are."""
+        """Return the directory of the mailbox's control files."""
         return folders.control_directory(self.home(account), name)
 
     def indexes(self, account: Account, name: str) -> str:
-        """Where another server's index files of it are."""
+        """Return the directory of another server's index files for the mailbox."""
         return folders.index_directory(self.home(account), name)
 
     def read_now(self, directory: str, marked: bytes, removed: bool) -> bytes | None:
-        """The content of a file when it can be had without waiting. ``removed``: its message was, so it may be put
-        aside."""
+        """Return the content of a file if that needs no waiting. ``removed``: its message was removed, so it may have
+        been put aside."""
         try:
             return files.read_file(path_of(directory, marked), True)
         except FileNotFoundError:
@@ -42,8 +41,10 @@ class Places:
 
 
 class Paths:
-    """Where mailboxes are, by their keys. ``inboxes``: keys of the INBOXes of accounts that were opened, which are
-    never removed or renamed: no look at the index is needed for them."""
+    """Finds the directories of mailboxes by their keys.
+
+    ``inboxes``: keys of the INBOXes of opened accounts. They are never removed or renamed, so no look at the index is
+    needed for them."""
 
     def __init__(self, commits: Commits, places: Places) -> None:
         self._commits = commits
@@ -51,7 +52,7 @@ class Paths:
         self.inboxes: dict[int, bytes] = {}
 
     def name(self, account: Account, key: bytes) -> str:
-        """The mailbox's name; NoSuchMailbox when it is gone."""
+        """Return the mailbox's name. NoSuchMailbox if it does not exist."""
         if self.inboxes.get(account.id) == key:
             return INBOX
         with self._commits.snapshot(account) as snapshot:
@@ -61,9 +62,9 @@ class Paths:
         return box.name
 
     def directory(self, account: Account, key: bytes) -> str:
-        """Its directory; NoSuchMailbox when it is gone."""
+        """Return the mailbox's directory. NoSuchMailbox if it does not exist."""
         return self._places.folder(account, self.name(account, key))
 
     def root(self, account: Account, key: bytes) -> bytes:
-        """The same as octets."""
+        """Return the mailbox's directory as octets."""
         return os.fsencode(self.directory(account, key))

@@ -1,10 +1,9 @@
-"""Removes what was kept of expunged messages, once its time has come, or at once where room is needed (kept.py).
+"""Removes kept messages (kept.py) when their time has come, or at once when room is needed.
 
-The worker that also finishes what a crash left does it, and the others what it left undone for a while. Each look at
-what is due is one step of a cursor, so it costs nothing while there is none. Order: files, synced, then rows; until the
-rows are gone it is done again, and a file that is not there any more is no error. A file that was not put aside yet is
-then removed like any other. Any process does it at once, for all that is kept, where it found no room for something
-new.
+The first worker does this; the others do what it has left undone for a while. A look for what is due is one step of a
+cursor, so it costs nothing while there is none. Order: remove the files, sync, then delete the rows. Until the rows are
+deleted it is done again, and a missing file is no error. A file that was not put aside yet is removed like any other. A
+process that finds no room for something new removes everything that is kept at once.
 """
 
 import asyncio
@@ -22,15 +21,17 @@ from fastmail.store.local.maildir import aside
 from fastmail.store.local.maildir.places import Places
 from fastmail.telemetry import log
 
-EVERY = 10.0  # s
-ROWS = 8  # of what is due, in one commit
-LATE = 60.0  # s that the first worker has for it
-FEW = 16  # messages that are forgotten at once where there is hardly any room
+EVERY = 10.0  # s between looks
+ROWS = 8  # due rows handled in one commit
+LATE = 60.0  # s after which another worker does what the first has not done
+FEW = 16  # messages in one commit when the map is nearly full
 
 
 class Sweeper:
-    """One for each store. ``touch``: files of a mailbox have to follow the index soon; ``resolve`` finds accounts by
-    number: without it only those are known that removed mail; ``grace``: s that something is kept."""
+    """One for each store.
+
+    ``touch``: note that files of a mailbox have to be brought in line with the index. ``resolve``: finds accounts by
+    number; without it only accounts that removed mail here are known. ``grace``: s that a message is kept."""
 
     def __init__(
         self,
@@ -48,10 +49,10 @@ class Sweeper:
         self._known: dict[int, Account] = {}
         self._task: asyncio.Task[None] | None = None
         self._hurry: asyncio.Task[None] | None = None
-        self._late = 0.0  # s
+        self._late = 0.0  # s after its due time that a row is handled by this worker
 
     def due(self, account: Account) -> int:
-        """Until when something that is removed now is kept, as ``removal.expunge`` takes it; 0 for not at all."""
+        """Return until when a message that is removed now is kept, for ``removal.expunge``; 0 for not at all."""
         if not self.grace:
             return 0
         if self._resolve is None:
@@ -59,12 +60,12 @@ class Sweeper:
         return kept.until(self.grace)
 
     def start(self, first: bool) -> None:
-        """Look from time to time at what is due; only at what is late unless this is the ``first`` worker."""
+        """Look for due rows from time to time; only for late ones unless this is the ``first`` worker."""
         self._late = 0.0 if first else LATE
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        """What is kept stays: another process may have views."""
+        """Stop. What is kept stays, because another process may have views."""
         for task in (self._task, self._hurry):
             if task is not None:
                 task.cancel()
@@ -80,16 +81,16 @@ class Sweeper:
             await self.sweep(all_of_it)
         except (MailError, OSError) as error:
             log.event("store.sweep_later", "warning", error=error)
-        except Exception as error:  # it must not end with one mailbox
+        except Exception as error:  # a bug with one mailbox must not stop the sweeper
             log.event("store.bug", "error", error=repr(error))
 
     def hurry(self) -> None:
-        """There was no room for something: what is kept goes at once."""
+        """Something found no room: remove everything that is kept, now."""
         if self._hurry is None or self._hurry.done():
             self._hurry = asyncio.get_running_loop().create_task(self._try(True))
 
     async def sweep(self, all_of_it: bool = False) -> int:
-        """Remove what is due, or ``all_of_it``: how many rows said so."""
+        """Remove what is due, or with ``all_of_it`` everything; return how many rows were handled."""
         done = 0
         for shard in self._commits.shards:
             while some := await self._some(shard, all_of_it):
@@ -109,7 +110,7 @@ class Sweeper:
         if found:
             late = await self._forget(shard, [one.at for one in found])
             for key, names in files.items():
-                await self._remove(key, names)  # what was put aside since
+                await self._remove(key, names)  # again, for files that housekeeping put aside meanwhile
                 account = self._account(key)
                 if key in late and account is not None:
                     self._touch(account, key)
@@ -128,10 +129,10 @@ class Sweeper:
         return self._resolve(number) if self._resolve is not None else self._known.get(number)
 
     async def _remove(self, key: bytes, names: list[bytes]) -> None:
-        """Remove the files of a mailbox that are kept."""
+        """Remove the kept files of a mailbox."""
         account = self._account(key)
         if account is None:
-            return  # it was removed, with all that was in it
+            return  # the account was removed with all its files
         with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is not None:

@@ -1,7 +1,7 @@
-"""When housekeeping runs: soon after a change, one mailbox after the other, and later again where it failed.
+"""Decides when housekeeping runs: soon after a change, one mailbox at a time, and again later if it failed.
 
-What is to be done stands in the index (see housekeeping); here is only which mailboxes this process has to look at.
-Whoever follows other programs is told before and after: what is renamed and removed here is no news.
+The work itself is recorded in the index (see housekeeping); here is only which mailboxes this process has to look at.
+The follower of other programs' changes is told before and after, so that it ignores our own renames and removals.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from fastmail.store.local.maildir import housekeeping
 from fastmail.store.local.maildir.places import Paths
 from fastmail.telemetry import log
 
-DELAY = 0.3  # s after a change, so that several changes are one round
-LONGEST_DELAY = 5.0  # s until it is tried again where it failed
+DELAY = 0.3  # s after a change, so that several changes are handled together
+LONGEST_DELAY = 5.0  # s between two tries at most, after failures
 
 
 class Own(Protocol):
-    """Who follows other programs (follow.Follower), as far as it hears of what we do ourselves."""
+    """The part of follow.MaildirFollower that has to hear of our own changes."""
 
     def begin_own(self, account: Account, key: bytes, directory: str) -> None: ...
     def end_own(self, key: bytes, directory: str, touched: set[bytes]) -> None: ...
 
 
 class Tidier:
-    """One for each store. ``own`` hears of what is done; ``lock``: to be held meanwhile, where another server serves
-    the same mail."""
+    """One for each store. ``own`` is told of what is done; ``lock``: held meanwhile where another server serves the
+    same mail."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class Tidier:
         self._closing = False
 
     def touch(self, account: Account, key: bytes) -> None:
-        """File names or files of this mailbox have to follow the index soon."""
+        """Note that file names or files of this mailbox have to be brought in line with the index soon."""
         self._untidy[key] = account
         if self._task is None and not self._closing:
             self._task = asyncio.get_running_loop().create_task(self._run(DELAY))
 
     async def close(self) -> None:
-        """Do at once what is left, and no more afterwards."""
+        """Do the remaining work at once, then stop."""
         self._closing = True
         if self._task is not None:
             self._task.cancel()
@@ -63,7 +63,7 @@ class Tidier:
             await asyncio.gather(self._run(0), return_exceptions=True)
 
     async def _tidy(self, account: Account, key: bytes) -> bool:
-        """Work on one mailbox: True where something is left to do."""
+        """Work on one mailbox; True if something is left to do."""
         shard = self._commits.shard(account.id)
         async with self._lock(account, key) if self._lock is not None else nullcontext():
             directory = self._paths.directory(account, key)
@@ -93,7 +93,7 @@ class Tidier:
                     except StorageFailed as error:
                         log.event("store.tidy_later", "warning", account=account.address, error=error)
                         again, pause = not self._closing, min(max(delay, pause) * 2, LONGEST_DELAY)
-                    except Exception as error:  # one mailbox must not stop the others
+                    except Exception as error:  # a bug with one mailbox must not stop the others
                         log.event("store.bug", "error", account=account.address, error=repr(error))
                         continue
                     if again:

@@ -1,1 +1,1 @@
-"""After a loss: what the index and the disk say is compared, and made to agree again."""
+"""Recovery after a loss: compares the index with the disk, and makes them consistent again."""

@@ -1,4 +1,6 @@
-"""Messages from segments to a lost index: records that no row names go to the mailboxes they were delivered to."""
+"""Recovers messages from segments after the index was lost: records that no row names are given to the mailboxes to
+which they were delivered.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,8 +20,9 @@ from fastmail.store.local.segments import usage
 
 
 async def recover(store: OpenedStore, accounts: Sequence[Account], every: bool = False) -> int:
-    """Give messages to mailboxes from segments that this index does not know, or from ``every`` one: how many. That is
-    all there is in them, what was expunged and not compacted yet included."""
+    """Give messages to mailboxes from segments that this index does not know, or from ``every`` one; return how many.
+
+    That is everything in them, including messages that were expunged and not compacted yet."""
     by_id = {account.id: account for account in accounts}
     given = 0
     for shard in {store.commits.shard(account.id) for account in accounts}:
@@ -60,7 +63,7 @@ def _give(txn: Txn, t: Tables, key: bytes, message: NewMessage, record: Record) 
         here = segments.make_id(record.number, record.offset)
         if here != record.id:
             txn.put(layout.U64.pack(record.id), layout.U64.pack(here), db=t.moved)
-        messages.append(txn, t, key, [message], [references.mark(record)], record.date)
+        messages.append(txn, t, key, [message], [references.reference(record)], record.date)
 
 
 def _unnamed(shard: Shard, number: int) -> list[Record]:

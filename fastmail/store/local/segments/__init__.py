@@ -1,1 +1,1 @@
-"""Content in segments: what they hold, compaction, conversion, and the check of all of them."""
+"""Content in segments: compaction, conversion from and to Maildirs, and the check of all segments."""

@@ -1,8 +1,8 @@
-"""Compaction: what is alive in a segment with much waste is moved, and its file removed.
+"""Compaction: the live records of a segment with much waste are moved to another one, and its file is removed.
 
-Promise: segments of a process that died are looked through before compaction touches them. A file goes after the commit
-that names the new place of everything in it, and never while a part of it is damaged. It works while a server runs, in
-any process; two never compact the same segment.
+Promise: segments of a process that died are scanned before compaction touches them. A file is removed after the commit
+that records the new location of everything in it, and never while a part of it is damaged. It works while a server
+runs, in any process; two processes never compact the same segment.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ from fastmail.store.local.segments.usage import Survey, Usage
 from fastmail.telemetry import log
 
 MAINTENANCE = 300.0  # s between looks for waste
-WASTE = 50  # percent of a segment that makes it worth moving the rest
+WASTE = 50  # percent of waste from which on moving the rest is worth its cost
 
 
 async def _help(function: Callable[..., Any], *args: Any) -> Any:
-    """Run on a helper thread: it waits for the disk."""
+    """Run a function that waits for the disk on a helper thread."""
     return await asyncio.get_running_loop().run_in_executor(None, function, *args)
 
 
 def usage_of(shard: Shard) -> list[Usage]:
-    """Space of every segment of a shard."""
+    """Return the space of every segment of a shard."""
     with shard.env.read() as txn:
         return usage.usage(txn, shard.tables, shard.directory)
 
 
 async def survey(shard: Shard) -> None:
-    """Look at segments whose process died: what nothing refers to in them is dead."""
+    """Scan the segments of processes that died: records that nothing refers to are dead."""
     if shard.salvaged:
         return
     every: list[Usage] = await _help(usage_of, shard)
@@ -68,7 +68,7 @@ async def survey(shard: Shard) -> None:
 
 
 async def maintain(shard: Shard) -> None:
-    """Now and then, in one process: compact what is mostly waste."""
+    """Compact segments that are mostly waste, every MAINTENANCE seconds, in one process."""
     while True:
         await asyncio.sleep(MAINTENANCE)
         try:
@@ -83,9 +83,9 @@ async def maintain(shard: Shard) -> None:
 
 
 async def compact(shard: Shard, number: int) -> int:
-    """Move what is alive in a sealed segment and remove its file: octets won, -1 when it is damaged and stays, 0 when
-    somebody else has it."""
-    held = segments.hold(shard.directory, number)
+    """Move the live records of a sealed segment and remove its file. Returns the octets won; -1 if it is damaged and
+    stays; 0 if another process has locked it."""
+    held = segments.lock_segment(shard.directory, number)
     if held is None:
         return 0
     try:
@@ -108,15 +108,15 @@ async def _compact(shard: Shard, number: int) -> int:
     kept = 0
     for part in usage.batches(records):
         texts = await _help(_texts, shard, part)
-        jobs, moves = [], []
+        writes, moves = [], []
         for record, text in zip(part, texts, strict=True):
-            job, new = await shard.place(
+            write, new = await shard.place(
                 record.key, record.name, record.date, record.size, [text or b""], ident=record.id
             )
-            jobs.append(job)
+            writes.append(write)
             moves.append((record, new))
             kept += new.end - new.offset
-        await shard.queue.submit(Operation(partial(references.settle_move, t=tables, moves=moves), jobs))
+        await shard.queue.submit(Operation(partial(references.record_moves, t=tables, moves=moves), writes))
     await shard.queue.submit(Operation(partial(references.forget_segment, t=tables, number=number)))
     await _remove(shard, number)
     return size - kept

@@ -1,8 +1,8 @@
-"""Content from Maildirs to segments and back, a check of all segments, and messages from segments to a lost index.
+"""Converts content from Maildirs to segments and back.
 
-Promise: a message is always in one place that its row names: it is written and synced anew, then the row changes, then
-the old place is given up, each in the commit queue's order. So every step can be broken off and run again; what is
-already there is skipped. Works while a server runs.
+Promise: a message's content is always at one place that its row names: it is written anew and synced, then the row
+changes, then the old content is given up, in the order of the commit queue. So the conversion can be interrupted at any
+step and run again; converted messages are skipped. It works while a server runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from fastmail._core import pages
 from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
-from fastmail.durable.commit import FileJob, PieceJob
+from fastmail.durable.commit import FileWrite, PieceWrite
 from fastmail.durable.segments import Record
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CannotDo
@@ -25,26 +25,26 @@ from fastmail.store.local.maildir import folders
 from fastmail.store.local.maildir.names import FileName, path_of
 from fastmail.store.local.maildir.opened import OpenedStore
 
-MESSAGES = 200
-OCTETS = 8 << 20
+MESSAGES = 200  # messages moved in one commit
+OCTETS = 8 << 20  # octets moved in one commit
 Row = tuple[int, int, int, int, int, int, int]  # a record of an index page
-PASSES = 5
+PASSES = 5  # tries for messages that are renamed or delivered meanwhile
 
 
 @dataclass(slots=True)
 class Converted:
-    """One account."""
+    """Result for one account."""
 
     account: str
     converted: int
     left: int
 
 
-Step = tuple[int, bytes, bytes, Record | None]  # uid, the mark it had, the mark it gets, its record in a segment
+Step = tuple[int, bytes, bytes, Record | None]  # UID, old and new mark and name, its new record in a segment
 
 
 async def convert(store: OpenedStore, account: Account, to: str, done: Callable[[int], None]) -> Converted:
-    """Move an account's messages; ``done`` is told how many were, now and then."""
+    """Move an account's messages. ``done`` is called with the number of messages moved, for progress."""
     if to == SEGMENTS and store.commits.settings.shared:
         raise CannotDo("what Dovecot serves too ([store] shared) must stay in Maildirs")
     out = Converted(account.address, 0, 0)
@@ -66,7 +66,7 @@ async def convert(store: OpenedStore, account: Account, to: str, done: Callable[
 
 
 def _work(store: OpenedStore, account: Account, box: Mailbox, to: str) -> list[tuple[Row, bytes]]:
-    """(record, mark) of messages that are not there yet."""
+    """Return (record, mark and name) of messages that are not converted yet."""
     with store.commits.snapshot(account) as snapshot:
         records = {r[Field.UID]: r for page in snapshot.pages(box.key) for r in pages.records(page)}
         return [
@@ -79,7 +79,7 @@ def _work(store: OpenedStore, account: Account, box: Mailbox, to: str) -> list[t
 def _blocks(
     store: OpenedStore, account: Account, box: Mailbox, work: Sequence[tuple[Row, bytes]]
 ) -> list[list[tuple[Row, bytes]]]:
-    """Pieces that are moved in one commit: it has their content and their summaries in memory."""
+    """Split the work into parts for one commit each, which has their content and summaries in memory."""
     with store.commits.snapshot(account) as snapshot:
         long = snapshot.long(box.key, UidSet.of(sorted(item[0][0] for item in work)))
     out: list[list[tuple[Row, bytes]]] = []
@@ -96,7 +96,7 @@ def _blocks(
 async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Sequence[tuple[Row, bytes]], to: str) -> int:
     shard = store.commits.shard(account.id)
     directory = store.places.folder(account, box.name)
-    jobs: list[FileJob | PieceJob] = []
+    writes: list[FileWrite | PieceWrite] = []
     steps: list[Step] = []
     for record, old in block:
         data = await _read(store, account, directory, old)
@@ -104,15 +104,15 @@ async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Seque
             continue
         if to == SEGMENTS:
             piece, kept = await shard.place(box.key, box.name, record[Field.DATE], record[Field.SIZE], [data])
-            jobs.append(piece)
-            steps.append((record[Field.UID], old, references.mark(kept), kept))
+            writes.append(piece)
+            steps.append((record[Field.UID], old, references.reference(kept), kept))
         else:
             base = store.maker.make(len(data), record[Field.SIZE])
             name = FileName.parse(base).with_flags(record[Field.FLAGS], 0)
             root = directory.encode("utf-8", "surrogateescape")
-            jobs.append(FileJob(root + b"/cur", name, root + b"/tmp/" + base, [data], record[Field.DATE]))
+            writes.append(FileWrite(root + b"/cur", name, root + b"/tmp/" + base, [data], record[Field.DATE]))
             steps.append((record[Field.UID], old, CUR + name, None))
-    moved: int = await store.commits.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), jobs)
+    moved: int = await store.commits.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), writes)
     return moved
 
 
@@ -124,7 +124,7 @@ async def _read(store: OpenedStore, account: Account, directory: str, marked: by
         found: bytes | None = await store.commits.help(files.read_file, path_of(directory, marked))
         return found
     except FileNotFoundError:
-        return None  # renamed or moved meanwhile: the next pass finds it
+        return None  # renamed or moved meanwhile: the next pass handles it
 
 
 def _apply(txn: Txn, t: Tables, key: bytes, steps: Sequence[Step]) -> int:

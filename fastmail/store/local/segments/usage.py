@@ -1,7 +1,7 @@
-"""What segments hold, compared with what the index says of it: space, waste, orphans and damage.
+"""Compares what segments contain with what the index has of it: space, waste, orphans and damage.
 
-Reads files and index, and changes neither. A stretch without a whole record is damage where a row names a record in it;
-otherwise it was being written when its process died, and nothing in it was ever acknowledged.
+It reads files and index and changes neither. A stretch without a complete record is damage if a row names a record in
+it; otherwise its process died while writing it, and nothing in it was ever acknowledged.
 """
 
 from bisect import bisect_left
@@ -21,24 +21,25 @@ BATCH = 4 << 20  # octets that compaction moves in one commit
 
 
 def named(txn: Reading, t: "Tables", number: int) -> list[int]:
-    """Where in a segment records begin that rows name, in order. It reads all rows: for what is rare."""
+    """Return the offsets in a segment of records that rows name, in order. It reads all rows, so it is only for rare
+    cases."""
     places = (
-        segments.split_id(references.locate(txn, t, references.MARK.unpack_from(marked)[1]))
+        segments.split_id(references.locate(txn, t, references.REFERENCE.unpack_from(marked)[1]))
         for _, marked in references.marks(txn, t)
-        if len(marked) >= references.MARK.size
+        if len(marked) >= references.REFERENCE.size
     )
     return sorted(offset for where, offset in places if where == number)
 
 
 def names_any(offsets: Sequence[int], start: int, end: int) -> bool:
-    """Does one of these (in order) lie in the stretch?"""
+    """True if one of these sorted offsets is in the stretch."""
     place = bisect_left(offsets, start)
     return place < len(offsets) and offsets[place] < end
 
 
 @dataclass(slots=True)
 class Usage:
-    """One segment."""
+    """The space of one segment."""
 
     segment: str
     octets: int
@@ -47,8 +48,8 @@ class Usage:
 
 
 def usage(txn: Reading, t: "Tables", directory: str) -> list[Usage]:
-    """Space of every segment. States: ``open`` (a process appends or compacts), ``sealed``, ``unchecked`` (its process
-    died), ``unknown`` (not of this index), ``compacted`` (about to go)."""
+    """Return the space of every segment. States: ``open`` (a process appends to it or compacts it), ``sealed``,
+    ``unchecked`` (its process died), ``unknown`` (not of this index), ``compacted`` (about to be removed)."""
     out = []
     for number in segments.numbers(directory):
         size = beneath.lstat(segments.path_of(directory, number)).st_size
@@ -61,7 +62,7 @@ def usage(txn: Reading, t: "Tables", directory: str) -> list[Usage]:
 
 @dataclass(slots=True)
 class Survey:
-    """What a scan of a segment that its process left unsealed found."""
+    """Result of scanning a segment that its process left unsealed."""
 
     number: int
     orphans: list[tuple[int, int]]
@@ -70,9 +71,10 @@ class Survey:
 
 
 def survey(txn: Reading, t: "Tables", directory: str, number: int) -> Survey:
-    """Which records of a segment nothing refers to, and how much of it is damaged. A stretch without a whole record is
-    damage where a row names a record in it. Otherwise it was being written when its process died: nothing in it was
-    ever acknowledged, because a reply waits for the row."""
+    """Return which records of a segment nothing refers to, and how much of it is damaged.
+
+    A stretch without a complete record is damage if a row names a record in it. Otherwise it was being written when its
+    process died: nothing in it was acknowledged, because a reply waits for the row."""
     out = Survey(number, [], 0, 0)
     dead = references.dead_in(txn, t, number)
     known: dict[bytes, set[int]] = {}
@@ -99,8 +101,7 @@ def survey(txn: Reading, t: "Tables", directory: str, number: int) -> Survey:
 
 
 def live(read: Read, t: "Tables", directory: str, number: int) -> tuple[list[Record], bool]:
-    """(records of a sealed segment that are not dead, whether all of it is sound: no row names a record that is
-    not)."""
+    """Return (records of a sealed segment that are not dead; True if no row names a damaged record)."""
     with read() as txn:
         dead = references.dead_in(txn, t, number)
     out = []
@@ -120,7 +121,7 @@ def live(read: Read, t: "Tables", directory: str, number: int) -> tuple[list[Rec
 
 
 def covered(dead: dict[int, int], start: int, end: int) -> bool:
-    """Is a stretch known to hold nothing that was ever acknowledged, or nothing any more?"""
+    """True if it is known that nothing in a stretch is needed."""
     at = start
     while at < end:
         if not dead.get(at):
@@ -130,7 +131,7 @@ def covered(dead: dict[int, int], start: int, end: int) -> bool:
 
 
 def batches(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """Pieces of a list that are moved in one commit."""
+    """Split a list into parts that are moved in one commit."""
     part: list[Record] = []
     octets = 0
     for record in records:

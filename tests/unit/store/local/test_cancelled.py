@@ -109,7 +109,9 @@ class Bench:
             await known.start()
             for shard in known.commits.shards:
                 with shard.env.read() as txn:
-                    named = {references.MARK.unpack_from(mark)[1] for _, mark in references.marks(txn, shard.tables)}
+                    named = {
+                        references.REFERENCE.unpack_from(mark)[1] for _, mark in references.marks(txn, shard.tables)
+                    }
                     for number in segments.numbers(shard.directory):
                         dead = references.dead_in(txn, shard.tables, number)
                         for record, start, end in segments.scan(shard.directory, number):

@@ -21,7 +21,7 @@ from fastmail.store.local.index import layout
 from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.maildir import looking
 from fastmail.store.local.maildir.folders import control_directory, folder
-from fastmail.store.local.maildir.follow import Follower
+from fastmail.store.local.maildir.follow import MaildirFollower
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of, sizes_in
 from fastmail.store.local.store import LocalStore
@@ -284,7 +284,7 @@ def test_two_processes_take_a_delivery_in_once(tmp_path: Path, monkeypatch: pyte
         first = one.follower
         # what another worker remembers of the mailbox
         own = one.commits, one.places, one.paths, one.maker
-        second = Follower(*own, one.hub.publish, control_files.read_control)
+        second = MaildirFollower(*own, one.hub.publish, control_files.read_control)
         await second.sync(other.account, key)
         for number in range(10):
             other.deliver(f"{300 + number}.M1P1.x")

@@ -20,7 +20,7 @@ from fastmail.store.interface import Account, Copied, Delivery, NewMessage
 from fastmail.store.local import long_copies
 from fastmail.store.local.index import box_rows
 from fastmail.store.local.maildir import looking
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.room import Room
@@ -245,7 +245,7 @@ def test_a_mailbox_is_rebuilt_without_all_of_them_in_memory(tmp_path: Path) -> N
         await store.append(account, key, [NewMessage((b"Subject: x\n\nx\n",), mime.scan(b"\n"), 14, 1000)])
         with store.snapshot(account) as snapshot:
             before = {uid: identity.email_id(one) for uid, one in snapshot.summaries(key, ALL).items()}
-        assert all(one.problems == 0 for one in await repair.rebuild(store, account))
+        assert all(one.problems == 0 for one in await rebuild_account.rebuild(store, account))
         with store.snapshot(account) as snapshot:
             after = {uid: identity.email_id(one) for uid, one in snapshot.summaries(key, ALL).items()}
             assert all(summaries.read(one) is not None for _, one in snapshot.summaries(key, ALL).items())

@@ -15,8 +15,8 @@ from fastmail.message import identity
 from fastmail.message.identity import ident
 from fastmail.store.interface import Account, Delivery, Holding, Kind, NewMessage
 from fastmail.store.local.index import account_log, box_rows, layout, upkeep, walk, weight
-from fastmail.store.local.recovery import check as checking
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import check_account as checking
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 
@@ -65,7 +65,7 @@ def earlier(txn: Any, t: Any) -> None:
     for at, value in list(txn.cursor(db=t.msg).iternext()):
         stored = layout.summary_of(value)
         end = len(stored) - identity.TRAIL.size
-        txn.put(at, layout.pack_message(layout.marked_of(value), stored[:end] + ident(stored).mark), db=t.msg)  # type: ignore[operator]
+        txn.put(at, layout.pack_message(layout.marked_of(value), stored[:end] + ident(stored).email), db=t.msg)  # type: ignore[operator]
 
 
 def test_an_index_of_an_earlier_version_is_counted_by_the_first_write(tmp_path: Path) -> None:
@@ -78,18 +78,18 @@ def test_an_index_of_an_earlier_version_is_counted_by_the_first_write(tmp_path: 
         assert (now.octets, now.messages, now.mailboxes, now.kept) == (before.octets, 2, 6, 116)
         assert now.low == now.modseq, "nothing before is remembered"
         with store.snapshot(account) as snapshot:
-            assert snapshot.places(1, names[0].mark) is snapshot.members(1, names[0].thread) is None
+            assert snapshot.places(1, names[0].email) is snapshot.members(1, names[0].thread) is None
             assert snapshot.changes(1, now.modseq) == [] and snapshot.changes(1, now.modseq - 1) is None
         await store.deliver([Delivery(account, key, message("In-Reply-To: <a@x>"))])
         assert (held(store, account).messages, held(store, account).kept) == (3, 116)
         assert [one.thread for one in idents_of(store, account, key)] == [names[0].thread] * 3
         with store.snapshot(account) as snapshot:
             assert [(c.kind, c.uid) for c in snapshot.changes(1, now.modseq) or ()] == [(Kind.CREATED, 3)]
-            assert snapshot.places(1, names[0].mark) is None
+            assert snapshot.places(1, names[0].email) is None
         await store.expunge(account, key, UidSet.of([2]), 0)  # before it was entered
         await upkeep.fill(store.commits.shards[0])
         with store.snapshot(account) as snapshot:
-            assert snapshot.places(1, names[0].mark) == [(key, 1)] and snapshot.places(1, names[1].mark) == []
+            assert snapshot.places(1, names[0].email) == [(key, 1)] and snapshot.places(1, names[1].email) == []
             assert snapshot.members(1, names[0].thread) == [(key, 1), (key, 3)]
         with store.commits.shards[0].env.read() as txn:
             t = store.commits.shards[0].tables
@@ -117,7 +117,7 @@ def test_messages_are_entered_in_pieces(tmp_path: Path, monkeypatch: pytest.Monk
         with store.snapshot(account) as snapshot:
             for box, every in names.items():
                 for uid, one in enumerate(every, 1):
-                    assert snapshot.places(1, one.mark) == [(box, uid)]
+                    assert snapshot.places(1, one.email) == [(box, uid)]
             for uid, one in enumerate(names[other], 1):
                 assert snapshot.members(1, one.thread) == [(key, uid), (other, uid)]
 
@@ -257,8 +257,8 @@ def test_a_long_change_has_several_rows(tmp_path: Path, monkeypatch: pytest.Monk
             *((2, Kind.CHANGED, uid) for uid in odd),
             *((3, Kind.REMOVED, uid) for uid in odd),
         ]
-        marks = {c.uid: c.mark for c in found if c.kind is Kind.CREATED}
-        assert all(c.mark == marks[c.uid] for c in found)
+        marks = {c.uid: c.email for c in found if c.kind is Kind.CREATED}
+        assert all(c.email == marks[c.uid] for c in found)
 
     run(tmp_path, scenario)
 
@@ -309,7 +309,7 @@ def test_a_repair_counts_again(tmp_path: Path, damage: str) -> None:
         if damage == "wrong":
             (bad,) = [one for one in await checking.check(store, account) if one.problems]
             assert bad.mailbox == "" and "octets counted in all" in bad.detail and "EMAILIDs" in bad.detail
-        assert all(one.detail == "ok" for one in await repair.rebuild(store, account))
+        assert all(one.detail == "ok" for one in await rebuild_account.rebuild(store, account))
         now = held(store, account)
         assert (now.octets, now.messages, now.mailboxes, now.kept) == (right.octets, 2, 6, right.kept)
         assert now.modseq > right.modseq and now.low == now.modseq

@@ -19,7 +19,7 @@ from fastmail.store.interface import Account, Delivery, Kind, NewMessage
 from fastmail.store.local.index import account_log, former_arrivals, layout, object_ids
 from fastmail.store.local.index.layout import TABLES
 from fastmail.store.local.index.shard import FORMER, open_index
-from fastmail.store.local.recovery import check as checking
+from fastmail.store.local.recovery import check_account as checking
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 from tests.support.journals import crashed

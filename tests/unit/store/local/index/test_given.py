@@ -15,7 +15,7 @@ from fastmail.message import transaction
 from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import given, mailboxes, references
-from fastmail.store.local.recovery import agree
+from fastmail.store.local.recovery import consistent_rows
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 
@@ -325,7 +325,7 @@ def test_damaged_rows_go(tmp_path: Path) -> None:
             txn.put(bytes(25), b"short", db=t.given)
 
         await store.commits.submit(account, damage)
-        await store.commits.submit(account, agree.agree)
+        await store.commits.submit(account, consistent_rows.make_consistent)
         assert rows(store) == [given.key_of(item)]
 
     run(tmp_path, "maildir", scenario)

@@ -20,8 +20,8 @@ from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import kept, layout, references
 from fastmail.store.local.index.layout import U64
 from fastmail.store.local.maildir import aside, housekeeping, tidier
-from fastmail.store.local.recovery import agree, mend, repair
-from fastmail.store.local.recovery import check as checking
+from fastmail.store.local.recovery import after_salvage, consistent_rows, rebuild_account
+from fastmail.store.local.recovery import check_account as checking
 from fastmail.store.local.segments import compaction, usage, verify
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
@@ -265,8 +265,8 @@ def test_what_nothing_names_any_more_is_found_and_removed(tmp_path: Path, monkey
             (tmp_path / "mail" / "a" / "tmp" / "kept.lost").write_text("x")
             monkeypatch.setattr(kept, "SLACK", -1.0)
             (found,) = [one for one in await checking.check(store, account) if one.problems]
-            assert found.detail == "1 files of expunged messages in tmp that nothing names"
-            assert not [one for one in await repair.rebuild(store, account) if one.problems]
+            assert found.detail == "1 files of expunged messages in tmp that nothing refers to"
+            assert not [one for one in await rebuild_account.rebuild(store, account) if one.problems]
             assert "kept.lost" not in names(tmp_path, "tmp")
             assert aside.left_over(str(tmp_path / "mail" / "a"), 60.0) == []
             (tmp_path / "mail" / "a" / "tmp" / "kept.lost").write_text("x")
@@ -366,7 +366,7 @@ def test_damaged_rows_go_and_the_others_are_due(tmp_path: Path) -> None:
                     txn.delete(at, db=t.kept)
                 txn.put(key + b"\0\0\0\3", b"what", db=t.kept)
                 txn.put(kept.DUE + b"what", b"what", db=t.kept)
-                agree.agree(txn, t)
+                consistent_rows.make_consistent(txn, t)
                 found = [bytes(at) for at, _ in txn.cursor(db=t.kept).iternext()]
             assert found == [key + b"\0\0\0\2", key + b"\0\0\0\5", kept.DUE + bytes(8) + key + b"\0\0\0\2"]
             assert await store.sweeper.sweep() == 1 and rows(store) == 0
@@ -386,13 +386,15 @@ def test_what_is_kept_does_not_come_back_from_a_saved_index(tmp_path: Path) -> N
             shard = store.commits.shards[0]
             with shard.env.write() as txn:
                 value = txn.get(layout.uid_key(key, 3), db=shard.tables.msg)
-                wrong = references.MARK.pack(b"s", 1 << 50, *references.MARK.unpack(layout.marked_of(value))[2:])
+                wrong = references.REFERENCE.pack(
+                    b"s", 1 << 50, *references.REFERENCE.unpack(layout.marked_of(value))[2:]
+                )
                 txn.put(
                     layout.uid_key(key, 3),
                     layout.pack_message(wrong, layout.summary_of(value)),  # type: ignore[arg-type]
                     db=shard.tables.msg,
                 )
-            assert await mend.find_again(store, shard, [account]) == 0
+            assert await after_salvage.find_again(store, shard, [account]) == 0
             for uid in (1, 2, 3, 4, 5, 6):
                 assert await store.content(account, key, uid) == TEXTS[uid - 1]
             with store.snapshot(account) as snapshot:

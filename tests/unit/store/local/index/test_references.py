@@ -22,7 +22,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["share", "release", "keep", "move"])
 
 
 def marked(ident: int) -> bytes:
-    return references.MARK.pack(b"s", 1000 + ident * 64, 24, 40)
+    return references.REFERENCE.pack(b"s", 1000 + ident * 64, 24, 40)
 
 
 @settings(deadline=None, max_examples=some(150))

@@ -9,7 +9,7 @@ from fastmail._core import mime
 from fastmail.message.preview import scanned
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import account_log, layout
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 
@@ -73,7 +73,7 @@ def test_a_repair_counts_again(tmp_path: Path) -> None:
             await store.commits.submit(account, lambda txn, t: account_log.again(txn, t, PLACE))
             assert kept(store, account) == right
         await store.commits.submit(account, lambda txn, t: txn.delete(PLACE, db=t.acct))
-        await repair.rebuild(store, account)
+        await rebuild_account.rebuild(store, account)
         assert kept(store, account) == right
 
     run(tmp_path, scenario)

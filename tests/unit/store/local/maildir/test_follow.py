@@ -11,7 +11,7 @@ import pytest
 from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account, Mailbox
 from fastmail.store.local.maildir import follow, housekeeping, looking
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 
@@ -81,7 +81,7 @@ def test_expunged_stays_expunged(tmp_path: Path, by: str) -> None:
         assert list(removed.uids) == [1]
         os.unlink(tmp_path / "mail" / "cur" / "1.x:2,T")
         if by == "a rebuild":
-            await repair.rebuild(store, account)
+            await rebuild_account.rebuild(store, account)
         else:
             await store.follower.sync(account, key, force=True)
         await store.close()  # what is to be removed is removed at the end
@@ -103,7 +103,7 @@ async def filled(place: Path, count: int) -> tuple[LocalStore, Account, bytes]:
         (place / "mail" / "cur" / f"{number}.x:2,").write_bytes(b"Subject: x\n\nx\n")
     await asyncio.sleep(2 * looking.TICK)
     await store.sync(account, key)
-    assert store.settled(account, box_of(store, account, key))
+    assert store.is_up_to_date(account, box_of(store, account, key))
     return store, account, key
 
 
@@ -154,7 +154,7 @@ def test_own_removals_are_told_from_those_of_others(
         if other == "a moment later":
             os.unlink(cur / "7.x:2,")
             await asyncio.sleep(2 * looking.TICK)
-        assert store.settled(account, box_of(store, account, key)) == (other == "nobody")
+        assert store.is_up_to_date(account, box_of(store, account, key)) == (other == "nobody")
         await store.sync(account, key)
         assert box_of(store, account, key).exists == follow.LEAST + (15 if other == "nobody" else 14)
         await store.close()
@@ -175,15 +175,15 @@ def test_a_session_may_come_and_go_while_files_are_removed(tmp_path: Path, monke
         store, account, key = await filled(tmp_path, follow.LEAST + 20)
         heard = asyncio.Event()
         await store.expunge(account, key, UidSet.of([1]), 0)
-        await until(lambda: key in store.follower._held)
+        await until(lambda: key in store.follower._own_events)
         store.watch(account, key, heard.set)
-        await until(lambda: key not in store.follower._held)
+        await until(lambda: key not in store.follower._own_events)
         await asyncio.sleep(4 * looking.TICK)
         heard.clear()
         os.unlink(tmp_path / "mail" / "cur" / "7.x:2,")
         await asyncio.wait_for(heard.wait(), 5)
         await store.expunge(account, key, UidSet.of([2]), 0)
-        await until(lambda: key in store.follower._held)
+        await until(lambda: key in store.follower._own_events)
         store.unwatch(account, key, heard.set)
         os.unlink(tmp_path / "mail" / "cur" / "9.x:2,")
         await until(lambda: not store.follower._watched)

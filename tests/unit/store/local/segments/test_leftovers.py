@@ -116,7 +116,7 @@ def test_damage_of_what_was_acknowledged_is_told(tmp_path: Path, which: int, cut
                 shard = store.commits.shards[0]
                 found = verify.check(store, shard, lambda *_: None)
                 assert [one.where.endswith(f"UID {n + 1}") for one, n in zip(found[1:], hit, strict=True)]
-                assert "hold no sound record" in found[0].problem
+                assert "have no undamaged record" in found[0].problem
                 assert await compaction.compact(shard, int(path.stem, 16)) == -1  # what may be saved by hand stays
         assert account.id == 1 and key
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from fastmail.net import places
+from fastmail.net import address_rules
 
 HERE = [
     "127.0.0.1",
@@ -31,22 +31,22 @@ ELSEWHERE = ["8.8.8.8", "198.51.100.7", "10.1.2.3", "2001:4860:4860::8888", "64:
 
 @pytest.mark.parametrize("address", HERE)
 def test_this_machine_by_any_name(address: str) -> None:
-    assert places.barred(address) == "is this machine"
+    assert address_rules.barred(address) == "is this machine"
 
 
 @pytest.mark.parametrize("address", NOWHERE)
 def test_places_without_mail_hosts(address: str) -> None:
-    assert places.barred(address)
+    assert address_rules.barred(address)
 
 
 @pytest.mark.parametrize("address", ELSEWHERE)
 def test_other_hosts(address: str) -> None:
-    assert places.barred(address) == "" and not places.is_own(address)
+    assert address_rules.barred(address) == "" and not address_rules.is_own(address)
 
 
 @pytest.mark.parametrize("text", ["x", "", "127.1", "0x7f.1", "1.2.3.4.5", "::1%lo\0"])
 def test_what_is_no_address_is_barred(text: str) -> None:
-    assert places.barred(text)
+    assert address_rules.barred(text)
 
 
 def test_addresses_of_this_machines_interfaces() -> None:
@@ -57,9 +57,9 @@ def test_addresses_of_this_machines_interfaces() -> None:
         except OSError:
             pytest.skip("this machine has no route to other networks, so no address that others know it by")
         own = sock.getsockname()[0]
-    assert places.is_own(own)
+    assert address_rules.is_own(own)
     for form in (own, f"::ffff:{own}", str(ipaddress.ip_address("64:ff9b::") + int(ipaddress.ip_address(own)))):
-        assert places.barred(form) == "is this machine"
+        assert address_rules.barred(form) == "is this machine"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_addresses_of_this_machines_interfaces() -> None:
     ],
 )
 def test_literals(text: str, address: str) -> None:
-    found = places.literal(text)
+    found = address_rules.literal(text)
     assert (ipaddress.ip_address(found) if found else "") == (ipaddress.ip_address(address) if address else "")
 
 
@@ -91,9 +91,9 @@ def test_literals(text: str, address: str) -> None:
     "name", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "far.0x7f", "1.2.3.4.5", "far.99."]
 )
 def test_names_that_programs_read_as_addresses(name: str) -> None:
-    assert places.numeric(name)
+    assert address_rules.numeric(name)
 
 
 @pytest.mark.parametrize("name", ["far.test", "1.2.3.test", "x1", "0xfg", "3com.test", ""])
 def test_names(name: str) -> None:
-    assert not places.numeric(name)
+    assert not address_rules.numeric(name)

@@ -1,9 +1,9 @@
-"""What is done to the index of a shard that was saved from a damaged file, where rows may be missing or wrong.
+"""Repairs the index of a shard that was rebuilt from a damaged file, so that rows may be missing or wrong.
 
-First, while nobody has it open, ``shape``: rows that cannot be read go, every mailbox has its row and its name, and
-numbers that are given out go on above those that are in use. Then, beside the server, ``mend``: mailboxes that do not
-agree with their files are made anew from them, with the UIDs that are known, and records in segments that nothing
-names any more are given to the mailboxes they were delivered to; what was expunged and is still there may come back.
+``shape`` comes first, while no process has the index open: unreadable rows are deleted, every mailbox gets its row and
+its name, and numbers are raised above those in use. Then ``mend`` works beside the running server: mailboxes that do
+not match their files are rebuilt from them, with the UIDs that are known, and records in segments that no row names are
+given to the mailboxes to which they were delivered. Messages that were expunged but not yet removed may come back.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from fastmail._core.pages import Field
 from fastmail.durable import segments
 from fastmail.durable.commit import Operation
 from fastmail.durable.env import Environment
-from fastmail.durable.salvage import MARK
+from fastmail.durable.salvage import SALVAGED_ROW
 from fastmail.durable.segments import SegmentReader
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import MailError
@@ -25,17 +25,17 @@ from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, SEGMENT, Mailbox
 from fastmail.store.local.index.shard import FORMER, Shard
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.maildir.opened import OpenedStore
-from fastmail.store.local.recovery import agree, check, repair, unnamed_records
+from fastmail.store.local.recovery import check_account, consistent_rows, rebuild_account, unnamed_records
 from fastmail.telemetry import log
 
 
 def shape(path: str, map_size: int) -> None:
-    """Make the rows of an index agree among themselves. Nobody may have it open."""
+    """Make the rows of an index consistent with each other. No process may have it open."""
     env = Environment(path, layout.TABLES, layout.LAYOUT, map_size, FORMER)
     try:
         tables = Tables(**env.db, reader=SegmentReader(""))
         with env.write() as txn:
-            boxes = agree.agree(txn, tables)
+            boxes = consistent_rows.make_consistent(txn, tables)
             _count(txn, tables, boxes)
             for account in {key[:ACCOUNT] for key in boxes}:
                 account_log.again(txn, tables, account)
@@ -45,7 +45,7 @@ def shape(path: str, map_size: int) -> None:
 
 
 def _count(txn: Txn, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
-    """What the rows say of their mailboxes, counted again."""
+    """Count the totals of each mailbox's row again."""
     for key, box in boxes.items():
         box.exists = box.unseen = box.deleted = box.octets = 0
         for _, page in box_rows.pages_of(txn, t, key, None):
@@ -59,10 +59,10 @@ def _count(txn: Txn, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
 
 
 def _references(txn: Txn, t: Tables) -> None:
-    """Count the references to records in segments; one with a row is never taken for an orphan."""
-    found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.MARK.size)
-    count = Counter(references.MARK.unpack_from(mark)[1] for mark in found)
-    agree.drop_where(txn, t.ref, lambda key, value: True)
+    """Count the references to records in segments. A record with a row is never taken for an orphan."""
+    found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.REFERENCE.size)
+    count = Counter(references.REFERENCE.unpack_from(mark)[1] for mark in found)
+    consistent_rows.drop_where(txn, t.ref, lambda key, value: True)
     for ident, number in count.items():
         at = layout.U64.pack(ident)
         txn.put(at, references.COUNT.pack(number - 1), db=t.ref)
@@ -74,41 +74,43 @@ def _references(txn: Txn, t: Tables) -> None:
 
 
 def salvaged(store: OpenedStore) -> list[Shard]:
-    """Shards that were saved and not mended yet."""
+    """Return the shards that were rebuilt and not repaired yet."""
     return [shard for shard in store.commits.shards if shard.salvaged]
 
 
 async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[str], None]) -> None:
-    """Compare the accounts of salvaged shards with what they have on disk, and make anew what differs. ``told`` hears
-    what was done."""
+    """Compare the accounts of salvaged shards with the disk, and rebuild what differs. ``told`` is called with what was
+    done."""
     for shard in salvaged(store):
         mine = [account for account in accounts if store.commits.shard(account.id) is shard]
         for account in mine:
             try:
-                for one in [one for one in await check.check(store, account) if one.problems]:
+                for one in [one for one in await check_account.check(store, account) if one.problems]:
                     told(f"{one.account} {one.mailbox}: {one.detail}")
-                    await repair.rebuild(store, account)
+                    await rebuild_account.rebuild(store, account)
             except (MailError, OSError, ValueError) as error:
                 log.event("store.mend", "error", account=account.address, error=repr(error))
         given = await find_again(store, shard, mine)
         if given:
-            told(f"{given} messages were found in segments and given to their mailboxes")
+            told(f"{given} messages were found in segments and put into their mailboxes")
         tables = shard.tables
-        await shard.queue.submit(Operation(lambda txn, t=tables: txn.delete(MARK, db=t.meta)))  # type: ignore[misc]
+        await shard.queue.submit(Operation(lambda txn, t=tables: txn.delete(SALVAGED_ROW, db=t.meta)))  # type: ignore[misc]
 
 
 async def find_again(store: OpenedStore, shard: Shard, accounts: Sequence[Account]) -> int:
-    """Give messages that nothing names any more to their mailboxes, from all segments: how many."""
-    await shard.queue.submit(Operation(partial(_references, t=shard.tables)))  # what was made anew names less, or more
+    """Give messages in segments that no row names to their mailboxes; return how many."""
+    # rebuilt mailboxes refer to other records than before
+    await shard.queue.submit(Operation(partial(_references, t=shard.tables)))
     await store.commits.help(_relink, shard)
     await shard.queue.submit(Operation(partial(_references, t=shard.tables)))
     return await unnamed_records.recover(store, accounts, every=True)
 
 
 def _relink(shard: Shard) -> None:
-    """Rows whose record lies elsewhere, or is otherwise, than they say: moved by compaction, which was forgotten, or
-    named wrongly; then it is the record at that place if it has the message's size, or the one sound record of that
-    mailbox and size that nothing else names."""
+    """Correct rows whose record is not where they say.
+
+    Compaction moved it and the new location was lost, or the row is damaged. The record at the row's location is used
+    if it has the message's size; else the only sound record of that mailbox and size to which no other row refers."""
     t = shard.tables
     sound = {
         segments.make_id(number, start): record
@@ -122,12 +124,12 @@ def _relink(shard: Shard) -> None:
             if record.id != here and txn.get(at, db=t.ref) is not None and txn.get(at, db=t.moved) is None:
                 txn.put(at, layout.U64.pack(here), db=t.moved)
         free = {here for here in sound if txn.get(layout.U64.pack(here), db=t.dead) is None}
-        for _, ident, *_ in (references.MARK.unpack_from(mark) for _, mark in kept.marks(txn, t)):
-            free.discard(references.locate(txn, t, ident))  # it was expunged
+        for _, ident, *_ in (references.REFERENCE.unpack_from(mark) for _, mark in kept.marks(txn, t)):
+            free.discard(references.locate(txn, t, ident))  # it belongs to a kept message, which was expunged
         lost: list[tuple[bytes, bytes]] = []
         for at, value in txn.cursor(db=t.msg).iternext():
             if mark_of(value) == SEGMENT:
-                _, ident, skip, length = references.MARK.unpack_from(value, 2)
+                _, ident, skip, length = references.REFERENCE.unpack_from(value, 2)
                 where = references.locate(txn, t, ident)
                 named = sound.get(where)
                 if named is not None and (named.skip, named.length) == (skip, length):
@@ -142,9 +144,9 @@ def _relink(shard: Shard) -> None:
             uid = uid_of(at)
             page = txn.get(layout.page_key(at[:MAILBOX], uid), db=t.page)
             size = next((r[Field.SIZE] for r in pages.records(page) if r[Field.UID] == uid), -1) if page else -1
-            where = references.locate(txn, t, references.MARK.unpack_from(marked)[1])
+            where = references.locate(txn, t, references.REFERENCE.unpack_from(marked)[1])
             wanted.append((where not in alone.get((at[:MAILBOX], size), ()), where, size, at))
-        for elsewhere, where, size, at in sorted(wanted):  # first those whose place is right
+        for elsewhere, where, size, at in sorted(wanted):  # first the rows whose location is right
             found = alone.get((at[:MAILBOX], size), [])
             if elsewhere:
                 if not found and where in sound and sound[where].size == size:
@@ -155,5 +157,5 @@ def _relink(shard: Shard) -> None:
                     found.remove(where)
                 record = sound[where]
                 made = bytes(layout.summary_of(txn.get(at, db=t.msg)))
-                txn.put(at, layout.pack_message(references.mark(record), made), db=t.msg)
+                txn.put(at, layout.pack_message(references.reference(record), made), db=t.msg)
                 references.keep(txn, t, [record.id])

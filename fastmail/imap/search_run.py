@@ -1,12 +1,12 @@
 """One search under way, for SEARCH, SORT, THREAD and ESEARCH (RFC 3501 6.4.4, with RFC 5032, RFC 6203, RFC 7162 3.1.5,
 RFC 8474 6, RFC 8514, and the comparator i;unicode-casemap of RFC 5255 4.3).
 
-The key tree narrows a set of UIDs. Keys about flags, dates, sizes and UIDs become one program that the compiled
-evaluator runs over index pages; header keys read the cached fields of what is left; BODY, TEXT and fields that are not
+The tree of keys narrows a set of UIDs. Keys about flags, dates, sizes and UIDs become one program that the compiled
+evaluator runs over index pages. Header keys read the cached fields of what is left. BODY, TEXT and fields that are not
 cached read the message. Under AND the cheap keys go first. Matching is by substring of decoded, case-folded text.
 
-Promise: whatever reads more than the index works for a few milliseconds, then lets other sessions run (``turns``). A
-message that cannot be read is not found.
+Promise: a search that reads more than the index works for a few milliseconds, then lets other sessions run (``turns``).
+A message that cannot be read is not found.
 """
 
 from collections import Counter
@@ -33,14 +33,14 @@ from fastmail.store import fulltext
 from fastmail.store.interface import Unsure
 
 T = TypeVar("T")
-BLOCK = 200  # messages that are looked at before other sessions have their turn
-COMPILED = 4000  # the same, where compiled code looks at them
-STEPS = 1_000_000  # keys times messages that the index answers in one go: about 3 ms
-WORDS = 20  # of a FUZZY key
+BLOCK = 200  # messages after which other sessions have a turn
+COMPILED = 4000  # the same, for compiled code
+STEPS = 1_000_000  # keys times messages that the index answers at a time: about 3 ms
+WORDS = 20  # words of a FUZZY key that count
 ADDRESSES = {b"from": Element.FROM, b"to": Element.TO, b"cc": Element.CC, b"bcc": Element.BCC}
 
 
-class Job:
+class SearchRun:
     """One SEARCH under way."""
 
     def __init__(self, session: Session, selected: Selected, charset: str, tag: bytes) -> None:
@@ -48,16 +48,16 @@ class Job:
         self._selected = selected
         self._charset = charset
         self.pace = Pace(session.service.turns, session.conn, tag)
-        self._highest_of: tuple[UidSet, int] | None = None  # what was found, and its highest MODSEQ
+        self._highest_of: tuple[UidSet, int] | None = None  # what was found, and the highest MODSEQ of it
         self.modseq = False  # was MODSEQ a key?
         self.tree: Tree = ("ALL",)
         self.within, self.code = selected.uids, b""  # the messages to look at; see bounds
-        self.scores: dict[int, int] = {}  # relevancy of messages, where it is below 100
+        self.scores: dict[int, int] = {}  # relevancy by UID, if it is below 100
 
     # ---------------------------------------------------------------- keys that the index answers
 
     def by_index(self, tree: Tree, within: UidSet) -> UidSet:
-        """Those of ``within`` for which an index-only tree is true; one pass over the pages."""
+        """Return those of ``within`` for which an index-only tree is true, in one pass over the pages."""
         selected = self._selected
         program, sets = compiled(selected, tree)
         with self._session.service.store.snapshot(selected.account) as snapshot:
@@ -66,11 +66,12 @@ class Job:
         return UidSet.of(found)
 
     def steps(self, tree: Tree, within: UidSet) -> int:
-        """How much ``by_index`` has to do."""
+        """Return how much work ``by_index`` would have."""
         return count(tree) * len(within)
 
     async def _by_long_index(self, tree: Tree, within: UidSet) -> UidSet:
-        """``by_index``; with thousands of keys or millions of messages in pieces, between which others run."""
+        """Do what ``by_index`` does; with thousands of keys or millions of messages in parts, between which others
+        run."""
         found: list[int] = []
         for block in blocks(within, max(1, STEPS // count(tree))):
             await self.pace.breathe()
@@ -78,7 +79,7 @@ class Job:
         return UidSet.of(found)
 
     async def learn_modseqs(self, found: UidSet) -> None:
-        """What ``highest`` needs for an answer about many messages, read in pieces."""
+        """Read what ``highest`` needs for an answer about many messages, in parts."""
         if not self.modseq or len(found) <= BLOCK:
             return
         top = 0
@@ -88,7 +89,7 @@ class Job:
         self._highest_of = found, top
 
     def highest(self, uids: UidSet) -> int:
-        """Highest MODSEQ of these messages."""
+        """Return the highest MODSEQ of these messages."""
         if self._highest_of is not None and self._highest_of[0] is uids:
             return self._highest_of[1]
         return self._highest(uids)
@@ -103,7 +104,7 @@ class Job:
     # ---------------------------------------------------------------- keys that read more
 
     async def evaluate(self, tree: Tree, within: UidSet) -> UidSet:
-        """Those of ``within`` for which the tree is true."""
+        """Return those of ``within`` for which the tree is true."""
         if not within:
             return within
         key = tree[0]
@@ -149,8 +150,8 @@ class Job:
         return UidSet.of(sorted(found))
 
     async def _by_words(self, tree: Tree, within: UidSet) -> UidSet:
-        """A FUZZY key (RFC 6203 3): at least half of its words, in any order. The share of the words that are there is
-        the message's relevancy."""
+        """Evaluate a FUZZY key (RFC 6203 3): at least half of its words, in any order. The share of words that are
+        found is the message's relevancy."""
         key = tree[0]
         if key == "AND":
             return await self.evaluate((key, [("FUZZY", one) for one in tree[1]]), within)
@@ -169,10 +170,10 @@ class Job:
         return UidSet.of(sorted(found))
 
     async def _by_object(self, message: bool, wanted: bytes, within: UidSet) -> UidSet:
-        """EMAILID and THREADID (RFC 8474 6): from the store's tables, where they have all messages."""
+        """Evaluate EMAILID and THREADID (RFC 8474 6) from the store's tables, if these have all messages."""
         found: list[int] = []
         session, selected = self._session, self._selected
-        name = identity.mark_of(wanted, b"M" if message else b"T")
+        name = identity.octets_of(wanted, b"M" if message else b"T")
         if name is None:
             return UidSet()
         with session.service.store.snapshot(selected.account) as snapshot:
@@ -181,7 +182,7 @@ class Job:
             selected.recall(snapshot)
         if there is not None:
             found += [uid for key, uid in there if key == selected.key and uid in within]
-            within = within.both(selected.removed[1])  # what can still be read is in no table
+            within = within.both(selected.removed[1])  # removed messages that can still be read are in no table
         for block in blocks(within, BLOCK):
             with session.service.store.snapshot(selected.account) as snapshot:
                 selected.recall(snapshot)
@@ -192,10 +193,12 @@ class Job:
         return UidSet.of(sorted(found))
 
     async def _by_header(self, name: bytes, address: bool, needle: str, within: UidSet) -> UidSet:
-        """Messages with the needle in a header field, or with ``address`` in that element of the ENVELOPE (RFC 3501
-        6.4.4): comments do not count there, groups do, and an address in pieces is one address."""
+        """Return messages with the needle in a header field, or with ``address`` in that element of the ENVELOPE
+        (RFC 3501 6.4.4).
+
+        In addresses, comments do not count and groups do, and an address in several pieces is one address."""
         cached = address or not mime.is_bulk(name)
-        plain = needle.encode() if needle.isascii() else b"\0"  # no field has a NUL: all that is plain is left out
+        plain = needle.encode() if needle.isascii() else b"\0"  # no field has a NUL, so plain ASCII fields do not match
         found: list[int] = []
         for block in blocks(within, COMPILED if cached else BLOCK):
             hits, unsure = self._scan(block, name, address, plain) if cached else ([], [(uid, None) for uid in block])
@@ -225,7 +228,7 @@ class Job:
         return await self._aside(len(content), _header_of, content) if content else b""
 
     async def _aside(self, octets: int, work: Callable[..., T], *args: Any) -> T:
-        """Do it here, or in another thread when it works on many octets."""
+        """Do the work here, or on another thread if it works on many octets."""
         if octets <= BIG:
             return work(*args)
         return await self.pace.aside(work, *args)
@@ -238,7 +241,7 @@ class Job:
             return None
 
     async def _by_body(self, needle: str, with_headers: bool, within: UidSet) -> UidSet:
-        """From the texts that are kept as far as they go; what they lack is scanned, and kept."""
+        """Search the full-text index as far as it goes; messages that it lacks are read, and added to it."""
         session, selected = self._session, self._selected
         found = known = UidSet()
         filler = session.service.filler
@@ -247,7 +250,7 @@ class Job:
             is_over = self.pace.is_over
             found, known = await self.pace.aside(filler.index.find, key, validity, needle, with_headers, is_over)
             if known.minus(selected.uids):
-                filler.changed([key])  # texts of removed mail, it may be
+                filler.changed([key])  # the index may have texts of removed mail
         hits: list[int] = []
         batch: list[fulltext.Text] = []
         size = 0
@@ -265,7 +268,7 @@ class Job:
         return within.both(found).plus(UidSet.of(hits))
 
     async def _texts(self, within: UidSet) -> AsyncIterator[fulltext.Text]:
-        """The folded texts of messages that can be read."""
+        """Yield the folded texts of messages that can be read."""
         for done, uid in enumerate(within):
             content = await self._content(uid)
             await self.pace.breathe(done, len(within))
@@ -273,8 +276,8 @@ class Job:
                 yield await self._aside(len(content), fulltext.folded, uid, content)
 
 
-def make_job(command: Command, selected: Selected, charset: bytes | None, tree: Tree) -> Job | None:
-    """None when the charset is not known and the client was told."""
+def make_run(command: Command, selected: Selected, charset: bytes | None, tree: Tree) -> SearchRun | None:
+    """Return the search; None if it was refused and the client was told."""
     session = command.session
     why = ""
     if session.uidonly and asks("SEQ", tree):
@@ -288,13 +291,13 @@ def make_job(command: Command, selected: Selected, charset: bytes | None, tree: 
     if not charsets.known(name):
         command.answer(b"NO [BADCHARSET (US-ASCII UTF-8)] charset is not known")
         return None
-    job = Job(session, selected, name, command.tag)
-    job.tree = tree
-    job.modseq = asks("MODSEQ", tree)
-    job.within, job.code = bounds.newest(session, selected.uids)
-    if job.modseq:
+    run = SearchRun(session, selected, name, command.tag)
+    run.tree = tree
+    run.modseq = asks("MODSEQ", tree)
+    run.within, run.code = bounds.newest(session, selected.uids)
+    if run.modseq:
         session.learn_modseq()
-    return job
+    return run
 
 
 def _header_of(content: bytes) -> bytes:
@@ -302,14 +305,14 @@ def _header_of(content: bytes) -> bytes:
 
 
 def _field_has(header: bytes, name: bytes, address: bool, needle: str) -> bool:
-    """Is the text in a field of that name, or with ``address`` in that element of the ENVELOPE?"""
+    """True if the text is in a field of that name, or with ``address`` in that element of the ENVELOPE."""
     if address:
-        whole = mime.scan(header, False)  # with the addresses for which a stored ENVELOPE has no room
+        whole = mime.scan(header, False)  # with all addresses: a stored ENVELOPE may have no room for them
         return needle in fold(text.decode_value(envelope.line(whole, ADDRESSES[name])))
     return any(needle in fold(value) for value in text.field_values(header, name))
 
 
 def blocks(uids: UidSet, size: int) -> Iterator[UidSet]:
-    """Pieces of so many messages."""
+    """Yield parts of so many messages."""
     for first in range(1, len(uids) + 1, size):
         yield uids.at(UidSet.of_ranges((first, min(first + size - 1, len(uids)))))

@@ -1,8 +1,8 @@
-"""Makes the index of an account anew from its Maildir.
+"""Rebuilds the index of an account from its Maildir.
 
-``rebuild`` forgets all records of a mailbox and takes its files in again, with the UIDs and
-UIDVALIDITY that the old index knows (or, without one, a control file of Dovecot or Courier). Nothing on disk is
-touched; mail that a running server delivers meanwhile is left to it.
+``rebuild`` deletes all records of a mailbox and adds its files again, with the UIDs and UIDVALIDITY that the old index
+has (or, without one, a control file of Dovecot or Courier). Nothing on disk is touched; mail that a running server
+delivers meanwhile is left to that server.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ from fastmail.store.local.maildir import aside, housekeeping, looking
 from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.names import arrival_order
 from fastmail.store.local.maildir.opened import OpenedStore
-from fastmail.store.local.recovery import agree, check
-from fastmail.store.local.recovery.check import Report
+from fastmail.store.local.recovery import check_account, consistent_rows
+from fastmail.store.local.recovery.check_account import Report
 from fastmail.store.room import LONG
 
-Late = tuple[int, bytes, bytes]  # UID, mark and name, names that the message had (object_ids.only_names)
+Late = tuple[int, bytes, bytes]  # UID, mark and name, ids that the message had (object_ids.only_names)
 
 
 async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
-    """The same after the work."""
-    await store.commits.submit(account, partial(agree.agree, prefix=layout.account_key(account.id)))
+    """Rebuild the index of an account, and return what a check finds afterwards."""
+    await store.commits.submit(account, partial(consistent_rows.make_consistent, prefix=layout.account_key(account.id)))
     listing = await store.listing(account)
     for box in listing.mailboxes:
         directory = store.places.folder(account, box.name)
@@ -62,12 +62,12 @@ async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
                 await store.commits.submit(account, fill)
         await store.commits.help(_remove_unnamed, store, account, box.key, directory)
     await store.commits.submit(account, partial(account_log.again, account=layout.account_key(account.id)))
-    return await check.check(store, account)
+    return await check_account.check(store, account)
 
 
 def _find(store: OpenedStore, account: Account, box: Mailbox, directory: str, known: Control) -> list[looking.Found]:
-    """All files of a mailbox, in the order of their UIDs or arrival. A file that is renamed meanwhile may be missed, so
-    no message is without its file after one look."""
+    """Return all files of a mailbox, in the order of their UIDs or arrival. A file that is renamed meanwhile may be
+    missed, so one look never proves that a message has no file."""
     found: dict[bytes, looking.Found] = {}
     order: list[tuple[bytes, bytes]] = []
     for look in range(looking.LOOKS):
@@ -83,7 +83,7 @@ def _find(store: OpenedStore, account: Account, box: Mailbox, directory: str, kn
 
 
 def _find_one(directory: str, marked: bytes, known: Control) -> list[looking.Found]:
-    """A message's file, whatever its name is now."""
+    """Return a message's file, whatever its present name."""
     found: list[looking.Found] = []
     for _ in range(looking.LOOKS):
         found, _ = looking.examine(directory, [(marked[:1], marked[1:])], known)
@@ -95,7 +95,7 @@ def _find_one(directory: str, marked: bytes, known: Control) -> list[looking.Fou
 
 
 def _examine(directory: str, names: Sequence[tuple[bytes, bytes]], known: Control) -> list[looking.Found]:
-    """All of these files, without the summaries that are long: together they might not fit into memory."""
+    """Read all of these files, without the long summaries: together they might not fit into memory."""
     found: list[looking.Found] = []
     done = 0
     while done < len(names):
@@ -109,7 +109,7 @@ def _examine(directory: str, names: Sequence[tuple[bytes, bytes]], known: Contro
 
 
 def _fill(txn: Txn, t: Tables, key: bytes, uid: int, made: bytes, names_of: bytes) -> None:
-    """A summary that was too long to be written with all the others, with the names that the message had."""
+    """Add a summary that was too long to be written with the others, with the ids that the message had."""
     at = layout.uid_key(key, uid)
     value = txn.get(at, db=t.msg)
     if value is None or layout.summary_of(value):
@@ -137,7 +137,7 @@ def _known_uids(store: OpenedStore, account: Account, box: Mailbox, directory: s
     except (MailError, ValueError):
         pass
     found = control_files.read_control(store.places.control(account, box.name), store.places.indexes(account, box.name))
-    if not found.uidvalidity:  # the list's is lost: the row has it from there
+    if not found.uidvalidity:  # missing in the list: the row had it from there
         found.uidvalidity, found.uidnext = box.uidvalidity, max(box.uidnext, found.uidnext)
     return found
 
@@ -145,8 +145,8 @@ def _known_uids(store: OpenedStore, account: Account, box: Mailbox, directory: s
 def _names_on_disk(
     store: OpenedStore, account: Account, box: Mailbox, directory: str, known: Control
 ) -> list[tuple[bytes, bytes]]:
-    """Marks and names of the files, without what was expunged and is still to be unlinked, and without what a running
-    server may be delivering right now."""
+    """Return mark and name of the files, without expunged ones that are to be unlinked, and without those that a
+    running server may be delivering."""
     shard = store.commits.shard(account.id)
     with shard.env.read() as txn:
         trash = {bytes(at[MAILBOX:]) for at, _ in walk.rows(txn, shard.tables.trash, box.key)}
@@ -163,17 +163,19 @@ def _names_on_disk(
 
 
 def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known: Control) -> list[Late]:
-    """All records of a mailbox from what was found; what was delivered since the listing keeps its record and its row.
-    Returns the messages whose summaries are still to be made."""
+    """Replace all records of a mailbox by what was found. Messages delivered since the listing keep their records and
+    rows.
+
+    Returns the messages whose summaries are still to be added."""
     box = box_rows.load(txn, t, key)
     late: list[Any] = []
-    expunged = {bytes(at[MAILBOX:]) for at, _ in walk.rows(txn, t.trash, key)}  # some of them since the files were read
+    expunged = {bytes(at[MAILBOX:]) for at, _ in walk.rows(txn, t.trash, key)}  # some since the files were read
     found = [item for item in found if base_of(item.marked[1:]) not in expunged]
     have = {base_of(item.marked[1:]) for item in found}
     records = {r[Field.UID]: r for _, page in box_rows.pages_of(txn, t, key, None) for r in pages.records(page)}
     todo = {at for at, _ in walk.rows(txn, t.todo, key)}
     names: dict[int, bytes] = {}
-    before: dict[int, bytes] = {}  # summaries with nothing but names, as they may be long
+    before: dict[int, bytes] = {}  # summaries shortened to their ids, as they may be long
     heavy: dict[int, int] = {}
     for at, value in walk.rows(txn, t.msg, key):
         uid = uid_of(at)
@@ -215,7 +217,7 @@ def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known:
     change.removed(key, [(uid, one, 0) for uid, one in before.items()], octets)
     change.row.summaries += sum(weight.of_value(one[2]) for one in entries if one[2])
     change.row.summaries -= sum(heavy.values()) - sum(heavy[r[Field.UID]] for r in late)
-    entries.sort(key=lambda entry: entry[0])  # new ones stay in their order, behind all
+    entries.sort(key=lambda entry: entry[0])  # new ones come last and keep their order
     left: list[Late] = []
     for uid, (flags, _, keywords, date, size, saved), value, names_of in entries:
         box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)

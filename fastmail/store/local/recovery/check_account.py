@@ -1,4 +1,4 @@
-"""Compares the index of an account with its Maildir, and with what is counted of it. Nothing is changed."""
+"""Compares the index of an account with its Maildir, and its totals with its rows. Nothing is changed."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from fastmail.store.local.index import account_log, layout, mailboxes, reference
 from fastmail.store.local.index.layout import ACCOUNT
 from fastmail.store.local.maildir import aside, looking
 from fastmail.store.local.maildir.opened import OpenedStore
-from fastmail.store.local.recovery import agree
+from fastmail.store.local.recovery import consistent_rows
 
 
 @dataclass(slots=True)
 class Report:
-    """One mailbox."""
+    """The result for one mailbox."""
 
     account: str
     mailbox: str
@@ -26,7 +26,7 @@ class Report:
 
 
 async def check(store: OpenedStore, account: Account) -> list[Report]:
-    """A report for each mailbox."""
+    """Return a report for each mailbox."""
     listing = await store.listing(account)
     every = [await store.commits.help(_check_one, store, account, box) for box in listing.mailboxes]
     every += await store.commits.help(_lost, store, account, {box.key: box.name for box in listing.mailboxes})
@@ -35,7 +35,7 @@ async def check(store: OpenedStore, account: Account) -> list[Report]:
 
 
 def _wrong(store: OpenedStore, account: Account) -> list[Report]:
-    """What is counted of the account as a whole."""
+    """Check the totals of the account as a whole."""
     shard = store.commits.shard(account.id)
     try:
         with shard.env.read() as txn:
@@ -46,16 +46,14 @@ def _wrong(store: OpenedStore, account: Account) -> list[Report]:
 
 
 def _lost(store: OpenedStore, account: Account, boxes: dict[bytes, str]) -> list[Report]:
-    """Names without a mailbox, and subscriptions that cannot be read."""
+    """Find names without a mailbox, and subscriptions that cannot be read."""
     prefix = layout.account_key(account.id)
     shard = store.commits.shard(account.id)
     with shard.env.read() as txn:
         names = {bytes(at): boxes.get(prefix + bytes(key)) for at, key in walk.rows(txn, shard.tables.name, prefix)}
         bad = sum("\ufffd" in name for name in mailboxes.subscriptions(txn, shard.tables, account.id))
     out = [
-        Report(
-            account.address, str(at[ACCOUNT:], "utf-8", "replace"), 0, 1, "there is a name, and no mailbox that has it"
-        )
+        Report(account.address, str(at[ACCOUNT:], "utf-8", "replace"), 0, 1, "a name leads to no mailbox")
         for at, found in names.items()
         if found is None or layout.name_key(prefix, found) != at
     ]
@@ -74,7 +72,9 @@ def _check_one(store: OpenedStore, account: Account, box: Mailbox) -> Report:
         with shard.env.read() as txn:
             if mailboxes.find(txn, shard.tables, account.id, box.name) != box.key:
                 found.append("its name does not lead to it")
-            bad = sum(agree.bad_page(bytes(at), bytes(v)) for at, v in walk.rows(txn, shard.tables.page, box.key))
+            bad = sum(
+                consistent_rows.bad_page(bytes(at), bytes(v)) for at, v in walk.rows(txn, shard.tables.page, box.key)
+            )
         if bad:
             found.append(f"{bad} index pages are damaged")
         with store.commits.snapshot(account) as snapshot:
@@ -100,7 +100,7 @@ def _check_one(store: OpenedStore, account: Account, box: Mailbox) -> Report:
             found.append(f"{len(plan.gone)} records without a file")
         left = aside.unnamed(shard.env.read, shard.tables, box.key, directory)
         if left:
-            found.append(f"{len(left)} files of expunged messages in tmp that nothing names")
+            found.append(f"{len(left)} files of expunged messages in tmp that nothing refers to")
         return Report(account.address, box.name, len(records), len(found), "; ".join(found) or "ok")
     except (MailError, ValueError) as error:
         return Report(account.address, box.name, 0, 1, str(error))

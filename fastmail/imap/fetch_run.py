@@ -1,10 +1,10 @@
-"""The responses of one FETCH (RFC 3501 7.4.2, with RFC 3516, RFC 8474 5, RFC 8970 and RFC 9586), also for NOTIFY (RFC
-5465).
+"""Writes the responses of one FETCH (RFC 3501 7.4.2, with RFC 3516, RFC 8474 5, RFC 8970 and RFC 9586), also for NOTIFY
+(RFC 5465).
 
-What the index and the summaries hold is rendered a page of records at a time by the compiled writer; only BODY[...]
-beyond the cached header fields reads a file. Output goes in blocks, each with its own short snapshot, and waits while
-the client does not read. A message whose summary is missing or old is scanned again; one that cannot be read is left
-out and the answer is NO [EXPUNGEISSUED] or [SERVERBUG], its neighbours unharmed.
+The compiled writer renders what the index and the summaries have, a page of records at a time. Only BODY[...] beyond
+the cached header fields reads content. Output goes in blocks, each with its own short snapshot, and waits while the
+client does not read. A message with a missing or old summary is scanned again. One that cannot be read is left out, and
+the answer is NO [EXPUNGEISSUED] or [SERVERBUG]; the other messages are not affected.
 """
 
 from collections.abc import Iterator
@@ -31,15 +31,15 @@ from fastmail.net.connection import Connection
 from fastmail.store.interface import Octets, Snapshot
 from fastmail.telemetry import log
 
-BLOCK = 65536  # octets of responses that are written at once
-KEPT = 131072  # octets of a section from which it is kept while its pieces are fetched
-AT_ONCE = 8 << 20  # octets of one message's response that are in memory at once, when it asks for them again and again
-LEARNT = 2000  # previews of messages of an earlier version that one FETCH keeps
-MOST = 200  # messages that are read in one go
+BLOCK = 65536  # octets of responses written at a time
+KEPT = 131072  # octets from which on a section stays in memory while it is fetched in pieces
+AT_ONCE = 8 << 20  # octets above which a response that repeats sections of a message is sent in parts
+LEARNT = 2000  # previews that one FETCH adds to old summaries
+MOST = 200  # messages read with one snapshot
 END = b")\r\n"
 
 
-class Job:
+class FetchRun:
     """One FETCH under way."""
 
     __slots__ = (
@@ -61,16 +61,16 @@ class Job:
         self.selected = selected
         self.plan = plan
         self.uids = uids
-        self.code = b""  # MESSAGELIMIT, where these are not all that were asked for
+        self.code = b""  # MESSAGELIMIT, if these are not all messages that were asked for
         self.missing: list[int] = []
         self.gone = 0
         self.unreadable = 0
         self.unknown = 0
-        self.previews: dict[int, bytes] = {}  # that were not in summaries, by UID
-        self.ahead = 0  # the first message for which contents were fetched ahead
+        self.previews: dict[int, bytes] = {}  # previews that were not in summaries, by UID
+        self.ahead = 0  # the first message of the last prefetch
 
     def block(self, uids: UidSet) -> UidSet:
-        """Render from the index about one block of the responses for ``uids``; returns those that are left."""
+        """Render about one block of responses for ``uids`` from the index; return the UIDs that are left."""
         session, selected, plan = self.session, self.selected, self.plan
         out = Out(BLOCK + 8192 if len(uids) > 100 else 1024)
         last = 0
@@ -99,8 +99,8 @@ class Job:
         return uids.minus(UidSet.of_ranges((1, last))) if last else UidSet()
 
     def ready(self, uids: UidSet, seen: UidSet | None) -> tuple[UidSet, bool]:
-        """Render with their content, in one snapshot, what can be read without waiting, up to about one block:
-        (messages that are left, whether the first of them has to be waited for)."""
+        """Render responses with content, in one snapshot, as far as that needs no waiting and up to about one block.
+        Returns (UIDs that are left, True if the first of them has to be waited for)."""
         session, selected, plan = self.session, self.selected, self.plan
         out = Out(1024)
         count = done = 0
@@ -134,17 +134,18 @@ class Job:
         return uids.minus(tried), stuck
 
     def _learn_keywords(self, out: Out | Connection, snapshot: Snapshot) -> None:
-        """Only FLAGS name keywords; \\Seen that was set on the way is told with them too."""
+        """Send new keywords first. Only FLAGS name keywords, and \\Seen that is set on the way is sent with FLAGS
+        too."""
         if self.plan.items & Item.FLAGS or self.plan.sees:
             out.write(new_keywords(self.selected, snapshot))
 
     def _is_repeated(self, content: Octets) -> bool:
-        """May the sections of one message be much more than the message? They are sent one by one then."""
+        """True if the sections together may be much larger than the message; they are then sent one by one."""
         return len(self.plan.bodies) > 1 and len(self.plan.bodies) * len(content) > AT_ONCE
 
     def _is_long(self, stored: Octets, content: Octets) -> bool:
-        """Is it to be taken apart or decoded on another thread, or, as it is asked for again and again, sent in pieces?
-        What the compiled writer copies is written here."""
+        """True if the message should be parsed or decoded on another thread, or sent in parts because its sections
+        repeat. What the compiled writer only copies is written here."""
         if self._is_repeated(content):
             return True
         if self.plan.plain:
@@ -152,7 +153,7 @@ class Job:
         return (len(content) > BIG and self.plan.needs_content) or (len(stored) > BIG and self.plan.structure)
 
     def _write(self, out: Out, page: Octets, uid: int, stored: Octets, content: Octets, seen: UidSet | None) -> bool:
-        """One message's response; False when its content has to be scanned for it."""
+        """Write one message's response; False if its content has to be scanned for it."""
         selected, plan = self.selected, self.plan
         if plan.plain:
             items = plan.items | self._told_flags() if seen is not None and uid in seen else plan.items
@@ -167,8 +168,8 @@ class Job:
         return True
 
     async def _some(self, uids: UidSet, seen: UidSet | None) -> UidSet:
-        """Some messages with their content; those that are left. What lies on the disk is brought into memory for many
-        messages at once."""
+        """Write some messages with their content; return those that are left. What is not in memory is prefetched for
+        many messages at once."""
         rest, stuck = self.ready(uids, seen)
         if not stuck:
             return rest
@@ -180,7 +181,7 @@ class Job:
         return rest.minus(UidSet.of_ranges((1, rest.first)))
 
     async def render(self) -> None:
-        """All responses, without setting \\Seen and without a tagged reply."""
+        """Write all responses, without setting \\Seen and without a tagged reply."""
         rest = self.uids
         while rest:
             if self.plan.one_by_one:
@@ -192,7 +193,7 @@ class Job:
             await self._one(uid, None)
 
     async def blocks(self, command: Command, rest: UidSet) -> None:
-        """The rest of a FETCH that the index answers."""
+        """Write the rest of a FETCH that the index answers."""
         conn = self.session.conn
         await conn.drain()
         while rest:
@@ -203,7 +204,7 @@ class Job:
         await self._finish(command, None)
 
     async def whole(self, command: Command) -> None:
-        """A FETCH that reads messages or sets \\Seen."""
+        """Run a FETCH that reads messages or sets \\Seen."""
         session, selected, plan = self.session, self.selected, self.plan
         own: Own | None = None
         seen: UidSet | None = None
@@ -215,7 +216,7 @@ class Job:
                     own = note_own(selected, result.changed, result.before, result.modseq)
                     seen = result.changed
                 except TemporaryError as error:
-                    log.event("imap.seen", "warning", error=error)  # no room to write it down; reading goes on
+                    log.event("imap.seen", "warning", error=error)  # no room to record \\Seen: reading goes on
         if plan.one_by_one:
             rest = self.uids
             while rest:
@@ -234,7 +235,7 @@ class Job:
         await self._finish(command, own)
 
     def _told_flags(self) -> int:
-        """What is told of a message that was set \\Seen on the way."""
+        """Return the items that are sent about a message that was set \\Seen on the way."""
         return Item.FLAGS | (Item.MODSEQ if self.session.condstore else 0)
 
     def _unseen(self) -> UidSet:
@@ -248,7 +249,7 @@ class Job:
         return UidSet.of(found)
 
     async def _one(self, uid: int, seen: UidSet | None) -> None:
-        """One message with what only its content has."""
+        """Write one message that needs its content."""
         session, selected, plan = self.session, self.selected, self.plan
         account, store = selected.account, session.service.store
         content: bytes | None = None
@@ -274,7 +275,7 @@ class Job:
                 self.gone += 1
                 return
             if parsed is None or parsed.lost:
-                # what names the message lies behind its summary
+                # the message's ids follow its summary
                 made = await aside(len(content), mime.scan, content) + summary.rest(made)
                 parsed = summary.read(made)
                 assert parsed is not None
@@ -284,7 +285,7 @@ class Job:
             self._learn_keywords(session.conn, snapshot)
             for page in snapshot.pages(selected.key, UidSet.of([uid])):
                 response = self._response(page, uid, made, parsed, content or b"", seen)
-                head = next(response, b"")  # all that is read from the page, which the snapshot takes with it
+                head = next(response, b"")  # this reads the page, which is valid only until the snapshot ends
         if not head:
             self.gone += 1
             return
@@ -300,8 +301,8 @@ class Job:
     def _response(
         self, page: Octets, uid: int, made: Octets, parsed: summary.Summary, content: Octets, seen: UidSet | None
     ) -> Iterator[bytes]:
-        """One message's response, in pieces; none when the page does not have it. The first is all that the page is
-        needed for."""
+        """Yield one message's response in parts; nothing if the page does not have it. Only the first part needs the
+        page."""
         selected, plan = self.selected, self.plan
         items, asked = plan.items, plan.asked
         if not parsed.complete:
@@ -344,7 +345,7 @@ class Job:
         yield END
 
     def _preview(self, uid: int, made: Octets, parsed: summary.Summary, content: Octets) -> tuple[bytes, ...]:
-        """RFC 8970. What had to be found out is kept, for the next time."""
+        """RFC 8970. A preview that had to be computed is stored, for the next time."""
         words = idents.preview(made)
         if words is None:
             words = preview(content, parsed).encode()
@@ -355,17 +356,18 @@ class Job:
         return _literal(b"PREVIEW", words)
 
     async def _learn_previews(self) -> None:
-        """Keep what was found out. The client has its answer already."""
+        """Store the previews that were computed. The client has its answer already."""
         found, self.previews = self.previews, {}
         try:
             await self.session.service.store.learn_previews(self.selected.account, self.selected.key, found)
-        except MailError as error:  # it is found out again the next time
+        except MailError as error:  # they are computed again the next time
             log.event("imap.previews", "warning", account=self.selected.account.address, error=error)
 
     def _section(
         self, content: Octets, parsed: summary.Summary, uid: int, what: tuple[Any, ...], partial: tuple[int, int] | None
     ) -> bytes | None:
-        """A section, or a piece of it. A big one is kept while its pieces are fetched one after the other."""
+        """Return a section, or a piece of it. A large one stays in memory while its pieces are fetched one after the
+        other."""
         if partial is None:
             return sections.extract(content, parsed, *what)
         selected, mark = self.selected, (uid, what)
@@ -384,7 +386,7 @@ class Job:
         if self.unknown:
             text = b"NO [UNKNOWN-CTE] the transfer encoding of a part is not known"
         elif self.unreadable:
-            text = b"NO [SERVERBUG] some of the messages can not be read; the log says which"
+            text = b"NO [SERVERBUG] some of the messages cannot be read; the log says which"
         elif self.gone:
             text = b"NO [EXPUNGEISSUED] some of the messages are gone"
         text = bounds.told(self.session, self.code, text)
@@ -394,7 +396,7 @@ class Job:
 
 
 def _next(response: Iterator[bytes]) -> list[bytes]:
-    """The next pieces of a response, about a block of them; none at its end."""
+    """Return the next parts of a response, about a block of them; none at its end."""
     out, size = [], 0
     for part in response:
         out.append(part)

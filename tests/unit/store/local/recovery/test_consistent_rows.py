@@ -13,8 +13,8 @@ from fastmail.model.errors import MailError
 from fastmail.store.interface import NewMessage
 from fastmail.store.local.index import layout
 from fastmail.store.local.index.tables import Tables
-from fastmail.store.local.recovery import check as checking
-from fastmail.store.local.recovery import mend, repair
+from fastmail.store.local.recovery import after_salvage, rebuild_account
+from fastmail.store.local.recovery import check_account as checking
 from tests.support.homes import housed, local_store
 
 Harm = Callable[[Any, Tables, bytes], None]
@@ -89,8 +89,8 @@ def test_damaged_rows(tmp_path: Path, kind: str, what: str) -> None:
         await store.start()
         with contextlib.suppress(MailError):  # what cannot be read
             assert any(one.problems for one in await checking.check(store, account)) or what.startswith("the next")
-        await repair.rebuild(store, account)
-        await mend.find_again(store, store.commits.shard(3), [account])
+        await rebuild_account.rebuild(store, account)
+        await after_salvage.find_again(store, store.commits.shard(3), [account])
         left = [one for one in await checking.check(store, account) if one.problems]
         assert not left
         listing = await store.listing(account)

@@ -1,8 +1,8 @@
-"""Where the files belong that the journal tells of: asked when it is replayed (durable.recovery).
+"""Finds where the files belong that the journal tells of, when it is replayed (durable.recovery).
 
-A file was made under one name in one directory. Since then its message may have been given flags, and with them another
-name, or a mailbox another directory; or it was expunged. The rows say which, and of a name only the part before the
-flags is sure (another program may have changed the rest).
+A file was created under one name in one directory. Since then its message may have got flags, and so another name; its
+mailbox may have got another directory; or the message was expunged. The rows tell. Only the part of a file name before
+the flags is certain, because another program may have changed the rest.
 """
 
 import os
@@ -20,21 +20,21 @@ from fastmail.store.local.maildir.housekeeping import by_base
 from fastmail.store.local.maildir.names import path_of
 
 
-class Whereabouts:
-    """See durable.recovery.Files. ``home_of``: where the Maildir of the account with a number is, as far as that is
-    known."""
+class FileLocations:
+    """See durable.recovery.Files. ``home_of``: returns where the Maildir of the account with a number is, None if
+    unknown."""
 
     tables = frozenset({"msg", "held", former_arrivals.TABLE})
 
     def __init__(self, home_of: Callable[[int], Home | None], db: dict[str, Any]) -> None:
         self._home_of = home_of
         self._db = db
-        self._made: dict[bytes, list[str]] = {}  # of one record: paths of files, by base name
-        self._rows: dict[bytes, list[bytes]] = {}  # of one record: keys in the table msg, by base name
-        self._messages: dict[str, list[bytes]] = {}  # the same by path, of all records
-        self._held: dict[bytes, bytes] = {}  # name: key in the table held
-        self._listed: dict[str, dict[bytes, bytes]] = {}  # directory: what is there, by base name
-        self._roots: dict[bytes, tuple[str, bool]] = {}  # mailbox: its directory, as the rows say, and is it there?
+        self._made: dict[bytes, list[str]] = {}  # of the present record: paths of files, by base name
+        self._rows: dict[bytes, list[bytes]] = {}  # of the present record: keys in the table msg, by base name
+        self._messages: dict[str, list[bytes]] = {}  # of all records: keys in the table msg, by path
+        self._held: dict[bytes, bytes] = {}  # key in the table held, by file name
+        self._listed: dict[str, dict[bytes, bytes]] = {}  # files by base name, by directory
+        self._roots: dict[bytes, tuple[str, bool]] = {}  # by mailbox: its directory by the rows, and whether it exists
 
     def made(self, path: str) -> None:
         self._made.setdefault(base_of(os.fsencode(os.path.basename(path))), []).append(path)
@@ -53,8 +53,9 @@ class Whereabouts:
             self._rows.setdefault(base_of(marked[1:]), []).append(at)
 
     def record(self) -> None:
-        """A file's row is of the record that tells of the file. Deliveries with a number have the same name in every
-        mailbox, so one name may have several files and rows."""
+        """Match files with rows: a file's row is in the same record as the file.
+
+        Deliveries from the queue have the same name in every mailbox, so one name may have several files and rows."""
         for base, paths in self._made.items():
             for path in paths:
                 if base in self._rows:
@@ -65,7 +66,7 @@ class Whereabouts:
     def known_by(self, path: bytes) -> bytes:
         return base_of(os.path.basename(path))
 
-    def expected(self, txn: Reading, path: str) -> str | None:
+    def expected_path(self, txn: Reading, path: str) -> str | None:
         held = self._held.get(os.fsencode(os.path.basename(path)))
         if held is not None:
             return path if txn.get(held, db=self._db["held"]) is not None else None
@@ -78,8 +79,8 @@ class Whereabouts:
         root, _ = self._root(txn, key[:MAILBOX], os.path.dirname(os.path.dirname(path)))
         return os.fsdecode(path_of(root, marked))
 
-    def place(self, txn: Reading, path: str) -> str | None:
-        expected = self.expected(txn, path)
+    def present_path(self, txn: Reading, path: str) -> str | None:
+        expected = self.expected_path(txn, path)
         directory, name = os.path.split(path)
         raw = os.fsencode(name)
         key = self._message(txn, path)
@@ -94,8 +95,8 @@ class Whereabouts:
         return os.fsdecode(path_of(root, found)) if found is not None else expected
 
     def _message(self, txn: Reading, path: str) -> bytes | None:
-        """Key in the table msg of the message whose file was made at ``path``; None where no record names one. Of
-        several in the same account that of the mailbox in which the file was made."""
+        """Return the key in the table msg of the message whose file was created at ``path``; None if no record names
+        one. Of several in the same account, the one in the mailbox where the file was created."""
         keys = self._messages.get(path)
         if keys is None:
             return None
@@ -110,8 +111,10 @@ class Whereabouts:
         return self._listed[root]
 
     def _elsewhere(self, key: bytes, root: str, raw: bytes) -> str | None:
-        """The mailbox has a row and no directory: it was being renamed, which comes first on the disk, or removed. Its
-        message is kept: where the file is, or in a directory that is made again."""
+        """Find a path for a message whose mailbox has a row but no directory.
+
+        The mailbox was being renamed, which happens on disk first, or removed. The message is kept: where its file is,
+        or in a directory that is created again."""
         home = self._home_of(account_of(key))
         if home is None:
             return None
@@ -124,12 +127,12 @@ class Whereabouts:
         return os.path.join(root, "new", os.fsdecode(base_of(raw)))
 
     def _row(self, txn: Reading, at: bytes) -> bytes | None:
-        """How the message's row names its file; None when it has no row any more."""
+        """Return how the message's row names its file; None if it has no row any more."""
         value = txn.get(at, db=self._db["msg"])
         return layout.marked_of(value) if value is not None else None
 
     def _root(self, txn: Reading, key: bytes, made: str) -> tuple[str, bool]:
-        """The directory of the mailbox, which was ``made`` when the file was; is it there?"""
+        """Return the directory of the mailbox, which was ``made`` when the file was created, and whether it exists."""
         known = self._roots.get(key)
         if known is not None:
             return known

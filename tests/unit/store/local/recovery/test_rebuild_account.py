@@ -13,7 +13,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.message.preview import scanned
 from fastmail.store.interface import NewMessage
 from fastmail.store.local.maildir import looking
-from fastmail.store.local.recovery import repair
+from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 
@@ -54,7 +54,7 @@ async def flow(tmp_path: Path, when: range, monkeypatch: pytest.MonkeyPatch) -> 
             return real(directory, items, known)
 
         monkeypatch.setattr(looking, "examine", examine)
-        assert all(one.problems == 0 for one in await repair.rebuild(store, account))
+        assert all(one.problems == 0 for one in await rebuild_account.rebuild(store, account))
         assert looks > when[0]
         with store.snapshot(account) as snapshot:
             assert {uid: bytes(one) for uid, one in snapshot.summaries(key, ALL).items()} == before
@@ -84,7 +84,7 @@ def test_a_message_that_is_expunged_meanwhile_does_not_come_back(
             await store._tidier.close()  # files stay, as if it came a moment later
             message = NewMessage((SHORT,), scanned(SHORT), mime.served_size(SHORT), 1000)
             await store.append(account, key, [message, message])
-            loop, real = asyncio.get_running_loop(), repair._find
+            loop, real = asyncio.get_running_loop(), rebuild_account._find
 
             def find(*args: Any) -> Any:
                 found = real(*args)
@@ -92,8 +92,8 @@ def test_a_message_that_is_expunged_meanwhile_does_not_come_back(
                 asyncio.run_coroutine_threadsafe(gone, loop).result(10)
                 return found
 
-            monkeypatch.setattr(repair, "_find", find)
-            await repair.rebuild(store, account)
+            monkeypatch.setattr(rebuild_account, "_find", find)
+            await rebuild_account.rebuild(store, account)
             with store.snapshot(account) as snapshot:
                 assert [uid for uid, _ in snapshot.files(key)] == [2]
         finally:

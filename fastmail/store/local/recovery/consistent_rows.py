@@ -1,8 +1,8 @@
-"""Rows of an index, made to agree among themselves: of one account, or of all, where some are damaged.
+"""Makes the rows of an index consistent with each other: of one account, or of all, after damage.
 
-Rows that cannot be read go; every mailbox has its row, and its name leads to it; numbers that are given out go on above
-those in use. What the rows say of files and records in segments is not looked at here: see repair.py and mend.py. All
-inside one transaction of the writer's; ``prefix`` is the key of an account, or empty.
+Unreadable rows are deleted; every mailbox gets its row, and its name leads to it; numbers are raised above those in
+use. What the rows say of files and of records in segments is not checked here: see rebuild_account.py and
+after_salvage.py. Everything happens inside one write transaction; ``prefix`` is the key of an account, or empty.
 """
 
 import time
@@ -40,7 +40,7 @@ VALUES = {
     "name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1, "place": 0, "member": 0,
     "thread": object_ids.THREAD.size,
 }  # fmt: skip
-OF_THE_ACCOUNT = bytes(4)  # instead of a mailbox's id, in note
+OF_THE_ACCOUNT = bytes(4)  # in keys of note, in place of a mailbox id
 OF_A_MAILBOX = ("page", "msg", "pop", "note", "kw", "gone", "todo", "trash", "kept")
 OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs", "acct", "alog", "place", "member", "thread")
 
@@ -51,9 +51,10 @@ def drop_where(txn: Txn, table: Any, bad: Callable[[bytes, bytes], bool], prefix
         txn.delete(key, db=table)
 
 
-def agree(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
-    """Do all that; the mailboxes that there are. Their counts are not looked at, nor is what is counted of accounts:
-    ``accounts.again`` comes after it."""
+def make_consistent(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, MailboxRow]:
+    """Make all rows consistent, and return the mailboxes.
+
+    Their totals are not counted here, nor are those of accounts: ``account_log.again`` comes after it."""
     for name in OF_AN_ACCOUNT if prefix else KEYS:
         bad = partial(_bad_row, name)
         drop_where(txn, getattr(t, name), bad, prefix)
@@ -106,7 +107,7 @@ def _is_text(raw: bytes) -> bool:
 
 
 def bad_page(key: bytes, value: bytes) -> bool:
-    """Is a row of ``page`` not what its key says?"""
+    """True if a row of ``page`` does not match its key."""
     try:
         if key[MAILBOX:] == layout.TOP:
             name = layout.unpack_row(key[:MAILBOX], value).name
@@ -123,11 +124,11 @@ def _bad_message(value: bytes) -> bool:
     mark = value[2 : 2 + size]
     if len(mark) != size or mark[:1] not in (NEW, CUR, SEGMENT):
         return True
-    return len(mark) != references.MARK.size if mark[:1] == SEGMENT else size < 2 or b"/" in mark or b"\0" in mark
+    return len(mark) != references.REFERENCE.size if mark[:1] == SEGMENT else size < 2 or b"/" in mark or b"\0" in mark
 
 
 def _in_use(txn: Reading, t: Tables, prefix: bytes) -> dict[bytes, int]:
-    """{mailbox key: highest UID} of all mailboxes of which there is something."""
+    """Return {mailbox key: highest UID} of all mailboxes that have any rows."""
     out: dict[bytes, int] = {}
     for table in (t.page, t.msg):
         for key, _ in walk.rows(txn, table, prefix):
@@ -136,7 +137,7 @@ def _in_use(txn: Reading, t: Tables, prefix: bytes) -> dict[bytes, int]:
                 out.get(key[:MAILBOX], 0), uid if key[MAILBOX:] != layout.TOP and table is t.msg else 0
             )
     for key, _ in walk.rows(txn, t.kept, prefix):
-        if len(key) == layout.MESSAGE:  # it was expunged: its UID is not given again
+        if len(key) == layout.MESSAGE:  # an expunged message: its UID must not be used again
             out[key[:MAILBOX]] = max(out.get(key[:MAILBOX], 0), uid_of(key))
     for key, page in walk.rows(txn, t.page, prefix):
         if key[MAILBOX:] != layout.TOP:
@@ -145,7 +146,7 @@ def _in_use(txn: Reading, t: Tables, prefix: bytes) -> dict[bytes, int]:
 
 
 def _boxes(txn: Txn, t: Tables, prefix: bytes) -> dict[bytes, MailboxRow]:
-    """Every mailbox has a row and its name leads to it; what has neither is no mailbox."""
+    """Give every mailbox a row and a name that leads to it. A key with neither is no mailbox."""
     boxes = {
         k[:MAILBOX]: layout.unpack_row(k[:MAILBOX], v)
         for k, v in walk.rows(txn, t.page, prefix)
