@@ -183,6 +183,7 @@ ACCOUNT: dict[str, Reader] = {
     "notes": text,
     "message_size": size,
     "recipients_per_hour": number,
+    "messages_per_hour": number,
     "answer_subject": line,
     "answer_text": text,
     "answer_begins": moment,

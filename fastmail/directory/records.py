@@ -31,8 +31,9 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     ``separators``: characters that begin a detail (``me+x``); empty for none.
     ``postmaster``: who gets mail for postmaster and abuse where these are no accounts or aliases.
     ``most_accounts``, ``most_aliases``: how many may be made; ``most_storage``: octets that one account may have.
-    ``most_lists``, ``most_octets`` (of all accounts), ``message_size``, ``recipients_per_hour`` and
-    ``messages_per_hour`` are kept for those who will ask. 0 is always no limit.
+    ``most_octets``: of all its accounts together; ``message_size``: octets of one message to or from an account;
+    ``recipients_per_hour``, ``messages_per_hour``: what all its accounts together may send. 0 is always no limit.
+    ``most_lists`` is kept for those who will ask.
     ``quota``: of accounts that have none of their own. ``app_passwords_only``: the main password opens no mail session.
     ``footer``, ``footer_html``: for mail that leaves; ``dkim``: keys; ``source``: a directory of its own.
     """
@@ -85,7 +86,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     ``senders``: addresses, or ``@domain``, that it may write under besides its own.
     ``role``: what it may administer (server, domain, helpdesk; empty for nothing), ``administers``: which domains.
     ``name``, ``language``, ``zone`` (of time), ``notes``: for people; ``created``: s since 1970, 0 where nobody knows.
-    ``message_size``, ``recipients_per_hour``, ``answer``: kept for those who will ask.
+    ``message_size``: octets of one message to or from it; ``recipients_per_hour``, ``messages_per_hour``: what it may
+    send. ``answer``: kept for those who will ask.
     """
 
     id: int
@@ -115,6 +117,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     message_size: int = 0
     recipients_per_hour: int = 0
     answer: Answer = NO_ANSWER
+    messages_per_hour: int = 0
 
 
 class Alias(msgspec.Struct, frozen=True, omit_defaults=True):

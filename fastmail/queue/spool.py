@@ -7,7 +7,7 @@
                                                   they are due
     alive  segment(4)                             how many items have their content there (one that is shared with a
                                                   mailbox lies in the mail store)
-    rate   login, or @domain                      hour and recipients in it: how much it sends
+    rate   login, @domain, or a key of rates      hour and what was sent in it (queue.rates)
     tls    day NUL domain NUL ...                 counts of sessions (relay.tlsreport)
     policy domain                                 what a domain asks of those who send to it (relay.sts)
                                                   (beginning with NUL, so no domain: what the runner keeps, and
@@ -37,7 +37,9 @@ from fastmail.durable.transaction import Txn
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData, StorageFailed, TooMuch
 from fastmail.model.esmtp import Rcpt
+from fastmail.queue import rates
 from fastmail.queue.model import KEY, Item, Job, Outgoing, number_of
+from fastmail.queue.rates import Charge
 from fastmail.queue.rows import item_row, job_row, read_item, read_job
 from fastmail.telemetry import log
 
@@ -48,9 +50,12 @@ SEGMENT = 16 << 20
 LEAST = 1 + 8 + KEY.size  # octets of a place in line behind its destination
 YOUNG = 900.0  # s until what is held for a message that is not in the queue is left over
 NUMBER = struct.Struct(">I")
-RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
 Change = Callable[[Job], Job | None]
+
+
+def _rate_key(who: str) -> bytes:
+    return who.encode()[: rates.LONGEST_KEY]
 
 
 def ready_key(job: Job) -> bytes:
@@ -143,11 +148,13 @@ class Spool:
         """Grows with time. With the process's salt it is the id of the message's transaction."""
         return transaction.new_number()
 
-    async def enqueue(self, outgoing: Outgoing, most: int = 0, domain_most: int = 0) -> Item:
+    async def enqueue(
+        self, outgoing: Outgoing, most: int = 0, domain_most: int = 0, charges: Sequence[Charge] = ()
+    ) -> Item:
         """Keep it; durable when it returns. TooMuch when its login would have more than ``most`` recipients an hour, or
-        all logins of its domain more than ``domain_most``. When it raises anything else, it may be there all the same:
-        ``has`` knows, and doing it again does no harm."""
-        jobs, apply = await self._place(outgoing, most, domain_most)
+        all logins of its domain more than ``domain_most``, or more is sent than ``charges`` say. When it raises
+        anything else, it may be there all the same: ``has`` knows, and doing it again does no harm."""
+        jobs, apply = await self._place(outgoing, most, domain_most, charges)
         item: Item = await self._submit(apply, jobs, True)
         return item
 
@@ -179,7 +186,7 @@ class Spool:
             self._writer.release()
 
     async def _place(
-        self, outgoing: Outgoing, most: int = 0, domain_most: int = 0
+        self, outgoing: Outgoing, most: int = 0, domain_most: int = 0, charges: Sequence[Charge] = ()
     ) -> tuple[list[PieceJob], Callable[[Txn], Item]]:
         """The content's job, unless the store has it, and what writes the records."""
         item, groups = outgoing.item, outgoing.groups
@@ -193,10 +200,13 @@ class Spool:
                     raise StorageFailed(f"number {item.number} was given by two processes")  # the next try has another
                 return item  # it was committed before, and its outcome was not known
             recipients = sum(map(len, groups.values()))
-            if most:
-                self._charge(txn, item.login, item.arrived, recipients, most)
+            all_of_them = list(charges)
+            if most and item.login:
+                all_of_them.append(Charge(_rate_key(item.login), recipients, most))
             if domain_most and item.login:
-                self._charge(txn, "@" + item.login.rpartition("@")[2], item.arrived, recipients, domain_most)
+                domain = "@" + item.login.rpartition("@")[2]
+                all_of_them.append(Charge(_rate_key(domain), recipients, domain_most, who=domain))
+            rates.take(txn, self.env.db["rate"], all_of_them, item.arrived)
             self._put(txn, item, groups)
             return item
 
@@ -234,20 +244,23 @@ class Spool:
             txn.put(ready_key(job), b"", db=db["line"])
         self._count(txn, item, 1)
 
-    def _charge(self, txn: Txn, who: str, now: int, recipients: int, most: int) -> None:
-        """Count what a login or ``@domain`` sends; the count is the same in every process, because it is in the
-        commit."""
-        key = who.encode()[:400]
-        if not key:
-            return
-        hour = now // 3600
-        found = txn.get(key, db=self.env.db["rate"])
-        then, sent = RATE.unpack(found) if found else (0, 0)
-        sent = sent + recipients if then == hour else recipients
-        if sent > most:
-            of = f" for {who}" if who.startswith("@") else ""
-            raise TooMuch(f"at most {most} recipients an hour are allowed{of}")
-        txn.put(key, RATE.pack(hour, sent), db=self.env.db["rate"])
+    def over(self, charges: Sequence[Charge], now: float = 0.0) -> str:
+        """Why so much more may not be sent now, by what the last commit says; empty where it may."""
+        now = now or time.time()
+        try:
+            with self.env.read() as txn:
+                for one in charges:
+                    found = txn.get(one.key, db=self.env.db["rate"])
+                    rates.check(bytes(found) if found is not None else None, one, now)
+        except TooMuch as error:
+            return str(error)
+        return ""
+
+    async def charge(self, charges: Sequence[Charge], now: float = 0.0) -> None:
+        """Count what is sent without the queue; durable when it returns. TooMuch, and nothing is counted, where that is
+        more than may be."""
+        now = now or time.time()
+        await self._submit(lambda txn: rates.take(txn, self.env.db["rate"], charges, now), [])
 
     def _count(self, txn: Txn, item: Item, step: int) -> None:
         """One more or one less item in a segment."""

@@ -1,7 +1,7 @@
 """Sessions without sockets: a connection that records what is written, over a store in memory."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msgspec.structs import replace
@@ -61,6 +61,9 @@ class FakeDirectory:
 
     def account_by_id(self, number: int) -> AccountRecord | None:
         return next((a for a in self.accounts.values() if a.id == number), None)
+
+    def each_account(self, domain: str = "", after: str = "") -> Iterator[AccountRecord]:
+        yield from (one for one in self.accounts.values() if one.address.endswith("@" + domain))
 
     def alias(self, address: str) -> Alias | None:
         found = self.aliases.get(address)
