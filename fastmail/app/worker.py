@@ -120,7 +120,7 @@ async def _main(
     registry = Registry()
     listeners = await assembly.listen(sockets, tls, registry)
     sweep = loop.create_task(registry.sweep())
-    revoking = loop.create_task(revoke.watch(assembly.directory, registry))
+    revoking = loop.create_task(revoke.watch(assembly.directory, registry, assembly.verifier.has_expired))
     log.event("worker.ready", worker=number)
     serving.say()
     await stop.wait()

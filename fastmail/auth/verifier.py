@@ -9,6 +9,7 @@ login that began before ends like those that are over (directory.standing).
 import asyncio
 import hashlib
 import hmac
+import math
 import os
 import time
 from collections import OrderedDict
@@ -35,6 +36,10 @@ UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
 LEAST_SALT = 12  # octets, without which, as without 4096 iterations, clients and our own SCRAM refuse the keys
+
+
+# the account, the directory's revision before it was looked up, the digest of an app password, and when that expires
+Checked = tuple[AccountRecord, int, bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class Verifier:
         self._salts = salts or os.urandom(32)
         self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
         self._default_domain = default_domain
+        self._expiring: set[int] = set()  # when logins that were let in end by themselves: s since 1970
+        self._next_expiry = math.inf  # the first of them
         self.guesses: Guesses | None = None  # who may try a login now
 
     def close(self) -> None:
@@ -169,7 +176,7 @@ class Verifier:
             if guesses is not None and not isinstance(claim, sasl.Token):
                 guesses.failed(self.address(claim.login))
             return None
-        record, revision, app = found
+        record, revision, app, expires = found
         if not access.allows(record.nets, host):
             count("auth.failed")
             log.event("login.elsewhere", "warning", account=record.address, peer=host, allowed=record.nets)
@@ -184,7 +191,7 @@ class Verifier:
                 "login.refused", "warning", account=record.address, peer=host, why=why, suspended=record.suspended
             )
             raise LoginRefused(why)
-        login = standing.Standing(record.id, record.address, host, revision, app)
+        login = standing.Standing(record.id, record.address, host, revision, app, expires)
         if self.ended(login):  # while it was checked
             count("auth.failed")
             return None
@@ -192,7 +199,19 @@ class Verifier:
         if guesses is not None:
             guesses.succeeded(comparable(record.address), host)
         self._used.note(record.id, app, protocol)
+        if expires:
+            self._expiring.add(expires)
+            self._next_expiry = min(self._next_expiry, expires)
         return Entry(record, login)
+
+    def has_expired(self) -> bool:
+        """Did a login that was let in here end by itself since this was asked last?"""
+        now = time.time()
+        if self._next_expiry > now:
+            return False
+        self._expiring = {one for one in self._expiring if one > now}
+        self._next_expiry = min(self._expiring, default=math.inf)
+        return True
 
     def ended(self, login: standing.Standing | None) -> str:
         """Why the login of a session has ended, for its user; empty while it counts, or where there is none."""
@@ -204,8 +223,7 @@ class Verifier:
 
     async def _admit(
         self, claim: sasl.Credentials | sasl.Verified | sasl.Token, host: str, protocol: str
-    ) -> tuple[AccountRecord, int, bytes] | None:
-        """The account, the revision of the directory before it was looked up, and the digest of an app password."""
+    ) -> Checked | None:
         if isinstance(claim, sasl.Credentials):
             return await self._check(claim.login, claim.password, host, protocol)
         if isinstance(claim, sasl.Token):
@@ -222,16 +240,14 @@ class Verifier:
             return None
         if 0 <= claim.revision < self._directory.revoked(record.id):
             return None  # the password was changed since the exchange began
-        return record, revision, b""
+        return record, revision, b"", 0
 
     async def check(self, login: str, password: bytes) -> AccountRecord | None:
         """The account, or None; TemporaryError when too many logins wait."""
         found = await self._check(login, password)
         return found[0] if found is not None else None
 
-    async def _check(
-        self, login: str, password: bytes, host: str = "", protocol: str = ""
-    ) -> tuple[AccountRecord, int, bytes] | None:
+    async def _check(self, login: str, password: bytes, host: str = "", protocol: str = "") -> Checked | None:
         address = await self._directory.freshen(self.address(login))
         revision = self._directory.revision
         record = self._directory.account(address)
@@ -245,13 +261,13 @@ class Verifier:
         if record is not None and shown:
             app = self._directory.app_password(record.id, shown)
             if app is not None and apps.counts(app, protocol, host):
-                return record, revision, shown
+                return record, revision, shown, app.expires
         digest = hashlib.blake2b(password[:MAX_PASSWORD], key=self._key, digest_size=32).digest()
         if record is not None:
             known = self._remembered.get((address, digest))
             if known is not None and known[1] > time.monotonic() and _same(known[0], record.password):
                 count("auth.remembered")
-                return record, revision, b""
+                return record, revision, b"", 0
         if self._waiting >= QUEUE:
             count("auth.shed")
             raise TemporaryError("too many logins wait")
@@ -268,7 +284,7 @@ class Verifier:
         self._remember((address, digest), record.password)
         if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
             self._improve(record, password, (address, digest))
-        return record, revision, b""
+        return record, revision, b"", 0
 
     def _remember(self, entry: tuple[str, bytes], stored: str) -> None:
         """This password was found to be the one of what is stored for the account."""

@@ -79,14 +79,7 @@ def _add_account(place: Administration, name: str, given: dict[str, Any], hashed
     if password is None:
         raise DirectoryError("a new account needs a password, or a hash")
     values = fields.read("account", given)
-    address = account_address(name).key
-    place.add_accounts([(address, *password)])
-    if values:
-        try:
-            place.change_account(address, lambda old: fields.changed(old, values))
-        except DirectoryError:
-            place.remove_account(address)
-            raise
+    place.add_account(account_address(name).key, *password, lambda new: fields.changed(new, values))
     return {}
 
 

@@ -3,9 +3,11 @@ that address, and has the password, or the app password, that the login was chec
 
 The directory keeps a number, ``revision``, that grows with every change that takes logins back: a new password, an
 account that is switched off or removed, a condition on logins. For an account it notes the revision of the last such
-change; a login that began at an earlier revision has ended. A password that gets a better hash takes nothing back.
+change; a login that began at an earlier revision has ended. A password that gets a better hash takes nothing back. A
+login with an app password ends by itself when that expires.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,19 +20,22 @@ OFF = "this account was switched off"
 CHANGED = "the password was changed, please log in again"
 BARRED = "this account may not log in from here any more"
 WITHDRAWN = "this app password was withdrawn"
+EXPIRED = "this app password has expired"
 OWNER = "the account of the selected mailbox is not there any more"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A login. ``host``: where it came from; ``revision``: the directory's, read before anything was checked; ``app``:
-    the digest of the app password that was shown, empty for any other proof."""
+    the digest of the app password that was shown, empty for any other proof; ``expires``: s since 1970 when that is
+    over, 0 for never."""
 
     number: int
     address: str
     host: str
     revision: int
     app: bytes = b""
+    expires: int = 0
 
 
 class Accounts(Protocol):
@@ -46,6 +51,8 @@ class Accounts(Protocol):
 
 def ended(accounts: Accounts, login: Standing) -> str:
     """Why a login has ended, for its user; empty while it counts. Mostly one look: whatever ends logins is counted."""
+    if login.expires and login.expires <= time.time():
+        return EXPIRED
     if accounts.revision == login.revision:
         return ""
     try:

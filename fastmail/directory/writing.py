@@ -169,8 +169,23 @@ class Writing(Reading):
         with self._write() as txn:
             return sum([self._add_account(txn, replace, *one) for one in accounts])
 
+    def add_account(
+        self, address: str, password: str, scram: str, change: Callable[[Account], Account] | None = None
+    ) -> None:
+        """Add an account as ``change`` makes it, in one transaction."""
+        with self._write() as txn:
+            self._add_account(txn, False, address, password, scram, change=change)
+
     def _add_account(
-        self, txn: Txn, again: bool, asked: str, password: str, scram: str = "", nets: str = "", nologin: str = ""
+        self,
+        txn: Txn,
+        again: bool,
+        asked: str,
+        password: str,
+        scram: str = "",
+        nets: str = "",
+        nologin: str = "",
+        change: Callable[[Account], Account] | None = None,
     ) -> bool:
         domain, address, key = self._named(txn, asked)
         if domain is None:
@@ -188,6 +203,9 @@ class Writing(Reading):
             most = domain.most_accounts
             if most and _pair(txn.get("counts", key.partition(NUL)[0]))[0] >= most:
                 raise DirectoryError(f"domain {domain.name} has its {most} accounts")
+        if change is not None:  # before anything is written
+            plain = Account(0, address, password)
+            checks.account(self, plain, replace(change(plain), id=0, address=address))
         new = msgspec.structs.replace(
             old or self._new_account(txn, key, address, row is None),
             password=password,
@@ -195,6 +213,8 @@ class Writing(Reading):
             nets=nets,
             nologin=nologin,
         )
+        if change is not None:
+            new = replace(change(new), id=new.id, address=address)
         self._put_account(txn, key, old, new, revokes=row is not None)
         return row is None or old is None
 

@@ -93,7 +93,13 @@ class ImapSession(Session):
         return why
 
     def dismiss(self, why: str) -> None:
-        code = "EXPIRED" if why == standing.CHANGED else "NONEXISTENT" if why == standing.OWNER else "CONTACTADMIN"
+        code = (
+            "EXPIRED"
+            if why in (standing.CHANGED, standing.EXPIRED)
+            else "NONEXISTENT"
+            if why == standing.OWNER
+            else "CONTACTADMIN"
+        )
         self.conn.write(f"* BYE [{code}] {why}\r\n".encode())
         self.conn.close()
 
