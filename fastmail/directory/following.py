@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from fastmail.directory.groups import Groups
 from fastmail.directory.interface import Line
 from fastmail.directory.reading import UNCERTAIN
 from fastmail.directory.records import Alias
@@ -18,7 +19,7 @@ from fastmail.directory.writing import SOURCE, Writing
 replace = msgspec.structs.replace
 
 
-class Following(Writing):
+class Following(Groups):
     """See directory.external for who calls."""
 
     def bring(self, lines: Iterable[Line], gone: Iterable[str]) -> None:

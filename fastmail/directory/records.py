@@ -148,6 +148,15 @@ class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: int = 0
 
 
+class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Accounts that are given rights together, as ``$name`` (RFC 4314 2). ``name``: ``local@domain``; ``members``:
+    numbers of accounts (directory.membership)."""
+
+    name: str
+    members: tuple[int, ...] = ()
+    description: str = ""
+
+
 class Used(msgspec.Struct, frozen=True, omit_defaults=True):
     """The last logins of an account or with an app password: s since 1970, by protocol."""
 

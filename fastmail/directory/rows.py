@@ -6,6 +6,8 @@
     aliases   domain NUL local-part      Alias; the catch-all has no local-part
     apps      number(8) digest(8)        AppPassword
     used      number(8) [digest(8)]      Used
+    groups    domain NUL local-part      Group
+    members   number(8) key of a group   nothing (directory.membership)
     counts    domain                     accounts(4) aliases(4)
     audit     number(8)                  Change; numbers grow
     meta                                 counters; the layout (durable.env)
@@ -24,7 +26,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Used
+from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Group, Used
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
 from fastmail.model.errors import DamagedAccount
@@ -38,7 +40,7 @@ LONGEST = 500  # octets of a key
 DIGEST = 8  # octets of an app password's digest that are in its key
 MEND = "`fastmail account import --replace` makes it anew"
 
-T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Used)
+T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Group, Used)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -96,6 +98,7 @@ ACCOUNTS = Shape(Account, "account", MEND)
 ALIASES = Shape(Alias, "alias", "`fastmail alias remove` and `add` make it anew")
 APPS = Shape(AppPassword, "app password", "`fastmail app-password remove` removes it")
 USED = Shape(Used, "last login", "the next login makes it anew")
+GROUPS = Shape(Group, "group", "`fastmail group remove` and `add` make it anew")
 AUDIT = Shape(Change, "audit row", "it is left out")
 
 

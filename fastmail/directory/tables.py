@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from fastmail.durable.env import Environment, Former
 
 LAYOUT = 2
-TABLES = ["domains", "accounts", "numbers", "aliases", "apps", "used", "counts", "audit"]
+TABLES = ["domains", "accounts", "numbers", "aliases", "apps", "used", "counts", "audit", "groups", "members"]
 META = "meta"
 MAP = 8 << 30
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from fastmail.directory import audit, checks, rows, srs
+from fastmail.directory import audit, checks, membership, rows, srs
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.reading import (
     CHANGES,
@@ -137,7 +137,9 @@ class Writing(Reading):
             if txn.get("domains", key) is None:
                 raise _no_domain(name)
             used = [
-                rows.shown(one) for table in ("accounts", "aliases") for one, _ in _beginning(txn, table, key + NUL)
+                rows.shown(one)
+                for table in ("accounts", "aliases", "groups")
+                for one, _ in _beginning(txn, table, key + NUL)
             ]
             if used:
                 text = f"{len(used)} addresses, such as {used[0]}: remove them first"
@@ -304,6 +306,7 @@ class Writing(Reading):
                 for one in [one for one, _ in _beginning(txn, table, mine)]:
                     txn.delete(table, one)
             txn.delete(META, REVOKED + b"%d" % record.id)
+            membership.leave_all(txn, record.id)
             self._count(txn, key, -1, 0)
             self._revoke(txn, ())
             self._note(txn, "account remove", record.address, "")

@@ -44,6 +44,7 @@ class FakeDirectory:
         }
         self.domains: dict[str, Domain] = {}  # those that are more than a name
         self.used: list[tuple[int, bytes, str, int]] = []
+        self.groups: dict[int, frozenset[str]] = {}
 
     uncertain = False
     revision = 0
@@ -64,6 +65,9 @@ class FakeDirectory:
 
     def each_account(self, domain: str = "", after: str = "") -> Iterator[AccountRecord]:
         yield from (one for one in self.accounts.values() if one.address.endswith("@" + domain))
+
+    def groups_of(self, number: int) -> frozenset[str]:
+        return self.groups.get(number, frozenset())
 
     def alias(self, address: str) -> Alias | None:
         found = self.aliases.get(address)
