@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastmail.auth import sasl, schemes
 from fastmail.auth.lastlogins import LastLogins
@@ -35,11 +35,19 @@ REMEMBER = 300.0
 UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
+MASTER_PROTOCOLS = ("imap", "pop3")
 LEAST_SALT = 12  # octets, without which, as without 4096 iterations, clients and our own SCRAM refuse the keys
 
 
 # the account, the directory's revision before it was looked up, the digest of an app password, and when that expires
 Checked = tuple[AccountRecord, int, bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Masters:
+    """Accounts with a role may act for others. ``reserved``: for whom nobody may, in the form for comparing."""
+
+    reserved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ class Verifier:
         tokens: Tokens | None = None,
         upgrade: bool = False,
         salts: bytes = b"",
+        masters: Masters | None = None,
     ) -> None:
         self._upgrade = upgrade
         self._upgraded = -UPGRADE_EVERY
@@ -84,6 +93,7 @@ class Verifier:
         self._salts = salts or os.urandom(32)
         self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
         self._default_domain = default_domain
+        self._masters = masters
         self._expiring: set[int] = set()  # when logins that were let in end by themselves: s since 1970
         self._next_expiry = math.inf  # the first of them
         self.guesses: Guesses | None = None  # who may try a login now
@@ -136,6 +146,10 @@ class Verifier:
             except (KeptOut, TemporaryError):
                 return False
         return True
+
+    def lets_act(self, protocol: str) -> bool:
+        """Are there master users, who act for others, in this protocol? Nobody sends in another one's name by that."""
+        return self._masters is not None and protocol in MASTER_PROTOCOLS
 
     def address(self, login: str) -> str:
         """Whose login it is: completed with the default domain, where there is one."""
@@ -195,14 +209,39 @@ class Verifier:
         if self.ended(login):  # while it was checked
             count("auth.failed")
             return None
+        acting = self.address(claim.acting) if isinstance(claim, sasl.Credentials) and claim.acting else ""
+        if acting and acting != comparable(record.address):
+            record, login = await self._act(record, login, acting, protocol)
         count("auth.ok")
         if guesses is not None:
-            guesses.succeeded(comparable(record.address), host)
-        self._used.note(record.id, app, protocol)
+            guesses.succeeded(comparable(login.address), host)
+        self._used.note(login.number, app, protocol)
         if expires:
             self._expiring.add(expires)
             self._next_expiry = min(self._next_expiry, expires)
         return Entry(record, login)
+
+    async def _act(
+        self, master: AccountRecord, login: standing.Standing, acting: str, protocol: str
+    ) -> tuple[AccountRecord, standing.Standing]:
+        """The account that a master user acts for, and the login of its session. That it was there is in the audit log,
+        on the disk, before anything is opened. LoginRefused, in the same words whether there is such an account or
+        not."""
+        record = self._directory.account(await self._directory.freshen(acting))
+        reserved = self._masters.reserved if self._masters is not None else ()
+        allowed = record is not None and record.enabled and access.may_act_for(master, record, reserved)
+        if record is None or not allowed or not self.lets_act(protocol):
+            count("auth.failed")
+            log.event("login.acting", "warning", master=master.address, account=acting, peer=login.host, allowed=False)
+            raise LoginRefused(access.NOT_FOR_THAT)
+        try:
+            loop = asyncio.get_running_loop()
+            note = (master.address, record.address, protocol, login.host)
+            await loop.run_in_executor(self._threads, self._directory.note_acting, *note)
+        except (MailError, OSError) as error:
+            log.event("login.acting", "error", master=master.address, account=record.address, error=repr(error))
+            raise TemporaryError("this login cannot be written down now") from None
+        return record, replace(login, acting=record.id, whom=record.address)
 
     def has_expired(self) -> bool:
         """Did a login that was let in here end by itself since this was asked last?"""

@@ -101,6 +101,13 @@ class Auth:
         "keeps the accounts.",
     )
     admins: list[str] = _s([], "Accounts that may set quotas and access control lists of others by IMAP.")
+    master_users: bool = _s(
+        False,
+        "Accounts with the role server or domain (`fastmail account set ... role=`) may open the mailboxes of others, "
+        "or of those of the domains that they administer, by IMAP and POP3: SASL PLAIN with the other's address as "
+        "authorization identity. Never those of accounts with a role, or of admins. Each such login is in `fastmail "
+        "audit`.",
+    )
     header_senders: str = _s(
         "refuse",
         "What happens to a user's message whose From, Sender, Resent-From or Resent-Sender names an address that does "

@@ -97,6 +97,11 @@ class Directory(Protocol):
         the disk."""
         ...
 
+    def note_acting(self, master: str, address: str, protocol: str, host: str) -> None:
+        """Write into the audit log that a master user opened an account, by which protocol and from where; it waits for
+        the disk."""
+        ...
+
     def upgrade_password(self, record: Account, password: str, scram: str) -> bool:
         """Keep a password that was just shown to be right in a better form, unless it was changed meanwhile; it waits
         for the disk."""

@@ -21,6 +21,7 @@ CHANGED = "the password was changed, please log in again"
 BARRED = "this account may not log in from here any more"
 WITHDRAWN = "this app password was withdrawn"
 EXPIRED = "this app password has expired"
+MASTER = "this login may not act for this account any more"
 OWNER = "the account of the selected mailbox is not there any more"
 
 
@@ -28,7 +29,8 @@ OWNER = "the account of the selected mailbox is not there any more"
 class Standing:
     """A login. ``host``: where it came from; ``revision``: the directory's, read before anything was checked; ``app``:
     the digest of the app password that was shown, empty for any other proof; ``expires``: s since 1970 when that is
-    over, 0 for never."""
+    over, 0 for never. ``acting``: the number of the account that a master user acts for, at the address ``whom``; 0 for
+    its own."""
 
     number: int
     address: str
@@ -36,6 +38,8 @@ class Standing:
     revision: int
     app: bytes = b""
     expires: int = 0
+    acting: int = 0
+    whom: str = ""
 
 
 class Accounts(Protocol):
@@ -68,9 +72,24 @@ def ended(accounts: Accounts, login: Standing) -> str:
     if record.nologin or not access.allows(record.nets, login.host):
         return BARRED
     why = access.refusal(record, domain) or (WITHDRAWN if withdrawn else "")
+    if not why and login.acting:
+        why = _acting(accounts, record, login)
     if why:
         return why
     return CHANGED if accounts.revoked(login.number) > login.revision else ""
+
+
+def _acting(accounts: Accounts, master: Account, login: Standing) -> str:
+    """Why a master user acts for an account no more; empty while it may."""
+    try:
+        record = accounts.account(login.whom)
+    except DamagedAccount:
+        return ""
+    if record is None or record.id != login.acting:
+        return GONE
+    if not record.enabled:
+        return OFF
+    return "" if access.may_act_for(master, record) else MASTER
 
 
 def is_gone(accounts: Accounts, number: int, address: str) -> bool:

@@ -244,8 +244,8 @@ class Writing(Reading):
         txn.put("accounts", key, ACCOUNTS.pack(key, new))
         if old is not None and revokes and takes_back(old, new):
             self._revoke(txn, [new.id])
-        elif old is not None and (old.sends, old.suspended) != (new.sends, new.suspended):
-            self._revoke(txn, ())  # sessions look at the account again before they send
+        elif old is not None and _looked_at_again(old) != _looked_at_again(new):
+            self._revoke(txn, ())  # sessions look at the account again before they send, or act for others
         self._note(
             txn, "account set" if old is not None else "account add", new.address, audit.difference(old, new), who
         )
@@ -354,6 +354,11 @@ class Writing(Reading):
                 if at > last.get(protocol, 0) and txn.get("numbers", U64.pack(number)) is not None:
                     txn.put("used", key, rows.USED.pack(key, Used(last | {protocol: at})))
 
+    def note_acting(self, master: str, address: str, protocol: str, host: str) -> None:
+        """Write down that a master user opened an account. It changes nothing that anybody remembers."""
+        with self._write() as txn:
+            audit.note(txn, master, "login as", address, f"by {protocol} from {host}")
+
     def renew_srs_keys(self, now: int) -> None:
         """Make a new key where the newest is too old, and remove those that no address can be of any more."""
         with self._write() as txn:
@@ -428,6 +433,10 @@ def takes_back(old: Account, new: Account) -> bool:
         or (old.logs_in and not new.logs_in)
         or (bool(new.suspended) and not old.suspended)
     )
+
+
+def _looked_at_again(account: Account) -> tuple[object, ...]:
+    return account.sends, account.suspended, account.role, account.administers
 
 
 def _is_sound(key: bytes, row: bytes) -> bool:

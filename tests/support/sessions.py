@@ -44,6 +44,7 @@ class FakeDirectory:
         }
         self.domains: dict[str, Domain] = {}  # those that are more than a name
         self.used: list[tuple[int, bytes, str, int]] = []
+        self.acted: list[tuple[str, str, str, str]] = []
         self.groups: dict[int, frozenset[str]] = {}
 
     uncertain = False
@@ -93,6 +94,9 @@ class FakeDirectory:
 
     def note_used(self, logins: Iterable[tuple[int, bytes, str, int]]) -> None:
         self.used += logins
+
+    def note_acting(self, master: str, address: str, protocol: str, host: str) -> None:
+        self.acted.append((master, address, protocol, host))
 
     def set_quota(self, address: str, quota: Quota) -> None:
         self.accounts[address] = replace(self.accounts[address], quota=quota)
