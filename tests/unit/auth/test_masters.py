@@ -16,6 +16,7 @@ from fastmail.directory.standing import GONE, MASTER, OFF
 from fastmail.model.errors import StorageFailed
 from fastmail.model.limits import Limits
 
+ALL = Masters()
 MASTER_USER, USER, FAR, CHIEF = "master@d.test", "user@d.test", "user@e.test", "chief@d.test"
 
 
@@ -51,7 +52,7 @@ async def enter(verifier: Verifier, whom: str, password: str = "key", protocol: 
     return await login.attempt(claim)
 
 
-def verifier_of(place: MemoryDirectory, masters: Masters | None = Masters()) -> Verifier:
+def verifier_of(place: MemoryDirectory, masters: Masters | None = ALL) -> Verifier:
     return Verifier(place, 1, default_domain="d.test", masters=masters)
 
 
