@@ -17,7 +17,7 @@ from functools import partial
 
 import uvloop
 
-from fastmail.app import revoke
+from fastmail.app import renames, revoke
 from fastmail.app.assembly import Assembly
 from fastmail.app.confine import confine
 from fastmail.app.derived import control_template, maildir_template
@@ -120,6 +120,7 @@ async def _main(
     registry = Registry()
     listeners = await assembly.listen(sockets, tls, registry)
     sweep = loop.create_task(registry.sweep())
+    renaming = loop.create_task(renames.at_start(assembly)) if number == 0 else None
     revoking = loop.create_task(revoke.watch(assembly.directory, registry, assembly.verifier.has_expired))
     log.event("worker.ready", worker=number)
     serving.say()
@@ -139,6 +140,8 @@ async def _main(
         connection.abort()
     sweep.cancel()
     revoking.cancel()
+    if renaming is not None:
+        renaming.cancel()
     await assembly.close()
     _report(number)
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from fastmail.directory.groups import Groups
 from fastmail.directory.interface import Line
 from fastmail.directory.reading import UNCERTAIN
 from fastmail.directory.records import Alias
+from fastmail.directory.renaming import Renames
 from fastmail.directory.rows import ALIASES, address_key
 from fastmail.directory.tables import META, Txn
 from fastmail.directory.writing import SOURCE, Writing
@@ -19,7 +19,7 @@ from fastmail.directory.writing import SOURCE, Writing
 replace = msgspec.structs.replace
 
 
-class Following(Groups):
+class Following(Renames):
     """See directory.external for who calls."""
 
     def bring(self, lines: Iterable[Line], gone: Iterable[str]) -> None:

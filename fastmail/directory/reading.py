@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Protocol
 
-from fastmail.directory import apps, lookup, membership, rows
+from fastmail.directory import apps, lookup, membership, rows, taken
 from fastmail.directory.lookup import Destinations, belongs
 from fastmail.directory.membership import GROUP_TABLE
 from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Used
@@ -186,7 +186,8 @@ class Reading:
         key = address_key(address)
         with self._tables.read() as txn:
             number = _number(txn, key)
-        return Account(number, rows.shown(key), "", False) if number is not None else None
+            placed = taken.home_of(txn, number) if number is not None else ""
+        return Account(number, rows.shown(key), "", False, placed=placed) if number is not None else None
 
     # ---------------------------------------------------------------- what delivery and logins ask
 

@@ -87,7 +87,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     ``role``: what it may administer (server, domain, helpdesk; empty for nothing), ``administers``: which domains.
     ``name``, ``language``, ``zone`` (of time), ``notes``: for people; ``created``: s since 1970, 0 where nobody knows.
     ``message_size``: octets of one message to or from it; ``recipients_per_hour``, ``messages_per_hour``: what it may
-    send. ``answer``: kept for those who will ask.
+    send. ``answer``: kept for those who will ask. ``placed``: the address that its Maildir is called by, where that is
+    another one, as after a change of name; a row with it has version 2 (directory.rows).
     """
 
     id: int
@@ -118,6 +119,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     recipients_per_hour: int = 0
     answer: Answer = NO_ANSWER
     messages_per_hour: int = 0
+    placed: str = ""
 
 
 class Alias(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -155,6 +157,13 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     members: tuple[int, ...] = ()
     description: str = ""
+
+
+class Renamed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change of name that the mail store has still to follow: addresses, or ``@domain`` for all of a domain."""
+
+    old: str
+    new: str
 
 
 class Used(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -17,6 +17,7 @@ from fastmail.model.errors import DamagedAccount
 
 GONE = "this account was removed"
 OFF = "this account was switched off"
+RENAMED = "this account has another name now, please log in with that"
 CHANGED = "the password was changed, please log in again"
 BARRED = "this account may not log in from here any more"
 WITHDRAWN = "this app password was withdrawn"
@@ -48,6 +49,7 @@ class Accounts(Protocol):
     @property
     def revision(self) -> int: ...
     def account(self, address: str) -> Account | None: ...
+    def account_by_id(self, number: int) -> Account | None: ...
     def domain(self, name: str) -> Domain | None: ...
     def app_password(self, number: int, digest: bytes) -> AppPassword | None: ...
     def revoked(self, number: int) -> int: ...
@@ -65,8 +67,8 @@ def ended(accounts: Accounts, login: Standing) -> str:
         withdrawn = bool(login.app) and accounts.app_password(login.number, login.app) is None
     except DamagedAccount:
         return ""  # nobody can say: it stays until the row is mended
-    if record is None or record.id != login.number:
-        return GONE
+    if record is None or record.id != login.number or record.address != login.address:
+        return _other_name(accounts, login.number)
     if not record.enabled:
         return OFF
     if record.nologin or not access.allows(record.nets, login.host):
@@ -79,32 +81,40 @@ def ended(accounts: Accounts, login: Standing) -> str:
     return CHANGED if accounts.revoked(login.number) > login.revision else ""
 
 
+def _other_name(accounts: Accounts, number: int) -> str:
+    """What became of an account that does not have its name any more."""
+    try:
+        return RENAMED if accounts.account_by_id(number) is not None else GONE
+    except DamagedAccount:
+        return GONE
+
+
 def _acting(accounts: Accounts, master: Account, login: Standing) -> str:
     """Why a master user acts for an account no more; empty while it may."""
     try:
         record = accounts.account(login.whom)
     except DamagedAccount:
         return ""
-    if record is None or record.id != login.acting:
-        return GONE
+    if record is None or record.id != login.acting or record.address != login.whom:
+        return _other_name(accounts, login.acting)
     if not record.enabled:
         return OFF
     return "" if access.may_act_for(master, record) else MASTER
 
 
 def is_gone(accounts: Accounts, number: int, address: str) -> bool:
-    """Was the account with this number removed? Its number is never given again."""
+    """Was the account with this number removed, whatever it is called now? Its number is never given again."""
     try:
-        record = accounts.account(address)
+        record = accounts.account_by_id(number) or accounts.account(address)
     except DamagedAccount:
         return False
     return record is None or record.id != number
 
 
 def is_off(accounts: Accounts, number: int, address: str) -> bool:
-    """The same, or switched off."""
+    """The same, or switched off, or is it called otherwise?"""
     try:
-        record = accounts.account(address)
+        record = accounts.account_by_id(number)
     except DamagedAccount:
         return False
-    return record is None or record.id != number or not record.enabled
+    return record is None or record.address != address or not record.enabled

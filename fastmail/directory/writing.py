@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from fastmail.directory import audit, checks, membership, rows, srs
+from fastmail.directory import audit, checks, membership, rows, srs, taken
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.reading import (
     CHANGES,
@@ -111,6 +111,7 @@ class Writing(Reading):
             if row is not None and _is_sound(key, row):
                 raise DirectoryError(f"domain {new.name} is already there")
             checks.domain(self, new)
+            taken.refuse_while_renaming(txn, f"@{new.name}")
             txn.put("domains", key, DOMAINS.pack(key, new))
             self._note(txn, "domain add", new.name, audit.difference(None, new))
 
@@ -222,20 +223,21 @@ class Writing(Reading):
 
     def _new_account(self, txn: Txn, key: bytes, address: str, counts: bool) -> Account:
         """A row with a number that no account had before."""
+        taken.refuse_while_renaming(txn, address)
         found = txn.get(META, NEXT)
         number = int(found) if found else 1
         txn.put(META, NEXT, b"%d" % (number + 1))
         txn.put("numbers", U64.pack(number), key)
         if counts:
             self._count(txn, key, 1, 0)
-        return Account(number, address, "", created=int(time.time()))
+        return Account(number, address, "", created=int(time.time()), placed=taken.home_for(txn, address, number))
 
     def _present(self, txn: Txn, key: bytes, address: str, row: bytes) -> Account | None:
         """A row; where it is damaged, a new one with the number that leads to it, so that its mail is its own again."""
         with suppress(CorruptData):
             return ACCOUNTS.unpack(key, row)
         number = _number(txn, key)
-        return Account(number, address, "") if number is not None else None
+        return Account(number, address, "", placed=taken.home_of(txn, number)) if number is not None else None
 
     def _put_account(
         self, txn: Txn, key: bytes, old: Account | None, new: Account, revokes: bool, who: str = ""
@@ -384,6 +386,7 @@ class Writing(Reading):
                 raise DirectoryError(f"{name} is not a domain of this server; `fastmail domain add {name}`")
             if domain.alias_of:
                 raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
+            taken.refuse_while_renaming(txn, address)
             if txn.get("accounts", key) is not None:
                 raise DirectoryError(f"{address} is already an account")
             if txn.get("aliases", key) is not None:

@@ -33,6 +33,14 @@ async def set_list(
     return await store.annotate(owner, key, {ACL: rights.dump(acl)}, expected)
 
 
+async def forget_owner(store: Store, find: Find, owner: Account, acl: rights.Acl, former: str) -> None:
+    """The owner of a mailbox with this list is not called ``former`` any more: let nobody look there."""
+    for name in acl:
+        hint = _hint_account(find, name, owner)
+        if hint is not None:
+            await store.annotate(hint, hint.id.to_bytes(8, "big") + bytes(4), {FROM + former.encode(): None})
+
+
 def _hint_account(find: Find, name: str, owner: Account) -> Account | None:
     if name == rights.ANYONE:
         return everybody(rights.domain_of(owner.address))
