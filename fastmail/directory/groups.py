@@ -52,7 +52,7 @@ class Groups(Writing):
     def put_group(self, name: str, members: Sequence[str] = (), description: str = "") -> None:
         """Add a group of accounts."""
         with self._write() as txn:
-            domain, name, key = self._named(txn, name)
+            domain, name, key = self._named(txn, name.lower())
             if domain is None:
                 there = name.rpartition("@")[2]
                 raise DirectoryError(f"{there} is not a domain of this server; `fastmail domain add {there}`")
