@@ -173,6 +173,7 @@ class Assembly:
             and not (config.directory.passwd_file or config.directory.sql or config.directory.ldap),
             self._salts() if worker >= 0 else b"",
             Masters(frozenset(map(comparable, config.auth.admins))) if config.auth.master_users else None,
+            sources.binder(config.directory, config.base),
         )
         self.staging = os.path.join(config.server.data_dir, "staging")
 

@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -24,6 +24,7 @@ from fastmail.auth.oauth import Tokens
 from fastmail.auth.provider import Settings
 from fastmail.directory import access, apps, standing
 from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.directory.ldap import BINDS
 from fastmail.model.address import comparable
 from fastmail.model.errors import KeptOut, LoginRefused, MailError, TemporaryError
 from fastmail.net.guesses import Guesses
@@ -32,6 +33,7 @@ from fastmail.telemetry.counters import count
 
 QUEUE = 256
 REMEMBER = 300.0
+REMEMBER_BOUND = 60.0  # of a password that another directory checked: nobody tells us when it is changed there
 UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
@@ -79,6 +81,7 @@ class Verifier:
         upgrade: bool = False,
         salts: bytes = b"",
         masters: Masters | None = None,
+        binder: Callable[[str, str], bool] | None = None,
     ) -> None:
         self._upgrade = upgrade
         self._upgraded = -UPGRADE_EVERY
@@ -94,6 +97,7 @@ class Verifier:
         self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
         self._default_domain = default_domain
         self._masters = masters
+        self._binder = binder  # who checks passwords that another directory knows
         self._expiring: set[int] = set()  # when logins that were let in end by themselves: s since 1970
         self._next_expiry = math.inf  # the first of them
         self.guesses: Guesses | None = None  # who may try a login now
@@ -314,7 +318,7 @@ class Verifier:
         try:
             stored = record.password if record is not None else ""
             good = await asyncio.get_running_loop().run_in_executor(
-                self._threads, _work, stored, password[:MAX_PASSWORD], address
+                self._threads, _work, stored, password[:MAX_PASSWORD], address, self._binder
             )
         finally:
             self._waiting -= 1
@@ -327,7 +331,8 @@ class Verifier:
 
     def _remember(self, entry: tuple[str, bytes], stored: str) -> None:
         """This password was found to be the one of what is stored for the account."""
-        self._remembered[entry] = (stored, time.monotonic() + REMEMBER)
+        how_long = REMEMBER_BOUND if stored.startswith(BINDS) else REMEMBER
+        self._remembered[entry] = (stored, time.monotonic() + how_long)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
@@ -366,8 +371,13 @@ def _showed_password(claim: sasl.Claim) -> bool:
     return isinstance(claim, sasl.Credentials) or (isinstance(claim, sasl.Verified) and claim.revision >= 0)
 
 
-def _work(stored: str, password: bytes, address: str) -> bool:
-    """Is it right in one of its forms? ASCII has one."""
+def _work(stored: str, password: bytes, address: str, binder: Callable[[str, str], bool] | None = None) -> bool:
+    """Is it right in one of its forms? ASCII has one. TemporaryError where somebody else has to say, and does not."""
+    if binder is not None and stored.startswith(BINDS):
+        try:
+            return binder(stored, password.decode("utf-8"))
+        except UnicodeDecodeError:
+            return False
     user = (address,) if schemes.wants_user(stored) else ()
     for form in schemes.forms(password):
         if stored and schemes.verify(stored, form, *user):

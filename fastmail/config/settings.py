@@ -172,6 +172,21 @@ class Directory:
         "", "Attribute of accounts whose mail is on another server (Dovecot's proxy or host): they may not log in here."
     )
     ldap_quota: str = _s("", "Attribute with the quota in octets. Empty: quotas are kept here.")
+    ldap_bind_as_user: bool = _s(
+        False,
+        "Check passwords by binding as the user, for Active Directory and others whose hashes nobody can read; "
+        "ldap_password is not asked for then. The server's certificate is checked. SCRAM does not work with it.",
+    )
+    ldap_ca: str = _s(
+        "",
+        "File with the authorities of the LDAP server's certificate. Empty: those of the system with "
+        "ldap_bind_as_user, else it is not checked.",
+    )
+    ldap_groups: str = _s(
+        "", 'Which entries are groups, such as "(objectClass=group)": $name in lists of rights. Empty: none.'
+    )
+    ldap_group_name: str = _s("cn", "Attribute with the name of a group; auth.default_domain completes it.")
+    ldap_group_member: str = _s("member", "Attribute with the names (DN) of the entries that are in a group.")
 
 
 @dataclass(slots=True)

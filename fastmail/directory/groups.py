@@ -10,7 +10,7 @@ from fastmail.directory.membership import GROUP_TABLE, MARK, MOST
 from fastmail.directory.records import Group
 from fastmail.directory.rows import GROUPS, address_key
 from fastmail.directory.tables import Txn
-from fastmail.directory.writing import Writing
+from fastmail.directory.writing import Writing, replace
 from fastmail.model.address import Address
 from fastmail.model.errors import CorruptData
 
@@ -81,7 +81,7 @@ class Groups(Writing):
             now = tuple(dict.fromkeys(one for one in kept if one not in set(gone)))
             if len(now) > MOST:
                 raise DirectoryError(f"a group has at most {MOST} members")
-            new = Group(old.name, now, old.description if description is None else description)
+            new = replace(old, members=now, description=old.description if description is None else description)
             if new == old:
                 return old
             membership.put(txn, key, old, new)

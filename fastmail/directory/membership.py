@@ -7,6 +7,8 @@ transaction; ``rebuild`` makes the second from the first after damage.
 
 from contextlib import suppress
 
+import msgspec
+
 from fastmail.directory.records import Group
 from fastmail.directory.rows import GROUPS, U64
 from fastmail.directory.tables import Txn
@@ -50,7 +52,7 @@ def leave_all(txn: Txn, number: int) -> None:
             if row is not None:
                 old = GROUPS.unpack(key, row)
                 members = tuple(one for one in old.members if one != number)
-                put(txn, key, old, Group(old.name, members, old.description))
+                put(txn, key, old, msgspec.structs.replace(old, members=members))
 
 
 def rebuild(txn: Txn) -> None:

@@ -152,11 +152,12 @@ class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     """Accounts that are given rights together, as ``$name`` (RFC 4314 2). ``name``: ``local@domain``; ``members``:
-    numbers of accounts (directory.membership)."""
+    numbers of accounts (directory.membership). ``source``: whoever keeps the accounts keeps it, too."""
 
     name: str
     members: tuple[int, ...] = ()
     description: str = ""
+    source: bool = False
 
 
 class Renamed(msgspec.Struct, frozen=True, omit_defaults=True):
