@@ -183,8 +183,8 @@ def _joined(data: bytes, footer: bytes, is_html: bool) -> bytes:
     if is_html:
         at = max(0, len(data) - _TAIL)
         found = _END.search(data, at)
-        end = found.start() if found is not None else len(data)
-        return data[:end] + footer + b"\n" + data[end:]
+        if found is not None:
+            return data[: found.start()] + footer + b"\n" + data[found.start() :]
     ended = data.endswith(b"\n")  # the line end in front of a boundary is not of the part (RFC 2046 5.1.1)
     return data + (b"" if ended or not data else b"\n") + footer.rstrip(b"\n") + (b"\n" if ended else b"")
 

@@ -130,7 +130,6 @@ def test_flowed_text_stays_lines() -> None:
         b"From: a@b.test\nContent-Transfer-Encoding: base64\n\nLS0tLS1CRUdJTiBQR1AgTUVTU0FHRS0tLS0tCng=\n",
         b"Content-Type: image/png\nContent-Transfer-Encoding: base64\n\niVBOR\n",
         b"Content-Type: text/plain\nContent-Transfer-Encoding: x-own\n\n%&\n",
-        b"Content-Type: text/plain\nContent-Transfer-Encoding: base64\n\n!!!\n",
         b"Content-Type: text/plain\nContent-Disposition: attachment\n\nfile\n",
     ],
 )
