@@ -1,4 +1,4 @@
-"""Puts the footer of a domain (message.footer) under what its accounts send to other servers.
+"""Puts the footer of a domain under what its accounts send to other servers (message.footer, RFC 2045).
 
 It is there before the filters see the message, and before it is signed. A message whose recipients are all here stays
 as it was written.
