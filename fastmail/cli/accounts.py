@@ -179,7 +179,6 @@ def account_rename(
     becomes an alias."""
     settings = read_config(config)
     place = may_rename(settings, config)
-    asyncio.run(follow_renames(settings))  # what an earlier one may have left
     record = place.rename_account(account_address(old).key, account_address(new).key, not drop_old)
     place.close()
     asyncio.run(follow_renames(settings))

@@ -67,7 +67,6 @@ def domain_rename(
     where it is. The old name becomes another name of the domain."""
     settings = read_config(config)
     place = may_rename(settings, config)
-    asyncio.run(follow_renames(settings))  # what an earlier one may have left
     found = place.rename_domain(domain_name(old), domain_name(new), not drop_old)
     place.close()
     asyncio.run(follow_renames(settings))

@@ -1,5 +1,7 @@
 """What ``account rename`` and ``domain rename`` share: who keeps the accounts, and what has to follow a new name."""
 
+import asyncio
+
 from fastmail.cli.common import directory, errors
 from fastmail.config.settings import Config
 from fastmail.directory.errors import DirectoryError
@@ -7,11 +9,17 @@ from fastmail.directory.local import LocalDirectory
 
 
 def may_rename(settings: Config, config: str) -> LocalDirectory:
-    """The directory, where accounts are kept here; DirectoryError where another program keeps them."""
+    """The directory, where accounts are kept here; DirectoryError where another program keeps them. What an earlier
+    change of a name has left to do is done first."""
     source = settings.directory
     if source.passwd_file or source.sql or source.ldap:
         raise DirectoryError("another program keeps the accounts ([directory]): rename them there")
-    return directory(config)
+    place = directory(config)
+    if any(place.renames()):
+        place.close()
+        asyncio.run(follow_renames(settings))
+        place = directory(config)
+    return place
 
 
 async def follow_renames(settings: Config) -> None:

@@ -24,7 +24,7 @@ from fastmail.telemetry import log
 
 EVERY = 5.0  # s for which a sum counts
 AGAIN = 1.0  # s until it is taken again before somebody is refused
-SHARE = 50  # a look may take the SHARE-th part of the time
+SHARE, SHARE_AGAIN = 50, 10  # a look may take such a part of the time; the second of a domain that is full
 AT_ONCE = 100  # accounts that are looked at before others have their turn
 REMEMBERED = 10_000  # domains
 
@@ -38,7 +38,7 @@ class Accounts(Protocol):
 class Pool:
     """One domain in one worker (store.interface.Pool)."""
 
-    __slots__ = ("_accounts", "_added", "_every", "_held", "_looked", "_looking", "_name", "_store", "most")
+    __slots__ = ("_accounts", "_added", "_again", "_every", "_held", "_looked", "_looking", "_name", "_store", "most")
 
     def __init__(self, accounts: Accounts, store: Store, name: str, most: int) -> None:
         self._accounts, self._store, self._name = accounts, store, name
@@ -46,12 +46,17 @@ class Pool:
         self._held = 0  # octets, at the last look
         self._added = 0  # octets that were taken here since that look began
         self._looked = 0.0  # time.monotonic() of it; 0 where there was none yet
-        self._every = EVERY
+        self._every, self._again = EVERY, AGAIN
         self._looking: asyncio.Task[None] | None = None
 
     def fits(self, octets: int) -> bool:
-        """Is there room for so much, as far as is known here?"""
-        return not self._looked or self._held + self._added + octets <= self.most
+        """Is there room for so much? By a sum that is old nobody is refused: whoever can wait asks ``ready`` before."""
+        if not self._looked or self._held + self._added + octets <= self.most:
+            return True
+        if time.monotonic() - self._looked < self._again:
+            return False
+        self._look_soon()
+        return True
 
     def took(self, octets: int) -> None:
         """So much is stored now."""
@@ -60,11 +65,15 @@ class Pool:
     async def ready(self, octets: int) -> None:
         """Before ``fits`` is asked for so much: take the sum again, where it is old, or would refuse it."""
         age = time.monotonic() - self._looked
-        if not self._looked or age >= self._every or (age >= AGAIN and not self.fits(octets)):
-            if self._looking is None:
-                self._looking = asyncio.get_running_loop().create_task(self._look())
-                self._looking.add_done_callback(self._ended)
-            await asyncio.shield(self._looking)
+        full = self._held + self._added + octets > self.most
+        if not self._looked or age >= self._every or (full and age >= self._again):
+            await asyncio.wait({self._look_soon()})  # whatever comes of it: without a sum nobody is refused
+
+    def _look_soon(self) -> "asyncio.Task[None]":
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+            self._looking.add_done_callback(self._ended)
+        return self._looking
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._looking = None
@@ -83,7 +92,8 @@ class Pool:
                 await asyncio.sleep(0)
         self._held, self._added = total, self._added - before
         self._looked = time.monotonic()
-        self._every = max(EVERY, SHARE * (self._looked - begun))
+        took = self._looked - begun
+        self._every, self._again = max(EVERY, SHARE * took), max(AGAIN, SHARE_AGAIN * took)
 
 
 class Pools:

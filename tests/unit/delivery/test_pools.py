@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fastmail._core.uidset import UidSet
 from fastmail.delivery import pools
 from fastmail.delivery.deliver import Deliverer, Envelope
 from fastmail.delivery.pools import Pool
@@ -86,5 +87,26 @@ def test_a_look_is_one_for_all_who_wait_and_others_have_their_turn() -> None:
         assert pool.fits(100) and not pool.fits(101)
         pool.took(60)
         assert pool.fits(40) and not pool.fits(41)
+
+    asyncio.run(main())
+
+
+def test_nobody_is_refused_by_an_old_sum_at_rcpt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all is refused before the content comes, the sum is taken again all the same."""
+
+    async def main() -> None:
+        directory, store, deliverer = limited(2 * SIZE)
+        record = directory.accounts[USER]
+        assert await deliver(deliverer, USER) == 250 and deliverer.full([record], SIZE)
+        account = deliverer.account(record)
+        key = store.find(account, "INBOX")
+        assert key is not None and account.pool is not None
+        await store.expunge(account, key, UidSet.of([1]), 0)
+        assert deliverer.full([record], SIZE), "for a moment"
+        later = time.monotonic() + 2 * pools.AGAIN
+        monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: later))
+        assert not deliverer.full([record], SIZE), "it is old: whoever delivers the message looks again"
+        await account.pool.ready(SIZE)
+        assert account.pool.fits(2 * SIZE) and not account.pool.fits(2 * SIZE + 1)
 
     asyncio.run(main())
