@@ -19,7 +19,7 @@ from fastmail.app.derived import (
 )
 from fastmail.app.homes import Homes
 from fastmail.auth import oauth, provider, send_as
-from fastmail.auth.verifier import Verifier
+from fastmail.auth.verifier import Masters, Verifier
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
@@ -36,6 +36,7 @@ from fastmail.durable.staging import Budget
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.imap.service import Service as ImapService
+from fastmail.model.address import comparable
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
@@ -171,6 +172,8 @@ class Assembly:
             config.auth.upgrade_hashes
             and not (config.directory.passwd_file or config.directory.sql or config.directory.ldap),
             self._salts() if worker >= 0 else b"",
+            Masters(frozenset(map(comparable, config.auth.admins))) if config.auth.master_users else None,
+            sources.binder(config.directory, config.base),
         )
         self.staging = os.path.join(config.server.data_dir, "staging")
 

@@ -34,7 +34,7 @@ class Homes:
 
     def note(self, record: AccountRecord) -> Home:
         """Where the account's Maildir is, from now on. TemporaryError where nobody says it."""
-        user, _, domain = record.address.rpartition("@")
+        user, _, domain = (record.placed or record.address).rpartition("@")
         if "{home}" in self._maildir and not record.home and not record.maildir:
             raise TemporaryError(f"{record.address}: whoever keeps the account does not say where its home is")
         names = {"domain": domain, "user": user, "home": record.home}

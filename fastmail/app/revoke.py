@@ -3,10 +3,12 @@ that may not log in any more (directory.standing); and those that look at a mail
 
 Whoever changes an account (a command, a worker that follows another directory, a login that looks an account up) writes
 it into the directory, which every worker has open. So each worker looks at one number there, four times a second, and
-only when that has grown at its sessions: nothing that has to be delivered can be lost on the way.
+only when that has grown at its sessions: nothing that has to be delivered can be lost on the way. Logins that end by
+themselves, with an app password that expires, the worker's own verifier knows.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from fastmail.net.listener import Registry
@@ -24,12 +26,15 @@ class Revisions(Protocol):
     def revision(self) -> int: ...
 
 
-async def watch(directory: Revisions, registry: Registry) -> None:
-    """Run as long as the worker. What was revoked before the first look concerns no session yet."""
+async def watch(directory: Revisions, registry: Registry, has_expired: Callable[[], bool] = lambda: False) -> None:
+    """Run as long as the worker. What was revoked before the first look concerns no session yet. ``has_expired``: did a
+    login end by itself since it was asked last?"""
     seen, failing = -1, False
     while True:
         try:
             now = directory.revision
+            if has_expired():
+                seen = -1
             if now != seen and await end_those_over(registry):
                 seen = now
             failing = False

@@ -17,7 +17,7 @@ from functools import partial
 
 import uvloop
 
-from fastmail.app import revoke
+from fastmail.app import renames, revoke
 from fastmail.app.assembly import Assembly
 from fastmail.app.confine import confine
 from fastmail.app.derived import control_template, maildir_template
@@ -120,7 +120,8 @@ async def _main(
     registry = Registry()
     listeners = await assembly.listen(sockets, tls, registry)
     sweep = loop.create_task(registry.sweep())
-    revoking = loop.create_task(revoke.watch(assembly.directory, registry))
+    renaming = loop.create_task(renames.at_start(assembly)) if number == 0 else None
+    revoking = loop.create_task(revoke.watch(assembly.directory, registry, assembly.verifier.has_expired))
     log.event("worker.ready", worker=number)
     serving.say()
     await stop.wait()
@@ -139,6 +140,8 @@ async def _main(
         connection.abort()
     sweep.cancel()
     revoking.cancel()
+    if renaming is not None:
+        renaming.cancel()
     await assembly.close()
     _report(number)
 

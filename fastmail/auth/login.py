@@ -20,7 +20,6 @@ from typing import Protocol
 
 from fastmail.auth import sasl
 from fastmail.auth.verifier import Entry, Verifier, until_refusal
-from fastmail.directory.interface import AccountRecord
 from fastmail.model.errors import KeptOut, LoginRefused, TemporaryError
 from fastmail.model.limits import Limits
 from fastmail.telemetry import log
@@ -135,6 +134,8 @@ class Login:
         if isinstance(found, bytes):
             self._mechanism = mechanism
             return b64encode(found)
+        if isinstance(found, sasl.Credentials) and found.acting and not self._verifier.lets_act(self._protocol):
+            raise sasl.SaslError(sasl.NOT_FOR_OTHERS)
         return found
 
     # ---------------------------------------------------------------- the check
@@ -168,6 +169,7 @@ class Login:
             return Again(b64encode(claim.mechanism.refusal))
         return Failed(self.failures >= self._limits.auth_failures)
 
-    def entered(self, record: AccountRecord) -> None:
+    def entered(self, entry: Entry) -> None:
         """The client is in: write it to the log."""
-        log.event("login", protocol=self._protocol, account=record.address, peer=self._peer.host)
+        master = {"master": entry.login.address} if entry.login.acting else {}
+        log.event("login", protocol=self._protocol, account=entry.record.address, peer=self._peer.host, **master)

@@ -17,6 +17,7 @@ from fastmail.model.address import comparable
 from fastmail.model.errors import ClientError
 
 MAX_RESPONSE = 32768
+NOT_FOR_OTHERS = "acting for another user is not allowed"
 
 
 class SaslError(ClientError):
@@ -25,10 +26,12 @@ class SaslError(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the client claims; ``authzid`` was checked to be empty or the login itself."""
+    """What the client claims. ``acting``: the other account that it wants to act for (RFC 4422 2); empty for its
+    own."""
 
     login: str
     password: bytes
+    acting: str = ""
 
 
 class Plain:
@@ -44,9 +47,7 @@ class Plain:
         if not login:
             raise SaslError("user name is empty")
         asked, own = (comparable(one.decode("utf-8", "surrogateescape")) for one in (authzid, login))
-        if authzid and asked != own:
-            raise SaslError("acting for another user is not allowed")
-        return Credentials(_text(login), password)
+        return Credentials(_text(login), password, _text(authzid) if authzid and asked != own else "")
 
 
 class Login:
@@ -137,7 +138,7 @@ class Scram:
                     return Credentials(self._login, b"")
                 self._server.set_client_first(text)
                 if authzid and comparable(authzid.removeprefix("a=")) != comparable(self._login):
-                    raise SaslError("acting for another user is not allowed")
+                    raise SaslError(NOT_FOR_OTHERS)
                 return str(self._server.get_server_first()).encode()
         except (scramp.ScramException, ValueError, UnicodeError, IndexError, KeyError):
             raise SaslError("SCRAM response has not the form that RFC 5802 gives it") from None

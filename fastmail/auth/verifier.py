@@ -9,12 +9,13 @@ login that began before ends like those that are over (directory.standing).
 import asyncio
 import hashlib
 import hmac
+import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastmail.auth import sasl, schemes
 from fastmail.auth.lastlogins import LastLogins
@@ -23,6 +24,7 @@ from fastmail.auth.oauth import Tokens
 from fastmail.auth.provider import Settings
 from fastmail.directory import access, apps, standing
 from fastmail.directory.interface import AccountRecord, Directory
+from fastmail.directory.ldap import BINDS
 from fastmail.model.address import comparable
 from fastmail.model.errors import KeptOut, LoginRefused, MailError, TemporaryError
 from fastmail.net.guesses import Guesses
@@ -31,10 +33,23 @@ from fastmail.telemetry.counters import count
 
 QUEUE = 256
 REMEMBER = 300.0
+REMEMBER_BOUND = 60.0  # of a password that another directory checked: nobody tells us when it is changed there
 UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
 MAX_PASSWORD = 1024
+MASTER_PROTOCOLS = ("imap", "pop3")
 LEAST_SALT = 12  # octets, without which, as without 4096 iterations, clients and our own SCRAM refuse the keys
+
+
+# the account, the directory's revision before it was looked up, the digest of an app password, and when that expires
+Checked = tuple[AccountRecord, int, bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Masters:
+    """Accounts with a role may act for others. ``reserved``: for whom nobody may, in the form for comparing."""
+
+    reserved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,8 @@ class Verifier:
         tokens: Tokens | None = None,
         upgrade: bool = False,
         salts: bytes = b"",
+        masters: Masters | None = None,
+        binder: Callable[[str, str], bool] | None = None,
     ) -> None:
         self._upgrade = upgrade
         self._upgraded = -UPGRADE_EVERY
@@ -79,6 +96,10 @@ class Verifier:
         self._salts = salts or os.urandom(32)
         self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
         self._default_domain = default_domain
+        self._masters = masters
+        self._binder = binder  # who checks passwords that another directory knows
+        self._expiring: set[int] = set()  # when logins that were let in end by themselves: s since 1970
+        self._next_expiry = math.inf  # the first of them
         self.guesses: Guesses | None = None  # who may try a login now
 
     def close(self) -> None:
@@ -130,6 +151,10 @@ class Verifier:
                 return False
         return True
 
+    def lets_act(self, protocol: str) -> bool:
+        """Are there master users, who act for others, in this protocol? Nobody sends in another one's name by that."""
+        return self._masters is not None and protocol in MASTER_PROTOCOLS
+
     def address(self, login: str) -> str:
         """Whose login it is: completed with the default domain, where there is one."""
         if "@" not in login and self._default_domain:
@@ -169,7 +194,7 @@ class Verifier:
             if guesses is not None and not isinstance(claim, sasl.Token):
                 guesses.failed(self.address(claim.login))
             return None
-        record, revision, app = found
+        record, revision, app, expires = found
         if not access.allows(record.nets, host):
             count("auth.failed")
             log.event("login.elsewhere", "warning", account=record.address, peer=host, allowed=record.nets)
@@ -184,15 +209,52 @@ class Verifier:
                 "login.refused", "warning", account=record.address, peer=host, why=why, suspended=record.suspended
             )
             raise LoginRefused(why)
-        login = standing.Standing(record.id, record.address, host, revision, app)
+        login = standing.Standing(record.id, record.address, host, revision, app, expires)
         if self.ended(login):  # while it was checked
             count("auth.failed")
             return None
+        acting = self.address(claim.acting) if isinstance(claim, sasl.Credentials) and claim.acting else ""
+        if acting and acting != comparable(record.address):
+            record, login = await self._act(record, login, acting, protocol)
         count("auth.ok")
         if guesses is not None:
-            guesses.succeeded(comparable(record.address), host)
-        self._used.note(record.id, app, protocol)
+            guesses.succeeded(comparable(login.address), host)
+        self._used.note(login.number, app, protocol)
+        if expires:
+            self._expiring.add(expires)
+            self._next_expiry = min(self._next_expiry, expires)
         return Entry(record, login)
+
+    async def _act(
+        self, master: AccountRecord, login: standing.Standing, acting: str, protocol: str
+    ) -> tuple[AccountRecord, standing.Standing]:
+        """The account that a master user acts for, and the login of its session. That it was there is in the audit log,
+        on the disk, before anything is opened. LoginRefused, in the same words whether there is such an account or
+        not."""
+        record = self._directory.account(await self._directory.freshen(acting))
+        reserved = self._masters.reserved if self._masters is not None else ()
+        allowed = record is not None and record.enabled and access.may_act_for(master, record, reserved)
+        if record is None or not allowed or not self.lets_act(protocol):
+            count("auth.failed")
+            log.event("login.acting", "warning", master=master.address, account=acting, peer=login.host, allowed=False)
+            raise LoginRefused(access.NOT_FOR_THAT)
+        try:
+            loop = asyncio.get_running_loop()
+            note = (master.address, record.address, protocol, login.host)
+            await loop.run_in_executor(self._threads, self._directory.note_acting, *note)
+        except (MailError, OSError) as error:
+            log.event("login.acting", "error", master=master.address, account=record.address, error=repr(error))
+            raise TemporaryError("this login cannot be written down now") from None
+        return record, replace(login, acting=record.id, whom=record.address)
+
+    def has_expired(self) -> bool:
+        """Did a login that was let in here end by itself since this was asked last?"""
+        now = time.time()
+        if self._next_expiry > now:
+            return False
+        self._expiring = {one for one in self._expiring if one > now}
+        self._next_expiry = min(self._expiring, default=math.inf)
+        return True
 
     def ended(self, login: standing.Standing | None) -> str:
         """Why the login of a session has ended, for its user; empty while it counts, or where there is none."""
@@ -204,8 +266,7 @@ class Verifier:
 
     async def _admit(
         self, claim: sasl.Credentials | sasl.Verified | sasl.Token, host: str, protocol: str
-    ) -> tuple[AccountRecord, int, bytes] | None:
-        """The account, the revision of the directory before it was looked up, and the digest of an app password."""
+    ) -> Checked | None:
         if isinstance(claim, sasl.Credentials):
             return await self._check(claim.login, claim.password, host, protocol)
         if isinstance(claim, sasl.Token):
@@ -222,16 +283,14 @@ class Verifier:
             return None
         if 0 <= claim.revision < self._directory.revoked(record.id):
             return None  # the password was changed since the exchange began
-        return record, revision, b""
+        return record, revision, b"", 0
 
     async def check(self, login: str, password: bytes) -> AccountRecord | None:
         """The account, or None; TemporaryError when too many logins wait."""
         found = await self._check(login, password)
         return found[0] if found is not None else None
 
-    async def _check(
-        self, login: str, password: bytes, host: str = "", protocol: str = ""
-    ) -> tuple[AccountRecord, int, bytes] | None:
+    async def _check(self, login: str, password: bytes, host: str = "", protocol: str = "") -> Checked | None:
         address = await self._directory.freshen(self.address(login))
         revision = self._directory.revision
         record = self._directory.account(address)
@@ -245,13 +304,13 @@ class Verifier:
         if record is not None and shown:
             app = self._directory.app_password(record.id, shown)
             if app is not None and apps.counts(app, protocol, host):
-                return record, revision, shown
+                return record, revision, shown, app.expires
         digest = hashlib.blake2b(password[:MAX_PASSWORD], key=self._key, digest_size=32).digest()
         if record is not None:
             known = self._remembered.get((address, digest))
             if known is not None and known[1] > time.monotonic() and _same(known[0], record.password):
                 count("auth.remembered")
-                return record, revision, b""
+                return record, revision, b"", 0
         if self._waiting >= QUEUE:
             count("auth.shed")
             raise TemporaryError("too many logins wait")
@@ -259,7 +318,7 @@ class Verifier:
         try:
             stored = record.password if record is not None else ""
             good = await asyncio.get_running_loop().run_in_executor(
-                self._threads, _work, stored, password[:MAX_PASSWORD], address
+                self._threads, _work, stored, password[:MAX_PASSWORD], address, self._binder
             )
         finally:
             self._waiting -= 1
@@ -268,11 +327,12 @@ class Verifier:
         self._remember((address, digest), record.password)
         if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
             self._improve(record, password, (address, digest))
-        return record, revision, b""
+        return record, revision, b"", 0
 
     def _remember(self, entry: tuple[str, bytes], stored: str) -> None:
         """This password was found to be the one of what is stored for the account."""
-        self._remembered[entry] = (stored, time.monotonic() + REMEMBER)
+        how_long = REMEMBER_BOUND if stored.startswith(BINDS) else REMEMBER
+        self._remembered[entry] = (stored, time.monotonic() + how_long)
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
@@ -311,8 +371,13 @@ def _showed_password(claim: sasl.Claim) -> bool:
     return isinstance(claim, sasl.Credentials) or (isinstance(claim, sasl.Verified) and claim.revision >= 0)
 
 
-def _work(stored: str, password: bytes, address: str) -> bool:
-    """Is it right in one of its forms? ASCII has one."""
+def _work(stored: str, password: bytes, address: str, binder: Callable[[str, str], bool] | None = None) -> bool:
+    """Is it right in one of its forms? ASCII has one. TemporaryError where somebody else has to say, and does not."""
+    if binder is not None and stored.startswith(BINDS):
+        try:
+            return binder(stored, password.decode("utf-8"))
+        except UnicodeDecodeError:
+            return False
     user = (address,) if schemes.wants_user(stored) else ()
     for form in schemes.forms(password):
         if stored and schemes.verify(stored, form, *user):

@@ -8,7 +8,7 @@ a mailbox of the account as it is now, as new messages.
 import itertools
 import os
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -44,7 +44,8 @@ from fastmail.store.local.store import LocalStore
 
 BATCH, OCTETS = 100, 8 << 20  # messages, their octets and those of their summaries, that are kept in one commit
 KEPT = ("enabled", "logs_in", "receives", "sends", "suspended", "forward", "keeps", "senders", "role", "administers",
-        "name", "language", "zone", "notes", "message_size", "recipients_per_hour", "answer")  # fmt: skip
+        "name", "language", "zone", "notes", "message_size", "recipients_per_hour", "answer",
+        "messages_per_hour")  # fmt: skip
 LETTERS = (1 << LETTERED_KEYWORDS) - 1
 
 
@@ -92,8 +93,18 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> l
             for address, targets in found["aliases"]
             if into.alias(address) is None and into.account(address) is None
         ]
+        later += [
+            partial(into.put_group, one.name, _there(into, one.members), one.description)
+            for one in settings.groups
+            if into.group(one.name) is None
+        ]
     in_any_order(later)
     return [row["address"] for row in wanted]
+
+
+def _there(into: LocalDirectory, addresses: Sequence[str]) -> list[str]:
+    """Those of the accounts that are there."""
+    return [one for one in addresses if into.account(one) is not None]
 
 
 def _restored(saved: Record, made: Record) -> Record:

@@ -47,6 +47,7 @@ def directory_rows(directory: LocalDirectory) -> dict[str, Any]:
         "settings": {
             "domains": [_plain(one) for one in domains],
             "aliases": [_plain(one) for one in aliases],
+            "groups": [_plain(one) | {"members": directory.members(one)} for one in directory.each_group()],
             "apps": {
                 one.address: [_plain(app) for app in apps]
                 for one in accounts

@@ -84,12 +84,21 @@ def check_directory(found: Any) -> None:
         raise _refuse(where, error) from None
 
 
+class SavedGroup(msgspec.Struct):
+    """A group, whose members are named by their addresses: their numbers are others where it is restored."""
+
+    name: str
+    members: list[str] = []
+    description: str = ""
+
+
 class Settings(msgspec.Struct):
     """What a backup says of the directory beside the rows that every version reads."""
 
     domains: list[Domain] = []
     aliases: list[Alias] = []
     apps: dict[str, list[AppPassword]] = {}
+    groups: list[SavedGroup] = []
 
 
 def settings(found: Mapping[str, Any]) -> Settings:
@@ -100,6 +109,8 @@ def settings(found: Mapping[str, Any]) -> Settings:
             domain_name(one.name)
         for alias in made.aliases:
             _alias(alias.address, list(alias.targets))
+        for group in made.groups:
+            _alias(group.name, group.members)
         return made
     except (msgspec.ValidationError, BadAddress) as error:
         raise _refuse("directory.json: settings", error) from None

@@ -1,5 +1,6 @@
 """``fastmail account``: who logs in and gets mail. Commands work while the server runs, and count at once."""
 
+import asyncio
 import itertools
 import os
 import sys
@@ -33,6 +34,7 @@ from fastmail.cli.common import (
     show,
     show_one,
 )
+from fastmail.cli.renaming import follow_renames, may_rename, warn_of_settings
 from fastmail.config.settings import Config
 from fastmail.directory import fields
 from fastmail.directory.access import conditions
@@ -135,7 +137,6 @@ def account_remove(
     delete_mail: Annotated[bool, typer.Option("--delete-mail", help="Delete its Maildir too.")] = False,
 ) -> None:
     """Remove an account, and end its sessions; its Maildir stays unless --delete-mail."""
-    import asyncio
     import shutil
 
     account = account_address(address)
@@ -144,13 +145,15 @@ def account_remove(
     record = place.remove_account(account.key)
     place.close()
     asyncio.run(_forget(settings, record))
-    local, _, domain = record.address.rpartition("@")
+    local, _, domain = (record.placed or record.address).rpartition("@")
     root = maildir_template(settings).format(domain=domain, user=local)
     for _ in range(REMOVALS if delete_mail else 0):  # a session that is about to end may still have put a file there
         shutil.rmtree(root, ignore_errors=True)
         if not os.path.exists(root):
             break
         time.sleep(REMOVAL_PAUSE)
+    if delete_mail and record.placed:
+        directory(config).free_home(record.placed)
     kept = "" if delete_mail or not os.path.isdir(root) else f"; its mail stays in {root}"
     output.print(f"removed {account}{kept}", markup=False)
 
@@ -161,6 +164,26 @@ async def _forget(settings: Config, record: AccountRecord) -> None:
     async with beside(settings) as assembly:
         await assembly.store.forget(assembly.deliverer.account(record))
         assembly.filler.index.forget(record.id)
+
+
+@app.command("rename")
+@command
+def account_rename(
+    old: AddressArgument,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new address, in a domain of this server.")],
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Keep no alias of the old address.")] = False,
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Give an account a new address; its sessions end, and it logs in by the new one. Its mail stays where it is. What
+    names it (aliases, forwards, lists of rights, subscriptions, groups) follows; app passwords stay. The old address
+    becomes an alias."""
+    settings = read_config(config)
+    place = may_rename(settings, config)
+    record = place.rename_account(account_address(old).key, account_address(new).key, not drop_old)
+    place.close()
+    asyncio.run(follow_renames(settings))
+    output.print(f"renamed {account_address(old)} to {record.address}", markup=False)
+    warn_of_settings(config, account_address(old).key)
 
 
 @app.command("show")
@@ -174,6 +197,7 @@ def account_show(address: AddressArgument, config: ConfigOption = "fastmail.toml
         "address": record.address,
         "number": record.id,
         "state": _state(record),
+        "placed": record.placed or record.address,
         "created": moment(record.created),
         "scheme": _scheme(record),
         **fields.shown(record),

@@ -1,5 +1,6 @@
 """``fastmail domain``: what mail is taken for, and the settings of each domain."""
 
+import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -15,9 +16,11 @@ from fastmail.cli.common import (
     directory,
     output,
     pairs,
+    read_config,
     show,
     show_one,
 )
+from fastmail.cli.renaming import follow_renames, may_rename, warn_of_settings
 from fastmail.directory import fields
 from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.local import LocalDirectory
@@ -50,6 +53,25 @@ def domain_remove(name: NameArgument, config: ConfigOption = "fastmail.toml") ->
     """Take no more mail for a domain; its accounts and aliases must be gone."""
     directory(config).remove_domain(domain_name(name))
     output.print(f"removed {domain_name(name)}")
+
+
+@app.command("rename")
+@command
+def domain_rename(
+    old: NameArgument,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name; it may be another name of it already.")],
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Do not keep the old one as another name.")] = False,
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Give a domain, with all its accounts, aliases and groups, a new name, in one step; their sessions end. Mail stays
+    where it is. The old name becomes another name of the domain."""
+    settings = read_config(config)
+    place = may_rename(settings, config)
+    found = place.rename_domain(domain_name(old), domain_name(new), not drop_old)
+    place.close()
+    asyncio.run(follow_renames(settings))
+    output.print(f"renamed {domain_name(old)} to {found.name}", markup=False)
+    warn_of_settings(config, domain_name(old))
 
 
 @app.command("show")

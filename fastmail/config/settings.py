@@ -101,6 +101,13 @@ class Auth:
         "keeps the accounts.",
     )
     admins: list[str] = _s([], "Accounts that may set quotas and access control lists of others by IMAP.")
+    master_users: bool = _s(
+        False,
+        "Accounts with the role server or domain (`fastmail account set ... role=`) may open the mailboxes of others, "
+        "or of those of the domains that they administer, by IMAP and POP3: SASL PLAIN with the other's address as "
+        "authorization identity. Never those of accounts with a role, or of admins. Each such login is in `fastmail "
+        "audit`.",
+    )
     header_senders: str = _s(
         "refuse",
         "What happens to a user's message whose From, Sender, Resent-From or Resent-Sender names an address that does "
@@ -165,6 +172,21 @@ class Directory:
         "", "Attribute of accounts whose mail is on another server (Dovecot's proxy or host): they may not log in here."
     )
     ldap_quota: str = _s("", "Attribute with the quota in octets. Empty: quotas are kept here.")
+    ldap_bind_as_user: bool = _s(
+        False,
+        "Check passwords by binding as the user, for Active Directory and others whose hashes nobody can read; "
+        "ldap_password is not asked for then. The server's certificate is checked. SCRAM does not work with it.",
+    )
+    ldap_ca: str = _s(
+        "",
+        "File with the authorities of the LDAP server's certificate. Empty: those of the system with "
+        "ldap_bind_as_user, else it is not checked.",
+    )
+    ldap_groups: str = _s(
+        "", 'Which entries are groups, such as "(objectClass=group)": $name in lists of rights. Empty: none.'
+    )
+    ldap_group_name: str = _s("cn", "Attribute with the name of a group; auth.default_domain completes it.")
+    ldap_group_member: str = _s("member", "Attribute with the names (DN) of the entries that are in a group.")
 
 
 @dataclass(slots=True)

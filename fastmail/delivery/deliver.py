@@ -18,8 +18,11 @@ from dataclasses import dataclass, field
 from fastmail._core import mime
 from fastmail._core.uidset import UidSet
 from fastmail.delivery.history import History
+from fastmail.delivery.pools import Pools
+from fastmail.directory import limits
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.directory.lookup import NOT_FOUND, ROLES, Destinations
+from fastmail.directory.records import Domain
 from fastmail.directory.srs import Srs
 from fastmail.message import submitted, trace, transaction
 from fastmail.message.header import Octets
@@ -28,6 +31,7 @@ from fastmail.message.summary import message_id
 from fastmail.model.errors import ClientError, DamagedAccount, MailError, OverQuota, StorageFull, TemporaryError
 from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 from fastmail.model.quota import NO_QUOTA, Quota
+from fastmail.queue.rates import Charge
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
 from fastmail.store.quota import check
 from fastmail.store.room import Entry, Room
@@ -48,7 +52,7 @@ class Envelope:
     ``asked``: what the sender wants to hear of each (RFC 3461). ``options``: the parameters of MAIL. ``login``: who
     sends, when somebody logged in. ``forwards``: recipients of this server whose mail goes to other hosts, too, or only
     (directory.lookup). ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what the filters
-    made of the message."""
+    made of the message; ``charges``: what it counts in the limits of its login."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -61,6 +65,7 @@ class Envelope:
     tls: str = ""
     filters: str = ""
     forwards: set[str] = field(default_factory=set)
+    charges: Sequence[Charge] = ()
 
 
 @dataclass(slots=True)
@@ -195,6 +200,7 @@ class Deliverer:
         self.srs: Srs | None = None  # whose reverse-paths are undone, where mail is forwarded
         self.history: History | None = None
         self._noted = noted
+        self._pools = Pools(directory, store)
         self._accounts: dict[str, tuple[AccountRecord, Account]] = {}
         self._room = Room()  # of the messages whose sessions wait for the store
 
@@ -202,14 +208,23 @@ class Deliverer:
         """The account, for the store."""
         known = self._accounts.get(record.address)
         quota = self.directory.quota(record).over(self._quota)
-        if known is not None and (known[0] is record or known[0] == record) and known[1].quota == quota:
+        pool = self._pools.of(self._domain(record))
+        same = known is not None and (known[0] is record or known[0] == record)
+        if known is not None and same and known[1].quota == quota and known[1].pool is pool:
             return known[1]
         if len(self._accounts) > REMEMBERED:
             self._accounts.clear()
         self._noted(record)
-        account = Account(record.id, record.address, quota)
+        account = Account(record.id, record.address, quota, pool)
         self._accounts[record.address] = record, account
         return account
+
+    def _domain(self, record: AccountRecord) -> Domain | None:
+        return self.directory.domain(record.address.rpartition("@")[2])
+
+    def size_limit(self, record: AccountRecord) -> int:
+        """Octets that one message to or from the account may have by its own limit or its domain's; 0 for no limit."""
+        return limits.message_size(record, self._domain(record))
 
     def account_by_id(self, number: int) -> Account | None:
         """None where there is none, or its row is damaged."""
@@ -257,6 +272,11 @@ class Deliverer:
         except OverQuota:
             return True
         return False
+
+    def too_big(self, records: Sequence[AccountRecord], octets: int) -> bool:
+        """The same for a message that is announced to be bigger than the only account takes."""
+        most = self.size_limit(records[0]) if len(records) == 1 and octets else 0
+        return 0 < most < octets
 
     async def deliver(
         self,
@@ -430,6 +450,9 @@ class Deliverer:
         """The delivery to an account, or why there can be none."""
         try:
             account = self.account(record)
+            if 0 < self.size_limit(record) < plan.size:
+                count("delivery.too_big")
+                return Outcome(552, "5.3.4", "message is too big for this mailbox")
             await self.store.open(account)
             key = self.store.find(account, mailbox)
             plan.mailboxes[account.id] = mailbox if key is not None else "INBOX"
@@ -437,8 +460,13 @@ class Deliverer:
             if key is None:
                 return Outcome(451, "4.3.0", "mailbox is not available")
             item = Delivery(account, key, message, ident, again=plan.traced)
+            octets = message.size + mime.counted(message.summary)
             try:
-                check(self.store, account, message.size + mime.counted(message.summary))
+                if account.pool is not None:
+                    await account.pool.ready(octets)
+                check(self.store, account, octets)
+                if account.pool is not None:
+                    account.pool.took(octets)
             except OverQuota:  # perhaps by this very message: what the account has it need not have room for again
                 if not plan.traced or (await self._given(plan, [item]))[0] is None:
                     raise

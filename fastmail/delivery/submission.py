@@ -22,6 +22,7 @@ from fastmail.model.errors import MailError, StorageFull, TooMuch
 from fastmail.model.esmtp import Rcpt
 from fastmail.queue.bounds import Bounds
 from fastmail.queue.model import LOCAL, Item, Outgoing, number_of
+from fastmail.queue.rates import Charge
 from fastmail.queue.routes import LAX, STRICT, Routes, marked
 from fastmail.queue.spool import Spool
 from fastmail.telemetry import log
@@ -153,9 +154,7 @@ class Submission:
         try:
             await self._keep(envelope, outgoing)
         except TooMuch as error:
-            count("queue.rate")
-            log.event("queue.rate", "warning", login=envelope.login, peer=envelope.peer)
-            return Outcome(450, "4.7.1", f"{error}, try again later")
+            return self._over(envelope, error)
         except (MailError, OSError) as error:
             log.event("queue.refused", "error", id=outgoing.item.number, error=repr(error))
             full = isinstance(error, StorageFull)
@@ -167,7 +166,7 @@ class Submission:
         item = outgoing.item
         deliverer = self._deliverer
         if deliverer is None or LOCAL not in outgoing.groups or item.options.release:
-            await self._enqueue(outgoing)
+            await self._enqueue(envelope, outgoing)
             return
         try:
             held = await deliverer.hold(envelope, outgoing.content, item.size, item.id, item.arrived)
@@ -180,23 +179,47 @@ class Submission:
             for piece in outgoing.content:
                 item.checksum = zlib.crc32(piece, item.checksum)
         try:
-            await self._enqueue(outgoing)
+            await self._enqueue(envelope, outgoing)
         except TooMuch:  # after anything else it may be in the queue all the same: Spool.let_go finds out
             if held is not None:
                 await deliverer.store.holds.let_go([item.id])
             raise
 
-    async def _enqueue(self, outgoing: Outgoing) -> None:
+    async def _enqueue(self, envelope: Envelope, outgoing: Outgoing) -> None:
         """Into the queue. Where its commit failed and may have been kept all the same, the queue is asked: the client
         hears that it is to try again only if the message is not there."""
         try:
-            await self._spool.enqueue(outgoing, *self._bounds.hourly)
+            await self._spool.enqueue(outgoing, *self._bounds.hourly, envelope.charges)
         except (TooMuch, StorageFull):
             raise
         except (MailError, OSError):
             if not await self._spool.has(outgoing.item.id):
                 raise
             log.event("queue.kept", "warning", id=outgoing.item.number)
+
+    def over(self, charges: Sequence[Charge]) -> str:
+        """Why a login may not send so much more now, in words for it; empty where it may."""
+        return self._spool.over(charges)
+
+    async def charge(self, envelope: Envelope) -> Outcome | None:
+        """Count a message for mailboxes here alone in the limits of its login; why it may not be sent. It is counted
+        once: not again where the queue goes on with it."""
+        charges, envelope.charges = envelope.charges, ()
+        if not charges:
+            return None
+        try:
+            await self._spool.charge(charges)
+        except TooMuch as error:
+            return self._over(envelope, error)
+        except (MailError, OSError) as error:
+            log.event("queue.refused", "error", login=envelope.login, error=repr(error))
+            return Outcome(451, "4.3.0", "cannot take it now, try again later")
+        return None
+
+    def _over(self, envelope: Envelope, error: TooMuch) -> Outcome:
+        count("queue.rate")
+        log.event("queue.rate", "warning", login=envelope.login, peer=envelope.peer, why=error)
+        return Outcome(450, "4.7.1", str(error))
 
     async def tell_delivered(self, envelope: Envelope, content: Octets, done: list[bool]) -> None:
         """Tell the sender of a message that was delivered here at once, where it asked for that (Reports)."""

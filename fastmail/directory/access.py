@@ -7,10 +7,12 @@ Dovecot: it was put there to keep somebody out.
 """
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from fastmail.directory.records import Account, Domain
+from fastmail.directory.records import OF_DOMAINS, SERVER, Account, Domain
+from fastmail.model import domain as names
+from fastmail.model.address import comparable
 
 NOT_ALLOWED = "logins to this account are not allowed"
 ELSEWHERE = "this account's mail is on another server"
@@ -18,6 +20,7 @@ SUSPENDED = "this account is suspended, please ask the administrator"
 NO_LOGINS = "logins to this account are switched off"
 DOMAIN_OFF = "the domain of this account is switched off"
 APP_NEEDED = "an app password is needed here: make one for this program"
+NOT_FOR_THAT = "this login may not act for that account"
 NO_SENDING = "sending is switched off for this account"
 NOBODY = "none"  # nets that no address is in
 LOCAL = "local"  # this machine, by a UNIX socket
@@ -58,6 +61,18 @@ def sending(account: Account, domain: Domain | None) -> str:
     if not account.sends:
         return NO_SENDING
     return DOMAIN_OFF if domain is not None and not domain.enabled else ""
+
+
+def may_act_for(master: Account, account: Account, reserved: Collection[str] = ()) -> bool:
+    """May somebody with this role open the account of another one? A server's administrator any, a domain's those of
+    the domains that it administers; nobody that of another administrator, because that would be more than the role
+    gives. ``reserved``: addresses in the form for comparing that are nobody else's either."""
+    if account.role or comparable(account.address) in reserved:
+        return False
+    if master.role == OF_DOMAINS:
+        domain = names.comparable(account.address.rpartition("@")[2])
+        return domain in map(names.comparable, master.administers)
+    return master.role == SERVER
 
 
 def has_no_password(fields: Mapping[str, Any]) -> bool:

@@ -31,10 +31,11 @@ _QUOTA = re.compile(r"(?:userdb_)?quota_rule\d{0,3}=\*:[^=\s]*storage=(\d{1,18})
 
 @dataclass(slots=True)
 class Content:
-    """All that a source says; ``aliases`` None where it says nothing of them."""
+    """All that a source says; ``aliases``, and ``groups`` (members by name), None where it says nothing of them."""
 
     lines: dict[str, Line] = field(default_factory=dict)
     aliases: dict[str, list[str]] | None = None
+    groups: dict[str, list[str]] | None = None
 
 
 class Source(Protocol):
@@ -247,6 +248,8 @@ def apply(directory: LocalDirectory, content: Content) -> int:
     count = bring_lines(directory, list(content.lines.values()), gone)
     if content.aliases is not None:
         count += directory.replace_aliases({a: t for a, t in content.aliases.items() if comparable(a) not in there})
+    if content.groups is not None:
+        count += directory.replace_groups(content.groups)
     return count
 
 

@@ -183,6 +183,7 @@ ACCOUNT: dict[str, Reader] = {
     "notes": text,
     "message_size": size,
     "recipients_per_hour": number,
+    "messages_per_hour": number,
     "answer_subject": line,
     "answer_text": text,
     "answer_begins": moment,
@@ -195,7 +196,8 @@ ALIAS: dict[str, Reader] = {
     "internal": flag,
     "note": line,
 }
-KINDS: dict[str, dict[str, Reader]] = {"domain": DOMAIN, "account": ACCOUNT, "alias": ALIAS}
+GROUP: dict[str, Reader] = {"members": addresses, "description": line, "join": addresses, "leave": addresses}
+KINDS: dict[str, dict[str, Reader]] = {"domain": DOMAIN, "account": ACCOUNT, "alias": ALIAS, "group": GROUP}
 
 
 def read(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:

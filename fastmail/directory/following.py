@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from fastmail.directory import membership
 from fastmail.directory.interface import Line
+from fastmail.directory.membership import MOST
 from fastmail.directory.reading import UNCERTAIN
-from fastmail.directory.records import Alias
+from fastmail.directory.records import Alias, Group
+from fastmail.directory.renaming import Renames
 from fastmail.directory.rows import ALIASES, address_key
 from fastmail.directory.tables import META, Txn
 from fastmail.directory.writing import SOURCE, Writing
@@ -18,7 +21,7 @@ from fastmail.directory.writing import SOURCE, Writing
 replace = msgspec.structs.replace
 
 
-class Following(Writing):
+class Following(Renames):
     """See directory.external for who calls."""
 
     def bring(self, lines: Iterable[Line], gone: Iterable[str]) -> None:
@@ -79,6 +82,28 @@ class Following(Writing):
                     self._count(txn, key, 0, 1)
                 txn.put("aliases", key, ALIASES.pack(key, new))
             self._note(txn, "alias set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
+        return len(changed) + len(gone)
+
+    def replace_groups(self, wanted: Mapping[str, Sequence[str]]) -> int:
+        """Make these the groups that the source keeps; how many changed. Those that were made here stay, and go before
+        one of the source with the same name."""
+        known = {one.name: one for one in self.each_group()}
+        new: dict[str, Group] = {}
+        for name, members in wanted.items():
+            numbers = (found.id for one in members if (found := self.account(one)) is not None)
+            new[name] = Group(name, tuple(dict.fromkeys(numbers))[:MOST], source=True)
+        gone = [one for one in known.values() if one.source and one.name not in new]
+        changed = [one for one in new.values() if known.get(one.name, one).source and known.get(one.name) != one]
+        if not gone and not changed:
+            return 0
+        with self._write() as txn:
+            for one in gone:
+                membership.put(txn, address_key(one.name), one, None)
+            for one in changed:
+                self._have_domain(txn, one.name)
+                membership.put(txn, address_key(one.name), known.get(one.name), one)
+            self._revoke(txn, ())  # sessions look at their rights again
+            self._note(txn, "group set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
         return len(changed) + len(gone)
 
     def set_uncertain(self, on: bool) -> None:

@@ -9,7 +9,7 @@ address is the name of a Maildir; every look-up finds it by both.
 import os
 from contextlib import suppress
 
-from fastmail.directory import rows
+from fastmail.directory import membership, rows, taken
 from fastmail.directory.following import Following
 from fastmail.directory.reading import NEXT
 from fastmail.directory.rows import ACCOUNTS, COUNTS, DOMAINS, NUL, U64
@@ -49,6 +49,8 @@ class LocalDirectory(Following):
             given = int(counter) if counter and counter.isdigit() else 1
             txn.put(META, NEXT, b"%d" % max(given, highest + 1))
             _count_again(txn)
+            membership.rebuild(txn)
+            taken.rebuild_homes(txn)
             self._note(txn, "mend", "directory", "")
 
 

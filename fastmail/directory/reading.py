@@ -9,14 +9,27 @@ slow reader keeps no old commit alive.
 import math
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Protocol
 
-from fastmail.directory import apps, lookup, rows
+from fastmail.directory import apps, lookup, membership, rows, taken
 from fastmail.directory.lookup import Destinations, belongs
+from fastmail.directory.membership import GROUP_TABLE
 from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Used
-from fastmail.directory.rows import ACCOUNTS, ALIASES, APPS, AUDIT, DOMAINS, NUL, U64, USED, address_key, domain_key
+from fastmail.directory.rows import (
+    ACCOUNTS,
+    ALIASES,
+    APPS,
+    AUDIT,
+    DOMAINS,
+    GROUPS,
+    NUL,
+    U64,
+    USED,
+    address_key,
+    domain_key,
+)
 from fastmail.directory.tables import META, Tables, Txn
 from fastmail.model.errors import CorruptData, DamagedAccount
 from fastmail.model.quota import NO_QUOTA, Quota
@@ -73,6 +86,7 @@ class Reading:
         self._local: dict[str, bool] = {}
         self._domains: dict[str, Domain | None] = {}
         self._found: dict[str, Destinations] = {}
+        self._groups: dict[int, frozenset[str]] = {}
         self._srs: list[tuple[int, bytes]] | None = None
         self.live: Asker | None = None
 
@@ -85,6 +99,14 @@ class Reading:
         if self._batch is not None:
             return self._batch.get(table, key)
         return self._tables.get(table, key)
+
+    @contextmanager
+    def _batch_or_read(self) -> Iterator[Txn]:
+        if self._batch is not None:
+            yield self._batch
+            return
+        with self._tables.read() as txn:
+            yield txn
 
     def _check_memory(self) -> None:
         """Forget what may not be true any more."""
@@ -100,13 +122,14 @@ class Reading:
 
     def _have_room(self) -> None:
         """Before something more is remembered."""
-        if len(self._local) + len(self._found) + len(self._domains) > REMEMBERED:
+        if len(self._local) + len(self._found) + len(self._domains) + len(self._groups) > REMEMBERED:
             self._forget()
 
     def _forget(self) -> None:
         self._local.clear()
         self._domains.clear()
         self._found.clear()
+        self._groups.clear()
         self._srs = None
 
     def domain(self, name: str) -> Domain | None:
@@ -163,7 +186,8 @@ class Reading:
         key = address_key(address)
         with self._tables.read() as txn:
             number = _number(txn, key)
-        return Account(number, rows.shown(key), "", False) if number is not None else None
+            placed = taken.home_of(txn, number) if number is not None else ""
+        return Account(number, rows.shown(key), "", False, placed=placed) if number is not None else None
 
     # ---------------------------------------------------------------- what delivery and logins ask
 
@@ -231,6 +255,17 @@ class Reading:
                 found = [(key, row) for key, row in _beginning(txn, META, SRS) if len(key) == len(SRS) + U64.size]
             self._srs = [(int(U64.unpack(key[len(SRS) :])[0]), row) for key, row in reversed(found)]
         return self._srs
+
+    def groups_of(self, number: int) -> frozenset[str]:
+        """The names of the groups that an account is in; remembered until something changes."""
+        self._check_memory()
+        known = self._groups.get(number)
+        if known is None:
+            self._have_room()
+            with self._batch_or_read() as txn:
+                known = frozenset(map(rows.shown, membership.keys_of(txn, number)))
+            self._groups[number] = known
+        return known
 
     # ---------------------------------------------------------------- app passwords
 
@@ -332,7 +367,13 @@ class Reading:
         out: list[tuple[str, str]] = []
         damaged: set[bytes] = set()
         known: dict[bytes, int] = {}
-        for table, shape in (("domains", DOMAINS), ("accounts", ACCOUNTS), ("aliases", ALIASES), ("apps", APPS)):
+        for table, shape in (
+            ("domains", DOMAINS),
+            ("accounts", ACCOUNTS),
+            ("aliases", ALIASES),
+            ("apps", APPS),
+            (GROUP_TABLE, GROUPS),
+        ):
             for key, row in self._each(table):
                 try:
                     found = shape.unpack(key, row)

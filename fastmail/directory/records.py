@@ -31,8 +31,9 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     ``separators``: characters that begin a detail (``me+x``); empty for none.
     ``postmaster``: who gets mail for postmaster and abuse where these are no accounts or aliases.
     ``most_accounts``, ``most_aliases``: how many may be made; ``most_storage``: octets that one account may have.
-    ``most_lists``, ``most_octets`` (of all accounts), ``message_size``, ``recipients_per_hour`` and
-    ``messages_per_hour`` are kept for those who will ask. 0 is always no limit.
+    ``most_octets``: of all its accounts together; ``message_size``: octets of one message to or from an account;
+    ``recipients_per_hour``, ``messages_per_hour``: what all its accounts together may send. 0 is always no limit.
+    ``most_lists`` is kept for those who will ask.
     ``quota``: of accounts that have none of their own. ``app_passwords_only``: the main password opens no mail session.
     ``footer``, ``footer_html``: for mail that leaves; ``dkim``: keys; ``source``: a directory of its own.
     """
@@ -85,7 +86,9 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     ``senders``: addresses, or ``@domain``, that it may write under besides its own.
     ``role``: what it may administer (server, domain, helpdesk; empty for nothing), ``administers``: which domains.
     ``name``, ``language``, ``zone`` (of time), ``notes``: for people; ``created``: s since 1970, 0 where nobody knows.
-    ``message_size``, ``recipients_per_hour``, ``answer``: kept for those who will ask.
+    ``message_size``: octets of one message to or from it; ``recipients_per_hour``, ``messages_per_hour``: what it may
+    send. ``answer``: kept for those who will ask. ``placed``: the address that its Maildir is called by, where that is
+    another one, as after a change of name; a row with it has version 2 (directory.rows).
     """
 
     id: int
@@ -115,6 +118,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     message_size: int = 0
     recipients_per_hour: int = 0
     answer: Answer = NO_ANSWER
+    messages_per_hour: int = 0
+    placed: str = ""
 
 
 class Alias(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -143,6 +148,23 @@ class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
     protocols: tuple[str, ...] = ()
     nets: str = ""
     expires: int = 0
+
+
+class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Accounts that are given rights together, as ``$name`` (RFC 4314 2). ``name``: ``local@domain``; ``members``:
+    numbers of accounts (directory.membership). ``source``: whoever keeps the accounts keeps it, too."""
+
+    name: str
+    members: tuple[int, ...] = ()
+    description: str = ""
+    source: bool = False
+
+
+class Renamed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change of name that the mail store has still to follow: addresses, or ``@domain`` for all of a domain."""
+
+    old: str
+    new: str
 
 
 class Used(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,9 +1,8 @@
 """Requests to the directory as plain data: what a batch has in each line, and what a file of a wanted state comes to.
 
-A request is ``{"do": "account.set", "name": "a@example.org", "fields": {...}}``; ``do`` is domain, account or alias
-with add, set, remove or show behind the point (account.remove is a command of its own, because mail belongs to it).
-``perform`` gives what the answer has beside ``ok``. Fails with DirectoryError, which leaves everything
-as it was.
+A request is ``{"do": "account.set", "name": "a@example.org", "fields": {...}}``; ``do`` is domain, account, alias or
+group with add, set, remove or show behind the point (account.remove is a command of its own, because mail belongs to
+it). ``perform`` gives what the answer has beside ``ok``. Fails with DirectoryError, which leaves everything as it was.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from fastmail.directory import audit, fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.groups import group_name
 from fastmail.directory.interface import Administration
 from fastmail.directory.records import Account, Alias, Domain
 from fastmail.model.address import Address, account_address, domain_name
@@ -79,14 +79,7 @@ def _add_account(place: Administration, name: str, given: dict[str, Any], hashed
     if password is None:
         raise DirectoryError("a new account needs a password, or a hash")
     values = fields.read("account", given)
-    address = account_address(name).key
-    place.add_accounts([(address, *password)])
-    if values:
-        try:
-            place.change_account(address, lambda old: fields.changed(old, values))
-        except DirectoryError:
-            place.remove_account(address)
-            raise
+    place.add_account(account_address(name).key, *password, lambda new: fields.changed(new, values))
     return {}
 
 
@@ -129,6 +122,35 @@ def _show_alias(place: Administration, name: str, given: dict[str, Any], hashed:
     return {"name": found.address, "fields": fields.shown(found)}
 
 
+def _add_group(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    values = fields.read("group", {key: value for key, value in given.items() if key not in ("join", "leave")})
+    place.put_group(group_name(name), values.get("members", ()), values.get("description", ""))
+    return {}
+
+
+def _set_group(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    place.change_group(group_name(name), **fields.read("group", given))
+    return {}
+
+
+def _remove_group(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    place.remove_group(group_name(name))
+    return {}
+
+
+def _show_group(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    found = shown_group(place, name)
+    return {"name": found.pop("group"), "fields": found}
+
+
+def shown_group(place: Administration, name: str) -> dict[str, Any]:
+    """A group with the addresses of its members. NoSuchUser."""
+    found = place.group(group_name(name))
+    if found is None:
+        raise NoSuchUser(f"there is no group {name}; `fastmail group list` shows them")
+    return {"group": found.name, "members": place.members(found), "description": found.description}
+
+
 Action = Callable[[Administration, str, dict[str, Any], Hash], dict[str, Any]]
 ACTIONS: dict[str, Action] = {
     "domain.add": _add_domain,
@@ -142,6 +164,10 @@ ACTIONS: dict[str, Action] = {
     "alias.set": _set_alias,
     "alias.remove": _remove_alias,
     "alias.show": _show_alias,
+    "group.add": _add_group,
+    "group.set": _set_group,
+    "group.remove": _remove_group,
+    "group.show": _show_group,
 }
 
 

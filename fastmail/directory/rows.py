@@ -6,6 +6,10 @@
     aliases   domain NUL local-part      Alias; the catch-all has no local-part
     apps      number(8) digest(8)        AppPassword
     used      number(8) [digest(8)]      Used
+    groups    domain NUL local-part      Group
+    members   number(8) key of a group   nothing (directory.membership)
+    homes     domain NUL local-part      number(8) address: whose Maildir is called by that name (directory.taken)
+    renames   number(8)                  Renamed; numbers grow (directory.renaming)
     counts    domain                     accounts(4) aliases(4)
     audit     number(8)                  Change; numbers grow
     meta                                 counters; the layout (durable.env)
@@ -15,7 +19,8 @@ finds its row in one step, and the addresses of a domain lie side by side. A row
 and the body, a MessagePack map of the fields that are not the default.
 
 Promise: a row whose octets or key are not what was written is DamagedAccount, and harms no other. A row of a higher
-version is DamagedAccount too: whoever does not know all fields of a row must not act on it.
+version is DamagedAccount too: whoever does not know all fields of a row must not act on it. Version 2 is an account
+with ``placed``, whose Maildir an older program would look for in the wrong place; all other rows have version 1.
 """
 
 import struct
@@ -24,12 +29,12 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Used
+from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Group, Renamed, Used
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
 from fastmail.model.errors import DamagedAccount
 
-VERSION = 1
+PLAIN, PLACED = 1, 2  # versions
 HEAD = struct.Struct(">BI")
 U64 = struct.Struct(">Q")
 COUNTS = struct.Struct(">II")  # accounts, aliases
@@ -38,7 +43,7 @@ LONGEST = 500  # octets of a key
 DIGEST = 8  # octets of an app password's digest that are in its key
 MEND = "`fastmail account import --replace` makes it anew"
 
-T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Used)
+T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Group, Renamed, Used)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -74,7 +79,8 @@ class Shape(Generic[T]):
 
     def pack(self, key: bytes, value: T) -> bytes:
         body = _encode(value)
-        return HEAD.pack(VERSION, zlib.crc32(body, zlib.crc32(key))) + body
+        version = PLACED if getattr(value, "placed", "") else PLAIN
+        return HEAD.pack(version, zlib.crc32(body, zlib.crc32(key))) + body
 
     def unpack(self, key: bytes, row: bytes) -> T:
         """DamagedAccount when it is not what was written: a changed limit would send mail back, a changed number lead
@@ -82,9 +88,9 @@ class Shape(Generic[T]):
         try:
             version, check = HEAD.unpack_from(row)
             body = row[HEAD.size :]
-            if version > VERSION:
+            if version > PLACED:
                 raise DamagedAccount(f"{self.word} {shown(key)} has layout {version}")
-            if version == VERSION and check == zlib.crc32(body, zlib.crc32(key)):
+            if version >= PLAIN and check == zlib.crc32(body, zlib.crc32(key)):
                 return self._decoder.decode(body)
         except (struct.error, msgspec.DecodeError, UnicodeError):
             pass  # said below
@@ -96,6 +102,8 @@ ACCOUNTS = Shape(Account, "account", MEND)
 ALIASES = Shape(Alias, "alias", "`fastmail alias remove` and `add` make it anew")
 APPS = Shape(AppPassword, "app password", "`fastmail app-password remove` removes it")
 USED = Shape(Used, "last login", "the next login makes it anew")
+GROUPS = Shape(Group, "group", "`fastmail group remove` and `add` make it anew")
+RENAMES = Shape(Renamed, "change of name", "lists of rights may name somebody by an old name")
 AUDIT = Shape(Change, "audit row", "it is left out")
 
 

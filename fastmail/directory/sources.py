@@ -1,6 +1,7 @@
 """Which source of accounts the configuration names."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from fastmail.directory import ldap
@@ -16,6 +17,13 @@ def finder(settings: Any, domain: str, homes: str = "", base: str = "") -> Finde
     if settings.ldap and not settings.sql and not settings.passwd_file:
         return ldap.Ldap(_ldap(settings, base), domain, settings.sql_every)
     return _queries(settings, domain, homes)
+
+
+def binder(settings: Any, base: str = "") -> Callable[[str, str], bool] | None:
+    """Who checks passwords that an LDAP directory knows (``{LDAP}name``, password); None where it gives hashes."""
+    if not settings.ldap or not settings.ldap_bind_as_user:
+        return None
+    return ldap.Ldap(_ldap(settings, base), "", settings.sql_every).check
 
 
 def _queries(settings: Any, domain: str, homes: str) -> DovecotSql | None:
@@ -65,4 +73,9 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
         settings.ldap_nets,
         settings.ldap_nologin,
         settings.ldap_proxy,
+        settings.ldap_bind_as_user,
+        os.path.join(base, settings.ldap_ca) if settings.ldap_ca else "",
+        settings.ldap_groups,
+        settings.ldap_group_name,
+        settings.ldap_group_member,
     )

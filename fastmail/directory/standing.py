@@ -3,9 +3,11 @@ that address, and has the password, or the app password, that the login was chec
 
 The directory keeps a number, ``revision``, that grows with every change that takes logins back: a new password, an
 account that is switched off or removed, a condition on logins. For an account it notes the revision of the last such
-change; a login that began at an earlier revision has ended. A password that gets a better hash takes nothing back.
+change; a login that began at an earlier revision has ended. A password that gets a better hash takes nothing back. A
+login with an app password ends by itself when that expires.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,22 +17,30 @@ from fastmail.model.errors import DamagedAccount
 
 GONE = "this account was removed"
 OFF = "this account was switched off"
+RENAMED = "this account has another name now, please log in with that"
 CHANGED = "the password was changed, please log in again"
 BARRED = "this account may not log in from here any more"
 WITHDRAWN = "this app password was withdrawn"
+EXPIRED = "this app password has expired"
+MASTER = "this login may not act for this account any more"
 OWNER = "the account of the selected mailbox is not there any more"
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A login. ``host``: where it came from; ``revision``: the directory's, read before anything was checked; ``app``:
-    the digest of the app password that was shown, empty for any other proof."""
+    the digest of the app password that was shown, empty for any other proof; ``expires``: s since 1970 when that is
+    over, 0 for never. ``acting``: the number of the account that a master user acts for, at the address ``whom``; 0 for
+    its own."""
 
     number: int
     address: str
     host: str
     revision: int
     app: bytes = b""
+    expires: int = 0
+    acting: int = 0
+    whom: str = ""
 
 
 class Accounts(Protocol):
@@ -39,6 +49,7 @@ class Accounts(Protocol):
     @property
     def revision(self) -> int: ...
     def account(self, address: str) -> Account | None: ...
+    def account_by_id(self, number: int) -> Account | None: ...
     def domain(self, name: str) -> Domain | None: ...
     def app_password(self, number: int, digest: bytes) -> AppPassword | None: ...
     def revoked(self, number: int) -> int: ...
@@ -46,6 +57,8 @@ class Accounts(Protocol):
 
 def ended(accounts: Accounts, login: Standing) -> str:
     """Why a login has ended, for its user; empty while it counts. Mostly one look: whatever ends logins is counted."""
+    if login.expires and login.expires <= time.time():
+        return EXPIRED
     if accounts.revision == login.revision:
         return ""
     try:
@@ -54,31 +67,54 @@ def ended(accounts: Accounts, login: Standing) -> str:
         withdrawn = bool(login.app) and accounts.app_password(login.number, login.app) is None
     except DamagedAccount:
         return ""  # nobody can say: it stays until the row is mended
-    if record is None or record.id != login.number:
-        return GONE
+    if record is None or record.id != login.number or record.address != login.address:
+        return _other_name(accounts, login.number)
     if not record.enabled:
         return OFF
     if record.nologin or not access.allows(record.nets, login.host):
         return BARRED
     why = access.refusal(record, domain) or (WITHDRAWN if withdrawn else "")
+    if not why and login.acting:
+        why = _acting(accounts, record, login)
     if why:
         return why
     return CHANGED if accounts.revoked(login.number) > login.revision else ""
 
 
-def is_gone(accounts: Accounts, number: int, address: str) -> bool:
-    """Was the account with this number removed? Its number is never given again."""
+def _other_name(accounts: Accounts, number: int) -> str:
+    """What became of an account that does not have its name any more."""
     try:
-        record = accounts.account(address)
+        return RENAMED if accounts.account_by_id(number) is not None else GONE
+    except DamagedAccount:
+        return GONE
+
+
+def _acting(accounts: Accounts, master: Account, login: Standing) -> str:
+    """Why a master user acts for an account no more; empty while it may."""
+    try:
+        record = accounts.account(login.whom)
+    except DamagedAccount:
+        return ""
+    if record is None or record.id != login.acting or record.address != login.whom:
+        return _other_name(accounts, login.acting)
+    if not record.enabled:
+        return OFF
+    return "" if access.may_act_for(master, record) else MASTER
+
+
+def is_gone(accounts: Accounts, number: int, address: str) -> bool:
+    """Was the account with this number removed, whatever it is called now? Its number is never given again."""
+    try:
+        record = accounts.account_by_id(number) or accounts.account(address)
     except DamagedAccount:
         return False
     return record is None or record.id != number
 
 
 def is_off(accounts: Accounts, number: int, address: str) -> bool:
-    """The same, or switched off."""
+    """The same, or switched off, or is it called otherwise?"""
     try:
-        record = accounts.account(address)
+        record = accounts.account_by_id(number)
     except DamagedAccount:
         return False
-    return record is None or record.id != number or not record.enabled
+    return record is None or record.address != address or not record.enabled

@@ -11,7 +11,20 @@ from typing import Any, Protocol
 from fastmail.durable.env import Environment, Former
 
 LAYOUT = 2
-TABLES = ["domains", "accounts", "numbers", "aliases", "apps", "used", "counts", "audit"]
+TABLES = [
+    "domains",
+    "accounts",
+    "numbers",
+    "aliases",
+    "apps",
+    "used",
+    "counts",
+    "audit",
+    "groups",
+    "members",
+    "homes",
+    "renames",
+]
 META = "meta"
 MAP = 8 << 30
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from fastmail.directory import audit, checks, rows, srs
+from fastmail.directory import audit, checks, membership, rows, srs, taken
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.reading import (
     CHANGES,
@@ -111,6 +111,7 @@ class Writing(Reading):
             if row is not None and _is_sound(key, row):
                 raise DirectoryError(f"domain {new.name} is already there")
             checks.domain(self, new)
+            taken.refuse_while_renaming(txn, f"@{new.name}")
             txn.put("domains", key, DOMAINS.pack(key, new))
             self._note(txn, "domain add", new.name, audit.difference(None, new))
 
@@ -137,7 +138,9 @@ class Writing(Reading):
             if txn.get("domains", key) is None:
                 raise _no_domain(name)
             used = [
-                rows.shown(one) for table in ("accounts", "aliases") for one, _ in _beginning(txn, table, key + NUL)
+                rows.shown(one)
+                for table in ("accounts", "aliases", "groups")
+                for one, _ in _beginning(txn, table, key + NUL)
             ]
             if used:
                 text = f"{len(used)} addresses, such as {used[0]}: remove them first"
@@ -169,8 +172,23 @@ class Writing(Reading):
         with self._write() as txn:
             return sum([self._add_account(txn, replace, *one) for one in accounts])
 
+    def add_account(
+        self, address: str, password: str, scram: str, change: Callable[[Account], Account] | None = None
+    ) -> None:
+        """Add an account as ``change`` makes it, in one transaction."""
+        with self._write() as txn:
+            self._add_account(txn, False, address, password, scram, change=change)
+
     def _add_account(
-        self, txn: Txn, again: bool, asked: str, password: str, scram: str = "", nets: str = "", nologin: str = ""
+        self,
+        txn: Txn,
+        again: bool,
+        asked: str,
+        password: str,
+        scram: str = "",
+        nets: str = "",
+        nologin: str = "",
+        change: Callable[[Account], Account] | None = None,
     ) -> bool:
         domain, address, key = self._named(txn, asked)
         if domain is None:
@@ -188,6 +206,9 @@ class Writing(Reading):
             most = domain.most_accounts
             if most and _pair(txn.get("counts", key.partition(NUL)[0]))[0] >= most:
                 raise DirectoryError(f"domain {domain.name} has its {most} accounts")
+        if change is not None:  # before anything is written
+            plain = Account(0, address, password)
+            checks.account(self, plain, replace(change(plain), id=0, address=address))
         new = msgspec.structs.replace(
             old or self._new_account(txn, key, address, row is None),
             password=password,
@@ -195,25 +216,28 @@ class Writing(Reading):
             nets=nets,
             nologin=nologin,
         )
+        if change is not None:
+            new = replace(change(new), id=new.id, address=address)
         self._put_account(txn, key, old, new, revokes=row is not None)
         return row is None or old is None
 
     def _new_account(self, txn: Txn, key: bytes, address: str, counts: bool) -> Account:
         """A row with a number that no account had before."""
+        taken.refuse_while_renaming(txn, address)
         found = txn.get(META, NEXT)
         number = int(found) if found else 1
         txn.put(META, NEXT, b"%d" % (number + 1))
         txn.put("numbers", U64.pack(number), key)
         if counts:
             self._count(txn, key, 1, 0)
-        return Account(number, address, "", created=int(time.time()))
+        return Account(number, address, "", created=int(time.time()), placed=taken.home_for(txn, address, number))
 
     def _present(self, txn: Txn, key: bytes, address: str, row: bytes) -> Account | None:
         """A row; where it is damaged, a new one with the number that leads to it, so that its mail is its own again."""
         with suppress(CorruptData):
             return ACCOUNTS.unpack(key, row)
         number = _number(txn, key)
-        return Account(number, address, "") if number is not None else None
+        return Account(number, address, "", placed=taken.home_of(txn, number)) if number is not None else None
 
     def _put_account(
         self, txn: Txn, key: bytes, old: Account | None, new: Account, revokes: bool, who: str = ""
@@ -222,8 +246,8 @@ class Writing(Reading):
         txn.put("accounts", key, ACCOUNTS.pack(key, new))
         if old is not None and revokes and takes_back(old, new):
             self._revoke(txn, [new.id])
-        elif old is not None and (old.sends, old.suspended) != (new.sends, new.suspended):
-            self._revoke(txn, ())  # sessions look at the account again before they send
+        elif old is not None and _looked_at_again(old) != _looked_at_again(new):
+            self._revoke(txn, ())  # sessions look at the account again before they send, or act for others
         self._note(
             txn, "account set" if old is not None else "account add", new.address, audit.difference(old, new), who
         )
@@ -284,6 +308,7 @@ class Writing(Reading):
                 for one in [one for one, _ in _beginning(txn, table, mine)]:
                     txn.delete(table, one)
             txn.delete(META, REVOKED + b"%d" % record.id)
+            membership.leave_all(txn, record.id)
             self._count(txn, key, -1, 0)
             self._revoke(txn, ())
             self._note(txn, "account remove", record.address, "")
@@ -331,6 +356,11 @@ class Writing(Reading):
                 if at > last.get(protocol, 0) and txn.get("numbers", U64.pack(number)) is not None:
                     txn.put("used", key, rows.USED.pack(key, Used(last | {protocol: at})))
 
+    def note_acting(self, master: str, address: str, protocol: str, host: str) -> None:
+        """Write down that a master user opened an account. It changes nothing that anybody remembers."""
+        with self._write() as txn:
+            audit.note(txn, master, "login as", address, f"by {protocol} from {host}")
+
     def renew_srs_keys(self, now: int) -> None:
         """Make a new key where the newest is too old, and remove those that no address can be of any more."""
         with self._write() as txn:
@@ -356,6 +386,7 @@ class Writing(Reading):
                 raise DirectoryError(f"{name} is not a domain of this server; `fastmail domain add {name}`")
             if domain.alias_of:
                 raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
+            taken.refuse_while_renaming(txn, address)
             if txn.get("accounts", key) is not None:
                 raise DirectoryError(f"{address} is already an account")
             if txn.get("aliases", key) is not None:
@@ -405,6 +436,10 @@ def takes_back(old: Account, new: Account) -> bool:
         or (old.logs_in and not new.logs_in)
         or (bool(new.suspended) and not old.suspended)
     )
+
+
+def _looked_at_again(account: Account) -> tuple[object, ...]:
+    return account.sends, account.suspended, account.role, account.administers
 
 
 def _is_sound(key: bytes, row: bytes) -> bool:

@@ -159,7 +159,11 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
             raise TooMuch("the index entries of the messages are too big in all")
     if old is None or account != session.account:
         octets = sum(message.size + mime.counted(message.summary) for message in messages)
+        if account.pool is not None:
+            await account.pool.ready(octets)
         check(store, account, octets, len(messages))
+        if account.pool is not None:
+            account.pool.took(octets)
     selected = session.selected
     claim = selected is not None and key == selected.key and not selected.readonly and not session.rev2
     kept = await store.append(account, key, messages, claim)

@@ -124,11 +124,11 @@ async def enter(command: Command, claim: sasl.Claim) -> None:
         await service.store.open(service.account(entry.record))
 
     match await session.logging_in.attempt(claim, open_account):
-        case Entry(record, standing):
+        case Entry(record, standing) as entry:
             session.record, session.account, session.login = record, service.account(record), standing
             session.conn.touch(service.limits.idle_timeout)
             count("imap.logins")
-            session.logging_in.entered(record)
+            session.logging_in.entered(entry)
             command.answer(b"OK [CAPABILITY " + capabilities(session) + b"] logged in")
         case logins.Denied(why):
             command.answer(b"NO [AUTHORIZATIONFAILED] " + why.encode())

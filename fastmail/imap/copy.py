@@ -55,7 +55,7 @@ async def _transfer(command: Command, selected: Selected, uids: UidSet, name: st
         await command.complete(b"OK MOVE completed" if move else b"OK COPY completed")
         return
     if not move or place.account != account:
-        _check_room(store, selected, uids, place)
+        await _check_room(store, selected, uids, place)
     if place.account == account and rights.flags(place.rights) == rights.flags(rights.ALL):
         result = await store.copy(account, selected.key, uids, target, move)
     else:
@@ -78,11 +78,17 @@ async def _transfer(command: Command, selected: Selected, uids: UidSet, name: st
     await command.complete(text)
 
 
-def _check_room(store: Store, selected: Selected, uids: UidSet, place: Place) -> None:
-    """Raise OverQuota if the quota of the target's owner cannot take the messages."""
-    if not place.account.quota:
+async def _check_room(store: Store, selected: Selected, uids: UidSet, place: Place) -> None:
+    """OverQuota where the quota of the mailbox's owner cannot take the messages."""
+    pool = place.account.pool
+    if not place.account.quota and pool is None:
         return
     with store.snapshot(selected.account) as snapshot:
         sizes = [size for page in snapshot.pages(selected.key, uids) for size in pages.sizes(page, uids)]
         kept = sum(mime.counted(one) for _, one in snapshot.summaries(selected.key, uids).items())
-    check(store, place.account, sum(sizes) + kept, len(sizes))
+    octets = sum(sizes) + kept
+    if pool is not None:
+        await pool.ready(octets)
+    check(store, place.account, octets, len(sizes))
+    if pool is not None:
+        pool.took(octets)

@@ -163,11 +163,23 @@ def refuse_anyone(session: Session, who: str, owner: Account) -> None:
         raise NoPermission("rights for anyone are switched off here")
 
 
+def _groups(session: Session) -> frozenset[str]:
+    """The groups that the session's account is in now."""
+    assert session.account is not None
+    return session.service.directory.groups_of(session.account.id)
+
+
+def _sharing(session: Session) -> set[str]:
+    """Addresses of accounts that may share something with this one, beside the shared ones."""
+    assert session.account is not None
+    return sharing.givers(session.service.store, session.account, _groups(session))
+
+
 def _named(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> bool:
     """True if the session may see a mailbox by its own entry in the list, not as anyone."""
     assert session.account is not None
     acl = rights.load(snapshot.note(key, sharing.ACL))
-    return "l" in rights.evaluate(acl, owner.address, session.account.address, False)
+    return "l" in rights.evaluate(acl, owner.address, session.account.address, False, _groups(session))
 
 
 def granted(session: Session, snapshot: Snapshot, owner: Account, key: bytes) -> str:
@@ -178,7 +190,8 @@ def granted(session: Session, snapshot: Snapshot, owner: Account, key: bytes) ->
         found = rights.ALL
     else:
         counts = _anyone_counts(session, owner)
-        found = rights.evaluate(rights.load(stored), owner.address, session.account.address, counts)
+        acl = rights.load(stored)
+        found = rights.evaluate(acl, owner.address, session.account.address, counts, _groups(session))
         if session.account.address in session.service.admins:
             found = rights.union(found, rights.OWNERS)
     return found if not session.service.store.read_only else rights.minus(found, rights.CHANGES)
@@ -212,7 +225,7 @@ def _shares(session: Session, owner: Account) -> bool:
     assert session.account is not None
     if owner == session.account or session.account.address in session.service.admins:
         return owner is not NOBODY
-    return owner.address in shared(session) or owner.address in sharing.givers(session.service.store, session.account)
+    return owner.address in shared(session) or owner.address in _sharing(session)
 
 
 async def find(session: Session, name: str, needs: str = "") -> Place:
@@ -308,7 +321,7 @@ def _givers(session: Session) -> list[Account]:
     """Return the accounts that may share something with this one."""
     assert session.account is not None
     service = session.service
-    found = set(shared(session)) | sharing.givers(service.store, session.account)
+    found = set(shared(session)) | _sharing(session)
     found.discard(session.account.address)
     out = []
     for address in sorted(found):

@@ -90,10 +90,18 @@ class ImapSession(Session):
         why = verifier.ended(self.login)
         if not why and self.login is not None and selected is not None and selected.account is not self.account:
             why = verifier.owner_ended(selected.account.id, selected.account.address)
+            if not why and self.idle is not None:
+                self.idle.stirred()  # whoever left a group may have lost its rights
         return why
 
     def dismiss(self, why: str) -> None:
-        code = "EXPIRED" if why == standing.CHANGED else "NONEXISTENT" if why == standing.OWNER else "CONTACTADMIN"
+        code = (
+            "EXPIRED"
+            if why in (standing.CHANGED, standing.EXPIRED)
+            else "NONEXISTENT"
+            if why == standing.OWNER
+            else "CONTACTADMIN"
+        )
         self.conn.write(f"* BYE [{code}] {why}\r\n".encode())
         self.conn.close()
 

@@ -105,6 +105,7 @@ _MARKED = {
 # These begin each encoded word in their initial state. UTF-7's decoder also starts a long run again with every piece,
 # so its texts are cut at line breaks, which end a run (RFC 2152).
 _STATEFUL = frozenset(("utf-7", "hz", "iso2022_jp_ext", "iso2022_kr"))
+_WIDE = frozenset(codec for codec in _SEVERAL_OCTETS if codec.startswith(("utf-16", "utf-32")))
 _NOT_IN_A_NAME = re.compile(r"[^a-z0-9]+")
 _ESCAPE = re.compile(rb"\x1b(\$[@B]|\$\([@BDOPQ]|\([BJIH])")
 _EIGHTH_BIT = bytes(i | 0x80 for i in range(256))
@@ -134,6 +135,18 @@ def decode(data: bytes, name: str) -> str:
     if codec == "iso2022_jp_ext":
         return _japanese(data)
     return _by_codec(data, codec, "replace")
+
+
+def encode(text: str, name: str) -> bytes | None:
+    """Text as octets that can be put behind others in a charset; None where the charset does not have it, keeps a state
+    between characters, or is not known here."""
+    codec = _codec(name)
+    if codec is None or codec in _STATEFUL or codec in _WIDE:
+        return None
+    try:
+        return text.encode(codec or "ascii")
+    except UnicodeError:
+        return None
 
 
 def guess(data: bytes) -> str:

@@ -1,8 +1,11 @@
 """Rights on mailboxes (RFC 4314 2): who may do what, as letters, and the list of a mailbox as it is stored.
 
-A list maps identifiers to rights. An identifier is an address, or ``anyone``; with ``-`` in front its rights are taken
-away. The owner has all rights where the list does not name it, and always those to see the mailbox and to set rights.
+A list maps identifiers to rights. An identifier is an address, ``$`` and the name of a group (``$team@example.org``),
+or ``anyone``; with ``-`` in front its rights are taken away. The owner has all rights where the list does not name it,
+and always those to see the mailbox and to set rights.
 """
+
+from collections.abc import Iterable
 
 from fastmail.model import domain as names
 from fastmail.model.address import spellings
@@ -12,6 +15,7 @@ from fastmail.model.flags import ANSWERED, DELETED, DRAFT, FLAGGED, SEEN
 ALL = "lrswipkxtea"
 OWNERS = "la"  # what cannot be taken from the owner
 ANYONE = "anyone"
+GROUP = "$"  # what the name of a group has in front; so nobody is named by an address that begins with it
 LONGEST = 320  # characters of an identifier: the longest address (RFC 5321 4.5.3.1)
 OBSOLETE = {"c": "kx", "d": "te"}  # RFC 4314 2.1.1
 CHANGES = "swipkxtea"  # all but to see and to read
@@ -71,13 +75,17 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2]
 
 
-def evaluate(acl: Acl, owner: str, who: str, anyone: bool = True) -> str:
+def evaluate(acl: Acl, owner: str, who: str, anyone: bool = True, groups: Iterable[str] = ()) -> str:
     """The rights of ``who`` on a mailbox of ``owner`` (addresses). ``anyone`` is everybody in the owner's domain; where
-    it does not count, it gives no rights, and still takes some away."""
+    it does not count, it gives no rights, and still takes some away. ``groups``: the names of those that ``who`` is
+    in."""
     known = names.comparable(domain_of(owner)) == names.comparable(domain_of(who))
-    own = [acl[one] for one in spellings(who) if one in acl] or [ALL if who == owner else ""]
-    granted = union(*own, acl.get(ANYONE, "") if known and anyone else "")
-    denied = "".join(acl.get("-" + one, "") for one in spellings(who)) + (acl.get("-" + ANYONE, "") if known else "")
+    mine = [] if who.startswith(GROUP) else list(spellings(who))
+    teams = [GROUP + one for group in groups for one in spellings(group)]
+    own = [acl[one] for one in mine if one in acl] or [ALL if who == owner else ""]
+    shared = [acl[one] for one in teams if one in acl]
+    granted = union(*own, *shared, acl.get(ANYONE, "") if known and anyone else "")
+    denied = "".join(acl.get("-" + one, "") for one in (*mine, *teams)) + (acl.get("-" + ANYONE, "") if known else "")
     return union(minus(granted, denied), OWNERS if who == owner else "")
 
 

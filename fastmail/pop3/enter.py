@@ -142,7 +142,7 @@ async def _open(session: Dialogue, entry: Entry) -> None:
     session.view, session.login = view, entry.login
     session.conn.touch(service.limits.command_timeout)
     count("pop3.logins")
-    session.logging_in.entered(entry.record)
+    session.logging_in.entered(entry)
     session.ok(f"{len(view.sizes)} messages")
 
 

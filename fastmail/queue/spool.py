@@ -2,11 +2,12 @@
 
     item   id(8)                                  Item
     job    id(8) number(2)                        Job
-    line   destination NUL rank(1) due(8) id(8) number(2)  empty: jobs that are not held, in the order in which they
-                                                  are due within a rank; rank 0 is the highest priority (RFC 6710)
-    alive  segment(4)                             number of items whose content is there (content that is shared with
-                                                  a mailbox is in the mail store instead)
-    rate   login, or @domain                      hour, and recipients in it: how much it sends
+    line   destination NUL rank(1) due(8) id(8) number(2)  empty: jobs that are not held; rank 0 is the highest
+                                                  priority (RFC 6710), and in each they are in the order in which
+                                                  they are due
+    alive  segment(4)                             how many items have their content there (one that is shared with a
+                                                  mailbox lies in the mail store)
+    rate   login, @domain, or a key of rates      hour and what was sent in it (queue.rates)
     tls    day NUL domain NUL ...                 counts of sessions (relay.tlsreport)
     policy domain                                 what a domain asks of those who send to it (relay.sts)
                                                   (a key that begins with NUL is no domain: what the runner stores,
@@ -37,7 +38,9 @@ from fastmail.durable.transaction import Txn
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData, StorageFailed, TooMuch
 from fastmail.model.esmtp import Rcpt
+from fastmail.queue import rates
 from fastmail.queue.model import KEY, Item, Job, Outgoing, number_of
+from fastmail.queue.rates import Charge
 from fastmail.queue.rows import item_row, job_row, read_item, read_job
 from fastmail.telemetry import log
 
@@ -48,9 +51,12 @@ SEGMENT = 16 << 20
 LEAST = 1 + 8 + KEY.size  # octets of a key in the table line after its destination
 YOUNG = 900.0  # s; a hold older than this whose message is not in the queue is given back
 NUMBER = struct.Struct(">I")
-RATE = struct.Struct(">II")
 U64 = struct.Struct(">Q")
 Change = Callable[[Job], Job | None]
+
+
+def _rate_key(who: str) -> bytes:
+    return who.encode()[: rates.LONGEST_KEY]
 
 
 def ready_key(job: Job) -> bytes:
@@ -143,13 +149,13 @@ class Spool:
         """Return a new id; ids grow with time. With the process's salt it is the id of the message's transaction."""
         return transaction.new_number()
 
-    async def enqueue(self, outgoing: Outgoing, most: int = 0, domain_most: int = 0) -> Item:
-        """Store a message; it is durable when this returns.
-
-        Raises TooMuch when its login would have more than ``most`` recipients an hour, or all logins of its domain more
-        than ``domain_most``. After any other exception the message may still be in the queue: ask ``has``, or enqueue
-        it again, which does no harm."""
-        jobs, apply = await self._place(outgoing, most, domain_most)
+    async def enqueue(
+        self, outgoing: Outgoing, most: int = 0, domain_most: int = 0, charges: Sequence[Charge] = ()
+    ) -> Item:
+        """Keep it; durable when it returns. TooMuch when its login would have more than ``most`` recipients an hour, or
+        all logins of its domain more than ``domain_most``, or more is sent than ``charges`` say. When it raises
+        anything else, it may be there all the same: ``has`` knows, and doing it again does no harm."""
+        jobs, apply = await self._place(outgoing, most, domain_most, charges)
         item: Item = await self._submit(apply, jobs, True)
         return item
 
@@ -182,10 +188,9 @@ class Spool:
             self._writer.release()
 
     async def _place(
-        self, outgoing: Outgoing, most: int = 0, domain_most: int = 0
+        self, outgoing: Outgoing, most: int = 0, domain_most: int = 0, charges: Sequence[Charge] = ()
     ) -> tuple[list[PieceWrite], Callable[[Txn], Item]]:
-        """Return the write of the content (none if the store has it), and the function that writes the records in the
-        commit."""
+        """The content's job, unless the store has it, and what writes the records."""
         item, groups = outgoing.item, outgoing.groups
         item.salt = item.salt or transaction.salt()
         pieces = [] if item.hold else [await self._write(outgoing)]
@@ -198,10 +203,13 @@ class Spool:
                     raise StorageFailed(f"number {item.number} was given by two processes")
                 return item  # it was committed before, but whoever enqueued it did not learn that
             recipients = sum(map(len, groups.values()))
-            if most:
-                self._charge(txn, item.login, item.arrived, recipients, most)
+            all_of_them = list(charges)
+            if most and item.login:
+                all_of_them.append(Charge(_rate_key(item.login), recipients, most))
             if domain_most and item.login:
-                self._charge(txn, "@" + item.login.rpartition("@")[2], item.arrived, recipients, domain_most)
+                domain = "@" + item.login.rpartition("@")[2]
+                all_of_them.append(Charge(_rate_key(domain), recipients, domain_most, who=domain))
+            rates.take(txn, self.env.db["rate"], all_of_them, item.arrived)
             self._put(txn, item, groups)
             return item
 
@@ -240,20 +248,23 @@ class Spool:
             txn.put(ready_key(job), b"", db=db["line"])
         self._count(txn, item, 1)
 
-    def _charge(self, txn: Txn, who: str, now: int, recipients: int, most: int) -> None:
-        """Count the recipients of a login or ``@domain``. All processes share the count, because it is checked inside
-        the commit."""
-        key = who.encode()[:400]
-        if not key:
-            return
-        hour = now // 3600
-        found = txn.get(key, db=self.env.db["rate"])
-        then, sent = RATE.unpack(found) if found else (0, 0)
-        sent = sent + recipients if then == hour else recipients
-        if sent > most:
-            of = f" for {who}" if who.startswith("@") else ""
-            raise TooMuch(f"at most {most} recipients an hour are allowed{of}")
-        txn.put(key, RATE.pack(hour, sent), db=self.env.db["rate"])
+    def over(self, charges: Sequence[Charge], now: float = 0.0) -> str:
+        """Why so much more may not be sent now, by what the last commit says; empty where it may."""
+        now = now or time.time()
+        try:
+            with self.env.read() as txn:
+                for one in charges:
+                    found = txn.get(one.key, db=self.env.db["rate"])
+                    rates.check(bytes(found) if found is not None else None, one, now)
+        except TooMuch as error:
+            return str(error)
+        return ""
+
+    async def charge(self, charges: Sequence[Charge], now: float = 0.0) -> None:
+        """Count what is sent without the queue; durable when it returns. TooMuch, and nothing is counted, where that is
+        more than may be."""
+        now = now or time.time()
+        await self._submit(lambda txn: rates.take(txn, self.env.db["rate"], charges, now), [])
 
     def _count(self, txn: Txn, item: Item, step: int) -> None:
         """Add ``step`` to the number of items in a segment."""

@@ -1,9 +1,9 @@
 """What becomes of a message whose content has come: mended, completed, shown to the filters, then delivered or queued.
 
 The order matters. A missing end of the header is put in first, because everything behind it reads the header. Then a
-user's message has to name its author rightly (smtp.senders), however its content came: by DATA, BDAT or BURL. What
-users send is completed next (RFC 6409 8), so that filters see, and sign, what will be sent: with Date and Message-ID,
-without Bcc. Only then is it decided where the message goes.
+user's message has to name its author rightly (smtp.senders), however its content came: by DATA, BDAT or BURL. One that
+leaves gets the footer of its domain (smtp.footers). What users send is completed next (RFC 6409 8), so that filters
+see, and sign, what will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes.
 
 Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
 it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
@@ -19,7 +19,7 @@ from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
-from fastmail.smtp import senders
+from fastmail.smtp import footers, own_limits, senders
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -46,6 +46,7 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
     if refused is not None:
         return _refused(session, envelope, content, refused)
+    content = await footers.put(session, content, leaves(envelope))
     if session.filters is not None:
         whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
         incomplete = False
@@ -61,12 +62,21 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         if not envelope.recipients:
             return [TAKEN]
         mailbox = "Junk" if said.quarantine else mailbox
-    elsewhere = bool(envelope.forwards) or not all(records for _, records in envelope.recipients)
+    elsewhere = leaves(envelope)
+    envelope.charges = own_limits.charges(session, len(envelope.recipients))
     if service.outbound is not None and (elsewhere or envelope.options.release):
         return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
+    refused = await service.outbound.charge(envelope) if service.outbound is not None else None
+    if refused is not None:
+        return _refused(session, envelope, content, refused)
     if incomplete:
         content = await _whole(await _completed(session, envelope, content))
     return await _deliver(session, envelope, content, mailbox)
+
+
+def leaves(envelope: Envelope) -> bool:
+    """Does a message go to other servers, or also there?"""
+    return bool(envelope.forwards) or not all(records for _, records in envelope.recipients)
 
 
 def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Outcome) -> list[Outcome]:

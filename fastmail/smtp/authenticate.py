@@ -63,9 +63,9 @@ def _go_on(session: Dialogue, answer: bytes | sasl.Claim) -> None:
 
 async def _check(session: Dialogue, claim: sasl.Claim) -> None:
     match await session.logging_in.attempt(claim):
-        case Entry(record, standing):
+        case Entry(record, standing) as entry:
             session.user, session.login = record, standing
-            session.logging_in.entered(record)
+            session.logging_in.entered(entry)
             session.say("235 2.7.0 logged in")
         case login.Denied(why):
             session.say(f"525 5.7.13 {why}")

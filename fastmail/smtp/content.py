@@ -17,7 +17,7 @@ from fastmail.model.errors import CannotDo, ClientError, MailError, StorageFull
 from fastmail.smtp import accept
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.envelope import printable
-from fastmail.smtp.service import LMTP
+from fastmail.smtp.service import LMTP, Service
 from fastmail.smtp.transaction import TAKE, State, Transaction
 from fastmail.smtp.unheard import transaction_of
 from fastmail.telemetry import log
@@ -46,7 +46,7 @@ def data(session: Dialogue, rest: bytes) -> None:
     def begin() -> None:
         if session.transaction is transaction:  # the client may be gone
             service = session.service
-            transaction.begin_data(service.staging, service.budget, service.limits.message_size)
+            transaction.begin_data(service.staging, service.budget, _most(service, transaction))
         session.say("354 end with CRLF . CRLF")
 
     if session.filters is None:
@@ -191,9 +191,14 @@ async def _spill(session: Dialogue, transaction: Transaction, staged: Staged) ->
             transaction.lose_room(session.service.staging, session.service.budget)
 
 
+def _most(service: Service, transaction: Transaction) -> int:
+    """Octets that the content may have."""
+    return transaction.most or service.limits.message_size
+
+
 def _begin_chunk(session: Dialogue, transaction: Transaction, octets: int, last: bool) -> None:
     service = session.service
-    transaction.begin_chunk(octets, last, service.staging, service.budget, service.limits.message_size)
+    transaction.begin_chunk(octets, last, service.staging, service.budget, _most(service, transaction))
 
 
 def _end_chunk(session: Dialogue, transaction: Transaction) -> None:

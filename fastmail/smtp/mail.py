@@ -7,6 +7,7 @@ from fastmail.message import trace
 from fastmail.model.esmtp import EsmtpOptions
 from fastmail.net.networks import address_in, is_here
 from fastmail.smtp import envelope as grammar
+from fastmail.smtp import own_limits
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.senders import barred, may
 from fastmail.smtp.service import LMTP, MX, SUBMISSION
@@ -25,7 +26,7 @@ def mail(session: Dialogue, rest: bytes) -> None:
     except grammar.Refused as refusal:
         session.bad(str(refusal))
         return
-    refused = _refusal(session, sender, options)
+    refused = _refusal(session, sender, options) or own_limits.refusal(session, options.size)
     if refused:
         session.bad(refused)
         return
@@ -70,6 +71,7 @@ def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:
 
 def _begin(session: Dialogue, envelope: Envelope, lowered: bool) -> None:
     session.transaction = Transaction(envelope)
+    session.transaction.most = own_limits.most(session)
     policy = session.service.policy if session.service.kind == MX else None
     if policy is not None and not is_here(session.host) and not session.may_relay() and not _exempt(session):
         session.transaction.receiving = receiving = policy.begin(session.host, session.hello)

@@ -112,7 +112,9 @@ class _Rcpt:
         deliverer = session.service.deliverer
         try:
             there = deliverer.destinations(address)
-            full = deliverer.full(there.accounts, self._transaction.envelope.options.size)
+            size = self._transaction.envelope.options.size
+            full = deliverer.full(there.accounts, size)
+            too_big = deliverer.too_big(there.accounts, size)
         except TemporaryError as error:
             log.event("smtp.recipient", "error", address=address, why=error)
             session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
@@ -121,6 +123,7 @@ class _Rcpt:
             self._unknown(there.refusal)
             return None
         refused = self._forbidden(there) or ("552 5.2.2 mailbox is full" if full else "")
+        refused = refused or ("552 5.3.4 message is too big for this mailbox" if too_big else "")
         if refused:
             session.bad(refused)
             return None

@@ -54,6 +54,7 @@ class Transaction:
         "binary",
         "envelope",
         "left",
+        "most",
         "no_room",
         "reader",
         "received",
@@ -67,6 +68,7 @@ class Transaction:
         self.state = state
         self.envelope = envelope
         self.receiving: Receiving | None = None  # what is thought of it, where that is asked
+        self.most = 0  # octets that its sender's messages may have; 0 where the service alone says that
         self.binary = envelope.options.body == BINARY  # content with NUL and bare line ends, by BDAT only (RFC 3030 3)
         # the content
         self.reader: ContentReader | None = None

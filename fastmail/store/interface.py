@@ -26,13 +26,31 @@ Notes = dict[bytes, bytes | None]  # annotations by name; None: remove it, or th
 Unsure = list[tuple[int, list[bytes] | None]]
 
 
+class Pool(Protocol):
+    """What several accounts may have together, in octets."""
+
+    def fits(self, octets: int) -> bool:
+        """Is there room for so much, as far as is known now?"""
+        ...
+
+    def took(self, octets: int) -> None:
+        """So much is stored now."""
+        ...
+
+    async def ready(self, octets: int) -> None:
+        """Look again where what is known is old, or would refuse so much."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who owns mailboxes. Where a backend keeps them is not part of the interface."""
+    """Who owns mailboxes. Where a backend keeps them is its own affair. ``pool``: a limit that
+    it shares with others."""
 
     id: int
     address: str
     quota: Quota = NO_QUOTA
+    pool: Pool | None = field(default=None, compare=False, repr=False)
 
 
 NOTES_OF_USERS = (b"/private/", b"/shared/", b"/of/")

@@ -5,15 +5,16 @@ owner who shares something with it, so that no one has to search all accounts.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fastmail.model import rights
+from fastmail.model.address import comparable
 from fastmail.store.interface import Account, Notes, Store
 
 ACL = b"/acl"
 FROM = b"/from/"
 Find = Callable[[str], Account | None]  # an account by its address
-EVERYBODY = 1 << 63  # account numbers from here on stand for all accounts of a domain
+EVERYBODY = 1 << 63  # numbers from here on stand for all accounts of a domain, or of a group
 
 
 async def set_list(
@@ -34,9 +35,19 @@ async def set_list(
     return await store.annotate(owner, key, {ACL: rights.dump(acl)}, expected)
 
 
+async def forget_owner(store: Store, find: Find, owner: Account, acl: rights.Acl, former: str) -> None:
+    """The owner of a mailbox with this list is not called ``former`` any more: let nobody look there."""
+    for name in acl:
+        hint = _hint_account(find, name, owner)
+        if hint is not None:
+            await store.annotate(hint, hint.id.to_bytes(8, "big") + bytes(4), {FROM + former.encode(): None})
+
+
 def _hint_account(find: Find, name: str, owner: Account) -> Account | None:
     if name == rights.ANYONE:
         return everybody(rights.domain_of(owner.address))
+    if name.startswith(rights.GROUP):
+        return members(name.removeprefix(rights.GROUP))
     return None if name.startswith("-") or name == owner.address else find(name)
 
 
@@ -46,15 +57,22 @@ def everybody(domain: str) -> Account:
     return Account(int.from_bytes(digest, "big") | EVERYBODY, f"@{domain}")
 
 
+def members(group: str) -> Account:
+    """What stands for all accounts in a group, in the same way."""
+    name = rights.GROUP + comparable(group)
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return Account(int.from_bytes(digest, "big") | EVERYBODY, name)
+
+
 def is_everybody(account: Account) -> bool:
-    """True for such a pseudo-account. No directory knows it, so it cannot have been removed."""
+    """Does it stand for all accounts of a domain or group? Then no directory knows it, and nobody removes it."""
     return account.id >= EVERYBODY
 
 
-def givers(store: Store, account: Account) -> set[str]:
-    """Return the addresses of the accounts that may share something with an account."""
+def givers(store: Store, account: Account, groups: Iterable[str] = ()) -> set[str]:
+    """Addresses of those who may share something with an account, which is in these groups."""
     found = set()
-    for one in (account, everybody(rights.domain_of(account.address))):
+    for one in (account, everybody(rights.domain_of(account.address)), *map(members, groups)):
         with store.snapshot(one) as snapshot:
             for note in snapshot.notes(one.id.to_bytes(8, "big") + bytes(4)):
                 if note.startswith(FROM):

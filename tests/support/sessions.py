@@ -1,7 +1,7 @@
 """Sessions without sockets: a connection that records what is written, over a store in memory."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msgspec.structs import replace
@@ -44,6 +44,8 @@ class FakeDirectory:
         }
         self.domains: dict[str, Domain] = {}  # those that are more than a name
         self.used: list[tuple[int, bytes, str, int]] = []
+        self.acted: list[tuple[str, str, str, str]] = []
+        self.groups: dict[int, frozenset[str]] = {}
 
     uncertain = False
     revision = 0
@@ -61,6 +63,12 @@ class FakeDirectory:
 
     def account_by_id(self, number: int) -> AccountRecord | None:
         return next((a for a in self.accounts.values() if a.id == number), None)
+
+    def each_account(self, domain: str = "", after: str = "") -> Iterator[AccountRecord]:
+        yield from (one for one in self.accounts.values() if one.address.endswith("@" + domain))
+
+    def groups_of(self, number: int) -> frozenset[str]:
+        return self.groups.get(number, frozenset())
 
     def alias(self, address: str) -> Alias | None:
         found = self.aliases.get(address)
@@ -86,6 +94,9 @@ class FakeDirectory:
 
     def note_used(self, logins: Iterable[tuple[int, bytes, str, int]]) -> None:
         self.used += logins
+
+    def note_acting(self, master: str, address: str, protocol: str, host: str) -> None:
+        self.acted.append((master, address, protocol, host))
 
     def set_quota(self, address: str, quota: Quota) -> None:
         self.accounts[address] = replace(self.accounts[address], quota=quota)

@@ -35,7 +35,7 @@ from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.dovecot.shared_mode import SharedMode
 from fastmail.store.local.going_on import GoingOn
 from fastmail.store.local.holds import Holds
-from fastmail.store.local.index import given, mailboxes, messages, upkeep
+from fastmail.store.local.index import everywhere, given, mailboxes, messages, upkeep
 from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, account_of
 from fastmail.store.local.index.snapshot import LocalSnapshot
@@ -212,6 +212,19 @@ class LocalStore:
 
     def snapshot(self, account: Account) -> LocalSnapshot:
         return self.commits.snapshot(account)
+
+    def annotated(self, name: bytes) -> list[bytes]:
+        """The keys of all mailboxes, of all accounts, that have an annotation of this name. A look through the table of
+        annotations, for what is done once in a while."""
+        return [
+            key for shard in self.commits.shards for key in everywhere.annotated(shard.env.read, shard.tables, name)
+        ]
+
+    def subscriptions(self, top: str) -> list[tuple[int, str]]:
+        """(account, name) of all subscriptions, of all accounts, to names that begin with ``top``; the same."""
+        return [
+            one for shard in self.commits.shards for one in everywhere.subscriptions(shard.env.read, shard.tables, top)
+        ]
 
     # ---------------------------------------------------------------- mailboxes
 

@@ -137,3 +137,32 @@ def test_s47_one_that_cannot_be_judged_is_asked_again_and_holds_up_no_other(tmp_
         assert await end_those_over(registry) and clients[1].transport.closed
 
     asyncio.run(main())
+
+
+def test_s47_the_watch_looks_when_a_login_ends_by_itself() -> None:
+    looked = asyncio.Event()
+
+    class Directory:
+        revision = 7
+
+    class Noting(Registry):
+        looks = 0
+
+        @property
+        def connections(self) -> Any:
+            self.looks += 1
+            if self.looks == 2:
+                looked.set()
+            return set()
+
+        @connections.setter
+        def connections(self, value: Any) -> None:
+            pass
+
+    async def main() -> None:
+        told = iter([False, True])
+        task = asyncio.ensure_future(watch(Directory(), Noting(), lambda: next(told, False)))
+        await asyncio.wait_for(looked.wait(), 30)
+        task.cancel()
+
+    asyncio.run(main())

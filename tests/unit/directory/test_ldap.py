@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import pytest
 
 from fastmail.auth.verifier import Verifier
 from fastmail.directory import access, ldap
+from fastmail.directory.database import Unreadable
+from fastmail.directory.external import apply
+from fastmail.directory.interface import Line
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
+from fastmail.model.errors import TemporaryError
 from tests.unit.directory.test_external import _ldap
 
 
@@ -105,3 +110,87 @@ def test_an_account_counts_at_once(tmp_path: Path) -> None:
             directory.close()
 
         asyncio.run(work())
+
+
+# ---------------------------------------------------------------- passwords that the directory checks, and groups
+
+DN = "CN=Anna,OU=People,DC=test"
+
+
+def test_who_binds_has_no_hash() -> None:
+    source = made([entry("anna@one.test") | {"dn": DN}, entry("bert@one.test")], [], binds=True)  # type: ignore[arg-type]
+    content = source._read()
+    assert content is not None and {name: one.password for name, one in content.lines.items()} == {
+        "anna@one.test": ldap.BINDS + DN
+    }
+
+
+def test_a_password_that_another_directory_checks(tmp_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+    answers: list[bool | Exception] = [False, True, Unreadable("away"), Unreadable("away")]
+
+    def bind(stored: str, password: str) -> bool:
+        asked.append((stored, password))
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def work() -> None:
+        directory = LocalDirectory(str(tmp_path))
+        directory.bring([Line("anna@one.test", ldap.BINDS + DN)], [])
+        verifier = Verifier(directory, 1, binder=bind)
+        assert await verifier.check("anna@one.test", b"wrong") is None
+        for _ in range(2):  # the second time it is remembered
+            assert await verifier.check("anna@one.test", "pässword".encode()) is not None
+        assert await verifier.check("anna@one.test", b"\xff") is None
+        assert await verifier.check("anna@one.test", b"") is None
+        for _ in range(2):
+            with pytest.raises(TemporaryError):
+                await verifier.check("anna@one.test", b"another")
+        without = Verifier(directory, 1)
+        assert await without.check("anna@one.test", b"another") is None
+        for one in (verifier, without):
+            one.close()
+        directory.close()
+
+    asyncio.run(work())
+    assert asked == [(ldap.BINDS + DN, one) for one in ("wrong", "pässword", "another", "another")]
+
+
+def test_groups_have_the_accounts_among_their_members(tmp_path: Path) -> None:
+    people = [entry("anna@one.test") | {"dn": DN}, entry("bert@one.test") | {"dn": "CN=Bert,DC=test"}]
+    team = entry(cn="Team", member=[DN.upper(), "CN=Printer,DC=test"])
+    odd = entry(cn="Domain Users\n", member=[DN])
+    source = ldap.Ldap(ldap.Settings("ldap://127.0.0.1:1", base="dc=test", groups="(g=*)"), "two.test", 30.0)
+    groups = [team, odd]
+    source._entries = lambda filter_, names=(): groups if filter_ == "(g=*)" else people  # type: ignore[method-assign]
+    content = source._read()
+    assert content is not None and content.groups == {"team@two.test": ["anna@one.test"]}
+    directory = LocalDirectory(str(tmp_path))
+    apply(directory, content)
+    anna = directory.account("anna@one.test")
+    assert anna is not None and directory.groups_of(anna.id) == {"team@two.test"}
+    assert apply(directory, content) == 0
+    directory.put_group("own@two.test", ["bert@one.test"])
+    groups[:] = [entry(cn="own", member=[DN])]
+    content = source._read()
+    assert content is not None and apply(directory, content) == 1
+    assert directory.groups_of(anna.id) == frozenset(), "one that was made here goes before the source's"
+    assert [one.name for one in directory.each_group()] == ["own@two.test"]
+    directory.close()
+
+
+@pytest.mark.peer
+def test_binding_as_a_user_of_a_real_directory(tmp_path: Path) -> None:
+    with contextlib.contextmanager(_ldap)(tmp_path) as kept:
+        kept.write([("anna@one.test", "right", 0)], [])
+        source: Any = kept.source
+        source._settings = replace(source._settings, binds=True)
+        line = asyncio.run(source.lookup("anna@one.test"))
+        assert line is not None and line.password == ldap.BINDS + "uid=u0,ou=people,dc=test"
+        assert source.check(line.password, "right") and not source.check(line.password, "wrong")
+        assert not source.check(line.password, "") and not source.check(ldap.BINDS, "right")
+        assert not source.check(ldap.BINDS + "uid=nobody,dc=test", "right")
+    with pytest.raises(Unreadable):
+        source.check(line.password, "right")

@@ -8,10 +8,12 @@ import pytest
 
 from fastmail.auth import sasl, schemes
 from fastmail.auth.verifier import Verifier
+from fastmail.directory import apps
 from fastmail.directory.external import Content, apply
 from fastmail.directory.interface import Line
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.standing import BARRED, CHANGED, GONE, OFF, Standing, ended, is_gone
+from fastmail.directory.records import AppPassword
+from fastmail.directory.standing import BARRED, CHANGED, EXPIRED, GONE, OFF, Standing, ended, is_gone
 from fastmail.model.quota import Quota
 
 NAME = "a@example.test"
@@ -127,6 +129,44 @@ def test_a_scram_exchange_that_outlives_its_password(directory: LocalDirectory) 
         assert await verifier.admit(sasl.Verified(NAME, begun)) is None
         assert await verifier.admit(sasl.Verified(NAME, directory.revision)) is not None
         assert await verifier.admit(sasl.Verified(NAME)) is not None, "a certificate is no password"
+        verifier.close()
+
+    asyncio.run(main())
+
+
+def test_a_login_with_an_app_password_ends_when_that_expires(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = Standing(1, NAME, "192.0.2.1", directory.revision, b"digest", 2_000_000_000)
+    monkeypatch.setattr("fastmail.directory.standing.time.time", lambda: 1_999_999_999.9)
+    assert ended(directory, login) == ""
+    monkeypatch.setattr("fastmail.directory.standing.time.time", lambda: 2_000_000_000.0)
+    assert ended(directory, login) == EXPIRED
+
+
+def test_the_verifier_says_once_that_one_has_expired(
+    directory: LocalDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 2_000_000_000
+    monkeypatch.setattr("fastmail.auth.verifier.time.time", lambda: float(now))
+    monkeypatch.setattr("fastmail.directory.standing.time.time", lambda: float(now))
+    monkeypatch.setattr("fastmail.directory.apps.time.time", lambda: float(now))
+    made = [apps.make().encode() for _ in range(3)]
+    for at, one in zip((5, 9, 0), made, strict=True):
+        directory.add_app_password(NAME, AppPassword(apps.digest(one), "x", expires=now + at if at else 0))
+
+    async def main() -> None:
+        nonlocal now
+        verifier = Verifier(directory, 1)
+        logins = [await verifier.admit(sasl.Credentials(NAME, one), "192.0.2.1") for one in (*made, made[0])]
+        standings = [one.login for one in logins if one is not None]
+        assert len(standings) == 4 and not verifier.has_expired()
+        now += 5
+        assert verifier.has_expired() and not verifier.has_expired()
+        assert [verifier.ended(one) for one in standings] == [EXPIRED, "", "", EXPIRED]
+        assert await verifier.admit(sasl.Credentials(NAME, made[0]), "192.0.2.1") is None
+        now += 4
+        assert verifier.has_expired() and not verifier.has_expired()
         verifier.close()
 
     asyncio.run(main())

@@ -95,7 +95,9 @@ def acl_file(acl: rights.Acl, owner: str) -> bytes:
     lines = []
     for key, letters in sorted(acl.items()):
         sign, name = ("-", key[1:]) if key.startswith("-") else ("", key)
-        who = "anyone" if name == rights.ANYONE else "owner" if name == owner else f"user={name}"
+        kind = "group" if name.startswith(rights.GROUP) else "user"
+        named = f"{kind}={name.removeprefix(rights.GROUP)}"
+        who = "anyone" if name == rights.ANYONE else "owner" if name == owner else named
         lines.append(f"{sign}{who} {letters}\n")
     return "".join(lines).encode()
 

@@ -1,0 +1,41 @@
+"""What ``account rename`` and ``domain rename`` share: who keeps the accounts, and what has to follow a new name."""
+
+import asyncio
+
+from fastmail.cli.common import directory, errors
+from fastmail.config.settings import Config
+from fastmail.directory.errors import DirectoryError
+from fastmail.directory.local import LocalDirectory
+
+
+def may_rename(settings: Config, config: str) -> LocalDirectory:
+    """The directory, where accounts are kept here; DirectoryError where another program keeps them. What an earlier
+    change of a name has left to do is done first."""
+    source = settings.directory
+    if source.passwd_file or source.sql or source.ldap:
+        raise DirectoryError("another program keeps the accounts ([directory]): rename them there")
+    place = directory(config)
+    if any(place.renames()):
+        place.close()
+        asyncio.run(follow_renames(settings))
+        place = directory(config)
+    return place
+
+
+async def follow_renames(settings: Config) -> None:
+    """Let the mail store know new names."""
+    from fastmail.app.assembly import beside  # the whole server, which takes a third of a second
+    from fastmail.app.renames import finish
+
+    async with beside(settings) as assembly:
+        if any(assembly.directory.renames()):
+            await finish(assembly)
+
+
+def warn_of_settings(config: str, old: str) -> None:
+    """The configuration may name somebody by an old name."""
+    with open(config, encoding="utf-8") as file:
+        lines = [str(number) for number, line in enumerate(file, 1) if old in line.lower()]
+    if lines:
+        where = f"line {', '.join(lines)}" if len(lines) < 9 else f"{len(lines)} lines"
+        errors.print(f"{config} still has {old}, in {where}: change it, and restart the server", markup=False)

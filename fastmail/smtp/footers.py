@@ -1,0 +1,43 @@
+"""Puts the footer of a domain under what its accounts send to other servers (message.footer, RFC 2045).
+
+It is there before the filters see the message, and before it is signed. A message whose recipients are all here stays
+as it was written.
+"""
+
+import asyncio
+
+from fastmail.delivery.deliver import SCAN_ON_LOOP
+from fastmail.durable.staging import Staged
+from fastmail.message import footer
+from fastmail.message.header import Octets
+from fastmail.smtp.dialogue import Dialogue
+
+PIECE = 1 << 20  # octets that are copied at once
+
+
+async def put(session: Dialogue, content: Octets, leaves: bool) -> Octets:
+    """The message (LF) with the footer of its sender's domain; the same object where there is none."""
+    user, service = session.user, session.service
+    if user is None or not leaves:
+        return content
+    domain = service.deliverer.directory.domain(user.address.rpartition("@")[2])
+    if domain is None or not (domain.footer or domain.footer_html):
+        return content
+    texts = content, domain.footer, domain.footer_html
+    if len(content) <= SCAN_ON_LOOP:
+        found = footer.added(*texts)
+        return b"".join(found) if found is not None else content
+    found = await asyncio.get_running_loop().run_in_executor(None, footer.added, *texts)
+    if found is None:
+        return content
+    staged = Staged(service.staging, service.budget)
+    try:
+        for piece in found:
+            for start in range(0, len(piece), PIECE):
+                if staged.add(bytes(piece[start : start + PIECE])):
+                    await staged.spill()
+        if staged.spilled:
+            await staged.spill()
+        return staged.content()
+    finally:
+        staged.drop()  # what was returned stays as long as somebody holds it
