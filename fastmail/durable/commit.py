@@ -10,7 +10,7 @@ batch fails with it.
 
 Failures: after a failed sync no operation that depended on it is acknowledged, and nothing more is written: the kernel
 may take pages for clean that never reached the disk. Reading continues; writes are refused until the server is started
-anew, and the log says so. A full disk is no such failure.
+again, and the log says so. A full disk is no such failure.
 """
 
 import asyncio

@@ -28,7 +28,7 @@ EMPTY = UidSet()
 @dataclass(slots=True)
 class Context:
     """One search whose results the client is kept up to date on (RFC 5267 4). ``results``: UIDs, in the requested
-    order; ``again``: searches anew."""
+    order; ``again``: searches again."""
 
     tag: bytes
     by_uid: bool

@@ -87,7 +87,7 @@ def _barred(place: Address) -> str:
     if place.is_loopback or place.is_unspecified or (place.version == 4 and place in NOWHERE):
         return "is this machine"
     if place.is_link_local or place.is_multicast or (place.version == 4 and place.is_reserved):
-        return "cannot be a mail host"
+        return "is reserved for special uses"
     return "is this machine" if is_own(str(place)) else ""
 
 

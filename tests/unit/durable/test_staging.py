@@ -17,7 +17,7 @@ def fed(staged: Staged, octets: int, piece: int = 8192) -> int:
     most = 0
     for start in range(0, octets, piece):
         full = staged.add(b"x" * min(piece, octets - start))
-        most = max(most, staged._held)
+        most = max(most, staged._in_memory)
         if full:
             asyncio.run(staged.spill())
     return most

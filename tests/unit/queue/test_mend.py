@@ -36,7 +36,7 @@ def test_one_damaged_row_harms_no_other(tmp_path: Path) -> None:
         put(spool, "line", b"far.test\0x", b"")
         put(spool, "line", b"\xff\xfe" + ready_key(fourth), b"")
         found = [problem for _, problem in faults(spool.env)]
-        assert (len(found) == 3 and "2 places" in " ".join(found)) or "3 places" in " ".join(found)
+        assert (len(found) == 3 and "2 entries" in " ".join(found)) or "3 entries" in " ".join(found)
         jobs, _ = spool.due("far.test", 1000.0, 10, lambda key: False)
         assert [job.key for job in jobs] == [second.key, third.key, fourth.key]
         with pytest.raises(CorruptData):

@@ -78,7 +78,7 @@ def test_policy(domain: str, mode: str) -> None:
         ("example.org smtp:host retry=soon", "must be a time"),
         ("example.org mx tls=verify", "tls needs a host"),
         ("from:@example.org mx lifetime=1d", "need a pool"),
-        ("example.org pipe:prog", "whole path"),
+        ("example.org pipe:prog", "absolute path"),
         ("example.org pipe:/bin/prog {password}", "{password} may name"),
         ("example.org pipe:/bin/prog " + "x" * 300, "too long"),
     ],

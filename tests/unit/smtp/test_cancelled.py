@@ -90,7 +90,7 @@ class World:
                 break
             await asyncio.sleep(0.005)
         assert os.listdir(self.path / "staging") == [] and self.budget.used == 0
-        assert not self.budget._announced and not self.budget._held
+        assert not self.budget._announced and not self.budget._used
         return not self.ended
 
 

@@ -14,7 +14,7 @@ the list.
 
 Dovecot compacts the list, which makes it another file, sometimes with the inode of the old one: so what was read of a
 list counts only while its first and last octets are unchanged. If its UIDVALIDITY has changed, the index of that
-mailbox is rebuilt. A damaged list is written anew, with UIDNEXT above every UID in it.
+mailbox is rebuilt. A damaged list is written again, with UIDNEXT above every UID in it.
 
 Raises StorageFailed if a lock cannot be taken in time.
 """
@@ -392,11 +392,11 @@ def _read(path: str, known: Known) -> tuple[Control | None, bool]:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EINVAL):
             raise translate(error) from error
-        log.event("store.list_damaged", "warning", path=path, why="a link, or not a regular file", then="written anew")
+        log.event("store.list_damaged", "warning", path=path, why="a link, or not a regular file", then="written again")
         return None, True
     found = _parse(data)
     if found is None:
-        log.event("store.list_damaged", "warning", path=path, then="written anew")
+        log.event("store.list_damaged", "warning", path=path, then="written again")
         return None, True
     known.inode, known.offset, known.head, known.tail = inode, len(data), data[:SAMPLE], data[-SAMPLE:]
     known.uidvalidity, known.uidnext = found.uidvalidity, found.uidnext

@@ -159,7 +159,7 @@ def load(txn: Txn, t: Tables, account: bytes) -> Row:
 def again(txn: Txn, t: Tables, account: bytes) -> None:
     """Count all totals of an account again and enter its messages in the tables of object_ids.py, after a repair.
 
-    The log begins anew: what it has is right, but it may lack changes."""
+    The log starts again: what it has is right, but it may lack changes."""
     before = unpack(txn.get(account, db=t.acct))
     row = count(txn, t, account, everything=True)
     row.low = row.modseq = max(row.modseq, before.modseq if before is not None else 0) + 1

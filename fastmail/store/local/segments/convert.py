@@ -1,6 +1,6 @@
 """Converts content from Maildirs to segments and back.
 
-Promise: a message's content is always at one place that its row names: it is written anew and synced, then the row
+Promise: a message's content is always at one place that its row names: it is written again and synced, then the row
 changes, then the old content is given up, in the order of the commit queue. So the conversion can be interrupted at any
 step and run again; converted messages are skipped. It works while a server runs.
 """
