@@ -1,5 +1,6 @@
 """``fastmail group``: accounts that are given rights on mailboxes together (IMAP: SETACL mailbox $team lr)."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -88,5 +89,5 @@ def group_list(
     show(rows, json, match=match, limit=limit, csv=csv)
 
 
-def _perform(config: str, what: str, name: str, given: dict[str, object]) -> None:
+def _perform(config: str, what: str, name: str, given: Mapping[str, object]) -> None:
     perform(directory(config), {"do": what, "name": name, "fields": given}, lambda password: (password, ""))

@@ -170,25 +170,25 @@ class Writing(Reading):
         """Add (address, ``{SCHEME}hash`` and perhaps SCRAM keys, nets, nologin) in one transaction: all or none. How
         many are new."""
         with self._write() as txn:
-            return sum([self._add_account(txn, replace, *one) for one in accounts])
+            return sum([self._add_account(txn, replace, None, *one) for one in accounts])
 
     def add_account(
         self, address: str, password: str, scram: str, change: Callable[[Account], Account] | None = None
     ) -> None:
         """Add an account as ``change`` makes it, in one transaction."""
         with self._write() as txn:
-            self._add_account(txn, False, address, password, scram, change=change)
+            self._add_account(txn, False, change, address, password, scram)
 
     def _add_account(
         self,
         txn: Txn,
         again: bool,
+        change: Callable[[Account], Account] | None,
         asked: str,
         password: str,
         scram: str = "",
         nets: str = "",
         nologin: str = "",
-        change: Callable[[Account], Account] | None = None,
     ) -> bool:
         domain, address, key = self._named(txn, asked)
         if domain is None:

@@ -62,7 +62,8 @@ def test_plain_and_login() -> None:
     assert plain.step(None) == b""
     assert plain.step(b"\0me\0secret") == sasl.Credentials("me", b"secret")
     assert plain.step(b"me\0me\0s") == sasl.Credentials("me", b"s")
-    for bad in (b"", b"me", b"a\0b", b"\0\0x", b"you\0me\0x", b"\0\xff\0x", b"\0a\nb\0x", b"\0a\0b\0c"):
+    assert plain.step(b"you\0me\0s") == sasl.Credentials("me", b"s", "you"), "whoever asks decides on that"
+    for bad in (b"", b"me", b"a\0b", b"\0\0x", b"\xff\0me\0x", b"\0\xff\0x", b"\0a\nb\0x", b"\0a\0b\0c"):
         with pytest.raises(sasl.SaslError):
             sasl.Plain().step(bad)
     login = sasl.Login()

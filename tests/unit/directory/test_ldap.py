@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ def entry(*mails: str, **more: str | list[str]) -> dict[str, Any]:
     return {"raw_attributes": {name: [one.encode() for one in found] for name, found in values.items()}}
 
 
-def made(entries: list[dict[str, Any]], asked: list[str], **more: str) -> ldap.Ldap:
+def made(entries: list[dict[str, Any]], asked: list[str], **more: Any) -> ldap.Ldap:
     settings = ldap.Settings("ldap://127.0.0.1:1", base="dc=test", **more)
     source = ldap.Ldap(settings, "two.test", 30.0)
 
-    def found(filter_: str) -> list[dict[str, Any]]:
+    def found(filter_: str, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         asked.append(filter_)
         return entries
 
