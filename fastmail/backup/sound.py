@@ -90,6 +90,7 @@ class Settings(msgspec.Struct):
     domains: list[Domain] = []
     aliases: list[Alias] = []
     apps: dict[str, list[AppPassword]] = {}
+    keys: dict[str, str] = {}
 
 
 def settings(found: Mapping[str, Any]) -> Settings:

@@ -29,6 +29,7 @@ COMMANDS = {
     "account": "accounts.app",
     "alias": "aliases.app",
     "app-password": "apps.app",
+    "dkim": "dkim.app",
     "batch": "batch.batch",
     "apply": "batch.apply",
     "audit": "audit.audit",

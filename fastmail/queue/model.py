@@ -34,7 +34,9 @@ class Item:
     the eighth bit. ``hold``: what the store calls the content where it is shared with the mailbox of ``shared_with``,
     and ``checksum`` its CRC-32 there. ``salt``: with ``id`` it is the id of the message's transaction, by which
     mailboxes know it; ``mailbox``: where recipients of this server get it, empty for INBOX. ``owner``: the address here
-    that forwards the message, which hears of trouble instead of the sender."""
+    that forwards the message, which hears of trouble instead of the sender. ``signed``: the domain of its author, where
+    a signature of ours is on it, which has to be made anew when its octets change; ``checked``: it came from others,
+    and the results on it are ours (policy.receive)."""
 
     id: int
     sender: str
@@ -58,6 +60,8 @@ class Item:
     salt: bytes = b""
     mailbox: str = ""
     owner: str = ""
+    signed: str = ""
+    checked: bool = False
 
     @property
     def number(self) -> str:
