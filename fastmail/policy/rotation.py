@@ -20,8 +20,9 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -51,6 +52,7 @@ FORGET = 30 * 86400.0  # s that a revoked key is listed
 EVERY = 300.0  # s between two rounds
 MOST = 12  # keys of a domain, in all states
 SAME, OTHER, MISSING, UNKNOWN = "same", "other", "missing", "unknown"  # what the DNS has of a key
+T = TypeVar("T")
 replace = msgspec.structs.replace
 
 
@@ -228,6 +230,16 @@ def _check(domain: Domain, row: DkimKey) -> None:
         raise DirectoryError(f"{domain.name} has {MOST} keys: remove one that counts no more (fastmail dkim list)")
 
 
+async def _aside(work: Callable[[], T]) -> T:
+    """On a helper thread, to its end: whoever is cancelled waits for it, because the directory is closed afterwards."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise
+
+
 @dataclass(slots=True)
 class Rotation:
     """Leads the keys of all domains through their states. One in a server."""
@@ -249,22 +261,21 @@ class Rotation:
     async def round(self, now: float) -> None:
         """Look at each key that waits or is to change, and write down what came of it. The trouble of one domain does
         not stop the others."""
-        for domain in await asyncio.get_running_loop().run_in_executor(None, self._with_keys):
+        for domain in await _aside(self._with_keys):
             try:
                 await self._turn(domain, now)
             except (MailError, OSError) as error:
                 log.event("dkim.round", "warning", domain=domain.name, error=repr(error))
 
     async def _turn(self, domain: Domain, now: float) -> None:
-        help = asyncio.get_running_loop().run_in_executor
         there = {}
         for row in domain.dkim:
             if row.state in (WAITING, PUBLISHED):
                 there[row.selector] = await self._looked(domain.name, row)
         if advanced(domain.dkim, there, self.schedule, now) != domain.dkim:
-            await help(None, self._advance, domain.name, there, now)
+            await _aside(partial(self._advance, domain.name, there, now))
         for kind in due(domain.dkim, self.schedule, now):
-            made = await help(None, add, self.keeper, self.data_dir, domain, kind, now, self.schedule.bits)
+            made = await _aside(partial(add, self.keeper, self.data_dir, domain, kind, now, self.schedule.bits))
             then = f"put what `fastmail dkim zone {domain.name}` prints into the DNS"
             log.event("dkim.made", "warning", domain=domain.name, selector=made.selector, kind=kind, then=then)
 
@@ -273,7 +284,7 @@ class Rotation:
 
     async def _looked(self, domain: str, row: DkimKey) -> str:
         try:
-            key = await asyncio.get_running_loop().run_in_executor(None, signing_key, self.data_dir, domain, row)
+            key = await _aside(partial(signing_key, self.data_dir, domain, row))
         except KeyTrouble as error:
             log.event("dkim.key", "error", domain=domain, selector=row.selector, error=error)
             return UNKNOWN

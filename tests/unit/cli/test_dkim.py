@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fastmail.dns.memory import MemoryResolver
 from fastmail.policy import keys
 from tests.support.signing import key, rsa
-from tests.unit.cli.place import Place
+from tests.unit.cli.place import USER, Place
 
 DOMAIN = "example.test"
 
@@ -85,6 +85,18 @@ def test_a_domain_takes_its_keys_along(place: Place) -> None:
     assert len(files(place)) == 1
     place.run("domain", "remove", "gone.test")
     assert files(place) == []
+
+
+def test_keys_are_in_a_backup(place: Place, tmp_path: Path) -> None:
+    place.run("domain", "add", "more.test")
+    place.run("dkim", "add", "more.test", "--kind", "ed25519", "--selector", "a", "--now")
+    zone = place.run("dkim", "zone", "more.test")
+    place.run("backup", str(tmp_path / "vault"))
+    other = Place(tmp_path / "other")
+    other.run("account", "remove", USER)
+    other.run("restore", str(tmp_path / "vault"))
+    assert other.run("dkim", "zone", "more.test") == zone
+    assert [row["state"] for row in other.rows("dkim", "list")] == ["active"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What becomes of keys: by the clock and by what the DNS has, in values, in the directory, and by a real resolver."""
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from msgspec.structs import replace
 
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.memory import MemoryDirectory
-from fastmail.directory.records import ACTIVE, PUBLISHED, RETIRED, REVOKED, WAITING, DkimKey
+from fastmail.directory.records import ACTIVE, PUBLISHED, RETIRED, REVOKED, WAITING, DkimKey, Domain
 from fastmail.dns.interface import Names
 from fastmail.dns.memory import MemoryResolver
 from fastmail.dns.resolver import Resolver
@@ -251,6 +253,33 @@ def test_by_a_real_resolver(place: MemoryDirectory, tmp_path: Path) -> None:
         assert len(dns.asked) == asked, "what is in use is not asked for"
         resolver.close()
         dns.transport.close()
+
+    asyncio.run(main())
+
+
+def test_who_stops_waits_for_what_is_under_way(place: MemoryDirectory, tmp_path: Path) -> None:
+    """The directory is closed behind it."""
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    each = place.each_domain
+
+    def slow(after: str = "") -> Iterator[Domain]:
+        begun.set()
+        assert go_on.wait(10)
+        done.set()
+        return each(after)
+
+    place.each_domain = slow  # type: ignore[method-assign]
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(Rotation(place, MemoryResolver({}), str(tmp_path)).run())
+        assert await loop.run_in_executor(None, begun.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        go_on.set()
+        await asyncio.gather(task, return_exceptions=True)
+        assert done.is_set() and task.cancelled()
 
     asyncio.run(main())
 
