@@ -42,13 +42,17 @@ app = typer.Typer(
     "[bold]fastmail dkim list --check[/] says what the DNS has now.",
 )
 DomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="Such as example.org.")]
-AnyDomainArgument = Annotated[str, typer.Argument(metavar="[DOMAIN]", help="Only this one's; without it, all.")]
+AnyDomainArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="Only this one's; without it, all.")]
 SelectorOption = Annotated[
     str, typer.Option("--selector", metavar="NAME", help="Its name in the DNS; made up if left out.")
 ]
 KindOption = Annotated[
     list[str] | None,
-    typer.Option("--kind", metavar="KIND", help="rsa or ed25519; repeat it for both. [policy] dkim_kinds if left out."),
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="rsa or ed25519; repeat it for both. dkim_kinds of the configuration if left out.",
+    ),
 ]
 NowOption = Annotated[bool, typer.Option("--now", help="Sign with it at once, whatever the DNS has.")]
 
@@ -224,8 +228,8 @@ def dkim_rotate(
 ) -> None:
     """Make the successor of each key that is in use, and print its DNS record; it takes over once the DNS has it.
 
-    The key before stays in the DNS for [policy] dkim_keep. With --now, keys that wait already take over at once, and
-    where none does, new ones. [policy] dkim_rotate makes successors by itself.
+    The key before stays in the DNS for a while (dkim_keep of the configuration). With --now, keys that wait already take over at once, and
+    where none does, new ones. dkim_rotate of the configuration makes successors by itself.
     """
     place, settings = _open(config)
     domain = _domain(place, name)
