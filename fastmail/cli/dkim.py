@@ -228,8 +228,8 @@ def dkim_rotate(
 ) -> None:
     """Make the successor of each key that is in use, and print its DNS record; it takes over once the DNS has it.
 
-    The key before stays in the DNS for a while (dkim_keep of the configuration). With --now, keys that wait already take over at once, and
-    where none does, new ones. dkim_rotate of the configuration makes successors by itself.
+    The key before stays in the DNS for a while (dkim_keep of the configuration). With --now, keys that wait already
+    take over at once, and where none does, new ones. dkim_rotate of the configuration makes successors by itself.
     """
     place, settings = _open(config)
     domain = _domain(place, name)
