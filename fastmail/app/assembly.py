@@ -1,5 +1,6 @@
 """Puts a server together from its configuration: directory, store, verifier, deliverer, services, listeners."""
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -10,11 +11,13 @@ from fastmail.app.derived import (
     ban_rules,
     control_template,
     index_template,
+    key_schedule,
     limits,
     maildir_template,
     policy_settings,
     read_instance,
     resolver_of,
+    signature_lifetime,
     users_of,
 )
 from fastmail.app.homes import Homes
@@ -47,6 +50,9 @@ from fastmail.net.listener import Listener, Registry
 from fastmail.net.tls import ServerTls
 from fastmail.policy.greylist import Greylist
 from fastmail.policy.receive import Receiver
+from fastmail.policy.rotation import Rotation
+from fastmail.policy.sealing import Sealer
+from fastmail.policy.signer import Signer
 from fastmail.pop3.service import Service as Pop3Service
 from fastmail.pop3.session import Pop3Session
 from fastmail.queue import routes
@@ -150,10 +156,13 @@ class Assembly:
         self.schedules = Schedules(self.routes, usual)
         hostname = config.server.hostname
         bounds = Bounds(relay.messages, relay.recipients_per_hour, relay.domain_recipients_per_hour)
-        self.reports = Reports(self.spool, usual, hostname, bounds, self.destinations.of, self.history)
+        lifetime = signature_lifetime(config)
+        self.signer = Signer(self.directory, config.server.data_dir, lifetime) if config.policy.sign else None
+        self.reports = Reports(self.spool, usual, hostname, bounds, self.destinations.of, self.history, self.signer)
         self.submission = Submission(
-            self.spool, self.routes, hostname, bounds, self.reports, self.history, self.deliverer
+            self.spool, self.routes, hostname, bounds, self.reports, self.history, self.deliverer, self.signer
         )
+        self.rotating: asyncio.Task[None] | None = None
         self.runner: Runner | None = None
         self.bans: Bans | None = None
         self.guesses: Guesses | None = None
@@ -248,11 +257,30 @@ class Assembly:
             finder,
             hostname,
             bounds,
+            self.signer,
+            self._sealer(),
         )
         self.bell.listen(self.runner.wake)
         self.runner.start()
 
+    def _sealer(self) -> Sealer | None:
+        """Who seals what is forwarded; None where a setting does not say who, or nobody verifies chains."""
+        policy = self.config.policy
+        if self.signer is None or not policy.arc_seal or not policy.arc:
+            return None
+        return Sealer(self.signer, self.config.server.hostname, policy.arc_seal)
+
+    def follow_keys(self) -> None:
+        """Lead the keys that mail is signed with through their states, from this process; only one may."""
+        if self.signer is not None:
+            config = self.config
+            rotation = Rotation(self.directory, self.resolver, config.server.data_dir, key_schedule(config))
+            self.rotating = asyncio.get_running_loop().create_task(rotation.run())
+
     async def close(self) -> None:
+        if self.rotating is not None:
+            self.rotating.cancel()
+            await asyncio.gather(self.rotating, return_exceptions=True)
         if self.followed is not None:
             await self.followed.close()
         if self.live is not None:

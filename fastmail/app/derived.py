@@ -17,7 +17,7 @@ from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net import networks
 from fastmail.net.bans import Rules
-from fastmail.policy import lists
+from fastmail.policy import lists, rotation, sign
 from fastmail.policy import receive as policy
 from fastmail.policy.verdict import Thresholds
 from fastmail.store.local.maildir.names import NO_INSTANCE
@@ -80,6 +80,18 @@ def policy_settings(config: Config) -> policy.Settings:
         [lists.parse(text) for text in own.domain_lists],
         own.greylist_score,
     )
+
+
+def signature_lifetime(config: Config) -> int:
+    """S until a signature of ours expires: a message that waits as long as it may is verified with time to spare."""
+    return max(sign.LIFETIME, int(config.relay.lifetime) + sign.LIFETIME // 2)
+
+
+def key_schedule(config: Config) -> rotation.Schedule:
+    """When keys that mail is signed with get successors. None goes before the signatures that were made with it."""
+    own = config.policy
+    keep = max(own.dkim_keep, float(signature_lifetime(config)))
+    return rotation.Schedule(own.dkim_rotate, keep, tuple(own.dkim_kinds), own.dkim_bits)
 
 
 def users_of(names: Sequence[str]) -> frozenset[int]:

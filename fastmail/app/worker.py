@@ -115,6 +115,7 @@ async def _main(
     assembly.follow_texts(number == 0)
     if number == 0:
         assembly.follow_accounts()
+        assembly.follow_keys()
     if number == workers - 1 and config.relay.enabled:
         assembly.start_relay()
     registry = Registry()

@@ -17,7 +17,7 @@ import msgspec
 
 from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
-from fastmail.backup import sound
+from fastmail.backup import keys, sound
 from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Account as Record
@@ -59,8 +59,9 @@ class Restored:
     problems: list[str] = field(default_factory=list)
 
 
-def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> list[str]:
-    """Domains, accounts and aliases that are not there yet; addresses of the accounts that are in the backup."""
+def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data_dir: str = "") -> list[str]:
+    """Domains, accounts and aliases that are not there yet; addresses of the accounts that are in the backup.
+    ``data_dir``: where private keys of domains go."""
     found = vault.directory(run)
     sound.check_directory(found)
     wanted = [row for row in found["accounts"] if not only or row["address"] == only]
@@ -71,7 +72,7 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "") -> l
     rows = [known.get(names.comparable(name), Domain(name)) for name in found["domains"]]
     for domain in sorted(rows, key=lambda one: bool(one.alias_of)):  # another name comes after what it stands for
         if not into.is_local(domain.name) and (not only or only.endswith("@" + domain.name)):
-            into.add_domain(domain)
+            into.add_domain(keys.restored(domain, settings.keys, data_dir))
     fresh = []
     for row in wanted:
         if into.account(row["address"]) is None:

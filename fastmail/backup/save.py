@@ -14,6 +14,7 @@ import msgspec
 
 from fastmail._core import pages
 from fastmail._core.pages import Field
+from fastmail.backup import keys
 from fastmail.backup.vault import VERSION, Vault, write_rows
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable.replace import replace_file
@@ -35,8 +36,8 @@ class Saved:
     problems: list[str] = field(default_factory=list)
 
 
-def directory_rows(directory: LocalDirectory) -> dict[str, Any]:
-    """Everything that the built-in directory holds."""
+def directory_rows(directory: LocalDirectory, data_dir: str) -> dict[str, Any]:
+    """Everything that the built-in directory holds, and the private keys that its domains name."""
     domains, accounts, aliases = directory.domains(), directory.accounts(), directory.aliases()
     return {
         "version": VERSION,
@@ -53,6 +54,7 @@ def directory_rows(directory: LocalDirectory) -> dict[str, Any]:
                 for one in accounts
                 if (apps := directory.app_passwords(one.id))
             },
+            "keys": keys.texts(domains, data_dir),
         },
     }
 
@@ -69,10 +71,12 @@ async def save(
     accounts: list[Account],
     told: Callable[[Saved], None],
     help: Callable[..., Any],
+    data_dir: str = "",
 ) -> tuple[str, list[Saved]]:
-    """One run: its name, and a result for each account. ``help`` runs a function on a helper thread."""
+    """One run: its name, and a result for each account. ``help`` runs a function on a helper thread; ``data_dir``: in
+    which private keys lie."""
     place = await help(vault.begin)
-    replace_file(f"{place}/directory.json", json.dumps(directory_rows(directory)).encode())
+    replace_file(f"{place}/directory.json", json.dumps(directory_rows(directory, data_dir)).encode())
     out = []
     for account in accounts:
         known = await help(_known, vault, account.address)

@@ -99,6 +99,7 @@ class Settings(msgspec.Struct):
     aliases: list[Alias] = []
     apps: dict[str, list[AppPassword]] = {}
     groups: list[SavedGroup] = []
+    keys: dict[str, str] = {}
 
 
 def settings(found: Mapping[str, Any]) -> Settings:

@@ -92,6 +92,7 @@ def backup(
                     accounts,
                     lambda _: progress.advance(task),
                     assembly.store.commits.help,
+                    settings.server.data_dir,
                 )
 
     with vault.locked():
@@ -148,7 +149,7 @@ def restore(
             kind = settings.store
             form = Home(settings.server.data_dir, layout=kind.layout, utf8=kind.utf8_names)
             await assembly.store.commits.help(bring.check, vault, run, account.lower(), form)
-            wanted = bring.directory(vault, assembly.directory, run, account.lower())
+            wanted = bring.directory(vault, assembly.directory, run, account.lower(), settings.server.data_dir)
             with _bar() as progress:
                 task = progress.add_task("accounts", total=len(wanted))
                 for address in wanted:

@@ -15,6 +15,7 @@ from fastmail.app.assembly import Assembly, beside
 from fastmail.app.derived import ban_rules, running
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
+from fastmail.directory.records import REVOKED
 from fastmail.directory.tables import LAYOUT as DIRECTORY
 from fastmail.directory.tables import TABLES as DIRECTORY_TABLES
 from fastmail.durable import checkpoint
@@ -23,6 +24,8 @@ from fastmail.model.errors import ConfigError, DamagedAccount, MailError
 from fastmail.net.bans import LAYOUT as BANS
 from fastmail.net.bans import TABLES as BANS_TABLES
 from fastmail.net.bans import Bans
+from fastmail.policy import keyfiles
+from fastmail.policy.keyfiles import KeyTrouble
 from fastmail.queue.mend import faults as queue_faults
 from fastmail.queue.mend import mend as mend_queue
 from fastmail.queue.spool import LAYOUT as QUEUE
@@ -91,6 +94,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     every: list[Account] = []
     async with beside(settings) as assembly:
         out += _aliases(assembly, mend)
+        out += _keys(assembly)
         out += _queue(assembly, mend)
         out += await _held(assembly, mend)
         with Progress(console=errors.console, transient=True) as progress:
@@ -210,6 +214,21 @@ def _aliases(assembly: Assembly, mend: bool) -> list[Problem]:
         if lost:
             what = f"nobody gets mail for {', '.join(lost)}"
             out.append(Problem(f"alias {alias.address}", what, "fastmail alias set, or remove"))
+    return out
+
+
+def _keys(assembly: Assembly) -> list[Problem]:
+    """Keys that mail is signed with and that cannot be read."""
+    out = []
+    for domain in assembly.directory.each_domain():
+        for key in domain.dkim:
+            if key.state == REVOKED:
+                continue
+            try:
+                keyfiles.load(assembly.config.server.data_dir, key.file)
+            except KeyTrouble as error:
+                say = f"restore it from a backup, or `fastmail dkim rotate {domain.name} --now`"
+                out.append(Problem(f"domain {domain.name}", f"its key {key.selector}: {error}", say))
     return out
 
 

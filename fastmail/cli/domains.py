@@ -21,6 +21,7 @@ from fastmail.cli.common import (
     show_one,
 )
 from fastmail.cli.renaming import follow_renames, may_rename, warn_of_settings
+from fastmail.config.load import load
 from fastmail.directory import fields
 from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.local import LocalDirectory
@@ -50,8 +51,17 @@ def domain_add(
 @app.command("remove")
 @command
 def domain_remove(name: NameArgument, config: ConfigOption = "fastmail.toml") -> None:
-    """Take no more mail for a domain; its accounts and aliases must be gone."""
-    directory(config).remove_domain(domain_name(name))
+    """Take no more mail for a domain; its accounts and aliases must be gone. The keys that its mail was signed with go
+    too."""
+    settings = load(config)  # before root becomes the server's user
+    place = directory(config)
+    found = place.domain(domain_name(name))
+    place.remove_domain(domain_name(name))
+    if found is not None and found.dkim:
+        from fastmail.policy import keyfiles  # with a library that few commands need
+
+        for key in found.dkim:
+            keyfiles.remove(settings.server.data_dir, key.file)
     output.print(f"removed {domain_name(name)}")
 
 
@@ -83,7 +93,8 @@ def domain_show(name: NameArgument, config: ConfigOption = "fastmail.toml", json
     accounts, aliases = place.counts(found.name)
     caught = place.alias(f"@{found.name}")
     counted = {"domain": found.name, "accounts": accounts, "aliases": aliases}
-    show_one(counted | fields.shown(found) | {"catch_all": list(caught.targets) if caught is not None else []}, json)
+    more = {"catch_all": list(caught.targets) if caught is not None else [], "dkim": fields.keys_shown(found)}
+    show_one(counted | fields.shown(found) | more, json)
 
 
 def _domain(place: LocalDirectory, name: str) -> Domain:

@@ -30,6 +30,7 @@ COMMANDS = {
     "alias": "aliases.app",
     "group": "groups.app",
     "app-password": "apps.app",
+    "dkim": "dkim.app",
     "batch": "batch.batch",
     "apply": "batch.apply",
     "audit": "audit.audit",

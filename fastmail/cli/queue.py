@@ -312,6 +312,7 @@ async def _bounce(assembly: Assembly, chosen: Chosen) -> Done:
         fates = [dsn.Fate(r.address, r.orcpt, "failed", "5.0.0", words) for r in job.recipients]
         report = assembly.reports.about(item, fates, await assembly.spool.content(item))
         made = [report] if report is not None else []
+        await assembly.reports.sign(made)
         queued = await assembly.spool.change(job.key, lambda old: None, [one.outgoing for one in made])
         assembly.reports.queued(made, queued)
         done.append(_row(item, job))

@@ -219,6 +219,11 @@ def _finish(config: Config, text: str, path: str) -> None:
             except ValueError as error:
                 problem(section, key, str(error))
     _check_lists(config, problem)
+    kinds = config.policy.dkim_kinds
+    if not kinds or not set(kinds) <= {"rsa", "ed25519"}:
+        problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
+    if not 2048 <= config.policy.dkim_bits <= 4096:
+        problem("policy", "dkim_bits", "dkim_bits must be 2048 to 4096")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -229,6 +234,7 @@ def _names(config: Config, problem: Callable[[str, str, str], None]) -> None:
     checks: list[tuple[Any, str, str, Callable[[str], Any]]] = [
         (config.server, "server", "hostname", place.host_name),
         (config.auth, "auth", "default_domain", place.host_name),
+        (config.policy, "policy", "arc_seal", place.host_name),
         (relay, "relay", "source_ipv4", lambda text: place.ip_address(text, 4)),
         (relay, "relay", "source_ipv6", lambda text: place.ip_address(text, 6)),
         (relay, "relay", "port", lambda port: place.port_number(str(port))),

@@ -398,6 +398,30 @@ class Policy:
     )
     lookup_time: float = _s(20.0, "Longest time that the look-ups for a message may take.", "time")
     void_lookups: int = _s(2, "Look-ups of one SPF record that may find nothing (RFC 7208 4.6.4).")
+    sign: bool = _s(
+        True, "Sign what users and trusted networks send, and reports, where the author's domain has keys (DKIM)."
+    )
+    dkim_kinds: list[str] = _s(
+        ["rsa"],
+        'Kinds of the keys that `fastmail dkim add` makes: "rsa", which everybody verifies, and "ed25519" beside it.',
+    )
+    dkim_bits: int = _s(2048, "Bits of new RSA keys: 2048 to 4096.")
+    dkim_rotate: float = _s(
+        0.0,
+        'Make a new key when the one in use is that old, such as "180d"; 0: never. The log says which record is to be '
+        "published; the new key is used once the DNS has it.",
+        "time",
+    )
+    arc_seal: str = _s(
+        "",
+        "Domain whose key seals mail of others that is forwarded (ARC), with what was seen of it when it came; empty: "
+        "nothing is sealed. Needs arc.",
+    )
+    dkim_keep: float = _s(
+        1209600.0,
+        "How long the key before stays in the DNS, at least as long as signatures that were made with it.",
+        "time",
+    )
 
 
 @dataclass(slots=True)

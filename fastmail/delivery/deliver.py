@@ -52,7 +52,9 @@ class Envelope:
     ``asked``: what the sender wants to hear of each (RFC 3461). ``options``: the parameters of MAIL. ``login``: who
     sends, when somebody logged in. ``forwards``: recipients of this server whose mail goes to other hosts, too, or only
     (directory.lookup). ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what the filters
-    made of the message; ``charges``: what it counts in the limits of its login."""
+    made of the message; ``charges``: what it counts in the limits of its login. ``signs``: its author is one of ours,
+    and shown to be, so it is signed; ``signed``: the domain of that author, once it was; ``checked``: it came from
+    others, and the results on it are ours."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -66,6 +68,9 @@ class Envelope:
     filters: str = ""
     forwards: set[str] = field(default_factory=set)
     charges: Sequence[Charge] = ()
+    signs: bool = False
+    signed: str = ""
+    checked: bool = False
 
 
 @dataclass(slots=True)

@@ -2,8 +2,9 @@
 
 A message for such an address is taken into the queue like one for this server. When its turn comes, the commit that
 settles the recipient queues a message for each address here that forwards it: so it is forwarded once, or the recipient
-is as it was. The content stays octet for octet; in front of it comes a Delivered-To field of the forwarding address, by
-which a message that comes back is known (RFC 5321 6.3). The reverse-path is rewritten where its domain is not ours
+is as it was. The content stays octet for octet, so a signature on it still fits; in front of it comes a Delivered-To
+field of the forwarding address, by which a message that comes back is known (RFC 5321 6.3), and where a setting says so
+our ARC set (policy.sealing). The reverse-path is rewritten where its domain is not ours
 (directory.srs); none stays none.
 
 Rules for what another host refuses: the sender, whom anybody can have named, is not told by us. The owner is: the
@@ -91,19 +92,21 @@ class Forwarding:
     routes: Routes
     new_id: Callable[[], int]
 
-    def of(self, item: Item, rcpt: Rcpt, content: bytes, elsewhere: Sequence[Elsewhere]) -> list[Forward]:
+    def of(
+        self, item: Item, rcpt: Rcpt, content: bytes, elsewhere: Sequence[Elsewhere], seal: bytes = b""
+    ) -> list[Forward]:
         """The messages that a recipient's forwards make, one for each address here that forwards. ``content``: the
-        item's, with our Received field."""
+        item's, with our Received field; ``seal``: fields of ARC to put in front of it."""
         by_via: dict[tuple[str, str], list[str]] = {}
         for one in elsewhere:
             by_via.setdefault((one.via, one.owner), []).append(one.address)
         return [
-            Forward(self._message(item, rcpt, content, via, owner, targets), rcpt.address)
+            Forward(self._message(item, rcpt, content, via, owner, targets, seal), rcpt.address)
             for (via, owner), targets in by_via.items()
         ]
 
     def _message(
-        self, item: Item, rcpt: Rcpt, content: bytes, via: str, owner: str, targets: Sequence[str]
+        self, item: Item, rcpt: Rcpt, content: bytes, via: str, owner: str, targets: Sequence[str], seal: bytes
     ) -> Outgoing:
         srs, asked = self.deliverer.srs, item.options
         sender = srs.forward(item.sender, via) if srs is not None and item.sender else item.sender
@@ -113,7 +116,7 @@ class Forwarding:
         for target in targets:
             where = marked(self.routes.destination(target.rpartition("@")[2], sender), mark)
             groups.setdefault(where, []).append(Rcpt(target, rcpt.orcpt, notify))
-        front = trace.delivered_to(via)
+        front = trace.delivered_to(via) + seal
         made = Item(
             self.new_id(),
             sender,
@@ -130,5 +133,6 @@ class Forwarding:
             peer=item.peer,
             protocol=item.protocol,
             owner=owner,
+            signed=item.signed,
         )
         return Outgoing(made, groups, [front, content])

@@ -2,7 +2,8 @@
 
 ``make`` is a pure function: the same message, fates and circumstances give the same report. A Report is nothing but a
 value until its commit; whoever commits it calls ``Reports.queued`` afterwards, which writes the log and the history. So
-a crash before the commit leaves no trace of a report that nobody will get.
+a crash before the commit leaves no trace of a report that nobody will get. Before it comes ``Reports.sign``, because
+receivers ask of reports what they ask of any mail.
 """
 
 import random
@@ -10,12 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fastmail.delivery import signing
 from fastmail.delivery.deliver import Envelope
 from fastmail.delivery.forward import Told
 from fastmail.delivery.history import History
 from fastmail.message import dsn, trace
 from fastmail.message.header import Octets
 from fastmail.model.esmtp import EsmtpOptions, Rcpt
+from fastmail.policy.signer import Signer
 from fastmail.queue.bounds import Bounds
 from fastmail.queue.model import Item, Outgoing
 from fastmail.queue.schedule import Schedule
@@ -92,8 +95,10 @@ class Reports:
         bounds: Bounds,
         destination: Callable[[str], str],
         history: History,
+        signer: Signer | None = None,
     ) -> None:
         self._spool = spool
+        self._signer = signer
         self._schedule = schedule
         self._hostname = hostname
         self._bounds = bounds
@@ -130,6 +135,11 @@ class Reports:
         )
         return make(item, fates, content, under)
 
+    async def sign(self, reports: Sequence[Report]) -> None:
+        """Sign reports before their commit, by the domain of their From, which is this host."""
+        for report in reports:
+            await signing.put(self._signer, report.outgoing, self._hostname, 1)
+
     def queued(self, reports: Sequence[Report], ids: Sequence[int]) -> None:
         """The commit is durable: note those of the reports that it put into the queue (``ids``)."""
         for report in reports:
@@ -161,6 +171,7 @@ class Reports:
         try:
             report = self.about(item, fates, bytes(content[: dsn.HEADER + 1]))  # of which the header is sent back
             if report is not None:
+                await self.sign([report])
                 kept = await self._spool.enqueue(report.outgoing, *self.hourly)
                 self.queued([report], [kept.id])
         except Exception as error:  # the message itself is delivered, and that is what its client hears

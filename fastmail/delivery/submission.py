@@ -3,6 +3,9 @@
 Promise: all recipients of a message that leaves this host, those of this server among them, are one entry of the queue:
 either the client hears 250 for a message that is on disk with all of them, or nothing was kept. The history of a
 message begins after its commit.
+
+A message whose author is ours is signed here, once for all recipients, behind our Received field (policy.signer): so
+what leaves, what is delivered here and what is forwarded has the same signature.
 """
 
 import asyncio
@@ -18,8 +21,10 @@ from fastmail.delivery.history import History
 from fastmail.delivery.reports import Reports
 from fastmail.message import submitted, trace
 from fastmail.message.header import Octets
-from fastmail.model.errors import MailError, StorageFull, TooMuch
+from fastmail.model.errors import BadAddress, MailError, StorageFull, TooMuch
 from fastmail.model.esmtp import Rcpt
+from fastmail.policy import dmarc, sign
+from fastmail.policy.signer import Signer
 from fastmail.queue.bounds import Bounds
 from fastmail.queue.model import LOCAL, Item, Outgoing, number_of
 from fastmail.queue.rates import Charge
@@ -37,23 +42,35 @@ def _measure(chunks: Sequence[bytes | memoryview]) -> tuple[int, bool]:
 
 @dataclass(slots=True)
 class _Seen:
-    """What the header of a message says to the queue, and the message as it will be sent, in pieces."""
+    """What the header of a message says to the queue, and the message as it will be sent, in pieces. ``author``: the
+    domain of its From, where it was asked for and there is one."""
 
     hops: int
     without_tls: bool
     message_id: str
     pieces: Sequence[Octets]
+    author: str = ""
 
 
-def _look(content: Octets, sender: str | None, hostname: str) -> _Seen:
+def _author(pieces: Sequence[Octets]) -> str:
+    """The domain that a message shows as its author's; empty where it shows none, or several."""
+    try:
+        return dmarc.author(sign.split(pieces)[0])
+    except (dmarc.NoAuthor, BadAddress):
+        return ""
+
+
+def _look(content: Octets, sender: str | None, hostname: str, signs: bool = False) -> _Seen:
     """Read the header, and complete it for a user's ``sender``."""
     pieces = submitted.complete(content, sender, hostname) if sender is not None else [content]
     found = submitted.message_id(pieces[0]) or submitted.message_id(content)
-    return _Seen(submitted.hops(content), submitted.does_without_tls(content), found, pieces)
+    author = _author(pieces) if signs else ""
+    return _Seen(submitted.hops(content), submitted.does_without_tls(content), found, pieces, author)
 
 
 class Submission:
-    """One in each worker. ``deliverer``: who keeps content that a mailbox of this server will have too."""
+    """One in each worker. ``deliverer``: who keeps content that a mailbox of this server will have too; ``signer``: who
+    signs, None where nothing is signed."""
 
     def __init__(
         self,
@@ -64,6 +81,7 @@ class Submission:
         reports: Reports,
         history: History,
         deliverer: Deliverer | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self._spool = spool
         self._routes = routes
@@ -72,6 +90,7 @@ class Submission:
         self._reports = reports
         self._history = history
         self._deliverer = deliverer
+        self._signer = signer
 
     def new_id(self) -> int:
         """A number for a message that may be submitted later, by ``submit``."""
@@ -85,7 +104,8 @@ class Submission:
         in its transaction it does not get again. ``mailbox``: where recipients of this server get it."""
         large = len(content) > SCAN_ON_LOOP
         loop = asyncio.get_running_loop()
-        message = content, envelope.sender if complete else None, self._hostname
+        signs = envelope.signs and self._signer is not None
+        message = content, envelope.sender if complete else None, self._hostname, signs
         seen = await loop.run_in_executor(None, _look, *message) if large else _look(*message)
         if seen.hops > MAX_HOPS:
             count("delivery.loops")
@@ -97,7 +117,9 @@ class Submission:
             return Outcome(452, "4.3.1", "the queue is full, try again later")
         ident = ident or self._spool.new_id()
         received = self._received(envelope, number_of(ident))
-        chunks: list[bytes | memoryview] = [received, *(memoryview(piece) for piece in seen.pieces)]
+        signature = await self._signature(envelope, seen.pieces, seen.author)
+        front = [received, signature] if signature else [received]
+        chunks: list[bytes | memoryview] = [*front, *(memoryview(piece) for piece in seen.pieces)]
         size, eight = await loop.run_in_executor(None, _measure, chunks) if large else _measure(chunks)
         item = Item(
             ident,
@@ -111,6 +133,8 @@ class Submission:
             login=envelope.login,
             protocol=envelope.protocol,
             mailbox=mailbox if mailbox != "INBOX" else "",
+            signed=envelope.signed,
+            checked=envelope.checked,
         )
         refused = await self._kept(envelope, Outgoing(item, self._groups(envelope, seen), chunks))
         if refused is not None:
@@ -128,6 +152,24 @@ class Submission:
         )
         note_accepted(self._history, item.number, envelope, seen.message_id, item.size)  # it is durable now
         return Outcome(250, "2.0.0", f"{item.number} queued")
+
+    async def signed(self, envelope: Envelope, content: bytes) -> bytes:
+        """A message (LF) whose recipients are all of this server, with its signature in front of it."""
+        loop = asyncio.get_running_loop()
+        large = len(content) > SCAN_ON_LOOP
+        if not envelope.signs or self._signer is None:
+            return content
+        author = await loop.run_in_executor(None, _author, [content]) if large else _author([content])
+        pieces = await self._signature(envelope, [content], author), content
+        return await loop.run_in_executor(None, b"".join, pieces) if large else b"".join(pieces)
+
+    async def _signature(self, envelope: Envelope, pieces: Sequence[Octets], author: str) -> bytes:
+        """Our signatures of a message, once; empty where there are none."""
+        if not envelope.signs or self._signer is None or not author:
+            return b""
+        fields = await self._signer.sign(pieces, author, envelope.options.release)
+        envelope.signs, envelope.signed = False, author if fields else ""
+        return fields
 
     def _received(self, envelope: Envelope, number: str) -> bytes:
         """Our Received field."""

@@ -257,3 +257,8 @@ def _moment(name: str, value: Any) -> Any:
     if name not in ("expires", "answer_begins", "answer_ends"):
         return value
     return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(value)) if value else "never"
+
+
+def keys_shown(record: Domain) -> list[str]:
+    """The keys that a domain's mail is signed with, for people: selector, kind and state of each."""
+    return [f"{one.selector} ({one.kind}, {one.state})" for one in record.dkim]

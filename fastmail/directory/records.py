@@ -12,14 +12,26 @@ from fastmail.model.quota import NO_QUOTA, Quota
 NO_MAIL, LATER = 550, 450  # Domain.off_reply
 PLUS = "+"
 SERVER, OF_DOMAINS, HELPDESK = "server", "domain", "helpdesk"  # Account.role
+RSA, ED25519 = "rsa", "ed25519"  # DkimKey.kind
+WAITING, PUBLISHED, ACTIVE, RETIRED, REVOKED = "waiting", "published", "active", "retired", "revoked"  # DkimKey.state
 
 
 class DkimKey(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A key that mail of a domain is signed with: its selector, its kind (rsa, ed25519) and the private key's file."""
+    """A key that mail of a domain is signed with: its selector, its kind (rsa, ed25519) and the private key's file,
+    below the data directory.
+
+    ``state``: waiting (the DNS is to get its public half), published (it was seen there), active (mail is signed with
+    it), retired (no more, but mail that was is still on its way) or revoked (its file is gone). ``made``, ``since``: s
+    since 1970 when it was made, and when it came into this state. An older fastmail takes no notice of these three, and
+    signs nothing.
+    """
 
     selector: str
     kind: str = ""
     file: str = ""
+    state: str = WAITING
+    made: int = 0
+    since: int = 0
 
 
 class Domain(msgspec.Struct, frozen=True, omit_defaults=True):

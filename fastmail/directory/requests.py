@@ -57,7 +57,8 @@ def _show_domain(place: Administration, name: str, given: dict[str, Any], hashed
     if found is None:
         raise DirectoryError(f"there is no domain {name}")
     accounts, aliases = place.counts(found.name)
-    return {"name": found.name, "accounts": accounts, "aliases": aliases, "fields": fields.shown(found)}
+    shown = {"fields": fields.shown(found), "dkim": fields.keys_shown(found)}
+    return {"name": found.name, "accounts": accounts, "aliases": aliases, **shown}
 
 
 def password_of(given: dict[str, Any], hashed: Hash) -> tuple[str, str] | None:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fastmail._core import dkim as core
 from fastmail._core import header as scanner
+from fastmail.message.header import Octets
 from fastmail.policy.dkim import Content
 
 OVERSIGNED = (
@@ -35,6 +36,7 @@ SIGNED = (
     *(b"cc", b"reply-to", b"sender", b"in-reply-to", b"references", b"mime-version", b"content-type"),
     *(b"content-transfer-encoding", b"content-id", b"content-description", b"feedback-id"),
     *(b"resent-date", b"resent-from", b"resent-sender", b"resent-to", b"resent-cc", b"resent-message-id"),
+    *(b"tls-report-domain", b"tls-report-submitter"),  # RFC 8460 5.3
 )
 LIFETIME = 14 * 86400  # s until a signature expires: longer than a queue keeps its messages
 LINE = 72
@@ -83,15 +85,33 @@ def names(fields: core.Fields) -> list[bytes]:
 
 def message(content: bytes | memoryview, keys: Sequence[SigningKey], lifetime: int = LIFETIME) -> bytes:
     """The signatures of a whole message (LF or CRLF), to be put in front of it: one field for each key."""
-    end = scanner.end(content)
-    made = Content(bytes(content[:end]))
+    return b"".join(fields(whole([content]), keys, lifetime))
+
+
+def whole(pieces: Sequence[Octets]) -> Content:
+    """A message (LF or CRLF) that comes in pieces, its relaxed body hashed. Each piece begins at the start of a line
+    until the empty line has come; what is hashed is not copied."""
+    header, body = split(pieces)
+    made = Content(header)
     made.want(True)
-    made.feed(memoryview(content)[_behind(content, end) :])
+    for piece in body:
+        made.feed(piece)
     made.finish()
-    return b"".join(fields(made, keys, lifetime))
+    return made
 
 
-def _behind(content: bytes | memoryview, end: int) -> int:
+def split(pieces: Sequence[Octets]) -> tuple[bytes, list[Octets]]:
+    """The header of a message, without its empty line, and its body in pieces."""
+    header: list[bytes] = []
+    for at, piece in enumerate(pieces):
+        end = scanner.end(piece) if len(piece) else 0
+        header.append(bytes(piece[:end]))
+        if end < len(piece):
+            return b"".join(header), [memoryview(piece)[_behind(piece, end) :], *pieces[at + 1 :]]
+    return b"".join(header), []
+
+
+def _behind(content: Octets, end: int) -> int:
     """Where the body begins, behind the empty line at ``end``."""
     return end + (2 if bytes(content[end : end + 2]) == b"\r\n" else 1)
 

@@ -37,7 +37,9 @@ class Item:
     - ``hold``: the store's name for the content, where it is shared with the mailbox of ``shared_with``; ``checksum``:
       its CRC-32 in that case.
     - ``mailbox``: where recipients of this server get it, empty for INBOX.
-    - ``owner``: the address here that forwards the message; it gets the reports instead of the sender."""
+    - ``owner``: the address here that forwards the message; it gets the reports instead of the sender.
+    - ``signed``: the domain of its author, if a signature of ours is on it, which is made anew when its octets change.
+    - ``checked``: it came from others, and the results on it are ours (policy.receive)."""
 
     id: int
     sender: str
@@ -61,6 +63,8 @@ class Item:
     salt: bytes = b""
     mailbox: str = ""
     owner: str = ""
+    signed: str = ""
+    checked: bool = False
 
     @property
     def number(self) -> str:

@@ -18,7 +18,9 @@ VERSION = 1
 
 
 class ItemRow(msgspec.Struct, array_like=True):
-    """One row of the table ``item``. ``salt``, ``mailbox`` and ``owner`` were added later, in this order."""
+    """One row of the table ``item``. ``salt``, ``mailbox``, ``owner``, ``signed`` and ``checked`` came after the
+    others, in this order. An older server sends a message whose octets it changes with a signature that does not fit,
+    and seals nothing."""
 
     version: int
     id: int
@@ -47,6 +49,8 @@ class ItemRow(msgspec.Struct, array_like=True):
     salt: bytes = b""
     mailbox: str = ""
     owner: str = ""
+    signed: str = ""
+    checked: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -15,6 +15,8 @@ from fastmail.delivery.forward import Forward
 from fastmail.directory.lookup import Destinations
 from fastmail.dns.resolver import NoSuchDomain, NullMx
 from fastmail.model.errors import CorruptData, DamagedAccount, MailError
+from fastmail.policy.sealing import Sealer
+from fastmail.policy.signer import Signer
 from fastmail.queue.model import LOCAL, Item, Job, number_of
 from fastmail.queue.routes import Hop, Routes
 from fastmail.queue.spool import Spool
@@ -31,7 +33,8 @@ PER_CONNECTION = 200  # messages
 
 @dataclass(slots=True)
 class Deliveries:
-    """Delivers the jobs of a runner. ``seconds``: the time that a program may take."""
+    """Delivers the jobs of a runner. ``seconds``: the time that a program may take; ``signer``: makes our signatures anew
+    where a host needs other octets; ``sealer``: puts our ARC set on what is forwarded."""
 
     spool: Spool
     routes: Routes
@@ -40,6 +43,8 @@ class Deliveries:
     scheduler: Scheduler
     outcomes: Outcomes
     seconds: float
+    signer: Signer | None = None
+    sealer: Sealer | None = None
 
     async def deliver(self, destination: Destination, job: Job, client: SmtpClient | None) -> SmtpClient | None:
         """Work off one job and settle it.
@@ -84,7 +89,8 @@ class Deliveries:
         self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
     ) -> SmtpClient | None:
         """Send one message to the hosts of a destination; returns the connection for the next one."""
-        sending = Sending(item.sender, job.recipients, content, item.size, item.eight, item.options)
+        anew = self.signer.again(item.signed) if self.signer is not None and item.signed and item.eight else None
+        sending = Sending(item.sender, job.recipients, content, item.size, item.eight, item.options, anew)
         try:
             if item.options.expired(time.time()):
                 raise Expired
@@ -160,8 +166,11 @@ class Deliveries:
             return []
         if self.deliverer.srs is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.deliverer.srs.prepare)
+        seal = await self.sealer.seal(content) if self.sealer is not None and item.checked else b""
         forwarding = forward.Forwarding(self.deliverer, self.routes, self.spool.new_id)
-        return [one for rcpt in leaving for one in forwarding.of(item, rcpt, content, there[rcpt.address].elsewhere)]
+        return [
+            one for rcpt in leaving for one in forwarding.of(item, rcpt, content, there[rcpt.address].elsewhere, seal)
+        ]
 
     async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
         """Deliver to recipients whose mail goes to a program."""

@@ -144,6 +144,7 @@ class Outcomes:
                 tell(rcpt, one, "failed", status, words)
         made = (self.reports.about(item, group, content, schedule.lifetime) for group in fates.values())
         reports = [report for report in made if report is not None]
+        await self.reports.sign(reports)
         replies = [one.reply for one in said]
         last = next((str(reply) for reply in replies if not reply.ok), str(replies[0]) if replies else "")
         soon = any(reply.ok for reply in replies) and any(reply.code in NO_MORE_AT_ONCE for reply in replies)

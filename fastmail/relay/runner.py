@@ -18,6 +18,8 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.reports import Reports
 from fastmail.model.errors import MailError
+from fastmail.policy.sealing import Sealer
+from fastmail.policy.signer import Signer
 from fastmail.queue.routes import Destinations, Routes
 from fastmail.queue.schedule import Schedules
 from fastmail.queue.spool import Spool
@@ -68,13 +70,17 @@ class Runner:
         finder: Finder,
         hostname: str,
         limits: Limits,
+        signer: Signer | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
         routes: Routes = destinations.routes
         self._spool = spool
         self._history = history
         self._usual = schedules.usual
         self._finder = finder
-        self._reporter = Reporter(spool, destinations.of, finder.resolver, hostname, Counter(), limits.inside)
+        self._reporter = Reporter(
+            spool, destinations.of, finder.resolver, hostname, Counter(), limits.inside, signer=signer
+        )
         finder.report = self._reporter.told
         if finder.policies is not None:
             finder.policies.report = self._reporter.told
@@ -85,7 +91,7 @@ class Runner:
         )
         self._outcomes = Outcomes(spool, schedules, reports, history, self._clock)
         self._deliveries = Deliveries(
-            spool, routes, deliverer, self._connector, self._scheduler, self._outcomes, limits.pipe
+            spool, routes, deliverer, self._connector, self._scheduler, self._outcomes, limits.pipe, signer, sealer
         )
         # the loop
         self._streams: set[asyncio.Task[None]] = set()

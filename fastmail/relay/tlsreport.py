@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
+from fastmail.delivery import signing
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, Resolver
 from fastmail.model.errors import MailError
 from fastmail.model.esmtp import Rcpt
 from fastmail.net import web
+from fastmail.policy.signer import Signer
 from fastmail.queue.model import Item, Outgoing
 from fastmail.queue.routes import LAX, marked
 from fastmail.queue.spool import Spool
@@ -68,6 +70,7 @@ class Reporter:
     inside: bool = False
     waiting: dict[tuple[str, str], float] = field(default_factory=dict)
     policies: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
+    signer: Signer | None = None
 
     def note(self, domain: str, target: Target, tls: bool, error: str = "") -> None:
         """Count one session: with TLS, or failed. One without TLS that was not supposed to have it is not counted."""
@@ -185,7 +188,9 @@ class Reporter:
         for address in addresses:
             where = marked(self.destination(address), LAX)
             groups.setdefault(where, []).append(Rcpt(address, notify="NEVER"))
-        await self.spool.enqueue(Outgoing(item, groups, [text]))
+        outgoing = Outgoing(item, groups, [text])
+        await signing.put(self.signer, outgoing, self.hostname)  # RFC 8460 3 demands it
+        await self.spool.enqueue(outgoing)
         log.event("tlsreport.sent", domain=domain, day=day, id=item.number)
 
     def _report(self, day: str, domain: str, rows: list[tuple[list[str], int]], ident: str) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 The order matters. A missing end of the header is put in first, because everything behind it reads the header. Then a
 user's message has to name its author rightly (smtp.senders), however its content came: by DATA, BDAT or BURL. One that
 leaves gets the footer of its domain (smtp.footers). What users send is completed next (RFC 6409 8), so that filters
-see, and sign, what will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes.
+see, and sign, what will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes,
+and what users send is signed as it will be sent, whether it leaves or stays here: what filters change is in the
+signature.
 
 Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
 it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
@@ -13,6 +15,7 @@ nobody has the message and the client hears why.
 import asyncio
 from collections.abc import Sequence
 
+from fastmail.auth.send_as import REFUSE
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
 from fastmail.durable.staging import Staged
 from fastmail.message import header, submitted, trace
@@ -39,7 +42,7 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         received = await receiving.finish()
         again = Staged(service.staging, service.budget)
         content = await results.put(received.add, content, service.hostname, again)
-        envelope.filters = received.words
+        envelope.filters, envelope.checked = received.words, True
         if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
             return _refused(session, envelope, content, Outcome(*received.verdict.reply))
         mailbox = "Junk" if received.enforced(verdict.JUNK) else mailbox
@@ -47,6 +50,7 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     if refused is not None:
         return _refused(session, envelope, content, refused)
     content = await footers.put(session, content, leaves(envelope))
+    envelope.signs = await _signs(session, content)
     if session.filters is not None:
         whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
         incomplete = False
@@ -71,12 +75,26 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         return _refused(session, envelope, content, refused)
     if incomplete:
         content = await _whole(await _completed(session, envelope, content))
+    if service.kind == SUBMISSION and service.outbound is not None and envelope.signs:
+        content = await service.outbound.signed(envelope, await _whole([content]))
     return await _deliver(session, envelope, content, mailbox)
 
 
 def leaves(envelope: Envelope) -> bool:
     """Does a message go to other servers, or also there?"""
     return bool(envelope.forwards) or not all(records for _, records in envelope.recipients)
+
+
+async def _signs(session: Dialogue, content: Octets) -> bool:
+    """Is a message's author shown to be one of ours, so that its domain may sign it? From a login each address of the
+    header has to be its own, also where ``[auth] header_senders`` refuses no others. Networks that may relay are
+    believed."""
+    service = session.service
+    if service.outbound is None or not session.may_relay():
+        return False
+    if session.user is None or service.senders.header == REFUSE:
+        return True
+    return await senders.owns(service.deliverer.directory, service.senders, session.user, content)
 
 
 def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Outcome) -> list[Outcome]:

@@ -52,6 +52,22 @@ async def refusal(
     """Why a message (LF) of that user, at the address ``host``, is not sent; None where it may be."""
     if user is None or rules.header == OFF:
         return None
+    why = await _why(directory, rules, user, content)
+    if not why:
+        return None
+    refused = rules.header == REFUSE
+    count("smtp.senders_refused" if refused else "smtp.senders_foreign")
+    log.event("smtp.sender", "warning", account=user.address, peer=host, why=why, refused=refused)
+    return Outcome(550, "5.7.1", f"{why}; {HELP}") if refused else None
+
+
+async def owns(directory: Directory, rules: Rules, user: AccountRecord, content: Octets) -> bool:
+    """Does every address that the header of a message (LF) names belong to the login, whatever happens to others?"""
+    return not await _why(directory, rules, user, content)
+
+
+async def _why(directory: Directory, rules: Rules, user: AccountRecord, content: Octets) -> str:
+    """Why the header of a message is not one of this login; empty where it is."""
     large = len(content) > SCAN_ON_LOOP
     loop = asyncio.get_running_loop()
     try:
@@ -63,15 +79,9 @@ async def refusal(
             if one.address not in known:
                 known[one.address] = may(directory, rules, user, one.address)
         foreign = next((one for one in named if not known[one.address]), None)
-        why = _foreign(foreign, user) if foreign is not None else ""
+        return _foreign(foreign, user) if foreign is not None else ""
     except Unreadable as error:
-        why = str(error)
-    if not why:
-        return None
-    refused = rules.header == REFUSE
-    count("smtp.senders_refused" if refused else "smtp.senders_foreign")
-    log.event("smtp.sender", "warning", account=user.address, peer=host, why=why, refused=refused)
-    return Outcome(550, "5.7.1", f"{why}; {HELP}") if refused else None
+        return str(error)
 
 
 def _foreign(one: Author, user: AccountRecord) -> str:

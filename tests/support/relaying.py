@@ -6,6 +6,8 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.reports import Reports
 from fastmail.delivery.submission import Submission
+from fastmail.policy.sealing import Sealer
+from fastmail.policy.signer import Signer
 from fastmail.queue.bounds import Bounds
 from fastmail.queue.routes import Destinations, Routes
 from fastmail.queue.schedule import Schedule, Schedules
@@ -37,6 +39,13 @@ class Outward:
         self.schedules = Schedules(routes, schedule)
         self.reports = Reports(spool, schedule, HOSTNAME, self.bounds, self.destinations.of, history)
         self.submission = Submission(spool, routes, HOSTNAME, self.bounds, self.reports, history, deliverer)
+        self.signer: Signer | None = None
+        self.sealer: Sealer | None = None
+
+    def sign_with(self, signer: Signer, seals: str = "") -> None:
+        """Sign from now on; ``seals``: the domain that seals what is forwarded by runners that are made later."""
+        self.signer = self.submission._signer = self.reports._signer = signer
+        self.sealer = Sealer(signer, HOSTNAME, seals) if seals else None
 
     def runner(self, finder: Finder, deliverer: Deliverer, limits: Limits) -> Runner:
         return Runner(
@@ -49,4 +58,6 @@ class Outward:
             finder,
             HOSTNAME,
             limits,
+            self.signer,
+            self.sealer,
         )

@@ -4,16 +4,21 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from msgspec.structs import replace
 
 from fastmail._core import header as scanner
+from fastmail.directory.records import ACTIVE, DkimKey
 from fastmail.dns.interface import Budget
 from fastmail.dns.memory import MemoryResolver
-from fastmail.policy import dkim
+from fastmail.model.domain import ascii_name
+from fastmail.policy import dkim, keyfiles
 from fastmail.policy.dkim import Content, Signed, Verifier
+from fastmail.policy.rotation import Keeper
 from fastmail.policy.sign import SigningKey, message
 
 MESSAGE = (
@@ -80,3 +85,14 @@ def public_key(modulus: int, exponent: int = 65537) -> str:
     kind = piece(0x30, bytes.fromhex("06092a864886f70d0101010500"))
     numbers = piece(0x30, number(modulus) + number(exponent))
     return b64encode(piece(0x30, kind + piece(3, b"\0" + numbers))).decode()
+
+
+def keyed(
+    place: Keeper, data_dir: Path, domain: str = "example.test", selector: str = "one", kind: str = "rsa", **more: Any
+) -> SigningKey:
+    """Give a domain of the directory a key, in use unless ``more`` says otherwise: its file, and its row."""
+    made = key(ascii_name(domain), selector, kind)
+    row = replace(DkimKey(selector, kind, keyfiles.place_of(domain, selector), ACTIVE, 1, 1), **more)
+    keyfiles.keep(str(data_dir), row.file, made.private)
+    place.change_domain(domain, lambda old: replace(old, dkim=(*old.dkim, row)))
+    return made

@@ -46,7 +46,8 @@ class Timeouts:
 class Sending:
     """One message for one host. ``options``: the parameters of the MAIL that it came with; each is handed on where the
     host knows it, SMTPUTF8 where an address or a header needs it (RFC 6531 3.4). ``size``: octets with CRLF; ``eight``:
-    some of them have the eighth bit."""
+    some of them have the eighth bit. ``anew``: signs the message (LF) again on a helper thread, once its octets had to
+    change."""
 
     sender: str
     recipients: Sequence[Rcpt]
@@ -54,6 +55,7 @@ class Sending:
     size: int
     eight: bool = False
     options: EsmtpOptions = NO_OPTIONS
+    anew: Callable[[bytes], bytes] | None = None
 
 
 @dataclass(slots=True)

@@ -44,9 +44,9 @@ async def _send(client: SmtpClient, sending: Sending) -> Sent:
         return Sent([refusal] * len(sending.recipients), unable=True)
     chunking = client.offers("CHUNKING")
     downgrade = sending.eight and not client.offers("8BITMIME")
-    if len(sending.content) > BLOCK:
+    if len(sending.content) > BLOCK or (downgrade and sending.anew is not None):
         loop = asyncio.get_running_loop()
-        octets = await loop.run_in_executor(None, wire, sending.content, downgrade, chunking)
+        octets = await loop.run_in_executor(None, wire, sending.content, downgrade, chunking, sending.anew)
     else:
         octets = wire(sending.content, downgrade, chunking)
     lines = [_mail(client, sending, utf8), *(_rcpt(client, one, utf8) for one in sending.recipients)]

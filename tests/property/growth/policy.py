@@ -2,7 +2,7 @@
 
 from fastmail._core import dkim as core
 from fastmail._core import dns
-from fastmail.policy import arc, dkim, dmarc, keys, macros, results, spf_record, tags
+from fastmail.policy import arc, dkim, dmarc, keys, macros, results, sign, signer, spf_record, tags
 from tests.support.growth import Case
 
 US = "mx.example.org"
@@ -59,6 +59,18 @@ CASES = [
         20_000,
         lambda n: b"X: " + b"a=1;" * n + b"b=" + b"x " * n,
         lambda one: tags.without(one, b"b"),
+    ),
+    Case(
+        "signatures: many, made anew",
+        1_000,
+        lambda n: _signatures(n) + b"\nx\n",
+        lambda data: signer._without(data, {"a.test"}),
+    ),
+    Case(
+        "signing: fields",
+        1_000,
+        lambda n: b"To: y\n" * n + b"\nx\n",
+        lambda data: sign.names(sign.whole([data]).fields),
     ),
     Case("tags: no value", 20_000, lambda n: "a" + " " * n + "=", _refused(tags.parse, tags.BadTags)),
     Case("key: base64", 1_000, lambda n: ("p=" + "eA" * n).encode(), _refused(keys._parse.__wrapped__, keys.BadKey)),

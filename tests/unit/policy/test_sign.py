@@ -1,13 +1,35 @@
 """Signatures that we make: what they cover, and that others can verify them."""
 
 import re
+from binascii import a2b_base64
 
 import dkim as dkimpy
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fastmail.policy import dkim
-from fastmail.policy.sign import OVERSIGNED, SigningKey
-from tests.support.signing import MESSAGE, key, published, signed, verify
+from fastmail.policy.sign import OVERSIGNED, SigningKey, completed, split, whole
+from tests.support.signing import MESSAGE, key, parts, published, signed, verify
+from tests.unit.policy.test_dkim import RFC8463, RFC8463_KEYS
+
+RFC8463_RSA = b"""-----BEGIN RSA PRIVATE KEY-----
+MIICXQIBAAKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2jLQi
+Y/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqM
+KrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB
+AoGAH0cxOhFZDgzXWhDhnAJDw5s4roOXN4OhjiXa8W7Y3rhX3FJqmJSPuC8N9vQm
+6SVbaLAE4SG5mLMueHlh4KXffEpuLEiNp9Ss3O4YfLiQpbRqE7Tm5SxKjvvQoZZe
+zHorimOaChRL2it47iuWxzxSiRMv4c+j70GiWdxXnxe4UoECQQDzJB/0U58W7RZy
+6enGVj2kWF732CoWFZWzi1FicudrBFoy63QwcowpoCazKtvZGMNlPWnC7x/6o8Gc
+uSe0ga2xAkEA8C7PipPm1/1fTRQvj1o/dDmZp243044ZNyxjg+/OPN0oWCbXIGxy
+WvmZbXriOWoSALJTjExEgraHEgnXssuk7QJBALl5ICsYMu6hMxO73gnfNayNgPxd
+WFV6Z7ULnKyV7HSVYF0hgYOHjeYe9gaMtiJYoo0zGN+L3AAtNP9huqkWlzECQE1a
+licIeVlo1e+qJ6Mgqr0Q7Aa7falZ448ccbSFYEPD6oFxiOl9Y9se9iYHZKKfIcst
+o7DUw1/hz2Ck4N5JrgUCQQCyKveNvjzkkd8HjYs0SwM0fPjK16//5qDZ2UiDGnOe
+uEzxBDAr518Z8VFbR41in3W4Y3yCDgQlLlcETrS+zYcL
+-----END RSA PRIVATE KEY-----
+"""
 
 
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
@@ -51,3 +73,37 @@ def test_a_key_says_what_to_publish() -> None:
     made = SigningKey("example.org", "s", key().private)
     assert made.record().startswith("v=DKIM1; k=rsa; p=MII")
     assert re.fullmatch(r"v=DKIM1; k=ed25519; p=[A-Za-z0-9+/]{43}=", key(kind="ed25519").record())
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+def test_the_keys_of_rfc_8463_make_its_signatures(kind: str) -> None:
+    """Appendix A: secret keys (A.1), and what they sign (A.3). Both ways of signing always give the same octets."""
+    if kind == "ed25519":
+        seed = a2b_base64("nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+        private: Ed25519PrivateKey | RSAPrivateKey = Ed25519PrivateKey.from_private_bytes(seed)
+    else:
+        found = load_pem_private_key(RFC8463_RSA, None)
+        assert isinstance(found, RSAPrivateKey)
+        private = found
+    content = dkim.Content(parts(RFC8463)[0])
+    field = next(one for one in content.fields.named(b"dkim-signature") if f"a={kind}-sha256".encode() in one)
+    theirs = dkim.parse(field)
+    signer = SigningKey(theirs.domain, theirs.selector, private)
+    lines = field.replace(b"\r\n", b"\n").decode().partition("\n b=")[0].split("\n")
+    ours = dkim.parse(completed(lines, content.fields.canonical(list(theirs.names), True), signer))
+    assert ours.signature == theirs.signature
+    assert [signer.record().encode()] == [
+        one.encode() for (name, _), (one,) in RFC8463_KEYS.items() if name == theirs.key_name
+    ]
+
+
+def test_a_message_in_pieces() -> None:
+    """The same signature, wherever it is cut: header and body are found."""
+    at = MESSAGE.index(b"\n\n") + 1
+    for cuts in ([at], [at, at + 1], [MESSAGE.index(b"To:")], [0], [MESSAGE.index(b"To:"), at + 5, at + 5]):
+        pieces = [MESSAGE[start:end] for start, end in zip([0, *cuts], [*cuts, len(MESSAGE)], strict=True)]
+        header, body = split(pieces)
+        assert header == MESSAGE[:at] and b"".join(map(bytes, body)) == MESSAGE[at + 1 :]
+        whole_ = whole(pieces)
+        assert whole_.body_hash(True) == whole([MESSAGE]).body_hash(True)
+    assert split([b"Subject: x\n"]) == (b"Subject: x\n", []) and split([]) == (b"", [])

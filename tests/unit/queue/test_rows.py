@@ -29,15 +29,17 @@ ITEM = Item(
     salt=b"12345678",
     mailbox="Junk",
     owner="o@b.test",
+    signed="b.test",
+    checked=True,
 )
 # Octet by octet what version 1 has always stored, in its order.
 ROW = [
     *(1, 5, "a@b.test", 6, 7, 8, 9, 10, True, True, "HDRS", "e1", "h", "192.0.2.1", "l@b.test", "ESMTPSA"),
-    *(True, 17, 18, "RT", -3, b"hold", "s@b.test", 19, b"12345678", "Junk", "o@b.test"),
+    *(True, 17, 18, "RT", -3, b"hold", "s@b.test", 19, b"12345678", "Junk", "o@b.test", "b.test", True),
 ]
 NAMES = (
     "version id sender arrived size record skip length utf8 eight ret envid helo peer login protocol require_tls release by "
-    "by_mode priority hold shared_with checksum salt mailbox owner"
+    "by_mode priority hold shared_with checksum salt mailbox owner signed checked"
 )
 
 
@@ -48,7 +50,7 @@ def test_an_item_is_the_row_that_it_always_was() -> None:
 
 
 def test_shorter_rows_are_of_earlier_versions() -> None:
-    """Salt, mailbox and owner came last; what a row lacks has its default."""
+    """Salt and what is behind it came last; what a row lacks has its default."""
     old = read_item(msgspec.msgpack.encode(ROW[:24]))
     assert old.salt == b"" and old.mailbox == old.owner == "" and old.options == ASKED
     assert old.transaction == (5).to_bytes(8, "big") + bytes(8) != ITEM.transaction

@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
+from fastmail.directory.memory import MemoryDirectory
 from fastmail.dns.resolver import Resolver
 from fastmail.net import web
+from fastmail.policy.signer import Signer
 from fastmail.queue import routes
 from fastmail.queue.spool import Spool
 from fastmail.relay import tlsreport
 from fastmail.relay.tlsreport import PLACES, Reporter, wishes
 from fastmail.smtp.client import Target
 from tests.support.hosts import name_server
+from tests.support.signing import keyed, published, verify
 
 TLSA = Target("mail.far.test", "198.51.100.7", policy="tlsa")
 STS = Target("mail.far.test", "198.51.100.7", policy="sts")
@@ -25,14 +28,20 @@ NONE = Target("mail.far.test", "198.51.100.7", policy="no-policy-found")
 POLICY = "version: STSv1\nmode: testing\nmx: *.far.test\nmx: other.test\nmax_age: 86400"
 
 
-def reported(path: Path, counted: Any) -> list[dict[str, Any]]:
+def reported(path: Path, counted: Any, signer: Signer | None = None) -> list[dict[str, Any]]:
     """The policies of the report about a day in which ``counted`` told a Reporter what happened."""
+    return told_of(path, counted, signer)[0]
 
-    async def main() -> list[dict[str, Any]]:
+
+def told_of(path: Path, counted: Any, signer: Signer | None = None) -> tuple[list[dict[str, Any]], bytes]:
+    """The same, and the message."""
+
+    async def main() -> tuple[list[dict[str, Any]], bytes]:
         dns = await name_server({("_smtp._tls.far.test", "TXT"): ['"v=TLSRPTv1; rua=mailto:r@far.test"']})
         spool = Spool(str(path), 1 << 26)
         destinations = routes.Destinations(routes.parse([], []), lambda domain: False)
-        reporter = Reporter(spool, destinations.of, Resolver([f"127.0.0.1:{dns.port}"]), "mx.near.test", Counter())
+        resolver = Resolver([f"127.0.0.1:{dns.port}"])
+        reporter = Reporter(spool, destinations.of, resolver, "mx.near.test", Counter(), signer=signer)
         counted(reporter)
         await reporter.write()
         assert await reporter.send(time.time() + 86400) == 1
@@ -47,9 +56,21 @@ def reported(path: Path, counted: Any) -> list[dict[str, Any]]:
             assert txn.stat(spool.env.db["policy"])["entries"] == 0, "what policies said goes with the counts"
         await spool.close()
         dns.transport.close()
-        return told["policies"]  # type: ignore[no-any-return]
+        return told["policies"], text.encode()
 
     return asyncio.run(main())
+
+
+def test_a_report_is_signed(tmp_path: Path) -> None:
+    """RFC 8460 3: by a domain that the host's name is in; its own fields are covered (5.3)."""
+    place = MemoryDirectory()
+    place.add_domain("near.test")
+    key = keyed(place, tmp_path, "near.test")
+    signer = Signer(place, str(tmp_path))
+    _, content = told_of(tmp_path / "spool", lambda reporter: reporter.note("far.test", NONE, True), signer)
+    assert [(one.result, one.domain) for one in verify(content, published(key))] == [("pass", "near.test")]
+    for field in (b"TLS-Report-Domain: far.test", b"TLS-Report-Submitter: mx.near.test"):
+        assert verify(content.replace(field, field + b"s"), published(key))[0].result == "fail"
 
 
 def test_failures_by_policy(tmp_path: Path) -> None:
