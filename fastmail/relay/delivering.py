@@ -33,8 +33,8 @@ PER_CONNECTION = 200  # messages
 
 @dataclass(slots=True)
 class Deliveries:
-    """Delivers the jobs of a runner. ``seconds``: the time that a program may take; ``signer``: makes our signatures anew
-    where a host needs other octets; ``sealer``: puts our ARC set on what is forwarded."""
+    """Delivers the jobs of a runner. ``seconds``: the time that a program may take; ``signer``: makes our signatures
+    anew where a host needs other octets; ``sealer``: puts our ARC set on what is forwarded."""
 
     spool: Spool
     routes: Routes
