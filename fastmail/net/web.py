@@ -94,7 +94,7 @@ async def ask(wanted: Request, resolve: Resolve | None = None, seconds: float = 
             try:
                 writer.write(_request(wanted, place))
                 await writer.drain()
-                return await _answer(reader, wanted.limit)
+                return await answer(reader, wanted.limit)
             finally:
                 writer.transport.abort()
     except TimeoutError:
@@ -204,8 +204,8 @@ def _request(wanted: Request, place: _Place) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("ascii") + wanted.body
 
 
-async def _answer(reader: asyncio.StreamReader, limit: int) -> Answer:
-    """The final answer; those before it (RFC 9110 15.2) are passed over, within the same bound."""
+async def answer(reader: asyncio.StreamReader, limit: int) -> Answer:
+    """The final answer to a request; those before it (RFC 9110 15.2) are passed over, within the same bound."""
     fields: dict[str, str] = {}
     left, status = HEAD, 100
     while status // 100 == 1:
