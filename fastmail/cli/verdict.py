@@ -87,7 +87,7 @@ def _look(config: Config, shown: Shown) -> Look | None:
     async def look(field: bytes, verified: str) -> Sequence[Finding]:
         hostname, number = config.server.hostname, trace.new_id()
         front = trace.return_path(shown.sender) + trace.received(
-            shown.helo, shown.ip, hostname, "ESMTP", number, shown.recipients[0]
+            shown.helo, shown.ip, hostname, "ESMTP", number, shown.recipients[0], host=verified
         )
         seen = replace(shown, front=front + field, host=verified, number=number, hostname=hostname)
         try:

@@ -102,9 +102,12 @@ def received(
     recipient: str,
     priority: int = 0,
     now: float = 0.0,
+    host: str = "",
 ) -> bytes:
-    """``Received:`` with LF; ``priority`` as RFC 6710 7 adds it; ``now``: when, 0 for the time of day."""
+    """``Received:`` with LF; ``priority`` as RFC 6710 7 adds it; ``now``: when, 0 for the time of day; ``host``: the
+    client's name by the DNS, where it is known."""
     where = _literal(peer) if peer and peer != "local" else "local"
+    where = f"{_host(host)} {where}" if host else where
     who = f" for <{mailbox(recipient)}>" if recipient else ""
     if priority:
         who += f"\n\tPRIORITY {priority}"

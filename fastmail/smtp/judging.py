@@ -58,7 +58,7 @@ def shown(session: Dialogue, envelope: Envelope, content: Octets, field: bytes =
     hostname, number = session.service.hostname, trace.new_id()
     recipients = [address for address, _ in envelope.recipients]
     single = recipients[0] if len(recipients) == 1 else ""
-    received = trace.received(envelope.helo, envelope.peer, hostname, envelope.protocol, number, single)
+    received = trace.received(envelope.helo, envelope.peer, hostname, envelope.protocol, number, single, host=host)
     return Shown(
         content,
         trace.return_path(envelope.sender) + received + field,

@@ -25,7 +25,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def test_moves_teach(server: Server, tmp_path: Path) -> None:
     imap = imaplib.IMAP4("127.0.0.1", server.ports["imap"])
-    imap.login(server.user, f'"{server.password}"')
+    imap.login(server.user, server.password)
     for number in range(3):
         for mailbox, text in (("INBOX", SPAM), ("Junk", HAM)):
             content = (text % number).replace(b"\n", b"\r\n")

@@ -148,3 +148,16 @@ def test_a_message_that_lies_in_a_file_is_shown_to_a_real_scanner(tmp_path: Path
     reply, boxes = run(tmp_path, judge, content=content)
     assert reply == b"554 5.7.1 the message is infected: Eicar\r\n" and boxes == {"INBOX": [], "Junk": []}
     assert judge.heard == [content] and list(tmp_path.iterdir()) == []
+
+
+def test_the_received_field_has_the_verified_name(tmp_path: Path) -> None:
+    """By it SpamAssassin knows whether the client has one."""
+    judge = Says([])
+    zone: dict[tuple[str, str], list[Any]] = {
+        ("1.2.0.192.in-addr.arpa", "PTR"): ["mail.example.org"],
+        ("mail.example.org", "A"): ["192.0.2.1"],
+    }
+    policy = Receiver(MemoryResolver(zone), Settings("mx.example.test"))
+    run(tmp_path, judge, policy=policy)
+    ((_, shown),) = judge.seen
+    assert b"Received: from x (mail.example.org [192.0.2.1])\n" in shown.front and shown.host == "mail.example.org"
