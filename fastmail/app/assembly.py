@@ -11,7 +11,9 @@ from fastmail.app.derived import (
     ban_rules,
     control_template,
     index_template,
+    judge_of,
     key_schedule,
+    learned_of,
     limits,
     maildir_template,
     policy_settings,
@@ -28,6 +30,7 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.reports import Reports
 from fastmail.delivery.submission import Submission
+from fastmail.delivery.training import Trainer
 from fastmail.directory import external, sources, standing
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
@@ -169,6 +172,8 @@ class Assembly:
         self.followed: external.Follower | None = None
         self.live: Live | None = None
         self.greylist: Greylist | None = None
+        self.learned = learned_of(config) if config.learning.enabled else None
+        self.trainer: Trainer | None = None
         finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
@@ -207,6 +212,13 @@ class Assembly:
             self.filler.follow()
             if sweeps:
                 self.filler.sweep()
+
+    def follow_moves(self, sweeps: bool) -> None:
+        """Learn from what users move in this process; ``sweeps``: and forget accounts that are no more."""
+        if self.learned is not None:
+            self.trainer = Trainer(self.learned, self.store, self.config.learning.shared, self.account_of)
+            if sweeps:
+                self.trainer.sweep()
 
     def follow_accounts(self) -> None:
         """Take in the accounts that another program keeps, from this process; only one may."""
@@ -286,6 +298,10 @@ class Assembly:
         if self.live is not None:
             await self.live.close()
         await self.filler.close()
+        if self.trainer is not None:
+            await self.trainer.close()
+        elif self.learned is not None:
+            self.learned.close()
         if self.runner is not None:
             await self.runner.close()
         await self.spool.close()
@@ -343,6 +359,7 @@ class Assembly:
             anyone=config.store.anyone,
             admin_contact=config.server.admin_contact,
             filler=self.filler if config.store.search_index else None,
+            moved=self.trainer.moved if self.trainer is not None else None,
             **shared,  # type: ignore[arg-type]
         )
 
@@ -353,6 +370,7 @@ class Assembly:
         self.greylist = Greylist(config.server.data_dir, config.policy.greylist_delay)
         policy = Receiver(self.resolver, policy_settings(config), self.greylist)
         exempt = [networks.parse(text) for text in config.policy.exempt]
+        mail["judge"] = judge_of(config, self.learned)
         mx = smtp_service("smtp", milters=milters(filters.smtp), policy=policy, exempt=exempt, **mail)
         submission = smtp_service("submission", milters=milters(filters.submission), **mail)
         lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), **mail)

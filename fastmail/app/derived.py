@@ -19,11 +19,14 @@ from fastmail.net import networks
 from fastmail.net.bans import Rules
 from fastmail.policy import lists, rotation, sign
 from fastmail.policy import receive as policy
+from fastmail.policy.scanners.nouns import LARGEST, Scanner
 from fastmail.policy.verdict import Thresholds
 from fastmail.store.local.maildir.names import NO_INSTANCE
 
 if TYPE_CHECKING:
     from fastmail.net.tls import ServerTls
+    from fastmail.policy.judge import Judge
+    from fastmail.policy.learning.counts import Learned
 
 
 def maildir_template(config: Config) -> str:
@@ -92,6 +95,45 @@ def key_schedule(config: Config) -> rotation.Schedule:
     own = config.policy
     keep = max(own.dkim_keep, float(signature_lifetime(config)))
     return rotation.Schedule(own.dkim_rotate, keep, tuple(own.dkim_kinds), own.dkim_bits)
+
+
+def scanners_of(config: Config) -> list[Scanner]:
+    """Who looks at the content of messages, in the order of the configuration."""
+    return [
+        Scanner(
+            one.kind,
+            one.address,
+            one.name or one.kind,
+            frozenset(one.on),
+            one.timeout,
+            one.largest or LARGEST[one.kind],
+            one.when_away,
+            one.virus,
+            one.weight,
+            one.connections,
+        )
+        for one in config.scanner
+    ]
+
+
+def learned_of(config: Config) -> "Learned":
+    """What users taught; nothing is opened yet."""
+    from fastmail.policy.learning.counts import Learned
+
+    own = config.learning
+    return Learned(config.server.data_dir, max(own.words, 1), max(own.messages, 1))
+
+
+def judge_of(config: Config, learned: "Learned | None" = None) -> "Judge | None":
+    """All who look at the content of messages; None where nobody does."""
+    if not config.scanner and learned is None:
+        return None
+    from fastmail.policy.judge import Judge, Taught  # with what asks scanners, which few commands need
+    from fastmail.policy.scanners.panel import Panel
+
+    own = policy_settings(config)
+    taught = Taught(learned, config.learning.score) if learned is not None else None
+    return Judge(Panel(scanners_of(config)), own.thresholds, own.enforce, taught)
 
 
 def users_of(names: Sequence[str]) -> frozenset[int]:

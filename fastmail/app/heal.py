@@ -21,6 +21,7 @@ from fastmail.durable import checkpoint, salvage
 from fastmail.durable.env import Environment
 from fastmail.model.errors import ConfigError
 from fastmail.net import bans
+from fastmail.policy.learning import counts
 from fastmail.queue import spool
 from fastmail.queue.mend import mend as mend_queue
 from fastmail.store.local.index import layout
@@ -52,6 +53,7 @@ def places(config: Config) -> list[Place]:
         Place(os.path.join(data, "queue", "index"), spool.TABLES, config.relay.map_size, queue=True),
         Place(os.path.join(data, "bans"), bans.TABLES, bans.MAP),
         Place(os.path.join(data, "trace"), history.TABLES, size),
+        Place(os.path.join(data, "learned"), counts.TABLES, counts.MAP),
     ]
     every += [
         Place(os.path.join(data, f"index-{n}"), layout.TABLES, size, index=True) for n in range(config.store.shards)

@@ -113,6 +113,7 @@ async def _main(
     assembly.hub.start(loop, workers)
     await assembly.start()
     assembly.follow_texts(number == 0)
+    assembly.follow_moves(number == 0)
     if number == 0:
         assembly.follow_accounts()
         assembly.follow_keys()

@@ -26,6 +26,8 @@ from fastmail.net.bans import TABLES as BANS_TABLES
 from fastmail.net.bans import Bans
 from fastmail.policy import keyfiles
 from fastmail.policy.keyfiles import KeyTrouble
+from fastmail.policy.learning.counts import LAYOUT as LEARNED
+from fastmail.policy.learning.counts import TABLES as LEARNED_TABLES
 from fastmail.queue.mend import faults as queue_faults
 from fastmail.queue.mend import mend as mend_queue
 from fastmail.queue.spool import LAYOUT as QUEUE
@@ -246,6 +248,7 @@ def layouts(settings: Config) -> list[dict[str, object]]:
         "directory": (DIRECTORY, DIRECTORY_TABLES),
         "queue/index": (QUEUE, QUEUE_TABLES),
         "bans": (BANS, BANS_TABLES),
+        "learned": (LEARNED, LEARNED_TABLES),
     }
     known |= {f"index-{n}": (INDEX, INDEX_TABLES) for n in range(settings.store.shards)}
     rows: list[dict[str, object]] = []

@@ -20,6 +20,7 @@ COMMANDS = {
     "deliver": "deliver.deliver",
     "trace": "trace.trace",
     "verdict": "verdict.verdict",
+    "learn": "learn.app",
     "bench": "bench.bench",
     "check": "check.check",
     "upgrade": "check.upgrade",

@@ -3,17 +3,21 @@
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from fastmail.app.derived import policy_settings, resolver_of
+from fastmail.app.derived import judge_of, learned_of, policy_settings, resolver_of
 from fastmail.cli.common import USAGE, ConfigOption, JsonOption, command, fail, output, read_config, show
 from fastmail.config.settings import Config
+from fastmail.directory.local import LocalDirectory
+from fastmail.message import trace
 from fastmail.net import networks
-from fastmail.policy.receive import Received, Receiver
-
-PIECE = 65536
+from fastmail.policy.reasons import Finding
+from fastmail.policy.receive import Look, Received, Receiver
+from fastmail.policy.scanners.nouns import STRANGERS, Shown
 
 
 @command
@@ -22,13 +26,15 @@ def verdict(
     sender: Annotated[str, typer.Option("--from", metavar="ADDRESS", help="MAIL FROM; empty for a report.")] = "",
     ip: Annotated[str, typer.Option("--ip", metavar="ADDRESS", help="The address that it would come from.")] = "",
     helo: Annotated[str, typer.Option("--helo", metavar="NAME", help="What the client calls itself.")] = "",
+    recipient: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="RCPT TO; scanners are told.")] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Each reason, with its score.")] = False,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
-    """What would happen to a message and why: SPF, DKIM, DMARC, ARC by the DNS of now. Nothing is delivered.
+    """What would happen to a message and why: SPF, DKIM, DMARC, ARC by the DNS of now, and what scanners and the
+    classifier say.
 
-    Without --ip nothing is said of the host that it came from.
+    Nothing is delivered. Without --ip nothing is said of the host that it came from.
     """
     settings = read_config(config)
     if ip:
@@ -36,12 +42,12 @@ def verdict(
             networks.address(ip)
         except ValueError:
             fail(f"{ip} is no IP address", USAGE)
-    found = asyncio.run(_check(settings, message, sender, ip, helo))
+    found = asyncio.run(_check(settings, message, sender, recipient, ip, helo))
     action = found.verdict.action
     if json:
         show([_row(found)], True)
         return
-    happens = "" if found.enforce or action == "accept" else " (not done: [policy] enforce is false)"
+    happens = "" if found.enforced(action) or action == "accept" else " (not done: [policy] enforce is false)"
     output.print(f"{action}, score {found.verdict.score:g}{happens}", markup=False)
     if action == "refuse":
         output.print("reply: {} {} {}".format(*found.verdict.reply), markup=False)
@@ -53,22 +59,54 @@ def verdict(
     output.print(found.add.decode().rstrip("\n"), markup=False)
 
 
-async def _check(config: Config, path: str, sender: str, ip: str, helo: str) -> Received:
+async def _check(config: Config, path: str, sender: str, recipient: str, ip: str, helo: str) -> Received:
     resolver = resolver_of(config)
     receiving = Receiver(resolver, policy_settings(config)).begin(ip, helo)
     try:
         if ip:
             receiving.mail_from(sender)
         with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
-            while data := file.read(PIECE):
-                receiving.feed(data)
-        return await receiving.finish()
+            content = file.read().replace(b"\r\n", b"\n")
+        receiving.feed(content)
+        return await receiving.finish(_look(config, Shown(content, b"", sender, [recipient], ip, helo)))
     except OSError as error:
         fail(f"{path}: {os.strerror(error.errno) if error.errno else error}")
         raise  # not reached: fail ends the command
     finally:
         receiving.close()
         resolver.close()
+
+
+def _look(config: Config, shown: Shown) -> Look | None:
+    """How those who look at the content are asked; None where nobody does."""
+    learned = learned_of(config) if config.learning.enabled else None
+    judge = judge_of(config, learned)
+    if judge is None or not judge.wanted(STRANGERS):
+        return None
+
+    async def look(field: bytes, verified: str) -> Sequence[Finding]:
+        hostname, number = config.server.hostname, trace.new_id()
+        front = trace.return_path(shown.sender) + trace.received(
+            shown.helo, shown.ip, hostname, "ESMTP", number, shown.recipients[0], host=verified
+        )
+        seen = replace(shown, front=front + field, host=verified, number=number, hostname=hostname)
+        try:
+            return await judge.look(STRANGERS, seen, _owner(config, shown.recipients[0]) if learned is not None else 0)
+        finally:
+            if learned is not None:
+                learned.close()
+
+    return look
+
+
+def _owner(config: Config, recipient: str) -> int:
+    """The number of the one account that the message is for; 0 where there is none, or several."""
+    place = LocalDirectory(config.server.data_dir)
+    try:
+        accounts = place.resolve(recipient.lower()) if recipient else []
+    finally:
+        place.close()
+    return accounts[0].id if len(accounts) == 1 else 0
 
 
 def _row(found: Received) -> dict[str, Any]:
@@ -85,6 +123,7 @@ def _row(found: Received) -> dict[str, Any]:
         "dkim": [{"domain": one.domain, "result": one.result, "why": one.why} for one in checks.dkim or ()],
         "dmarc": checks.dmarc.result if checks.dmarc is not None else "",
         "arc": checks.arc.result if checks.arc is not None else "",
+        "findings": [{"who": one.who, "said": one.said} for one in checks.findings],
         "field": found.add.decode(),
         "lookups": found.asked,
     }

@@ -8,7 +8,8 @@ from dataclasses import Field, fields
 from typing import Any
 
 from fastmail.auth import mechanisms, provider, send_as
-from fastmail.config.settings import SECTIONS, Config
+from fastmail.config import scanners
+from fastmail.config.settings import SECTIONS, TABLES, Config
 from fastmail.model import place
 from fastmail.model.address import comparable
 from fastmail.model.errors import ConfigError
@@ -51,9 +52,13 @@ def parse(text: str, path: str = "fastmail.toml") -> Config:
     problems: list[str] = []
     config = Config(path=os.path.abspath(path), base=os.path.dirname(os.path.abspath(path)))
     for name, table in data.items():
+        if name in TABLES:
+            _tables(config, name, table, text, path, problems)
+            continue
         section = SECTIONS.get(name)
         if section is None:
-            problems.append(f"{path}:{_line(text, name, '')}: unknown section [{name}]{_meant(name, list(SECTIONS))}")
+            meant = _meant(name, [*SECTIONS, *TABLES])
+            problems.append(f"{path}:{_line(text, name, '')}: unknown section [{name}]{meant}")
             continue
         if not isinstance(table, dict):
             problems.append(f"{path}:{_line(text, '', name)}: {name} is a section: write [{name}]")
@@ -72,6 +77,26 @@ def parse(text: str, path: str = "fastmail.toml") -> Config:
         raise ConfigError("\n".join(problems))
     _finish(config, text, path)
     return config
+
+
+def _tables(config: Config, name: str, tables: Any, text: str, path: str, problems: list[str]) -> None:
+    """The sections of a name that may be there several times."""
+    if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
+        problems.append(f"{path}:{_line(text, name, '')}: there may be several of {name}: write [[{name}]]")
+        return
+    known = {item.name: item for item in fields(TABLES[name])}
+    for number, table in enumerate(tables):
+        values = TABLES[name]()
+        for key, value in table.items():
+            where = f"{path}:{_line(text, name, key, number)}"
+            if key not in known:
+                problems.append(f"{where}: unknown key {key} in [[{name}]]{_meant(key, list(known))}")
+                continue
+            try:
+                setattr(values, key, _value(known[key], value))
+            except ValueError as error:
+                problems.append(f"{where}: {key} {error}")
+        getattr(config, name).append(values)
 
 
 def _value(item: "Field[Any]", value: Any) -> Any:
@@ -199,9 +224,9 @@ def _finish(config: Config, text: str, path: str) -> None:
     if "EXTERNAL" in config.auth.mechanisms and not config.tls.client_ca:
         problem("auth", "mechanisms", "EXTERNAL needs client_ca in [tls]")
     for key in ("smtp", "submission", "lmtp"):
-        for text in getattr(config.filters, key):
-            if text.startswith(":"):
-                problem("filters", key, f"{key}: {text!r} has no host")
+        for place_ in getattr(config.filters, key):
+            if place_.startswith(":"):
+                problem("filters", key, f"{key}: {place_!r} has no host")
     if config.filters.otherwise not in ("tempfail", "accept", "reject"):
         problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
     if config.relay.tls not in TLS:
@@ -213,9 +238,9 @@ def _finish(config: Config, text: str, path: str) -> None:
         ("policy", "exempt"),
         ("limits", "ban_exempt"),
     ):
-        for text in getattr(getattr(config, section), key):
+        for network in getattr(getattr(config, section), key):
             try:
-                networks.parse(text)
+                networks.parse(network)
             except ValueError as error:
                 problem(section, key, str(error))
     _check_lists(config, problem)
@@ -224,6 +249,8 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
     if not 2048 <= config.policy.dkim_bits <= 4096:
         problem("policy", "dkim_bits", "dkim_bits must be 2048 to 4096")
+    for number, key, what in scanners.faults(config.scanner):
+        problems.append(f"{path}:{_line(text, 'scanner', key, number)}: {what}")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -250,18 +277,22 @@ def _names(config: Config, problem: Callable[[str, str, str], None]) -> None:
             problem(section, key, f"{key} {error}")
 
 
-def _line(text: str, section: str, key: str) -> int:
-    """The line of a section or of a key in it; 1 when it is not found."""
-    current = ""
+def _line(text: str, section: str, key: str, nth: int = 0) -> int:
+    """The line of a section or of a key in it; 1 when it is not found. ``nth``: of the sections of that name, from 0
+    on; a key that is not in it is where the section begins."""
+    current, begun, seen = "", 1, -1 if section else 0
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if stripped.startswith("["):
             current = stripped.strip("[]").strip()
-            if current == section and not key:
-                return number
-        elif key and current == section and re.match(rf'"?{re.escape(key)}"?\s*=', stripped):
+            seen += current == section
+            if current == section and seen == nth:
+                if not key:
+                    return number
+                begun = number if stripped.startswith("[[") else 1
+        elif key and current == section and seen == nth and re.match(rf'"?{re.escape(key)}"?\s*=', stripped):
             return number
-    return 1
+    return begun
 
 
 def _meant(word: str, known: list[str]) -> str:

@@ -425,6 +425,55 @@ class Policy:
 
 
 @dataclass(slots=True)
+class Learning:
+    """A classifier that users teach by moving mail to and from their Junk mailbox: docs/trust.md."""
+
+    enabled: bool = _s(False, "Learn what users move, and ask the classifier about strangers' mail.")
+    score: float = _s(
+        6.0, "Score of a message that looks altogether like spam; a quarter is taken off one that looks like none."
+    )
+    messages: int = _s(200, "Messages of each kind, spam and ham, that must be learned before anything is said.")
+    words: int = _s(200_000, "Words that are remembered for each account; the rarest and oldest go first.")
+    shared: bool = _s(
+        False,
+        "What users teach counts for everybody, too; otherwise for themselves only, and everybody is taught by "
+        "`fastmail learn`. A user could teach what is wrong for others.",
+    )
+
+
+@dataclass(slots=True)
+class Scanner:
+    """A program that looks at the content of messages, each in a section of its own, [[scanner]]: docs/trust.md."""
+
+    kind: str = _s("", 'What it speaks: "clamav" (clamd), "spamassassin" (spamd) or "rspamd" (its normal worker).')
+    address: str = _s("", 'Where it listens: "host:port" or "unix:path".')
+    name: str = _s("", "How reasons, the log and the trace call it. Empty: its kind.")
+    on: list[str] = _s(
+        ["smtp"],
+        'Whose mail it looks at: "smtp" (of strangers by port 25, what [policy] checks), "submission" (of users, and '
+        "of [relay] networks).",
+    )
+    timeout: float = _s(20.0, "Longest time for a message, from the wait for its turn to the whole answer.", "time")
+    largest: int = _s(
+        0,
+        "Largest message that it is shown; others are taken without it, and the trace says so. 0: what is usual, "
+        "25 MiB for clamav, 500 KiB for spamassassin, 10 MiB for rspamd.",
+        "size",
+    )
+    when_away: str = _s(
+        "accept",
+        'What happens to a message when it fails: "accept" (the trace says so), "defer" (451, try again later) or '
+        '"refuse".',
+    )
+    virus: str = _s(
+        "refuse",
+        'What happens to an infected message: "refuse" (554) or "junk" (into Junk; a user\'s message is refused).',
+    )
+    weight: float = _s(1.0, "Its score is multiplied by this before it is added to the others.")
+    connections: int = _s(8, "Messages that each worker shows it at once.")
+
+
+@dataclass(slots=True)
 class Limits:
     """Each is enforced before memory is spent, with the reply that its protocol has for it."""
 
@@ -495,8 +544,10 @@ class Config:
     relay: Relay = field(default_factory=Relay)
     filters: Filters = field(default_factory=Filters)
     policy: Policy = field(default_factory=Policy)
+    learning: Learning = field(default_factory=Learning)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
+    scanner: list[Scanner] = field(default_factory=list)
     path: str = ""
     base: str = ""
 
@@ -512,9 +563,11 @@ SECTIONS = {
     "relay": Relay,
     "filters": Filters,
     "policy": Policy,
+    "learning": Learning,
     "limits": Limits,
     "log": Log,
 }
+TABLES = {"scanner": Scanner}  # sections that may be there several times, with [[ ]]
 
 
 def shown(value: Any, kind: str) -> str:
@@ -540,6 +593,12 @@ def dump(config: "Config") -> str:
         out.append(f"[{name}]")
         values = getattr(config, name)
         out += [f"{item.name} = {shown(getattr(values, item.name), item.metadata['kind'])}" for item in fields(section)]
+    for name, section in TABLES.items():
+        for values in getattr(config, name):
+            out.append(f"[[{name}]]")
+            out += [
+                f"{item.name} = {shown(getattr(values, item.name), item.metadata['kind'])}" for item in fields(section)
+            ]
     return "\n".join(out) + "\n"
 
 
@@ -552,5 +611,12 @@ def reference() -> str:
         for item in fields(section):
             out.append(f"# {item.metadata['help']}")
             out.append(f"{item.name} = {shown(item.metadata['default'], item.metadata['kind'])}")
+        out.append("")
+    for name, section in TABLES.items():  # none is there at first, so all of it is a comment
+        out.append(f"# [[{name}]]")
+        out += [f"# {line}" for line in (section.__doc__ or "").strip().splitlines()]
+        for item in fields(section):
+            out.append(f"# {item.metadata['help']}")
+            out.append(f"# {item.name} = {shown(item.metadata['default'], item.metadata['kind'])}")
         out.append("")
     return "\n".join(out)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from fastmail._core import mime
 from fastmail._core.uidset import UidSet
+from fastmail.delivery import uses
 from fastmail.delivery.history import History
 from fastmail.delivery.pools import Pools
 from fastmail.directory import limits
@@ -459,8 +460,8 @@ class Deliverer:
                 count("delivery.too_big")
                 return Outcome(552, "5.3.4", "message is too big for this mailbox")
             await self.store.open(account)
-            key = self.store.find(account, mailbox)
-            plan.mailboxes[account.id] = mailbox if key is not None else "INBOX"
+            key, name = self._mailbox(account, mailbox)
+            plan.mailboxes[account.id] = name if key is not None else "INBOX"
             key = key or self.store.find(account, "INBOX")
             if key is None:
                 return Outcome(451, "4.3.0", "mailbox is not available")
@@ -478,6 +479,14 @@ class Deliverer:
         except (MailError, OSError) as error:
             return self._failure(plan.number, error)
         return item
+
+    def _mailbox(self, account: Account, name: str) -> tuple[bytes | None, str]:
+        """Key and name of the mailbox of that name; for Junk, of the one that the account uses for it."""
+        if name == uses.JUNK:
+            with self.store.snapshot(account) as snapshot:
+                found = uses.mailbox(snapshot.boxes(account.id), name)
+            return (found.key, found.name) if found is not None else (None, name)
+        return self.store.find(account, name), name
 
     def _told(self, envelope: Envelope, plan: "_Plan", places: list[Appended | None]) -> list[Outcome]:
         """Write down what became of it; the outcomes. They are what the client hears, whatever happens to the log."""

@@ -66,6 +66,8 @@ async def _transfer(command: Command, selected: Selected, uids: UidSet, name: st
     if not result.source:
         await command.complete(b"NO [EXPUNGEISSUED] the messages are gone")
         return
+    if session.service.moved is not None and account == place.account == session.account:
+        session.service.moved(account, selected.key, target, result.target.uids)
     sources, copies = UidSet.of(result.source), UidSet.of(result.target.uids)
     code = b"[COPYUID %d %b %b]" % (result.target.uidvalidity, sources.octets(), copies.octets())
     if not move:

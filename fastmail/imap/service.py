@@ -2,7 +2,7 @@
 mailboxes of others are shown (RFC 2342, RFC 4314). ``app`` makes one for each worker; sessions only read its fields.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fastmail.auth.verifier import Verifier
@@ -35,6 +35,8 @@ class Service:
     anyone: str = LIST
     admin_contact: str = ""
     filler: Filler | None = None
+    # hears of messages that users moved or copied in their own account: account, keys of both mailboxes, UIDs there
+    moved: Callable[[Account, bytes, bytes, Sequence[int]], None] | None = None
     plaintext: bool | str = False
     # how names of mailboxes are shown
     separator: str = "/"

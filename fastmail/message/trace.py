@@ -105,11 +105,14 @@ def received(
     recipient: str,
     priority: int = 0,
     now: float = 0.0,
+    host: str = "",
 ) -> bytes:
     """Return a ``Received:`` field with LF.
 
-    ``priority``: added as RFC 6710 7 says; ``now``: the time it shows, 0 for the current time."""
+    ``priority``: added as RFC 6710 7 says; ``now``: the time it shows, 0 for the current time; ``host``: the client's name
+    by the DNS, if it is known."""
     where = _literal(peer) if peer and peer != "local" else "local"
+    where = f"{_host(host)} {where}" if host else where
     who = f" for <{mailbox(recipient)}>" if recipient else ""
     if priority:
         who += f"\n\tPRIORITY {priority}"

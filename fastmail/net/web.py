@@ -97,7 +97,7 @@ async def ask(wanted: Request, resolve: Resolve | None = None, seconds: float = 
             try:
                 writer.write(_request(wanted, place))
                 await writer.drain()
-                return await _answer(reader, wanted.limit)
+                return await answer(reader, wanted.limit)
             finally:
                 writer.transport.abort()
     except TimeoutError:
@@ -208,7 +208,7 @@ def _request(wanted: Request, place: _Place) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("ascii") + wanted.body
 
 
-async def _answer(reader: asyncio.StreamReader, limit: int) -> Answer:
+async def answer(reader: asyncio.StreamReader, limit: int) -> Answer:
     """Return the final answer. Interim answers (RFC 9110 15.2) are skipped, within the same limit."""
     fields: dict[str, str] = {}
     left, status = HEAD, 100

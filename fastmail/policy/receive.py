@@ -3,33 +3,37 @@
 A ``Receiver`` is a worker's; ``begin`` gives an object for one mail transaction. Its calls in order: ``mail_from``,
 which starts what needs the client and the sender; ``feed`` for the content as it comes (dots undone, CRLF or LF, cut
 anywhere), which starts keys and records when the header has ended, while the body is still coming; ``finish``, which
-waits for all of it within the message's budget of look-ups; ``close`` at any time, which ends what is under way.
+waits for all of it within the message's budget of look-ups, and then asks those who look at the content; ``close`` at
+any time, which ends what is under way.
 
 Promise: nothing raises for what a message or the DNS says. The result does not depend on how the content was cut.
 What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fastmail._core import lines
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.model.domain import comparable
-from fastmail.policy import arc, dkim, dmarc, iprev, results, verdict
+from fastmail.policy import arc, dkim, dmarc, iprev, marks, results, verdict
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.greylist import Greylist, place
 from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import Listed, Lists, Zone
+from fastmail.policy.reasons import Finding, Reply
 from fastmail.policy.results import Result
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
 from fastmail.telemetry.counters import count
 
 T = TypeVar("T")
+# asks those who look at the content, given our Authentication-Results field and the client's verified name
+Look = Callable[[bytes, str], Awaitable[Sequence[Finding]]]
 Octets = bytes | bytearray | memoryview
 
 
@@ -55,18 +59,24 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What the checks came to. ``add``: the field to put in front of the message (LF); what to remove from it,
-    ``results.forged`` says of the content as it is kept."""
+    """What the checks came to. ``add``: the fields to put in front of the message (LF); what to remove from it,
+    ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields."""
 
     add: bytes
     checks: Checks
     verdict: Verdict
     asked: int = 0
     enforce: bool = False
+    remove: tuple[tuple[bytes, int], ...] = ()
 
     def enforced(self, action: str) -> bool:
         """Is this what the verdict says, and is it to be done?"""
-        return self.enforce and self.verdict.action == action
+        return action == (self.verdict.action if self.enforce else self.verdict.always)
+
+    @property
+    def reply(self) -> Reply:
+        """Of what is done."""
+        return self.verdict.reply if self.enforce else self.verdict.always_reply
 
     @property
     def words(self) -> str:
@@ -75,6 +85,7 @@ class Received:
         words = [f"spf={checks.sender.result}"] if checks.sender is not None else []
         words += [f"dkim={one.result}" for one in checks.dkim or ()]
         words += [f"dmarc={checks.dmarc.result}"] if checks.dmarc is not None else []
+        words += [marks.words(checks.findings)] if checks.findings else []
         return f"{' '.join(words)}: {self.verdict.action} {self.verdict.score:g}".lstrip(": ")
 
 
@@ -212,17 +223,17 @@ class Receiving:
 
     # ---------------------------------------------------------------- the end
 
-    async def finish(self) -> Received:
-        """All of the content has come."""
+    async def finish(self, look: Look | None = None) -> Received:
+        """All of the content has come. ``look`` is asked about it, unless the message is refused anyway."""
         tasks, self._tasks = self._tasks, []  # whoever closes this now, the checks go on
         try:
-            return await self._finish()
+            return await self._finish(look)
         finally:
             for task in tasks + self._tasks:
                 task.cancel()
             self._tasks = []
 
-    async def _finish(self) -> Received:
+    async def _finish(self, look: Look | None) -> Received:
         settings, receiver, budget = self._settings, self._receiver, self._budget()
         if self._content is None:
             head, self._head = self._head, bytearray()
@@ -239,18 +250,28 @@ class Receiving:
         lists = [one for task in self._lists for one in await task]
         checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
         decided = verdict.decide(checks, settings.thresholds)
-        decided = self._put_off(decided, sender)
+        field = results.field(settings.hostname, authentication(checks, self._ip))
+        if look is not None and not (settings.enforce and decided.action == verdict.REFUSE):
+            verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
+            checks = replace(checks, findings=tuple(await look(field, verified)))
+            decided = verdict.decide(checks, settings.thresholds)
+        decided = self._put_off(decided, sender, marks.suspect(checks.findings))
         for name, result in (("spf", sender), ("dmarc", policy)):
             if result is not None:
                 count(f"policy.{name}.{result.result}")
         count(f"policy.{decided.action}")
-        found = authentication(checks, self._ip)
-        return Received(results.field(settings.hostname, found), checks, decided, self._asked, settings.enforce)
+        field += marks.fields(decided, checks.findings, settings.thresholds)
+        removed = marks.removed(checks.findings)
+        return Received(field, checks, decided, self._asked, settings.enforce, removed)
 
-    def _put_off(self, decided: Verdict, sender: Checked | None) -> Verdict:
-        """The same, or a later one for who is not known and has a score."""
+    def _put_off(self, decided: Verdict, sender: Checked | None, suspect: bool) -> Verdict:
+        """The same, or a later one for who is not known and has a score, or is ``suspect`` to a scanner."""
         settings, greylist = self._settings, self._receiver.greylist
-        suspect = decided.action == verdict.ACCEPT and 0 < settings.greylist <= decided.score
+        suspect = (
+            decided.action == verdict.ACCEPT
+            and settings.greylist > 0
+            and (suspect or settings.greylist <= decided.score)
+        )
         if greylist is None or not settings.enforce or not suspect:
             return decided
         seconds = greylist.wait(place(self._ip, sender), self._from)

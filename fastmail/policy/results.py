@@ -11,7 +11,7 @@ removed after signatures were verified, since a signature may cover them.
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,7 +24,7 @@ VALUE = 255  # characters
 PIECE = 65536  # octets of a large message that are copied at once
 REMEMBERED = 4096  # results as lines
 LOOKED_AT = 2048  # octets of a foreign field
-OURS = (b"x-spam", b"x-fastmail-")  # what names of fields that only this server sets begin with
+OURS = (b"x-spam", b"x-virus", b"x-fastmail-")  # what names of fields that only this server sets begin with
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9!#$%&'*+\-/^_`{|}~.]*)@[A-Za-z0-9._-]+")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
@@ -143,6 +143,24 @@ def forged(header: Octets, hostname: str) -> list[tuple[int, int]]:
     return out
 
 
+def named(header: Octets, wanted: Iterable[tuple[bytes, int]]) -> list[tuple[int, int]]:
+    """The same for fields by their names (lower case): each with which of them, 0 for all, from the top from 1 on, from
+    the bottom below 0."""
+    out: set[tuple[int, int]] = set()
+    for name, which in wanted:
+        starts = memoryview(scanner.starts(header, name)).cast("I").tolist()
+        if which:
+            starts = starts[which - 1 if which > 0 else which :][:1] if abs(which) <= len(starts) else []
+        out.update((start, scanner.field(header, start)[2]) for start in starts)
+    return sorted(out)
+
+
+def unwanted(header: Octets, hostname: str, more: Sequence[tuple[bytes, int]] = ()) -> list[tuple[int, int]]:
+    """Which octets to cut out: what is forged, and ``more`` fields by their names."""
+    cuts = forged(header, hostname)
+    return sorted({*cuts, *named(header, more)}) if more else cuts
+
+
 def pieces(add: bytes, content: Octets, cuts: Iterable[tuple[int, int]]) -> list[Octets]:
     """The message with ``add`` in front of it and without ``cuts``."""
     out: list[Octets] = [add]
@@ -154,16 +172,18 @@ def pieces(add: bytes, content: Octets, cuts: Iterable[tuple[int, int]]) -> list
     return out
 
 
-def replaced(add: bytes, content: Octets, hostname: str) -> bytes:
-    """The message (LF) with ``add`` in front of it and without forged fields."""
-    return b"".join(pieces(add, content, forged(content, hostname)))
+def replaced(add: bytes, content: Octets, hostname: str, more: Sequence[tuple[bytes, int]] = ()) -> bytes:
+    """The message (LF) with ``add`` in front of it, without forged fields and ``more`` of its fields (``named``)."""
+    return b"".join(pieces(add, content, unwanted(content, hostname, more)))
 
 
-async def put(add: bytes, content: Octets, hostname: str, staged: Staged) -> Octets:
+async def put(
+    add: bytes, content: Octets, hostname: str, staged: Staged, more: Sequence[tuple[bytes, int]] = ()
+) -> Octets:
     """The same; a large message, which lies in a file, goes to a file again by ``staged``, and is not in memory."""
     if len(content) <= ON_LOOP:
-        return replaced(add, content, hostname)
-    cuts = await asyncio.get_running_loop().run_in_executor(None, forged, content, hostname)
+        return replaced(add, content, hostname, more)
+    cuts = await asyncio.get_running_loop().run_in_executor(None, unwanted, content, hostname, more)
     try:
         for piece in pieces(add, content, cuts):
             for start in range(0, len(piece), PIECE):

@@ -7,7 +7,11 @@ DMARC (RFC 9989 7.4, 8): a failure whose domain wants it rejected is treated as 
 reasons speak against the message too, and it is no mail of a list. A chain of ARC counts only from sealers that the
 operator trusts. A message without one author (RFC 5322 3.6) is refused, because each program would show another one.
 
-This module only says what it thinks; whether anything is done about it is the receiver's setting.
+Scanners and the classifier add their reasons to the same sum. What one of them wants by itself (a virus is refused, a
+scanner that is away has the message put off) is done where it weighs more than what the sum leads to: reasons.RANK.
+
+This module only says what it thinks; whether anything is done about it is the receiver's setting, but for what findings
+want always.
 """
 
 from collections.abc import Sequence
@@ -18,9 +22,10 @@ from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
 from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import Listed
+from fastmail.policy.reasons import ACCEPT, JUNK, LATER, RANK, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
 from fastmail.policy.spf import Checked
 
-ACCEPT, JUNK, REFUSE, LATER = "accept", "junk", "refuse", "later"
+__all__ = ["ACCEPT", "JUNK", "LATER", "REFUSE", "Checks", "Reason", "Thresholds", "Verdict", "decide", "reasons"]
 AGAINST = 2.0  # score of other reasons from which a DMARC failure may be refused
 SCORES = {
     "spf.pass": -0.2,
@@ -38,16 +43,6 @@ SCORES = {
     "reverse.permerror": 1.0,
     "author.none": 5.0,
 }
-WORDS = 200  # characters of a reason
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """``name``: a key of SCORES, or another with the score 0; ``why``: for people."""
-
-    name: str
-    score: float
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class Thresholds:
 class Checks:
     """What was found out; None for what was not looked at. ``lists``: listings by DNS lists; ``nobody``: why the
     message has no one author; ``listed``: it comes from a mailing list, as it says itself; ``more``: signatures that
-    were not looked at."""
+    were not looked at; ``findings``: what scanners and the classifier say of the content."""
 
     helo: Checked | None = None
     sender: Checked | None = None
@@ -75,18 +70,22 @@ class Checks:
     nobody: str = ""
     listed: bool = False
     lists: Sequence[Listed] = ()
+    findings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``action``: accept, junk, refuse or later; ``reply``: the SMTP reply of the last two; ``override``: why DMARC's
-    wish was not followed (RFC 9990 names these)."""
+    wish was not followed (RFC 9990 names these). ``always`` and ``always_reply``: what is done even where the verdict
+    is only written down."""
 
     action: str
     score: float
     reasons: tuple[Reason, ...]
-    reply: tuple[int, str, str] = (250, "2.0.0", "")
+    reply: Reply = TAKEN
     override: str = ""
+    always: str = ACCEPT
+    always_reply: Reply = TAKEN
 
 
 def _reason(name: str, why: str = "") -> Reason:
@@ -120,6 +119,8 @@ def reasons(checks: Checks) -> list[Reason]:
         out.append(Reason(f"list.{found.zone}", found.weight, f"{found.what} {' '.join(found.codes)}"[:WORDS]))
     if checks.nobody:
         out.append(_reason("author.none", checks.nobody))
+    for finding in checks.findings:
+        out += finding.reasons
     return out
 
 
@@ -127,7 +128,7 @@ def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
     """What to do with a message."""
     found = reasons(checks)
     against = sum(one.score for one in found)
-    action, reply, override = ACCEPT, (250, "2.0.0", ""), ""
+    action, reply, override = ACCEPT, TAKEN, ""
     dmarc = checks.dmarc
     if dmarc is not None and dmarc.result != "none":
         if dmarc.result != "fail":
@@ -151,7 +152,13 @@ def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
         action, reply = REFUSE, (550, "5.7.1", "From must name one author, or authors of one domain")
     if score >= thresholds.junk and action == ACCEPT:
         action = JUNK
-    return Verdict(action, round(score, 3), tuple(found), reply, override)
+    always, always_reply = ACCEPT, TAKEN
+    for one in checks.findings:
+        if RANK[one.action] > RANK[action] or (one.always and one.action == action):
+            action, reply = one.action, one.reply
+        if one.always and RANK[one.action] > RANK[always]:
+            always, always_reply = one.action, one.reply
+    return Verdict(action, round(score, 3), tuple(found), reply, override, always, always_reply)
 
 
 def _wish(dmarc: Dmarc, checks: Checks, against: float, thresholds: Thresholds) -> tuple[str, str]:

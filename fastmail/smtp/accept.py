@@ -1,11 +1,11 @@
 """What becomes of a message whose content has come: mended, completed, shown to the filters, then delivered or queued.
 
 The order matters. A missing end of the header is put in first, because everything behind it reads the header. Then a
-user's message has to name its author rightly (smtp.senders), however its content came: by DATA, BDAT or BURL. One that
-leaves gets the footer of its domain (smtp.footers). What users send is completed next (RFC 6409 8), so that filters
-see, and sign, what will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes,
-and what users send is signed as it will be sent, whether it leaves or stays here: what filters change is in the
-signature.
+user's message has to name its author rightly (smtp.senders), however its content came: by DATA, BDAT or BURL. Then
+scanners look at it (smtp.judging; at a stranger's, along with the checks of who sent it). One that leaves gets the
+footer of its domain (smtp.footers). What users send is completed next (RFC 6409 8), so that filters see, and sign, what
+will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes, and what users send
+is signed as it will be sent, whether it leaves or stays here: what filters change is in the signature.
 
 Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
 it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
@@ -22,7 +22,7 @@ from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
-from fastmail.smtp import footers, own_limits, senders
+from fastmail.smtp import footers, judging, own_limits, senders
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -39,14 +39,16 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     mailbox = "INBOX"
     receiving = session.transaction.receiving if session.transaction is not None else None
     if receiving is not None:
-        received = await receiving.finish()
+        received = await receiving.finish(judging.of_stranger(session, envelope, content))
         again = Staged(service.staging, service.budget)
-        content = await results.put(received.add, content, service.hostname, again)
+        content = await results.put(received.add, content, service.hostname, again, received.remove)
         envelope.filters, envelope.checked = received.words, True
         if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
-            return _refused(session, envelope, content, Outcome(*received.verdict.reply))
+            return _refused(session, envelope, content, Outcome(*received.reply))
         mailbox = "Junk" if received.enforced(verdict.JUNK) else mailbox
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
+    if refused is None and receiving is None:
+        refused = await judging.of_user(session, envelope, content)
     if refused is not None:
         return _refused(session, envelope, content, refused)
     content = await footers.put(session, content, leaves(envelope))

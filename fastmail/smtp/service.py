@@ -17,6 +17,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Budget
 from fastmail.model.limits import Limits
 from fastmail.net.networks import Network
+from fastmail.policy.judge import Judge
 from fastmail.policy.receive import Receiver
 from fastmail.smtp.milter import Milter
 from fastmail.smtp.unheard import Unheard
@@ -30,7 +31,7 @@ class Service:
     ``outbound``: the way into the queue, None where nothing is sent to other servers; ``networks``: from which port 25
     takes mail for everywhere; ``xclient``: whose XCLIENT is taken; ``tells_strangers``: those who have not logged in
     hear of deliveries (RFC 3461 5.2.3); ``policy``: what is thought of mail from others, on port 25, but for clients in
-    ``exempt`` networks."""
+    ``exempt`` networks; ``judge``: who looks at the content of mail."""
 
     kind: str
     hostname: str
@@ -50,6 +51,7 @@ class Service:
     unheard: Unheard = field(default_factory=Unheard)
     policy: Receiver | None = None
     exempt: Sequence[Network] = ()
+    judge: Judge | None = None
 
 
 def service(kind: str, **shared: Any) -> Service:

@@ -10,6 +10,7 @@ import pytest
 
 # program: the Debian package that has it
 PACKAGES = {
+    "clamd": "clamav-daemon",
     "curl": "curl",
     "doveadm": "dovecot-core",
     "dovecot": "dovecot-imapd dovecot-pop3d",
@@ -19,8 +20,10 @@ PACKAGES = {
     "neomutt": "neomutt",
     "nsd": "nsd",
     "offlineimap": "offlineimap3",
+    "rspamd": "rspamd",
     "smtp-sink": "postfix",
     "smtp-source": "postfix",
+    "spamd": "spamd",
     "swaks": "swaks",
     "unbound": "unbound",
 }

@@ -3,6 +3,7 @@
 from fastmail._core import dkim as core
 from fastmail._core import dns
 from fastmail.policy import arc, dkim, dmarc, keys, macros, results, sign, signer, spf_record, tags
+from fastmail.policy.learning import words
 from tests.support.growth import Case
 
 US = "mx.example.org"
@@ -123,4 +124,14 @@ CASES = [
         ),
         lambda data: dns.answer(data, b"\x01a\0", 16),
     ),
+    Case(
+        "results: fields that a scanner removes",
+        2_000,
+        lambda n: b"X-Old: 1\nFrom: a\n" * n,
+        lambda data: results.replaced(b"", data, US, [(b"x-old", 0)]),
+    ),
+    Case("learned words: a long one", 50_000, lambda n: "a" * n + " b", lambda text: list(words._split(text))),
+    Case("learned words: many", 10_000, lambda n: "ab cde'- " * n, lambda text: list(words._split(text))),
+    Case("learned words: without spaces", 50_000, lambda n: "\u4eca" * n, lambda text: list(words._split(text))),
+    Case("learned words: hosts", 5_000, lambda n: "http://a@http://" * n, words._HOST.findall),
 ]

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from fastmail.config.load import load, parse
-from fastmail.config.settings import SECTIONS, Config, reference
+from fastmail.config.settings import SECTIONS, TABLES, Config, dump, reference
 from fastmail.model.errors import ConfigError
 
 
 def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
     text = reference()
-    assert set(tomllib.loads(text)) == {item.name for item in fields(Config)} - {"path", "base"} == set(SECTIONS)
+    assert (
+        set(tomllib.loads(text)) == {item.name for item in fields(Config)} - {"path", "base", *TABLES} == set(SECTIONS)
+    )
     assert parse(text, "/x/fastmail.toml") == parse("", "/x/fastmail.toml")
 
 
@@ -157,3 +159,44 @@ def test_a_mark_in_front_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "fastmail.toml"
     path.write_bytes(b"\xef\xbb\xbf[server]\r\nhostname = 'mx.example.org'\r\n")
     assert load(str(path)).server.hostname == "mx.example.org"
+
+
+SCANNER = "[[scanner]]\nkind = 'clamav'\naddress = 'LocalHost:3310'\n"
+
+
+def test_scanners_are_sections_of_their_own() -> None:
+    text = SCANNER + "\n[[scanner]]\nkind = 'rspamd'\naddress = 'unix:/run/rspamd'\nname = 'two'\nlargest = '1 MiB'\n"
+    one, two = parse(text + "on = ['submission']\ntimeout = '1m'\n").scanner
+    assert (one.kind, one.address, one.on, one.when_away) == ("clamav", "localhost:3310", ["smtp"], "accept")
+    assert (two.name, two.largest, two.timeout, two.on) == ("two", 1 << 20, 60.0, ["submission"])
+    again = parse(dump(parse(text)))
+    assert again.scanner == parse(text).scanner
+    assert "# [[scanner]]" in reference() and parse(reference()).scanner == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[scanner]\nkind = 'clamav'\n", "f.toml:1: there may be several of scanner: write [[scanner]]"),
+        (SCANNER + "kinds = 'x'\n", "f.toml:4: unknown key kinds in [[scanner]]; did you mean kind?"),
+        (SCANNER + SCANNER, "f.toml:4: two scanners are called 'clamav': give them a name each"),
+        (SCANNER + SCANNER + "name = 'X y'\n", "f.toml:7: name 'X y' must be of a-z, 0-9 and hyphens"),
+        (
+            SCANNER + "\n[[scanner]]\naddress = 'x:1'\nkind = 'norton'\n",
+            "f.toml:7: kind must be one of clamav, spamassassin, rspamd",
+        ),
+        ("[[scanner]]\nkind = 'clamav'\n", "f.toml:1: address must be"),
+        ("[[scanner]]\nkind = 'clamav'\naddress = 'x:99999'\n", "f.toml:3: address must be"),
+        (SCANNER + "on = ['imap']\n", "f.toml:4: on must be a list of smtp and submission"),
+        (SCANNER + "on = []\n", "on must be a list of"),
+        (SCANNER + "when_away = 'drop'\n", "f.toml:4: when_away must be one of accept, defer, refuse"),
+        (SCANNER + "virus = 'keep'\n", "f.toml:4: virus must be one of refuse, junk"),
+        (SCANNER + "timeout = 0\n", "f.toml:4: timeout must be above 0"),
+        (SCANNER + "connections = 0\n", "f.toml:4: connections must be at least 1"),
+        (SCANNER + "weight = -1\n", "f.toml:4: weight must not be negative"),
+    ],
+)
+def test_what_is_wrong_with_a_scanner_is_told(text: str, wanted: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.toml")
+    assert wanted in str(caught.value)

@@ -10,6 +10,7 @@ import pytest
 
 from fastmail.dns.memory import MemoryResolver
 from fastmail.policy.lists import parse
+from fastmail.policy.reasons import Finding, Reason
 from fastmail.policy.receive import Received, Receiver, Settings
 from fastmail.policy.verdict import Thresholds
 from tests.support.signing import MESSAGE, key, published, signed
@@ -213,3 +214,48 @@ def test_who_hangs_up_leaves_nothing_behind() -> None:
 def test_thresholds_are_settings() -> None:
     found = receive(MESSAGE, ip="198.51.100.9", thresholds=Thresholds(refuse=3.0), dmarc=False)
     assert (found.verdict.action, found.verdict.score) == ("refuse", 3.0)
+
+
+def looked(found: Any, records: Mapping[tuple[str, str], Any] = ZONE, **settings: Any) -> tuple[Received, list[Any]]:
+    """What a message with these findings comes to; what was asked."""
+    asked: list[Any] = []
+
+    async def look(field: bytes, verified: str) -> Any:
+        asked.append((field, verified))
+        return found
+
+    async def main() -> Received:
+        far = Receiver(MemoryResolver(records), Settings("mx.test", **settings))
+        receiving = far.begin("192.0.2.1", "mail.example.org")
+        receiving.mail_from("joe@example.org")
+        receiving.feed(signed())
+        return await receiving.finish(look)
+
+    return asyncio.run(main()), asked
+
+
+def test_who_looks_at_the_content_hears_who_sent_it() -> None:
+    bad = Finding(
+        "x", "virus y", (Reason("x.virus", 0.0),), "refuse", (554, "5.7.1", "y"), always=True, virus="infected"
+    )
+    found, ((field, verified),) = looked(
+        [bad, Finding("r", "add header 7", (Reason("r", 7.0),), remove=((b"x-a", 0),))]
+    )
+    assert field.startswith(b"Authentication-Results: mx.test;") and b"dkim=pass" in field
+    assert verified == "mail.example.org"
+    assert found.enforced("refuse") and not found.enforced("junk") and found.reply == (554, "5.7.1", "y")
+    assert found.words == "spf=pass dkim=pass dmarc=pass x=virus-y r=add-header-7: refuse 6.1"
+    assert found.add == field + (
+        b"X-Spam-Status: Yes, score=6.1 required=5\n\ttests=spf.pass,dkim.pass,r,dmarc.pass\n"
+        b"X-Spam-Flag: YES\nX-Virus-Status: Infected\n"
+    )
+    assert found.remove == ((b"x-a", 0),)
+
+
+def test_nobody_looks_at_what_is_refused_anyway() -> None:
+    zone = {**ZONE, ("example.org", "TXT"): ["v=spf1 -all"], ("one._domainkey.example.org", "TXT"): ["v=DKIM1; p="]}
+    zone.pop(("1.2.0.192.in-addr.arpa", "PTR"))
+    found, asked = looked([], zone, enforce=True, thresholds=Thresholds(refuse=3.0))
+    assert found.verdict.action == "refuse" and asked == []
+    found, asked = looked([], zone, thresholds=Thresholds(refuse=3.0))
+    assert found.verdict.action == "refuse" and len(asked) == 1 and b"X-Spam" not in found.add

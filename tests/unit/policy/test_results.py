@@ -122,3 +122,29 @@ def test_a_large_message_goes_through_a_file(tmp_path: Path) -> None:
         assert made == b"ours\nFrom: a\n\n" + b"x" * size
         assert kind is (memoryview if size > 1000 else bytes)
     assert budget.used == 0 and list(tmp_path.iterdir()) == []
+
+
+HEADER = b"X-Old: 1\nFrom: a\nx-old : 2\n folded\nX-Older: 3\nX-Old: 4\n"
+
+
+@pytest.mark.parametrize(
+    ("which", "left"),
+    [
+        (0, b"From: a\nX-Older: 3\n"),
+        (1, HEADER[9:]),
+        (2, HEADER.replace(b"x-old : 2\n folded\n", b"")),
+        (-1, HEADER[:-9]),
+        (-3, HEADER[9:]),
+        (4, HEADER),
+        (-4, HEADER),
+    ],
+)
+def test_fields_are_removed_by_name(which: int, left: bytes) -> None:
+    body = b"\nX-Old: of the text\n"
+    assert results.replaced(b"", HEADER + body, US, [(b"x-old", which)]) == left + body
+    assert results.replaced(b"", HEADER + body, US, [(b"x-old", which), (b"x-old", which)]) == left + body
+
+
+def test_fields_that_only_we_set_are_removed() -> None:
+    content = b"X-Spam-Flag: NO\nX-VIRUS-Status: Clean\nX-Spamd-Bar: -\nx-fastmail-x: y\nX-Viral: yes\n\n"
+    assert results.replaced(b"", content, US, [(b"x-spam-flag", 0)]) == b"X-Viral: yes\n\n"

@@ -4,6 +4,7 @@ from fastmail.policy.arc import Chain
 from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
 from fastmail.policy.iprev import Reverse
+from fastmail.policy.reasons import Finding, Reason
 from fastmail.policy.spf import Checked
 from fastmail.policy.verdict import SCORES, Checks, Thresholds, Verdict, decide
 
@@ -90,3 +91,45 @@ def test_everybody_is_nobody() -> None:
 def test_reasons_are_short() -> None:
     found = decide(Checks(dkim=[Signed("fail", "x" * 5000)]), LIMITS)
     assert all(len(one.why) <= 200 for one in found.reasons)
+
+
+def finding(score: float = 0.0, action: str = "accept", always: bool = False, code: int = 554) -> Finding:
+    reply = (code, "5.7.1", action) if action in ("later", "refuse") else (250, "2.0.0", "")
+    return Finding("x", "said", (Reason("x", score, "why"),), action, reply, always)
+
+
+def test_what_scanners_say_is_added() -> None:
+    found = decide(Checks(sender=sender("fail"), findings=[finding(2.5), finding(0.6)]), LIMITS)
+    assert (found.action, found.score, names(found)) == ("junk", 5.1, ["spf.fail", "x", "x"])
+    assert decide(Checks(findings=[finding(16.0)]), LIMITS).action == "refuse"
+    assert decide(Checks(sender=sender("fail"), findings=[finding(-3.0)]), LIMITS).score == -1
+
+
+def test_of_several_wishes_the_strongest_is_done() -> None:
+    for wishes, done in (
+        (["accept", "accept"], "accept"),
+        (["accept", "junk"], "junk"),
+        (["later", "junk"], "later"),
+        (["later", "refuse", "junk"], "refuse"),
+    ):
+        for order in (wishes, wishes[::-1]):
+            found = decide(Checks(findings=[finding(action=one) for one in order]), LIMITS)
+            assert (found.action, found.always) == (done, "accept")
+            assert found.reply[2] == (done if done in ("later", "refuse") else "")
+
+
+def test_some_wishes_are_done_even_where_others_are_only_written_down() -> None:
+    found = decide(Checks(findings=[finding(20.0, "refuse", code=550), finding(action="junk", always=True)]), LIMITS)
+    assert (found.action, found.reply[0], found.always) == ("refuse", 550, "junk")
+    found = decide(
+        Checks(findings=[finding(action="later", always=True, code=451), finding(action="refuse", always=True)]), LIMITS
+    )
+    assert (found.always, found.always_reply[0]) == ("refuse", 554)
+    both = [finding(20.0, "refuse", code=550), finding(action="refuse", always=True)]
+    assert decide(Checks(findings=both), LIMITS).reply[0] == 554, "the reply says what is surest"
+
+
+def test_what_a_scanner_says_may_be_the_other_reason_that_dmarc_needs() -> None:
+    """RFC 9989 7.4."""
+    assert decide(Checks(dmarc=failed("reject"), findings=[finding(2.0)]), LIMITS).action == "refuse"
+    assert decide(Checks(dmarc=failed("reject"), findings=[finding(1.9)]), LIMITS).action == "junk"

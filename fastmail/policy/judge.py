@@ -1,0 +1,78 @@
+"""Who looks at the content of a message: the scanners, side by side, and the classifier. One Judge in each worker.
+
+Promise: nothing raises for what a message or a scanner says, and nobody waits longer than the slowest scanner may take.
+The classifier (policy.learning) works on a helper thread. It is asked about strangers' mail only, and its answer is a
+reason with a score like any other: ``learned.spam``, ``learned.ham`` or ``learned.unsure``; nothing where too little
+was taught.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from fastmail.message.header import Octets
+from fastmail.model.errors import MailError
+from fastmail.policy.learning import chance
+from fastmail.policy.learning.counts import EVERYBODY, Learned, Said
+from fastmail.policy.learning.words import read
+from fastmail.policy.reasons import Finding, Reason
+from fastmail.policy.scanners.nouns import STRANGERS, Shown
+from fastmail.policy.scanners.panel import Panel
+from fastmail.policy.verdict import Thresholds
+from fastmail.telemetry import log
+
+LARGEST = 4 << 20  # octets of a message that the classifier looks at
+NAME = "learned"
+HAM_SHARE = -0.25  # of the score of spam, for a message that looks like none: spam may be made to look so
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What was taught, and the score of a message that looks altogether like spam."""
+
+    learned: Learned
+    score: float
+
+
+class Judge:
+    """``thresholds`` and ``enforce``: what becomes of users' mail, which has no other checks; for that of strangers the
+    receiver decides (policy.receive)."""
+
+    def __init__(self, panel: Panel, thresholds: Thresholds, enforce: bool, taught: Taught | None = None) -> None:
+        self._panel = panel
+        self._taught = taught
+        self.thresholds = thresholds
+        self.enforce = enforce
+
+    def wanted(self, where: str) -> bool:
+        """Does anybody look at mail of this place (scanners.nouns.PLACES)?"""
+        return self._panel.wanted(where) or (self._taught is not None and where == STRANGERS)
+
+    async def look(self, where: str, shown: Shown, owner: int = EVERYBODY) -> list[Finding]:
+        """What they say. ``owner``: the one account that the message is for, where there is only one."""
+        if self._taught is None or where != STRANGERS or len(shown.content) > LARGEST:
+            return await self._panel.ask(where, shown)
+        scanned, learned = await asyncio.gather(
+            self._panel.ask(where, shown), self._learned(self._taught, owner, shown.content)
+        )
+        return scanned + learned
+
+    async def _learned(self, taught: Taught, owner: int, content: Octets) -> list[Finding]:
+        try:
+            said = await asyncio.get_running_loop().run_in_executor(None, _ask, taught.learned, owner, content)
+        except (MailError, OSError) as error:
+            log.event("learned.failed", "warning", error=error, then="messages are judged without it")
+            return []
+        return [finding(said, taught.score)] if said is not None else []
+
+
+def _ask(learned: Learned, owner: int, content: Octets) -> Said | None:
+    return learned.ask(owner, read(content)) if learned.there else None
+
+
+def finding(said: Said, score: float) -> Finding:
+    """What the classifier's answer is worth."""
+    points = round(chance.points(said.chance, score, score * HAM_SHARE), 3)
+    name = "spam" if said.chance >= chance.SPAM else "ham" if said.chance <= chance.HAM else "unsure"
+    whose = "the account" if said.own else "everybody"
+    why = f"chance {said.chance:.3f} by {said.clues} words, as {whose} taught"
+    return Finding(NAME, f"{said.chance:.2f}", (Reason(f"{NAME}.{name}", points, why),))

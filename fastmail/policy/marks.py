@@ -1,0 +1,63 @@
+"""Header fields that say what the content of a message was found to be: X-Spam-Status, X-Spam-Flag, X-Virus-Status, as
+users' rules and programs know them, and those that a scanner wants. No RFC defines them.
+
+Nothing from a message or a scanner gets in as it is: names of reasons are cut down to what a name may have, values to
+printable ASCII on one line. Fields of these names that a message came with are removed (``results.unwanted``), so what
+a user's rule reads is ours.
+"""
+
+import re
+from collections.abc import Sequence
+
+from fastmail.policy.reasons import ACCEPT, JUNK, REFUSE, Finding
+from fastmail.policy.verdict import Thresholds, Verdict
+
+LINE = 76  # characters after which the names of reasons go on in another line
+NAMED = 50  # reasons
+OWN = frozenset(("x-spam-status", "x-spam-flag", "x-virus-status"))  # which no scanner writes in our place
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_NOT_ASCII = re.compile(r"[^\x20-\x7e]")
+
+
+def fields(decided: Verdict, findings: Sequence[Finding], thresholds: Thresholds) -> bytes:
+    """The fields (LF); empty where nobody looked at the content."""
+    if not findings:
+        return b""
+    spam = decided.score >= thresholds.junk or decided.action in (JUNK, REFUSE)
+    lines = [f"X-Spam-Status: {'Yes' if spam else 'No'}, score={decided.score:g} required={thresholds.junk:g}"]
+    if spam:
+        lines.append("X-Spam-Flag: YES")
+    lines[0] += "\n\ttests=" + _tests([_UNSAFE.sub("?", one.name) for one in decided.reasons if one.score][:NAMED])
+    status = [one.virus for one in findings if one.virus]
+    if status:  # the worst of them
+        worst = next(word for word in ("infected", "unknown", "clean") if word in status)
+        lines.append(f"X-Virus-Status: {worst.capitalize()}")
+    for finding in findings:
+        lines += [f"{name}: {_NOT_ASCII.sub('?', value)}" for name, value in finding.add if name.lower() not in OWN]
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _tests(names: list[str]) -> str:
+    out, width = "", len("tests=")
+    for name in names or ["none"]:
+        comma = "," if out else ""
+        if out and width + len(name) >= LINE:
+            comma, width = ",\n\t", 0
+        out += comma + name
+        width += len(name) + 1
+    return out
+
+
+def words(findings: Sequence[Finding]) -> str:
+    """For the trace of a message, in one line."""
+    return " ".join(f"{one.who}={_NOT_ASCII.sub('?', one.said).replace(' ', '-')}" for one in findings)
+
+
+def removed(findings: Sequence[Finding]) -> tuple[tuple[bytes, int], ...]:
+    """Fields that scanners take out, by their names."""
+    return tuple(dict.fromkeys(one for finding in findings for one in finding.remove))
+
+
+def suspect(findings: Sequence[Finding]) -> bool:
+    """Does a scanner want an unknown sender to be put off?"""
+    return any(one.suspect and one.action == ACCEPT for one in findings)

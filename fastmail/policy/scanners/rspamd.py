@@ -1,0 +1,178 @@
+"""rspamd: what does it think of a message? POST /checkv2 (HTTP/1.1) with the message as the body and its envelope in
+fields; the answer is JSON.
+
+    action of rspamd               what it means here
+    no action                      nothing
+    greylist                       the sender is put off where [policy] greylist_score puts anybody off
+    add header, rewrite subject,
+    quarantine                     junk (no subject is changed: signatures cover it)
+    soft reject                    451 4.7.1, try again later
+    reject, discard                554 5.7.1 (nothing is thrown away behind the sender's back)
+    any other                      nothing; its name is written down
+
+Its score is added to ours, times the scanner's weight. Header fields that it adds and removes (``milter``) are taken as
+far as their names and values can be fields, and but for those that trace a message or say who wrote it.
+"""
+
+import asyncio
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import msgspec
+
+from fastmail.net import web
+from fastmail.policy.reasons import ACCEPT, JUNK, LATER, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
+from fastmail.policy.scanners import wire
+from fastmail.policy.scanners.nouns import Scanner, Shown, Trouble
+
+RECIPIENTS = 100  # that are named
+ADDED = 20  # fields
+VALUE = 2000  # characters of one
+SYMBOLS = 12  # that are named in the reason
+ACTIONS = {
+    "no action": ACCEPT,
+    "greylist": ACCEPT,
+    "add header": JUNK,
+    "rewrite subject": JUNK,
+    "quarantine": JUNK,
+    "soft reject": LATER,
+    "reject": REFUSE,
+    "discard": REFUSE,
+}
+# trace fields and results are ours to write; who wrote a message, and when, is the sender's
+KEPT = frozenset(
+    [
+        "received",
+        "return-path",
+        "delivered-to",
+        "authentication-results",
+        "from",
+        "sender",
+        "reply-to",
+        "to",
+        "cc",
+        "date",
+        "message-id",
+    ]
+)
+_UNSAFE = re.compile(r"[^\x20-\x7e]")
+_NAME = re.compile(r"[!-9;-~]{1,100}")
+
+Value = str | dict[str, object]
+
+
+class _Symbol(msgspec.Struct):
+    score: float = 0.0
+
+
+class _Milter(msgspec.Struct):
+    add_headers: dict[str, Value | list[Value]] = {}
+    remove_headers: dict[str, int] = {}
+
+
+class _Answer(msgspec.Struct):
+    action: str
+    score: float = 0.0
+    required_score: float | None = None
+    symbols: dict[str, _Symbol] = {}
+    messages: dict[str, object] | list[object] = {}
+    milter: _Milter | None = None
+
+
+async def ask(scanner: Scanner, shown: Shown) -> Finding:
+    """What rspamd says. Trouble, OSError."""
+    answer = await wire.exchange(scanner.address, partial(_send, shown), _read)
+    if answer.status != 200:
+        raise Trouble(f"rspamd answers with status {answer.status}")
+    if len(answer.body) > wire.ANSWER:
+        raise Trouble("its answer is too long")
+    return finding(scanner, answer.body)
+
+
+def head(shown: Shown) -> bytes:
+    """The request's header. What comes from a peer is cut down to printable ASCII."""
+    fields = [
+        ("Host", shown.hostname or "localhost"),
+        ("Connection", "close"),
+        ("Content-Length", str(len(shown.front) + len(shown.content))),
+        ("From", shown.sender),
+        *(("Rcpt", address) for address in shown.recipients[:RECIPIENTS]),
+        ("IP", shown.ip),
+        ("Helo", shown.helo),
+        ("Hostname", shown.host),
+        ("User", shown.login),
+        ("Queue-Id", shown.number),
+        ("MTA-Name", shown.hostname),
+    ]
+    lines = [f"{name}: {_UNSAFE.sub('?', value[:WORDS])}" for name, value in fields if value]
+    return "\r\n".join(["POST /checkv2 HTTP/1.1", *lines, "", ""]).encode("ascii")
+
+
+async def _send(shown: Shown, writer: asyncio.StreamWriter) -> None:
+    await wire.send_all(writer, head(shown) + shown.front, shown.content)
+
+
+async def _read(reader: asyncio.StreamReader) -> web.Answer:
+    try:
+        return await web.answer(reader, wire.ANSWER)
+    except asyncio.IncompleteReadError:
+        raise Trouble("it ended its answer early") from None
+
+
+def finding(scanner: Scanner, body: bytes) -> Finding:
+    """What an answer means."""
+    try:
+        answer = msgspec.json.decode(body, type=_Answer)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise Trouble("its answer is not what rspamd says") from None
+    name = _UNSAFE.sub("?", answer.action[:50])
+    action = ACTIONS.get(name, ACCEPT)
+    score = answer.score if math.isfinite(answer.score) else 0.0
+    heavy = sorted(answer.symbols.items(), key=lambda one: -abs(one[1].score))[:SYMBOLS]
+    why = f"{name}, {score:g}: {' '.join(symbol for symbol, _ in heavy)}"
+    reason = Reason(scanner.name, round(score * scanner.weight, 3), _UNSAFE.sub("?", why)[:WORDS])
+    milter = answer.milter or _Milter()
+    return Finding(
+        scanner.name,
+        f"{name} {score:g}",
+        (reason,),
+        action,
+        _reply(action, answer.messages),
+        suspect=name == "greylist",
+        add=tuple(_added(milter.add_headers)),
+        remove=tuple(_removed(milter.remove_headers)),
+    )
+
+
+def _reply(action: str, messages: Mapping[str, object] | list[object]) -> Reply:
+    text = messages.get("smtp_message") if isinstance(messages, Mapping) else None
+    said = " ".join(_UNSAFE.sub("?", text[:WORDS]).split()) if isinstance(text, str) else ""
+    if action == LATER:
+        return (451, "4.7.1", said or "try again later")
+    return (554, "5.7.1", said or "this message looks unwanted") if action == REFUSE else TAKEN
+
+
+def _added(fields: Mapping[str, Value | list[Value]]) -> Iterator[tuple[str, str]]:
+    left = ADDED
+    for name, values in fields.items():
+        if _NAME.fullmatch(name) is None or name.lower() in KEPT:
+            continue
+        for one in values if isinstance(values, list) else [values]:
+            text = one.get("value") if isinstance(one, dict) else one
+            if not isinstance(text, str) or not left:
+                continue
+            left -= 1
+            yield name, " ".join(_UNSAFE.sub(_space, text[:VALUE]).split())
+
+
+def _space(found: re.Match[str]) -> str:
+    """A folded value goes on one line."""
+    return " " if found.group() in "\r\n\t" else "?"
+
+
+def _removed(fields: Mapping[str, int]) -> Iterator[tuple[bytes, int]]:
+    for name, which in list(fields.items())[:ADDED]:
+        if _NAME.fullmatch(name) is not None and name.lower() not in KEPT:
+            yield name.lower().encode("ascii"), which

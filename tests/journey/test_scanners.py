@@ -1,0 +1,114 @@
+"""Real scanners, each started privately on loopback: what they say of clean mail, of GTUBE (spam), of EICAR (a virus)."""
+
+import asyncio
+import base64
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from fastmail.policy.reasons import Finding
+from fastmail.policy.scanners.nouns import Shown
+from fastmail.policy.scanners.panel import Panel
+from tests.support.needs import program
+from tests.support.ports import free_ports
+from tests.support.scanning import scanner
+
+DINNER = (
+    b"From: Joe <joe@example.org>\nTo: me@example.test\nSubject: dinner\nDate: Mon, 2 Nov 2026 10:00:00 +0000\n"
+    b"Message-ID: <1@example.org>\n\nIs dinner ready?\n"
+)
+# in two pieces: files with these words are kept out of repositories and off disks by such programs
+GTUBE = DINNER + b"XJS*C4JDBQADN1.NSBN3*2IDNEN*" + b"GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\n"
+EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+INFECTED = (
+    b'From: a@b.test\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n\n--b\nContent-Type: text/plain\n\nx\n'
+    b"--b\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\n"
+    + base64.encodebytes(EICAR)
+    + b"--b--\n"
+)
+SHOWN = {"ip": "192.0.2.1", "helo": "mail.example.org", "sender": "joe@example.org", "recipients": ["me@example.test"],
+         "front": b"Received: from mail.example.org (mail.example.org [192.0.2.1])\n\tby mx.example.test with ESMTP id X;\n\tMon, 2 Nov 2026 10:00:01 +0000\n"}  # fmt: skip
+
+
+@contextmanager
+def running(base: Path, port: int, *words: str) -> Iterator[str]:
+    """A daemon in the foreground; its address when it listens."""
+    with open(base / "out", "wb") as out:
+        process = subprocess.Popen(words, stdout=out, stderr=out, start_new_session=True, cwd=base)
+    deadline = time.monotonic() + 60
+    try:
+        while True:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            assert process.poll() is None and time.monotonic() < deadline, (base / "out").read_text()
+            time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def say(kind: str, address: str, *contents: bytes) -> list[Finding]:
+    async def main() -> list[Finding]:
+        panel = Panel([scanner(kind, address, seconds=60.0)])
+        return [(await panel.ask("smtp", Shown(content, **SHOWN)))[0] for content in contents]  # type: ignore[arg-type]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.peer("clamd")
+def test_clamd(tmp_path: Path) -> None:
+    """With one signature of our own: the hash of EICAR."""
+    (port,) = free_ports(1)
+    (tmp_path / "signatures").mkdir()
+    (tmp_path / "signatures" / "test.hdb").write_text("44d88612fea8a8f36de82e1278abb02f:68:Eicar-Test\n")
+    config = tmp_path / "clamd.conf"
+    config.write_text(
+        f"Foreground yes\nTCPSocket {port}\nTCPAddr 127.0.0.1\nDatabaseDirectory {tmp_path}/signatures\n"
+        f"TemporaryDirectory {tmp_path}\nStreamMaxLength 1M\nUser {os.environ.get('USER', 'root')}\n"
+    )
+    with running(tmp_path, port, str(program("clamd")), "-c", str(config)) as address:
+        large = DINNER + b"A line of dinner.\n" * 200_000
+        clean, infected, too_large, again = say("clamav", address, DINNER, INFECTED, large, DINNER * 500)
+    assert (clean.said, clean.virus) == ("clean", "clean"), clean
+    assert infected.action == "refuse" and "Eicar-Test" in infected.reply[2], infected
+    assert too_large.said == "large" and again.said == "clean", (too_large, again)
+
+
+@pytest.mark.peer("spamd")
+def test_spamd(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    words = ["-x", "-L", "--cf", "use_bayes 0", "-i", "127.0.0.1", "-p", str(port), "-m", "1"]
+    words += ["--min-children", "1", "--max-spare", "1", "-r", str(tmp_path / "pid"), "-H", str(tmp_path)]
+    with running(tmp_path, port, str(program("spamd")), *words) as address:
+        ham, spam = say("spamassassin", address, DINNER, GTUBE)
+    assert ham.action == "accept" and ham.reasons[0].name == "spamassassin" and ham.reasons[0].score < 5, ham
+    assert spam.action == "junk" and spam.reasons[0].score > 900 and "GTUBE" in spam.reasons[0].why, spam
+
+
+@pytest.mark.peer("rspamd")
+def test_rspamd(tmp_path: Path) -> None:
+    """Its core, without rules: it knows GTUBE by itself."""
+    (port,) = free_ports(1)
+    config = tmp_path / "rspamd.conf"
+    config.write_text(
+        f'options {{ pidfile = "{tmp_path}/pid"; dns {{ nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmits = 1 }}\n'
+        f' control_socket = "{tmp_path}/control"; gtube_patterns = "reject" }}\n'
+        f'logging {{ type = "console"; level = "warning" }}\n'
+        f'worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 1 }}\n'
+        "actions { reject = 15; add_header = 6; greylist = 4 }\n"
+    )
+    words = ["-f", "-c", str(config), *(["-i"] if os.geteuid() == 0 else [])]
+    with running(tmp_path, port, str(program("rspamd")), *words) as address:
+        ham, spam = say("rspamd", address, DINNER, GTUBE)
+    assert ham.action == "accept" and ham.said == "no action 0", ham
+    assert spam.action == "refuse" and spam.reply[0] == 554 and "Gtube" in spam.reply[2], spam

@@ -1,0 +1,57 @@
+"""Header fields that say what the content was found to be."""
+
+import email
+import re
+
+import pytest
+
+from fastmail.policy import marks
+from fastmail.policy.reasons import Finding, Reason
+from fastmail.policy.verdict import Thresholds, Verdict
+
+LIMITS = Thresholds()
+
+
+def decided(score: float = 0.0, action: str = "accept", *names: str) -> Verdict:
+    return Verdict(action, score, tuple(Reason(name, 1.0, "why") for name in names))
+
+
+def fields(verdict: Verdict, *found: Finding) -> dict[str, str]:
+    text = marks.fields(verdict, found, LIMITS).decode("ascii")
+    assert re.fullmatch(r"(?:[!-9;-~]+: [ -~]*\n(?:\t[ -~]+\n)*)+", text), text
+    return dict(email.message_from_string(text + "\n").items())
+
+
+def test_without_findings_nothing_is_said() -> None:
+    assert marks.fields(decided(9, "junk", "spf.fail"), [], LIMITS) == b""
+
+
+def test_spam_and_no_spam() -> None:
+    found = fields(decided(1.5, "accept", "spf.fail"), Finding("x", "x"))
+    assert found == {"X-Spam-Status": "No, score=1.5 required=5\n\ttests=spf.fail"}
+    for verdict in (decided(5.0), decided(0.0, "junk"), decided(0, "refuse")):
+        found = fields(verdict, Finding("x", "x"))
+        assert found["X-Spam-Status"].startswith("Yes,") and found["X-Spam-Flag"] == "YES"
+        assert found["X-Spam-Status"].endswith("tests=none")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [(["clean"], "Clean"), (["clean", "unknown"], "Unknown"), (["unknown", "infected", "clean"], "Infected")],
+)
+def test_the_worst_of_what_is_said_of_viruses(said: list[str], status: str) -> None:
+    assert fields(decided(), *(Finding("x", "x", virus=one) for one in said))["X-Virus-Status"] == status
+
+
+def test_many_reasons_are_folded_and_bounded() -> None:
+    names = [f"list.zone{number}.example.org" for number in range(300)]
+    text = marks.fields(decided(0.0, "accept", *names), [Finding("x", "x")], LIMITS)
+    assert max(map(len, text.split(b"\n"))) <= 90 and text.count(b"list.zone") == marks.NAMED
+
+
+def test_nothing_foreign_starts_a_field() -> None:
+    nasty = "a\r\nX-Evil: 1\0\u20ac"
+    found = Finding("x", nasty, (), add=(("X-Add", nasty), ("X-Spam-Flag", "NO"), ("x-virus-status", "Clean")))
+    text = marks.fields(decided(0.0, "accept", nasty), [found], LIMITS)
+    assert b"\nX-Evil" not in text and text.count(b"\n") == 3 and b"NO" not in text and b"Clean" not in text
+    assert "\n" not in marks.words([found]) and " " not in marks.words([found])
