@@ -4,6 +4,7 @@ site, from its database.
 A run without ``--apply`` tries the import on a copy of the directory, so it says what would happen and not what might.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,18 @@ from typing import Annotated
 
 import typer
 
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, directory, errors, fail, output, show
+from fastmail.cli.common import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    command,
+    directory,
+    errors,
+    fail,
+    output,
+    read_config,
+    show,
+)
 from fastmail.directory.local import LocalDirectory
 from fastmail.migrate.plan import Plan
 from fastmail.migrate.sites import importing, report
@@ -45,6 +57,12 @@ def accounts(
     ] = False,
     scheme: SchemeOption = "",
     domain: Annotated[str, typer.Option(help="For vpopmail with a table for each domain: which one.")] = "",
+    maildirs: Annotated[
+        str,
+        typer.Option(
+            help="The directory that the site's Maildirs are below: keeps where each is. [store] homes has to allow it."
+        ),
+    ] = "",
     each: Annotated[bool, typer.Option("--each", help="Name every row that is new, and not only how many.")] = False,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
@@ -57,8 +75,10 @@ def accounts(
     url = _dsn(source, dsn)
     place = directory(config)
     place.actor = f"{place.actor} (from {source})"
+    if maildirs:
+        maildirs = _allowed(maildirs, read_config(config).store.homes)
     with _tried(place, apply) as into, opened(url) as base, _counter() as told:
-        importer = Importer(into, overwrite)
+        importer = Importer(into, overwrite, maildirs)
         records = told(SITES[source](base, Options(scheme, domain)))
         show(report.rows(importer.bring(records), each), json, "nothing is there")
     if not apply and not json:
@@ -78,6 +98,14 @@ def plan(source: str, dsn: str, scheme: str, domain: str) -> Plan:
                 return report.plan(importer, importer.bring(told(SITES[source](base, Options(scheme, domain)))))
         finally:
             place.close()
+
+
+def _allowed(maildirs: str, homes: str) -> str:
+    """The directory of all mail, which workers may use if it is that of homes, or below."""
+    path = os.path.abspath(maildirs)
+    if not homes or not f"{path}/".startswith(homes.rstrip("/") + "/"):
+        fail(f'{path} is not below [store] homes: set homes = "{path}" there')
+    return path
 
 
 def _dsn(source: str, given: str) -> str:

@@ -4,6 +4,7 @@ A value that a field cannot have is left out and named in ``left``; the rest of 
 DirectoryError are raised where nothing of the row can be kept: no address, or no password that can be checked.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,7 +25,8 @@ LIMITS = ("most_accounts", "most_aliases", "most_lists", "most_octets", "most_st
 @dataclass(frozen=True, slots=True)
 class Asked:
     """``kind``: what it is there; ``name``: its address here; ``targets``: where it leads, of a mailbox its forwards.
-    ``fields``: all but those. ``say``: what the report says of it besides."""
+    ``fields``: all but those. ``say``: what the report says of it besides. ``maildir``: where its mail is, empty where
+    the configuration says it."""
 
     kind: str
     name: str
@@ -33,6 +35,7 @@ class Asked:
     password: str = ""
     left: tuple[str, ...] = field(default=())
     say: str = ""
+    maildir: str = ""
 
     @property
     def record(self) -> str:
@@ -44,10 +47,12 @@ class Asked:
         return replace(self, targets=tuple(targets), left=(*self.left, *why))
 
 
-def asked(one: Linked, most_storage: int = 0) -> Asked:
-    """``most_storage``: octets that an account of its domain may have, 0 for no limit. BadAddress, DirectoryError."""
+def asked(one: Linked, most_storage: int = 0, maildirs: str = "") -> Asked:
+    """``most_storage``: octets that an account of its domain may have, 0 for no limit. ``maildirs``: the directory of
+    all mail, empty where Maildirs do not count. BadAddress, DirectoryError."""
     if isinstance(one, SiteAccount):
-        return _account(one, most_storage)
+        found = _account(one, most_storage)
+        return _placed(found, one.maildir, maildirs) if maildirs and one.maildir else found
     if isinstance(one, SiteList):
         alias, say = lists.as_alias(one)
         return replace(_alias(alias), kind=LIST, say=say)
@@ -133,6 +138,14 @@ def _account(one: SiteAccount, most_storage: int) -> Asked:
     good["keeps"] = one.keeps
     whole = (*left, *wrong, *bad_senders, *bad_nets, *bad_targets)
     return Asked(ACCOUNT, name, good, fields.addresses(targets), one.password, whole)
+
+
+def _placed(found: Asked, maildir: str, maildirs: str) -> Asked:
+    """With its Maildir, if that is below the directory of all mail."""
+    path = os.path.normpath(os.path.join(maildirs, maildir))
+    if not path.startswith(maildirs.rstrip("/") + "/") or not path.isprintable():
+        return replace(found, left=(*found.left, f"its Maildir {maildir} is not below {maildirs}: left out"))
+    return replace(found, maildir=path)
 
 
 def _quota(one: SiteAccount, most_storage: int) -> tuple[Fields, list[str]]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
+import msgspec
+
 from fastmail.directory import audit, fields
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
@@ -45,6 +47,7 @@ NOT_HERE = "not here"  # no equivalent
 ELSEWHERE = "elsewhere"  # outside the database
 SAID = "said"  # how something was taken that is no account, alias or domain there
 STATES = (NEW, SAME, DIFFERS, CHANGED, SKIPPED, PART, SAID, NOT_HERE, ELSEWHERE)
+replace = msgspec.structs.replace
 AT_ONCE = 5000  # records of one transaction
 MADE_HERE = "{ARGON2ID}"
 RELAYED = "addresses of domains that are only relayed"
@@ -62,10 +65,11 @@ class Outcome:
 
 
 class Importer:
-    """One run. ``counts``: outcomes by state and kind, complete when ``bring`` has ended."""
+    """One run. ``counts``: outcomes by state and kind, complete when ``bring`` has ended. ``maildirs``: the directory
+    of all mail, where the site's word on where each Maildir is shall count."""
 
-    def __init__(self, place: LocalDirectory, overwrite: bool = False) -> None:
-        self._place, self._overwrite = place, overwrite
+    def __init__(self, place: LocalDirectory, overwrite: bool = False, maildirs: str = "") -> None:
+        self._place, self._overwrite, self._maildirs = place, overwrite, maildirs
         self._elsewhere: set[str] = set()
         self._made: set[str] = set()  # domains
         self._names: list[SiteDomain] = []  # other names of domains, which have to be there first
@@ -164,7 +168,7 @@ class Importer:
         if domain in self._elsewhere:
             yield Outcome(NOT_HERE, RELAYED, one.address, "the other host knows them")
             return
-        wanted = asking.asked(one, self._most.get(domain, 0))
+        wanted = asking.asked(one, self._most.get(domain, 0), self._maildirs)
         if wanted in self._waiting:
             raise DirectoryError(f"{wanted.name} is there more than once")
         if any(wrong(self._place, wanted, target)[1] for target in wanted.targets):
@@ -192,7 +196,7 @@ class Importer:
             given["keeps"] = True
         if kept.kind == ACCOUNT and kept.password:
             given["hash"] = kept.password
-        yield self._put(kept.kind, kept.record, kept.name, given)
+        yield self._put(kept.kind, kept.record, kept.name, given, maildir=kept.maildir)
         for text in kept.left:
             yield Outcome(PART, kept.kind, kept.name, text)
         if kept.say:
@@ -200,14 +204,19 @@ class Importer:
 
     # ---------------------------------------------------------------- one row
 
-    def _put(self, kind: str, record: str, name: str, given: dict[str, Any], overwrite: bool = False) -> Outcome:
+    def _put(
+        self, kind: str, record: str, name: str, given: dict[str, Any], overwrite: bool = False, maildir: str = ""
+    ) -> Outcome:
         """Make it, or compare it. ``kind``: what it is there, ``record``: what it is here."""
         old = self._known(record, name)
         if old is None:
             self._do(f"{record}.add", name, given)
+            self._lay(name, maildir)
             return Outcome(NEW, kind, name)
         plain = {key: value for key, value in given.items() if key != "hash"}
         new = _settled(old, fields.changed(old, fields.read(record, plain)))
+        if isinstance(new, Account) and maildir:
+            new = replace(new, maildir=maildir)
         hashed = given.get("hash", "")
         if isinstance(old, Account) and not self._another(old, hashed):
             hashed = ""
@@ -220,7 +229,13 @@ class Importer:
             links = "forward" if isinstance(old, Account) else "targets"
             plain[links] = list(getattr(new, links))
         self._do(f"{record}.set", name, plain | ({"hash": hashed} if hashed else {}))
+        self._lay(name, maildir)
         return Outcome(CHANGED, kind, name, text)
+
+    def _lay(self, name: str, maildir: str) -> None:
+        """Say where an account's Maildir is. That is no field that people set: only a source of accounts says it."""
+        if maildir:
+            self._place.change_account(name, lambda old: replace(old, maildir=maildir))
 
     def _known(self, record: str, name: str) -> Domain | Account | Alias | None:
         if record == DOMAIN:

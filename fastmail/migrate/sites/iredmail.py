@@ -136,15 +136,14 @@ def _accounts(base: Base, options: Options, admins: Admins) -> Records:
             administers=domains,
             name=one_line(text(row, "name")),
             language=one_line(text(row, "language")),
+            maildir=_place(row),
         )
     if partly:
         yield NotTaken("accounts without IMAP, or without POP3", "both are open here", count=partly)
     if ending:
         yield NotTaken("accounts that end on a date", "accounts do not end by themselves here", count=ending)
     if place:
-        yield Hint(
-            "mail", f"{place} and others", "[store] homes, and a source that says each home: see docs/migration.md"
-        )
+        yield Hint("mail", f"{place} and others", "`migrate accounts --maildirs DIRECTORY` keeps where each is")
 
 
 def _place(row: Row) -> str:

@@ -53,6 +53,7 @@ class SiteAnswer:
 class SiteAccount:
     """Somebody who logs in. ``password``: ``{SCHEME}hash``; where it is empty, ``why`` says why there is none that can
     be kept. ``quota``: octets, 0 for no limit. ``forward``: where mail goes as well, or with ``keeps`` False instead.
+    ``maildir``: where its mail is, a whole path or one below the directory of all mail.
     ``senders``: addresses and ``@domain`` that it may write under. ``role``, ``administers``: as in records.Account."""
 
     address: str
@@ -74,6 +75,7 @@ class SiteAccount:
     language: str = ""
     notes: str = ""
     answer: SiteAnswer | None = None
+    maildir: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,13 +125,18 @@ def _accounts(base: Base, options: Options, admins: Admins) -> Records:
             administers=domains,
             name=one_line(text(row, "name")),
             answer=_answer(row) if answers else None,
+            maildir=text(row, "maildir"),
         )
     if secrets:
         yield NotTaken(
             "second factors (TOTP) of mailboxes", "there are none here: the password alone counts", count=secrets
         )
     if maildir:
-        yield Hint("mail", f"{maildir} and others, below virtual_mailbox_base", "set [store] maildir to where they lie")
+        yield Hint(
+            "mail",
+            f"{maildir} and others, below virtual_mailbox_base",
+            "set [store] maildir, or give --maildirs",
+        )
 
 
 def _answers(target: str, address: str) -> bool:

@@ -135,13 +135,14 @@ def _accounts(base: Base, table: str, domain: str, options: Options) -> Records:
             role=OF_DOMAINS if admin else "",
             administers=(address.rpartition("@")[2],) if admin else (),
             name=one_line(text(row, "pw_gecos")),
+            maildir=f"{text(row, 'pw_dir')}/Maildir" if text(row, "pw_dir") else "",
         )
     if programs:
         yield NotTaken("programs that mailboxes hand mail to", "no programs are run for accounts here", count=programs)
     if partly:
         yield NotTaken("accounts without IMAP, or without POP3", "both are open here", count=partly)
     if place:
-        yield Hint("mail", f"{place}/Maildir and others", "set [store] maildir to where they lie")
+        yield Hint("mail", f"{place}/Maildir and others", "set [store] maildir, or give --maildirs")
 
 
 def _addressed(rows: Iterable[Row], local: str, of: str, domain: str) -> Iterator[Row]:

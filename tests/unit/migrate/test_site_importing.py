@@ -319,6 +319,24 @@ def test_many_come_in_several_transactions(place: LocalDirectory, monkeypatch: p
     assert {one.state for one in bring(place, ONE, *records)} == {SAME}
 
 
+def test_maildirs_stay_where_they_are(place: LocalDirectory) -> None:
+    site = [ONE, *(SiteAccount(f"{name}@one.test", KEPT, maildir=path) for name, path in
+                   (("a", "one.test/a-2026/"), ("b", "/srv/mail/v1/b/Maildir"), ("c", "../c"), ("d", "/etc")))]  # fmt: skip
+    assert {one.state for one in bring(place, *site)} == {NEW}
+    found = place.account("a@one.test")
+    assert found is not None and found.maildir == ""
+    done = list(Importer(place, True, "/srv/mail").bring(site))
+    assert states(done) == {
+        "one.test": SAME,
+        "a@one.test": CHANGED,
+        "b@one.test": CHANGED,
+        **dict.fromkeys(("c@one.test", "d@one.test"), f"{SAME}, {PART}"),
+    }
+    paths = [found.maildir for name in "abcd" if (found := place.account(f"{name}@one.test")) is not None]
+    assert paths == ["/srv/mail/one.test/a-2026", "/srv/mail/v1/b/Maildir", "", ""]
+    assert CHANGED not in {one.state for one in Importer(place, True, "/srv/mail").bring(site)}
+
+
 def test_a_copy_is_tried_and_nothing_else_changes(place: LocalDirectory, tmp_path: Path) -> None:
     bring(place, ONE, account("a"))
     other = place.copied(str(tmp_path / "copy"))
