@@ -214,7 +214,7 @@ class Importer:
             self._lay(name, maildir)
             return Outcome(NEW, kind, name)
         plain = {key: value for key, value in given.items() if key != "hash"}
-        new = _settled(old, fields.changed(old, fields.read(record, plain)))
+        new = _changed(old, fields.read(record, plain))
         if isinstance(new, Account) and maildir:
             new = replace(new, maildir=maildir)
         hashed = given.get("hash", "")
@@ -256,13 +256,15 @@ class Importer:
         perform(self._place, {"do": what, "name": name, "fields": given}, _no_hash)
 
 
-def _settled(old: Domain | Account | Alias, new: Domain | Account | Alias) -> Domain | Account | Alias:
-    """With our spelling of targets that are the same."""
-    if isinstance(old, Account) and isinstance(new, Account) and _same(old.forward, new.forward):
-        return fields.changed(new, {"forward": old.forward})
-    if isinstance(old, Alias) and isinstance(new, Alias) and _same(old.targets, new.targets):
-        return fields.changed(new, {"targets": old.targets})
-    return new
+def _changed(old: Domain | Account | Alias, values: dict[str, Any]) -> Domain | Account | Alias:
+    """The record with these values, in our spelling of targets that are the same."""
+    if isinstance(old, Domain):
+        return fields.changed(old, values)
+    if isinstance(old, Account):
+        forward = old.forward if _same(old.forward, values["forward"]) else values["forward"]
+        return fields.changed(old, values | {"forward": forward})
+    targets = old.targets if _same(old.targets, values["targets"]) else values["targets"]
+    return fields.changed(old, values | {"targets": targets})
 
 
 def _same(mine: Iterable[str], theirs: Iterable[str]) -> bool:

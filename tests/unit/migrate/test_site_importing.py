@@ -100,7 +100,7 @@ def test_all_of_an_account_is_kept(place: LocalDirectory) -> None:
 
 
 def test_domains_their_other_names_and_limits(place: LocalDirectory) -> None:
-    site = [
+    site: list[Record] = [
         SiteDomain("uno.test", alias_of="one.test"),  # before its domain
         SiteDomain("one.test", description="One", separators="", quota=7, most_accounts=1, most_storage=100),
         SiteDomain("off.test", enabled=False),
@@ -197,7 +197,7 @@ def test_targets_may_come_later(place: LocalDirectory) -> None:
 
 
 def test_what_leads_nowhere_or_in_a_circle_is_named(place: LocalDirectory) -> None:
-    site = [
+    site: list[Record] = [
         ONE,
         account("a", "b@one.test"),
         account("b", "a@one.test"),
@@ -231,7 +231,7 @@ def test_what_leads_nowhere_or_in_a_circle_is_named(place: LocalDirectory) -> No
 
 def test_differences_are_shown_and_only_taken_when_asked(place: LocalDirectory) -> None:
     bring(place, ONE, account("a", quota=5), account("b"), alias("info", "a@one.test"))
-    site = [
+    site: list[Record] = [
         SiteDomain("one.test", description="new"),
         account("a", "x@away.example", quota=6),
         account("b"),
@@ -270,13 +270,17 @@ def test_passwords(place: LocalDirectory) -> None:
 
 
 def test_spellings_of_targets_are_no_differences(place: LocalDirectory) -> None:
-    site = [ONE, account("anna", "Out@Away.example"), SiteAlias("Info@One.test", ("ANNA@one.TEST", "x@away.example"))]
+    site: list[Record] = [
+        ONE,
+        account("anna", "Out@Away.example"),
+        SiteAlias("Info@One.test", ("ANNA@one.TEST", "x@away.example")),
+    ]
     bring(place, *site)
     assert {one.state for one in bring(place, *site)} == {SAME}
 
 
 def test_lists_become_aliases_and_are_named(place: LocalDirectory) -> None:
-    site = [ONE, account("a"), SiteList("all@one.test", ("a@one.test", "x@away.example"), name="All"),
+    site: list[Record] = [ONE, account("a"), SiteList("all@one.test", ("a@one.test", "x@away.example"), name="All"),
             SiteList("board@one.test", ("a@one.test",), writers="its members")]  # fmt: skip
     done = bring(place, *site)
     assert states(done)["all@one.test"] == states(done)["board@one.test"] == f"{NEW}, {SAID}"
@@ -302,7 +306,7 @@ def test_relayed_domains_and_kinds_without_an_equivalent(place: LocalDirectory) 
 
 
 def test_an_account_of_another_name_is_told(place: LocalDirectory) -> None:
-    site = [ONE, SiteDomain("uno.test", alias_of="one.test"), account("a")]
+    site: list[Record] = [ONE, SiteDomain("uno.test", alias_of="one.test"), account("a")]
     (*_, done) = bring(place, *site, SiteAccount("a@uno.test", KEPT), SiteAlias("b@uno.test", ("a@one.test",)))
     assert done.state == SKIPPED and "another name of one.test" in done.text
 
@@ -320,7 +324,7 @@ def test_many_come_in_several_transactions(place: LocalDirectory, monkeypatch: p
 
 
 def test_maildirs_stay_where_they_are(place: LocalDirectory) -> None:
-    site = [ONE, *(SiteAccount(f"{name}@one.test", KEPT, maildir=path) for name, path in
+    site: list[Record] = [ONE, *(SiteAccount(f"{name}@one.test", KEPT, maildir=path) for name, path in
                    (("a", "one.test/a-2026/"), ("b", "/srv/mail/v1/b/Maildir"), ("c", "../c"), ("d", "/etc")))]  # fmt: skip
     assert {one.state for one in bring(place, *site)} == {NEW}
     found = place.account("a@one.test")
