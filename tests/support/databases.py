@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,14 +38,14 @@ class Base:
         return self.url.rpartition("/")[0] + "/" + name
 
 
-def open_up(tmp_path: Path, place: Path, user: str) -> None:
-    """A directory for a server that runs as another user."""
-    for parent in (tmp_path, *tmp_path.parents):
-        if str(parent).startswith("/tmp/"):
-            parent.chmod(parent.stat().st_mode | 0o755)
-    place.mkdir()
-    who = pwd.getpwnam(user)
-    os.chown(place, who.pw_uid, who.pw_gid)
+@contextlib.contextmanager
+def open_place(user: str) -> Iterator[Path]:
+    """A directory for a server that runs as another user. It is none of pytest's: those that begin meanwhile close the
+    directory above all of them to others."""
+    with tempfile.TemporaryDirectory(prefix="fastmail-base-", ignore_cleanup_errors=True) as name:
+        who = pwd.getpwnam(user)
+        os.chown(name, who.pw_uid, who.pw_gid)
+        yield Path(name)
 
 
 def until(process: "subprocess.Popen[bytes]", reached: Callable[[], bool], log: Path) -> None:
@@ -61,13 +62,16 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextlib.contextmanager
-def postgresql(tmp_path: Path) -> Iterator[Base]:
+def postgresql() -> Iterator[Base]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not found or os.geteuid() != 0 or shutil.which("runuser") is None:
         pytest.skip("PostgreSQL is not installed, or this is not root: apt-get install postgresql")
     asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed: pip install asyncpg")
-    tools, place = found[-1].parent, tmp_path / "pg"
-    open_up(tmp_path, place, "postgres")
+    with open_place("postgres") as place:
+        yield from _postgresql(asyncpg, found[-1].parent, place)
+
+
+def _postgresql(asyncpg: Any, tools: Path, place: Path) -> Iterator[Base]:
     (port,) = free_ports(1)
 
     def tool(*command: str) -> None:
@@ -102,15 +106,18 @@ def postgresql(tmp_path: Path) -> Iterator[Base]:
 
 
 @contextlib.contextmanager
-def mariadb(tmp_path: Path) -> Iterator[Base]:
+def mariadb() -> Iterator[Base]:
     program = shutil.which("mariadbd", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None or shutil.which("my_print_defaults") is None or os.geteuid() != 0:
         pytest.skip(
             "MariaDB is not installed, or this is not root: apt-get install mariadb-server-core mariadb-client-core"
         )
     pymysql = pytest.importorskip("pymysql", reason="PyMySQL is not installed: pip install pymysql")
-    place = tmp_path / "my"
-    open_up(tmp_path, place, "nobody")
+    with open_place("nobody") as place:
+        yield from _mariadb(pymysql, program, place)
+
+
+def _mariadb(pymysql: Any, program: str, place: Path) -> Iterator[Base]:
     (port,) = free_ports(1)
     common = ["--no-defaults", f"--datadir={place}/data", "--user=nobody"]
     subprocess.run(
@@ -119,7 +126,7 @@ def mariadb(tmp_path: Path) -> Iterator[Base]:
         capture_output=True,
         timeout=120,
     )
-    log = tmp_path / "my.log"
+    log = place / "log"
     command = [program, *common, f"--port={port}", "--bind-address=127.0.0.1", f"--socket={place}/sock"]
     with open(log, "wb") as out:
         process = subprocess.Popen([*command, f"--pid-file={place}/pid"], stdout=out, stderr=out)

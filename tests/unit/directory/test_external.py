@@ -88,7 +88,7 @@ def _sqlite(tmp_path: Path) -> Iterator[Kept]:
 
 
 def _postgresql(tmp_path: Path) -> Iterator[Kept]:
-    with databases.postgresql(tmp_path) as server:
+    with databases.postgresql() as server:
         import asyncpg
 
         def write(rows: list[tuple[str, str, int]], aliases: list[tuple[str, str]]) -> None:
@@ -109,7 +109,7 @@ def _postgresql(tmp_path: Path) -> Iterator[Kept]:
 
 
 def _mysql(tmp_path: Path) -> Iterator[Kept]:
-    with databases.mariadb(tmp_path) as server:
+    with databases.mariadb() as server:
         import pymysql
 
         def write(rows: list[tuple[str, str, int]], aliases: list[tuple[str, str]]) -> None:
