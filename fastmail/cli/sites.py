@@ -60,7 +60,7 @@ def accounts(
     maildirs: Annotated[
         str,
         typer.Option(
-            help="The directory that the site's Maildirs are below: keeps where each is. [store] homes has to allow it."
+            help="The directory that the Maildirs there are below: keeps where each is. `homes` has to allow it."
         ),
     ] = "",
     each: Annotated[bool, typer.Option("--each", help="Name every row that is new, and not only how many.")] = False,

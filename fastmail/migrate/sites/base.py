@@ -126,7 +126,8 @@ class _Plain:
             pass  # it was only read
 
 
-COLUMNS = "SELECT column_name AS name FROM information_schema.columns WHERE table_name = '{table}'"
+# in capitals, because SQL Server may tell them apart
+COLUMNS = "SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_NAME = '{table}'"
 
 
 def _sqlite(url: str) -> _Plain:

@@ -102,11 +102,14 @@ class Importer:
             yield from found
 
     def _safely(self, one: Any, work: Callable[[Any], Iterator[Outcome]]) -> list[Outcome]:
+        """What became of it, and of what had to be made first."""
+        found: list[Outcome] = []
         try:
-            return list(work(one))
+            found.extend(work(one))
         except (ClientError, CorruptData) as error:
             kind, name = _called(one)
-            return [Outcome(SKIPPED, kind, name, str(error))]
+            found.append(Outcome(SKIPPED, kind, name, str(error)))
+        return found
 
     def _take(self, one: Record) -> Iterator[Outcome]:
         match one:

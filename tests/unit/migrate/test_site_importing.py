@@ -140,6 +140,7 @@ def test_bad_rows_stop_nothing(place: LocalDirectory) -> None:
     done = bring(
         place,
         ONE,
+        SiteDomain("uno.test", alias_of="one.test"),
         SiteAccount("no address", KEPT),
         SiteAccount("no@hash.test", "", why="its password is of another world"),
         SiteAccount("x@nowhere.test", KEPT),
@@ -163,6 +164,7 @@ def test_bad_rows_stop_nothing(place: LocalDirectory) -> None:
         "bad@one.test",
         "d",
     }
+    assert states(done)["uno.test"] == NEW  # made when the first account comes, though that is none
     assert "another world" in skipped["no@hash.test"] and "is not a domain" in skipped["x@nowhere.test"]
     assert [one.text for one in done if one.name == "fine@one.test"][1].startswith("target |program: ")
     assert (
