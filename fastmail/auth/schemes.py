@@ -42,7 +42,7 @@ SCHEMES = frozenset(
     [
         *("ARGON2ID", "ARGON2I", "PLAIN", "CLEARTEXT", "CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "MD5"),
         *("BLF-CRYPT", "SSHA", "SSHA256", "SSHA512", "SMD5", "PBKDF2", *_DIGESTS, "CLEAR", "DES-CRYPT", "PLAIN-MD4"),
-        *("HMAC-MD5", "CRAM-MD5", "DIGEST-MD5", "OTP", "PLAIN-TRUNC", *SCRAM),
+        *("HMAC-MD5", "CRAM-MD5", "DIGEST-MD5", "OTP", "PLAIN-TRUNC", *SCRAM, "HMAIL-SHA256"),
     ]
 )
 _CRYPTS = frozenset(["CRYPT", "DES-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "MD5", "BLF-CRYPT"])
@@ -183,6 +183,8 @@ def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
         return legacy.plain_md4(value, password)
     if scheme == "PLAIN-TRUNC":
         return legacy.plain_trunc(value, password)
+    if scheme == "HMAIL-SHA256":
+        return legacy.hmailserver(value, password)
     if scheme == "OTP":
         return legacy.otp(value, password)
     if scheme in _DIGESTS:

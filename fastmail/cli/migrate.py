@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fastmail.app.assembly import Assembly, beside
 from fastmail.app.derived import running
+from fastmail.cli import sites
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
 from fastmail.directory.interface import AccountRecord
 from fastmail.migrate import compare, doveconf, found, shadow
@@ -34,12 +35,14 @@ from fastmail.store.local.dovecot import control_files, hand_back
 app = typer.Typer(
     no_args_is_help=True,
     help="Take over Maildirs from Dovecot, Courier and others, in place, and give them back.\n\n"
-    "In order: [bold]plan[/] (reads the old configuration), [bold]account import[/], [bold]shadow[/] (compares, while "
+    "In order: [bold]plan[/] (reads the old configuration), [bold]account import[/] or, from the database of a whole "
+    "site, [bold]accounts[/], [bold]shadow[/] (compares, while "
     "the old server runs), stop the old server, "
     "[bold]switch[/] (reads every mailbox once), [bold]serve[/]. To go back: stop this server, [bold]back[/], "
     "start the old one ([bold]--to courier[/] for Courier). Both ways UIDs, flags, keywords, subscriptions and POP3 "
     "ids stay as they are.",
 )
+app.command("accounts")(sites.accounts)
 Counter = Callable[[int], None]
 TICK = 0.5  # s between two looks at how far a mailbox is
 AccountArgument = Annotated[
@@ -50,7 +53,10 @@ AccountArgument = Annotated[
 @app.command("plan")
 @command
 def plan(
-    source: Annotated[str, typer.Option("--from", help="dovecot, courier or maildir.")] = "dovecot",
+    source: Annotated[
+        str,
+        typer.Option("--from", help=f"dovecot, courier or maildir; or a site with its database: {sites.NAMES}."),
+    ] = "dovecot",
     conf: Annotated[
         str,
         typer.Option(
@@ -61,6 +67,8 @@ def plan(
     mail: Annotated[str, typer.Option(help="For courier and maildir: the directory that the Maildirs are below.")] = "",
     domain: Annotated[str, typer.Option(help="Domain of users whose names have none.")] = "",
     out: Annotated[str, typer.Option(help="Directory for fastmail.toml and the accounts to import.")] = "",
+    dsn: sites.DsnOption = "",
+    scheme: sites.SchemeOption = "",
     json: JsonOption = False,
 ) -> None:
     """Read the old server's configuration, or its Maildirs: what maps, what does not, what clients would notice.
@@ -71,13 +79,17 @@ def plan(
         made = doveconf.plan(_doveconf(conf), domain)
     elif source in ("courier", "maildir"):
         made = found.plan(source, mail, conf, domain)
+    elif source in sites.SITES:
+        if out:
+            fail("--out is for dovecot, courier and maildir: `fastmail migrate accounts` imports a site", 2)
+        made = sites.plan(source, dsn, scheme, domain)
     else:
-        fail("--from is dovecot, courier or maildir", 2)
+        fail(f"--from is dovecot, courier or maildir, or one of {sites.NAMES}", 2)
         return
     show([asdict(one) for one in made.findings], json)
     if out:
         _write(Path(out), made)
-    elif not json:
+    elif made.config and not json:
         output.print("\n" + made.config.replace("[", "\\["))
     if any(one.state == BLOCKS for one in made.findings):
         raise typer.Exit(FAILED)

@@ -108,24 +108,11 @@ class Database:
             raise Unreadable(str(error)) from None
 
     def _mysql(self, statements: Sequence[str]) -> list[Table]:
+        if self._base is None:
+            self._base = connect_mysql(self._url, PATIENCE)
+        import pymysql
+
         try:
-            import pymysql
-        except ImportError:
-            raise Unreadable("PyMySQL is not installed: pip install 'fastmail[mysql]'") from None
-        place = urlsplit(self._url)
-        try:
-            if self._base is None:
-                self._base = pymysql.connect(
-                    host=place.hostname or "localhost",
-                    port=place.port or 3306,
-                    unix_socket=parse_qs(place.query).get("unix_socket", [""])[0] or None,
-                    user=unquote(place.username or ""),
-                    password=unquote(place.password or ""),
-                    database=place.path.lstrip("/"),
-                    charset="utf8mb4",
-                    connect_timeout=int(PATIENCE),
-                    read_timeout=PATIENCE,
-                )
             with self._base.cursor() as cursor:
                 cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                 out = []
@@ -158,3 +145,26 @@ class Database:
 
 def _table(cursor: Any) -> Table:
     return Table([str(one[0]).lower() for one in cursor.description or ()], list(map(tuple, cursor.fetchall())))
+
+
+def connect_mysql(url: str, patience: float) -> Any:
+    """A connection of PyMySQL. ``patience``: s that an answer may take. Unreadable."""
+    try:
+        import pymysql
+    except ImportError:
+        raise Unreadable("PyMySQL is not installed: pip install 'fastmail[mysql]'") from None
+    place = urlsplit(url)
+    try:
+        return pymysql.connect(
+            host=place.hostname or "localhost",
+            port=place.port or 3306,
+            unix_socket=parse_qs(place.query).get("unix_socket", [""])[0] or None,
+            user=unquote(place.username or ""),
+            password=unquote(place.password or ""),
+            database=place.path.lstrip("/"),
+            charset="utf8mb4",
+            connect_timeout=int(PATIENCE),
+            read_timeout=patience,
+        )
+    except (OSError, pymysql.Error, ValueError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from None

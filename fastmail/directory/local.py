@@ -24,6 +24,17 @@ class LocalDirectory(Following):
     def __init__(self, data_dir: str) -> None:
         super().__init__(LmdbTables(os.path.join(data_dir, "directory"), FORMER))
 
+    def copied(self, data_dir: str) -> "LocalDirectory":
+        """Another directory with the same rows (but for the audit log), to try changes on; to be closed by the
+        caller."""
+        other = LocalDirectory(data_dir)
+        with self._tables.read() as mine, other._write() as theirs:
+            for table in (*TABLES, META):
+                if table != "audit":
+                    for key, row in mine.items(table):
+                        theirs.put(table, key, row)
+        return other
+
     def mend(self) -> None:
         """After damage: numbers lead to their accounts again, also to those whose rows are damaged, none is given out
         twice, the domains of accounts are there, and each domain's addresses are counted again."""

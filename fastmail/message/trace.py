@@ -109,8 +109,8 @@ def received(
 ) -> bytes:
     """Return a ``Received:`` field with LF.
 
-    ``priority``: added as RFC 6710 7 says; ``now``: the time it shows, 0 for the current time; ``host``: the client's name
-    by the DNS, if it is known."""
+    ``priority``: added as RFC 6710 7 says; ``now``: the time it shows, 0 for the current time; ``host``: the client's
+    name by the DNS, if it is known."""
     where = _literal(peer) if peer and peer != "local" else "local"
     where = f"{_host(host)} {where}" if host else where
     who = f" for <{mailbox(recipient)}>" if recipient else ""

@@ -35,6 +35,20 @@ def test_old_schemes(stored: str) -> None:
         assert not schemes.verify(stored, wrong, USER), wrong
 
 
+def test_what_hmailserver_keeps() -> None:
+    salt = "a1b2c3"
+    stored = "{HMAIL-SHA256}" + salt + hashlib.sha256(salt.encode() + b"secret").hexdigest()
+    assert (
+        schemes.known(stored)
+        and schemes.verify(stored, b"secret")
+        and schemes.verify(stored.upper(), b"secret") is False
+    )
+    for wrong in (b"secre", b"", b"a1b2c3secret"):
+        assert not schemes.verify(stored, wrong)
+    for damaged in (stored[:-1], stored[:-1] + "x", "{HMAIL-SHA256}", "{HMAIL-SHA256}" + salt):
+        assert not schemes.verify(damaged, b"secret")
+
+
 def test_codings() -> None:
     raw = bytes.fromhex("67d3dafef63ff00603aeef3769cfbf0d")
     for stored in ("{PLAIN-MD4.HEX}" + raw.hex(), "{PLAIN-MD4.b64}" + base64.b64encode(raw).decode()):

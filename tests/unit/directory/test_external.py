@@ -4,11 +4,9 @@ nothing."""
 import asyncio
 import contextlib
 import os
-import pwd
 import shutil
 import sqlite3
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.directory.sources import source
 from fastmail.model.errors import ConfigError, TemporaryError
 from fastmail.model.quota import Quota
+from tests.support import databases
 from tests.support.ports import free_ports
 
 TEXT = """# comment
@@ -89,133 +88,45 @@ def _sqlite(tmp_path: Path) -> Iterator[Kept]:
 
 
 def _postgresql(tmp_path: Path) -> Iterator[Kept]:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not found or os.geteuid() != 0 or shutil.which("runuser") is None:
-        pytest.skip("PostgreSQL is not installed, or this is not root: apt-get install postgresql")
-    asyncpg = pytest.importorskip("asyncpg", reason="asyncpg is not installed: pip install asyncpg")
-    tools, place = found[-1].parent, tmp_path / "pg"
-    _open_up(tmp_path, place, "postgres")
-    (port,) = free_ports(1)
+    with databases.postgresql() as server:
+        import asyncpg
 
-    def run(*command: str) -> None:
-        subprocess.run(["runuser", "-u", "postgres", "--", *command], check=True, capture_output=True, timeout=60)
+        def write(rows: list[tuple[str, str, int]], aliases: list[tuple[str, str]]) -> None:
+            async def go() -> None:
+                base = await asyncpg.connect(server.url)
+                await base.execute("DELETE FROM users")
+                await base.execute("DELETE FROM aliases")
+                await base.executemany("INSERT INTO users VALUES ($1, $2, $3)", rows)
+                await base.executemany("INSERT INTO aliases VALUES ($1, $2)", aliases)
+                await base.close()
 
-    run(str(tools / "initdb"), "-D", str(place / "data"), "-A", "trust", "--no-sync")
-    options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off"
-    run(str(tools / "pg_ctl"), "-D", str(place / "data"), "-o", options, "-w", "-l", str(place / "log"), "start")
-    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            asyncio.run(go())
 
-    def write(rows: list[tuple[str, str, int]], aliases: list[tuple[str, str]]) -> None:
-        async def go() -> None:
-            base = await asyncpg.connect(url)
-            await base.execute("DELETE FROM users")
-            await base.execute("DELETE FROM aliases")
-            await base.executemany("INSERT INTO users VALUES ($1, $2, $3)", rows)
-            await base.executemany("INSERT INTO aliases VALUES ($1, $2)", aliases)
-            await base.close()
-
-        asyncio.run(go())
-
-    async def begin() -> None:
-        base = await asyncpg.connect(url)
-        await base.execute(TABLES)
-        await base.close()
-
-    stopped = False
-
-    def stop() -> None:
-        nonlocal stopped
-        if not stopped:
-            run(str(tools / "pg_ctl"), "-D", str(place / "data"), "-m", "immediate", "stop")
-        stopped = True
-
-    try:
-        asyncio.run(begin())
-        kept = Kept(Sql(url, ACCOUNTS, ALIASES, "two.test", 30.0), write)
-        kept.damage = [lambda: write([], []), stop]
+        server.run(TABLES.split(";"), "")
+        kept = Kept(Sql(server.url, ACCOUNTS, ALIASES, "two.test", 30.0), write)
+        kept.damage = [lambda: write([], []), server.stop]
         yield kept
-    finally:
-        stop()
-
-
-def _open_up(tmp_path: Path, place: Path, user: str) -> None:
-    """A directory for a server that runs as another user."""
-    for parent in (tmp_path, *tmp_path.parents):
-        if str(parent).startswith("/tmp/"):
-            parent.chmod(parent.stat().st_mode | 0o755)
-    place.mkdir()
-    who = pwd.getpwnam(user)
-    os.chown(place, who.pw_uid, who.pw_gid)
-
-
-def _until(process: "subprocess.Popen[bytes]", reached: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        process.terminate()
-        process.wait(20)
 
 
 def _mysql(tmp_path: Path) -> Iterator[Kept]:
-    program = shutil.which("mariadbd", path=os.environ["PATH"] + ":/usr/sbin")
-    if program is None or shutil.which("my_print_defaults") is None or os.geteuid() != 0:
-        pytest.skip(
-            "MariaDB is not installed, or this is not root: apt-get install mariadb-server-core mariadb-client-core"
-        )
-    pymysql = pytest.importorskip("pymysql", reason="PyMySQL is not installed: pip install pymysql")
-    place = tmp_path / "my"
-    _open_up(tmp_path, place, "nobody")
-    (port,) = free_ports(1)
-    common = ["--no-defaults", f"--datadir={place}/data", "--user=nobody"]
-    subprocess.run(
-        ["mariadb-install-db", *common, "--auth-root-authentication-method=normal", "--skip-test-db"],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    log = tmp_path / "my.log"
-    command = [program, *common, f"--port={port}", "--bind-address=127.0.0.1", f"--socket={place}/sock"]
-    with open(log, "wb") as out:
-        process = subprocess.Popen([*command, f"--pid-file={place}/pid"], stdout=out, stderr=out)
+    with databases.mariadb() as server:
+        import pymysql
 
-    def connect(**more: str) -> Any:
-        return pymysql.connect(host="127.0.0.1", port=port, user="root", autocommit=True, **more)
+        def write(rows: list[tuple[str, str, int]], aliases: list[tuple[str, str]]) -> None:
+            base = pymysql.connect(host="127.0.0.1", port=server.port, user="root", autocommit=True, database="mail")
+            with base.cursor() as cursor:
+                cursor.execute("DELETE FROM users")
+                cursor.execute("DELETE FROM aliases")
+                if rows:
+                    cursor.executemany("INSERT INTO users VALUES (%s, %s, %s)", rows)
+                if aliases:
+                    cursor.executemany("INSERT INTO aliases VALUES (%s, %s)", aliases)
+            base.close()
 
-    def up() -> bool:
-        try:
-            connect().close()
-            return True
-        except pymysql.Error:
-            return False
-
-    def write(rows: list[tuple[str, str, int]], aliases: list[tuple[str, str]]) -> None:
-        base = connect(database="mail")
-        with base.cursor() as cursor:
-            cursor.execute("DELETE FROM users")
-            cursor.execute("DELETE FROM aliases")
-            if rows:
-                cursor.executemany("INSERT INTO users VALUES (%s, %s, %s)", rows)
-            if aliases:
-                cursor.executemany("INSERT INTO aliases VALUES (%s, %s)", aliases)
-        base.close()
-
-    try:
-        _until(process, up, log)
-        base = connect()
-        with base.cursor() as cursor:
-            for one in ("CREATE DATABASE mail", "USE mail", *TABLES.split(";")):
-                cursor.execute(one)
-        base.close()
-        kept = Kept(Sql(f"mysql://root@127.0.0.1:{port}/mail", ACCOUNTS, ALIASES, "two.test", 30.0), write)
-        kept.damage = [lambda: write([], []), lambda: _end(process)]
+        server.run(TABLES.split(";"), "mail")
+        kept = Kept(Sql(server.url, ACCOUNTS, ALIASES, "two.test", 30.0), write)
+        kept.damage = [lambda: write([], []), server.stop]
         yield kept
-    finally:
-        _end(process)
 
 
 SLAPD = """include /etc/ldap/schema/core.schema
@@ -270,7 +181,7 @@ def _ldap(tmp_path: Path) -> Iterator[Kept]:
         base.unbind()
 
     try:
-        _until(process, up, log)
+        databases.until(process, up, log)
         base = connect()
         assert base.add("dc=test", ["dcObject", "organization"], {"dc": "test", "o": "test"})
         assert base.add("ou=people,dc=test", "organizationalUnit")
@@ -279,10 +190,10 @@ def _ldap(tmp_path: Path) -> Iterator[Kept]:
             f"ldap://127.0.0.1:{port}", "cn=root,dc=test", "secret", "ou=people,dc=test", quota="employeeNumber"
         )
         kept = Kept(ldap.Ldap(settings, "two.test", 30.0), write)
-        kept.damage = [lambda: write([], []), lambda: _end(process)]
+        kept.damage = [lambda: write([], []), lambda: databases.end(process)]
         yield kept
     finally:
-        _end(process)
+        databases.end(process)
 
 
 SOURCES = {"file": _file, "sqlite": _sqlite, "postgresql": _postgresql, "mysql": _mysql, "ldap": _ldap}
