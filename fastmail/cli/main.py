@@ -36,6 +36,7 @@ COMMANDS = {
     "content": "content.app",
     "queue": "queue.app",
     "bans": "bans.app",
+    "dmarc": "dmarc.app",
     "migrate": "migrate.app",
     "import": "transfer.imports",
     "export": "transfer.exports",

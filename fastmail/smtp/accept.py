@@ -35,8 +35,11 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     incomplete = service.kind == SUBMISSION
     mailbox = "INBOX"
     receiving = session.transaction.receiving if session.transaction is not None else None
+    received = None
     if receiving is not None:
         received = await receiving.finish()
+        if service.feedback is not None:
+            service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
         again = Staged(service.staging, service.budget)
         content = await results.put(received.add, content, service.hostname, again)
         envelope.filters = received.words
@@ -61,12 +64,20 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         if not envelope.recipients:
             return [TAKEN]
         mailbox = "Junk" if said.quarantine else mailbox
+    if service.feedback is not None and await service.feedback.take(_addresses(envelope), content, received):
+        envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
+        _remember(session, envelope, content, "discarded")
+        return [TAKEN] * len(envelope.recipients)
     elsewhere = bool(envelope.forwards) or not all(records for _, records in envelope.recipients)
     if service.outbound is not None and (elsewhere or envelope.options.release):
         return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
     if incomplete:
         content = await _whole(await _completed(session, envelope, content))
     return await _deliver(session, envelope, content, mailbox)
+
+
+def _addresses(envelope: Envelope) -> list[str]:
+    return [address for address, _ in envelope.recipients]
 
 
 def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Outcome) -> list[Outcome]:
