@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fastmail.feedback.model import BadReport
 
 UNPACKED = 10 << 20  # octets of all reports of a message
-RATIO = 250  # of unpacked to packed octets; XML that people send comes to 10 to 50
+RATIO = 250  # of unpacked to packed octets; reports come to 10 to 100
 FREE = 1 << 20  # octets for which nobody asks about the ratio
 PIECE = 65536
 FOLDERS = 16  # entries of a zip that are passed over, because they are folders

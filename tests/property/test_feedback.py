@@ -63,7 +63,7 @@ def check(found: Report) -> None:
         assert all(len(value) <= VALUE for signature in row.signatures for value in signature)
 
 
-@settings(max_examples=some(200), deadline=None)
+@settings(max_examples=some(60), deadline=None)
 @given(REPORTS)
 def test_what_is_written_is_read_again(made: Report) -> None:
     assert reading.read([writing.xml(made)]).records == made.records

@@ -4,13 +4,16 @@ import gzip
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from fastmail.app.assembly import Assembly
+from fastmail.dns.memory import MemoryResolver
 from fastmail.feedback import writing
-from fastmail.feedback.days import Days, day_of
+from fastmail.feedback.days import SEEN, Days, More, day_of, pack
 from fastmail.feedback.taking import Taker
-from tests.support.reporting import report
-from tests.unit.cli.place import Place
+from tests.support.reporting import POLICY, report
+from tests.unit.cli.place import USER, Place
 from tests.unit.feedback.test_carrier import arf
 from tests.unit.feedback.test_taking import FORGED, ROW, YESTERDAY, mail
 
@@ -82,4 +85,26 @@ def test_a_file_that_is_no_report(place: Place, tmp_path: Path, data: bytes, why
 
 
 def test_nothing_to_send(place: Place) -> None:
-    assert day_of(time.time()) and "there is nothing to report" in place.run("dmarc", "send", "--dry-run")
+    assert "there is nothing to report" in place.run("dmarc", "send", "--dry-run")
+
+
+def test_reports_to_addresses_of_this_server(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is for our own address of reports is read at once; the rest is queued."""
+    records = {("_dmarc.example.test", "TXT"): ["v=DMARC1; p=reject"]}
+    monkeypatch.setattr(Assembly, "resolver", MemoryResolver(records))
+    place.run("alias", "add", "dmarc@example.test", USER)
+    place.config.write_text(
+        place.config.read_text() + '\n[policy]\nreports_address = "dmarc@example.test"\nkeep_reports = false\n'
+    )
+    rua = tuple((f"mailto:{name}@example.test", 0) for name in ("dmarc", "me", "nobody"))
+    policy = msgspec.structs.replace(POLICY, domain="example.test", rua=rua)
+    row = msgspec.structs.replace(ROW, header_from="example.test")
+    days = Days(str(place.base / "data"))
+    days.add(SEEN, {(day_of(time.time()) - 1, "example.test"): More({pack(row): 4}, about=pack(policy))})
+    days.close()
+    (sent,) = place.rows("dmarc", "send")
+    assert (sent["state"], sent["messages"]) == ("sent", 4)
+    assert sent["to"] == ["dmarc@example.test", USER] and "nobody@example.test is nobody here" in sent["why"]
+    assert [one["messages"] for one in place.rows("dmarc", "reports", "example.test")] == [4]
+    (queued,) = place.rows("queue", "list")
+    assert queued["recipients"] == [USER] and queued["sender"] in ("", "<>")
