@@ -26,7 +26,7 @@ from fastmail.app.homes import Homes
 from fastmail.auth import oauth, provider, send_as
 from fastmail.auth.verifier import Masters, Verifier
 from fastmail.config.settings import Config
-from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.deliver import Deliverer, Envelope
 from fastmail.delivery.history import History
 from fastmail.delivery.reports import Reports
 from fastmail.delivery.submission import Submission
@@ -39,10 +39,17 @@ from fastmail.directory.srs import Srs
 from fastmail.dns.resolver import Resolver
 from fastmail.durable import once
 from fastmail.durable.staging import Budget
+from fastmail.feedback.counting import Tally
+from fastmail.feedback.days import Days
+from fastmail.feedback.sending import Sender
+from fastmail.feedback.service import Feedback
+from fastmail.feedback.taking import Taker
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.imap.service import Service as ImapService
 from fastmail.model.address import comparable
+from fastmail.model.errors import TemporaryError
+from fastmail.model.esmtp import Rcpt
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
@@ -174,6 +181,8 @@ class Assembly:
         self.greylist: Greylist | None = None
         self.learned = learned_of(config) if config.learning.enabled else None
         self.trainer: Trainer | None = None
+        self.days = Days(config.server.data_dir)
+        self.tally: Tally | None = None
         finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
@@ -272,6 +281,8 @@ class Assembly:
             self.signer,
             self._sealer(),
         )
+        if self.config.policy.send_reports:
+            self.runner.send_reports = self.report_sender().send_due
         self.bell.listen(self.runner.wake)
         self.runner.start()
 
@@ -289,6 +300,50 @@ class Assembly:
             rotation = Rotation(self.directory, self.resolver, config.server.data_dir, key_schedule(config))
             self.rotating = asyncio.get_running_loop().create_task(rotation.run())
 
+    def taker(self) -> Taker | None:
+        """Who reads the reports of others; None where nobody does."""
+        own = self.config.policy
+        if not own.reports_address:
+            return None
+        return Taker(self.days, own.reports_address, self.directory.is_local, own.keep_reports)
+
+    def feedback(self) -> Feedback | None:
+        """What sessions do about reports of DMARC; None for nothing."""
+        own, taker = self.config.policy, self.taker()
+        if own.send_reports and own.dmarc and self.config.relay.enabled:
+            self.tally = Tally(self.days)
+        return Feedback(self.tally, taker) if self.tally is not None or taker is not None else None
+
+    def report_sender(self) -> Sender:
+        """Who sends reports to other domains."""
+        labels = self.config.server.hostname.split(".")
+        names = [".".join(labels[at:]) for at in range(len(labels))]
+        domain = next(filter(self.directory.is_local, names), names[0])
+        sender = self.config.policy.reports_from or f"postmaster@{domain}"
+        submitter = sender.rpartition("@")[2]
+        return Sender(self.days, self.resolver, submitter, sender, self._post)
+
+    async def _post(self, address: str, content: bytes) -> None:
+        """Queue a message of our own, whose sender hears nothing of it. MailError where that cannot be."""
+        taker, hostname = self.taker(), self.config.server.hostname
+        if taker is not None and taker.is_for(address) and await taker.take(content, None) and not taker.keep:
+            return
+        envelope = Envelope(
+            helo=hostname, peer="local", protocol="LOCAL", asked=[Rcpt(address, notify="NEVER")], signs=True
+        )
+        accounts: list[AccountRecord] = []
+        if self.directory.is_local(address.rpartition("@")[2]):
+            there = self.deliverer.destinations(address)
+            if not there:
+                raise TemporaryError(f"{address} is nobody here")
+            accounts = there.accounts
+            if there.elsewhere:
+                envelope.forwards.add(address)
+        envelope.recipients = [(address, accounts)]
+        outcome = await self.submission.submit(envelope, content, False)
+        if not outcome.ok:
+            raise TemporaryError(outcome.text)
+
     async def close(self) -> None:
         if self.rotating is not None:
             self.rotating.cancel()
@@ -304,6 +359,9 @@ class Assembly:
             self.learned.close()
         if self.runner is not None:
             await self.runner.close()
+        if self.tally is not None:
+            await self.tally.close()
+        self.days.close()
         await self.spool.close()
         await self.history.close()
         await self.store.close()
@@ -369,11 +427,14 @@ class Assembly:
         mail["resolve_url"] = resolve_url
         self.greylist = Greylist(config.server.data_dir, config.policy.greylist_delay)
         policy = Receiver(self.resolver, policy_settings(config), self.greylist)
+        feedback = self.feedback()
         exempt = [networks.parse(text) for text in config.policy.exempt]
         mail["judge"] = judge_of(config, self.learned)
-        mx = smtp_service("smtp", milters=milters(filters.smtp), policy=policy, exempt=exempt, **mail)
+        mx = smtp_service(
+            "smtp", milters=milters(filters.smtp), policy=policy, exempt=exempt, feedback=feedback, **mail
+        )
         submission = smtp_service("submission", milters=milters(filters.submission), **mail)
-        lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), **mail)
+        lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), feedback=feedback, **mail)
         pop3_service = Pop3Service(
             store=self.store,
             account=self.deliverer.account,

@@ -19,6 +19,7 @@ from fastmail.delivery import history
 from fastmail.directory import local, tables, upgrade
 from fastmail.durable import checkpoint, salvage
 from fastmail.durable.env import Environment
+from fastmail.feedback import days
 from fastmail.model.errors import ConfigError
 from fastmail.net import bans
 from fastmail.policy.learning import counts
@@ -54,6 +55,7 @@ def places(config: Config) -> list[Place]:
         Place(os.path.join(data, "bans"), bans.TABLES, bans.MAP),
         Place(os.path.join(data, "trace"), history.TABLES, size),
         Place(os.path.join(data, "learned"), counts.TABLES, counts.MAP),
+        Place(os.path.join(data, "feedback"), days.TABLES, days.MAP),
     ]
     every += [
         Place(os.path.join(data, f"index-{n}"), layout.TABLES, size, index=True) for n in range(config.store.shards)

@@ -20,6 +20,8 @@ from fastmail.directory.tables import LAYOUT as DIRECTORY
 from fastmail.directory.tables import TABLES as DIRECTORY_TABLES
 from fastmail.durable import checkpoint
 from fastmail.durable.env import layout_of
+from fastmail.feedback.days import LAYOUT as FEEDBACK
+from fastmail.feedback.days import TABLES as FEEDBACK_TABLES
 from fastmail.model.errors import ConfigError, DamagedAccount, MailError
 from fastmail.net.bans import LAYOUT as BANS
 from fastmail.net.bans import TABLES as BANS_TABLES
@@ -249,6 +251,7 @@ def layouts(settings: Config) -> list[dict[str, object]]:
         "queue/index": (QUEUE, QUEUE_TABLES),
         "bans": (BANS, BANS_TABLES),
         "learned": (LEARNED, LEARNED_TABLES),
+        "feedback": (FEEDBACK, FEEDBACK_TABLES),
     }
     known |= {f"index-{n}": (INDEX, INDEX_TABLES) for n in range(settings.store.shards)}
     rows: list[dict[str, object]] = []
@@ -291,6 +294,8 @@ def upgrade(
                     assert assembly.spool.env
                 if os.path.isdir(os.path.join(settings.server.data_dir, "bans")):
                     Bans(settings.server.data_dir, ban_rules(settings)).close()
+                if os.path.isdir(os.path.join(settings.server.data_dir, "feedback")):
+                    assert assembly.days.env
 
         asyncio.run(go())
         for row in rows:

@@ -39,6 +39,7 @@ COMMANDS = {
     "content": "content.app",
     "queue": "queue.app",
     "bans": "bans.app",
+    "dmarc": "dmarc.app",
     "migrate": "migrate.app",
     "import": "transfer.imports",
     "export": "transfer.exports",

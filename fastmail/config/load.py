@@ -11,8 +11,8 @@ from fastmail.auth import mechanisms, provider, send_as
 from fastmail.config import scanners
 from fastmail.config.settings import SECTIONS, TABLES, Config
 from fastmail.model import place
-from fastmail.model.address import comparable
-from fastmail.model.errors import ConfigError
+from fastmail.model.address import Address, comparable
+from fastmail.model.errors import BadAddress, ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
 
@@ -155,9 +155,10 @@ def _value(item: "Field[Any]", value: Any) -> Any:
 def _finish(config: Config, text: str, path: str) -> None:
     """Checks between settings, and paths made absolute."""
     problems = []
+    file = text  # which the loops below call their own values
 
     def problem(section: str, key: str, what: str) -> None:
-        problems.append(f"{path}:{_line(text, section, key)}: {what}")
+        problems.append(f"{path}:{_line(file, section, key)}: {what}")
 
     base = config.base
     _names(config, problem)
@@ -243,6 +244,7 @@ def _finish(config: Config, text: str, path: str) -> None:
                 networks.parse(network)
             except ValueError as error:
                 problem(section, key, str(error))
+    _check_reports(config, problem)
     _check_lists(config, problem)
     kinds = config.policy.dkim_kinds
     if not kinds or not set(kinds) <= {"rsa", "ed25519"}:
@@ -321,6 +323,18 @@ def _check_lists(config: Config, problem: Callable[[str, str, str], None]) -> No
                 lists.parse(text)
             except ValueError as error:
                 problem("policy", key, str(error))
+
+
+def _check_reports(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Addresses of reports, in the form in which envelopes have them."""
+    for key in ("reports_from", "reports_address"):
+        address = getattr(config.policy, key)
+        try:
+            setattr(config.policy, key, str(Address.parse(address)) if address else "")
+        except BadAddress as error:
+            problem("policy", key, f"{key}: {error}")
+        if not address.isascii():
+            problem("policy", key, f"{key} must be ASCII: every server has to be able to write to it")
 
 
 def _check_sources(config: Config, base: str) -> None:

@@ -422,6 +422,21 @@ class Policy:
         "How long the key before stays in the DNS, at least as long as signatures that were made with it.",
         "time",
     )
+    send_reports: bool = _s(
+        False,
+        "Tell domains that ask for it once a day what was seen of their mail (DMARC aggregate reports). Off until you "
+        "say so, because these messages must pass DMARC themselves: SPF or signatures of your domain come first.",
+    )
+    reports_from: str = _s(
+        "", "Whom these reports are from. Empty: postmaster@ this host's name, or the nearest domain here above it."
+    )
+    reports_address: str = _s(
+        "",
+        "Address of this server, an account's or an alias, to which others send reports about your domains (rua= of "
+        "your DMARC records) and complaints about your users (feedback loops): they are read and summed, for "
+        "`fastmail dmarc`. Empty: none are read.",
+    )
+    keep_reports: bool = _s(True, "Deliver the messages with such reports too. false: only what cannot be read.")
 
 
 @dataclass(slots=True)

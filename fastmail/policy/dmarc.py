@@ -36,12 +36,15 @@ _USUAL = re.compile(
     rb'[ \t]*(?:"[A-Za-z0-9 ._-]*"[ \t]*|(?:[A-Za-z0-9]+[ \t]+)*(?:[A-Za-z0-9]+)?)'
     rb"<[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@([A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*)>[ \t]*\n?"
 )
-_SIZE = re.compile(r"![0-9]+[kmgtKMGT]?$")
+LARGEST = 1 << 40  # octets; more than any report has
+_UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_SIZE = re.compile(r"!([0-9]{1,15})([kmgtKMGT]?)$")  # of RFC 7489 6.2; most records that have one were written then
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A DMARC Policy Record (RFC 9989 4.7). ``policy`` is empty where the record asks for nothing (4.10.1)."""
+    """A DMARC Policy Record (RFC 9989 4.7). ``policy`` is empty where the record asks for nothing (4.10.1). ``most``:
+    octets that each of ``rua`` takes, 0 where it does not say."""
 
     policy: str
     subdomains: str
@@ -53,6 +56,7 @@ class Record:
     rua: tuple[str, ...]
     ruf: tuple[str, ...]
     fo: str
+    most: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ def _parse(octets: bytes) -> Record | None:
         found = _TAG.fullmatch(part)
         if found is not None:
             tags.setdefault(found.group(1).lower(), found.group(2))
-    rua, ruf = _uris(tags.get("rua", "")), _uris(tags.get("ruf", ""))
+    told = _uris(tags.get("rua", ""))
+    rua, ruf = tuple(uri for uri, _ in told), tuple(uri for uri, _ in _uris(tags.get("ruf", "")))
     policy, subdomains, missing = (tags[name].lower() if name in tags else "" for name in ("p", "sp", "np"))
     if not policy or any(wish and wish not in WISHES for wish in (policy, subdomains, missing)):
         policy, subdomains, missing = "none" if rua else "", "", ""  # RFC 9989 4.10.1
@@ -124,6 +129,7 @@ def _parse(octets: bytes) -> Record | None:
         rua,
         ruf,
         tags.get("fo", "0"),
+        tuple(most for _, most in told),
     )
 
 
@@ -132,10 +138,22 @@ def parse(octets: bytes) -> Record | None:
     return _parse(octets) if len(octets) <= RECORD else None
 
 
-def _uris(text: str) -> tuple[str, ...]:
-    """The URIs of a list that have their form, without the sizes that they once had."""
-    words = [_SIZE.sub("", word.strip(" \t")) for word in text.split(",", URIS)[:URIS]]
-    return tuple(word for word in words if _URI.fullmatch(word))
+def _uris(text: str) -> tuple[tuple[str, int], ...]:
+    """The URIs of a list that have their form, each with the most octets that it takes: a number behind an exclamation
+    mark, 0 without one."""
+    out = []
+    for word in text.split(",", URIS)[:URIS]:
+        uri, most = word.strip(" \t"), 0
+        size = _SIZE.search(uri)
+        if size is not None:
+            uri, most = uri[: size.start()], _octets(size)
+        if _URI.fullmatch(uri):
+            out.append((uri, most))
+    return tuple(out)
+
+
+def _octets(size: re.Match[str]) -> int:
+    return min(int(size.group(1)) << _UNITS[size.group(2).lower()], LARGEST)
 
 
 def names(domain: str) -> list[str]:

@@ -101,6 +101,7 @@ class Runner:
         # the housekeeping
         self._sweeping: asyncio.Future[int] | None = None
         self._besides: dict[str, asyncio.Task[None]] = {}
+        self.send_reports: Callable[[], Awaitable[object]] | None = None  # aggregate reports of DMARC
 
     # ---------------------------------------------------------------- life
 
@@ -223,6 +224,8 @@ class Runner:
         """Write down what was counted, and remove from the disk what nobody needs."""
         await self._reporter.write()
         self._beside("reports", self._reporter.send)
+        if self.send_reports is not None:
+            self._beside("dmarc", self.send_reports)
         self._sweeping = asyncio.get_running_loop().run_in_executor(None, self._spool.sweep)
         await asyncio.shield(self._sweeping)
         await self._spool.let_go()

@@ -12,15 +12,14 @@ import gzip
 import json
 import random
 import time
-from base64 import encodebytes
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from typing import Any
 
 from fastmail.delivery import signing
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, Resolver
+from fastmail.message import letter
 from fastmail.model.errors import MailError
 from fastmail.model.esmtp import Rcpt
 from fastmail.net import web
@@ -234,32 +233,18 @@ class Reporter:
 
     def _message(self, domain: str, addresses: list[str], ident: str, packed: bytes) -> bytes:
         """Return the report as a mail message (RFC 8460 5.3)."""
-        mark = f"{random.getrandbits(96):024x}"
-        lines = [
-            f"From: TLS reports <postmaster@{self.hostname}>",
-            f"To: {', '.join(addresses)}",
-            f"Subject: Report Domain: {domain} Submitter: {self.hostname} Report-ID: <{ident}>",
-            f"Date: {formatdate(time.time()).replace('-0000', '+0000')}",
-            f"Message-ID: <{mark}@{self.hostname}>",
-            f"TLS-Report-Domain: {domain}",
-            f"TLS-Report-Submitter: {self.hostname}",
-            "TLS-Required: No",
-            "Auto-Submitted: auto-generated",
-            "MIME-Version: 1.0",
-            f'Content-Type: multipart/report; report-type="tlsrpt"; boundary="{mark}"',
-            "",
-            f"--{mark}",
-            "Content-Type: text/plain; charset=us-ascii",
-            "",
+        report = letter.Letter(
+            f"TLS reports <postmaster@{self.hostname}>",
+            addresses,
+            [f"Report Domain: {domain}", f"Submitter: {self.hostname}", f"Report-ID: <{ident}>"],
             f"How TLS sessions of {self.hostname} with the mail hosts of {domain} went.",
-            "",
-            f"--{mark}",
-            "Content-Type: application/tlsrpt+gzip",
-            "Content-Transfer-Encoding: base64",
-            f'Content-Disposition: attachment; filename="{self.hostname}!{domain}!{ident[:10]}.json.gz"',
-            "",
-        ]
-        return "\n".join(lines).encode() + b"\n" + encodebytes(packed) + f"\n--{mark}--\n".encode()
+            'multipart/report; report-type="tlsrpt"',
+            "application/tlsrpt+gzip",
+            f"{self.hostname}!{domain}!{ident[:10]}.json.gz",
+            packed,
+            [f"TLS-Report-Domain: {domain}", f"TLS-Report-Submitter: {self.hostname}", "TLS-Required: No"],
+        )
+        return letter.make(report, f"{random.getrandbits(96):024x}@{self.hostname}", time.time())
 
 
 def wishes(texts: list[str]) -> tuple[list[str], list[str]]:
@@ -275,8 +260,9 @@ def wishes(texts: list[str]) -> tuple[list[str], list[str]]:
         place = place.strip().partition("!")[0]  # "!10m" after it is the largest size that it accepts
         if not place.isprintable() or " " in place:
             continue
-        if place[:7].lower() == "mailto:" and all(place[7:].rpartition("@")[::2]):
-            addresses.append(place[7:])
+        address = letter.mailto(place)
+        if address:
+            addresses.append(address)
         elif place[:8].lower() == "https://":
             places.append(place)
     return addresses[:PLACES], places[:PLACES]

@@ -38,8 +38,11 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     incomplete = service.kind == SUBMISSION
     mailbox = "INBOX"
     receiving = session.transaction.receiving if session.transaction is not None else None
+    received = None
     if receiving is not None:
         received = await receiving.finish(judging.of_stranger(session, envelope, content))
+        if service.feedback is not None:
+            service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
         again = Staged(service.staging, service.budget)
         content = await results.put(received.add, content, service.hostname, again, received.remove)
         envelope.filters, envelope.checked = received.words, True
@@ -68,6 +71,10 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         if not envelope.recipients:
             return [TAKEN]
         mailbox = "Junk" if said.quarantine else mailbox
+    if service.feedback is not None and await service.feedback.take(_addresses(envelope), content, received):
+        envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
+        _remember(session, envelope, content, "discarded")
+        return [TAKEN] * len(envelope.recipients)
     elsewhere = leaves(envelope)
     envelope.charges = own_limits.charges(session, len(envelope.recipients))
     if service.outbound is not None and (elsewhere or envelope.options.release):
@@ -97,6 +104,10 @@ async def _signs(session: Dialogue, content: Octets) -> bool:
     if session.user is None or service.senders.header == REFUSE:
         return True
     return await senders.owns(service.deliverer.directory, service.senders, session.user, content)
+
+
+def _addresses(envelope: Envelope) -> list[str]:
+    return [address for address, _ in envelope.recipients]
 
 
 def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Outcome) -> list[Outcome]:

@@ -15,6 +15,7 @@ from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.submission import Submission
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Budget
+from fastmail.feedback.service import Feedback
 from fastmail.model.limits import Limits
 from fastmail.net.networks import Network
 from fastmail.policy.judge import Judge
@@ -31,7 +32,8 @@ class Service:
     ``outbound``: the way into the queue, None where nothing is sent to other servers; ``networks``: from which port 25
     takes mail for everywhere; ``xclient``: whose XCLIENT is taken; ``tells_strangers``: those who have not logged in
     hear of deliveries (RFC 3461 5.2.3); ``policy``: what is thought of mail from others, on port 25, but for clients in
-    ``exempt`` networks; ``judge``: who looks at the content of mail."""
+    ``exempt`` networks; ``judge``: who looks at the content of mail; ``feedback``: what is
+    done about reports of DMARC, on ports for mail of others."""
 
     kind: str
     hostname: str
@@ -52,6 +54,7 @@ class Service:
     policy: Receiver | None = None
     exempt: Sequence[Network] = ()
     judge: Judge | None = None
+    feedback: Feedback | None = None
 
 
 def service(kind: str, **shared: Any) -> Service:

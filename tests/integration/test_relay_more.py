@@ -426,3 +426,25 @@ def test_dead_destinations_leave_room_for_live_ones(tmp_path: Path) -> None:
                 one.close()
 
     run(scenario)
+
+
+def test_housekeeping_sends_reports_of_dmarc(tmp_path: Path) -> None:
+    """Beside everything else, so that one that fails stops nothing."""
+
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            w.run()
+            assert w.runner is not None
+            rounds: asyncio.Queue[int] = asyncio.Queue()
+
+            async def send() -> None:
+                rounds.put_nowait(1)
+                raise OSError("nobody takes them")
+
+            w.runner.send_reports = send
+            for _ in range(2):
+                await w.runner._clean()
+                assert await asyncio.wait_for(rounds.get(), 10) == 1
+                await asyncio.gather(*w.runner._besides.values())
+
+    run(scenario)

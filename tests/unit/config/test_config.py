@@ -106,6 +106,9 @@ def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
         ("[relay]\nroutes = ['* smtp:re^lay.test']\n", "is not a host name"),
         ("[relay]\nroutes = ['* smtp:10.0.0.256']\n", "neither a host name nor an IP address"),
         ("[auth]\ndefault_domain = 'a b'\n", "f.toml:2: default_domain"),
+        ("[policy]\nreports_address = 'nobody'\n", "f.toml:2: reports_address: 'nobody' is not an address"),
+        ("[policy]\nreports_from = 'a@b c'\n", "f.toml:2: reports_from: "),
+        ("[policy]\nreports_from = '\u00e4@b.test'\n", "f.toml:2: reports_from must be ASCII"),
     ],
 )
 def test_what_is_wrong_is_told(text: str, wanted: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
 from fastmail.policy.greylist import Greylist
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Received, Receiver, Settings
 from tests.support.sessions import USER, Bench
 from tests.support.signing import MESSAGE, key, published, signed
 from tests.unit.policy.test_receive import ZONE
@@ -116,3 +116,30 @@ def test_binary_mail_is_verified_as_it_came(tmp_path: Path) -> None:
         return bench.store.boxes[bench.store.find(account, "INBOX")].messages[0].content  # type: ignore[attr-defined, no-any-return]
 
     assert b"dkim=pass" in asyncio.run(main())
+
+
+class Heard:
+    """What sessions say about messages, and one that ends here."""
+
+    def __init__(self, ends: bool) -> None:
+        self.noted: list[tuple[str, str, list[str], str]] = []
+        self.ends = ends
+
+    def note(self, received: Received, ip: str, sender: str, recipients: list[str], content: bytes) -> None:
+        self.noted.append((ip, sender, recipients, received.checks.dmarc.result))
+
+    async def take(self, recipients: list[str], content: bytes, received: Received | None) -> bool:
+        return self.ends
+
+
+def test_checked_messages_are_counted_and_reports_may_end_here(tmp_path: Path) -> None:
+    heard = Heard(False)
+    reply, boxes, _ = run(tmp_path / "1", signed(), feedback=heard)
+    assert heard.noted == [("192.0.2.1", "joe@example.org", [USER], "pass")] and len(boxes["INBOX"]) == 1
+    reply, _, _ = run(tmp_path / "2", MESSAGE, "198.51.100.9", enforce=True, feedback=heard)
+    assert reply.startswith(b"550") and heard.noted[-1] == ("198.51.100.9", "joe@example.org", [USER], "fail")
+    reply, boxes, _ = run(tmp_path / "3", signed(), feedback=Heard(True))
+    assert reply.startswith(b"250") and boxes["INBOX"] == []
+    quiet = Heard(True)
+    reply, boxes, _ = run(tmp_path / "4", MESSAGE, protocol="lmtp", feedback=quiet)
+    assert reply.startswith(b"250") and boxes["INBOX"] == [] and quiet.noted == []
