@@ -11,6 +11,7 @@ again by its magic, so damage harms only the records it lies in. CorruptData for
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -38,6 +39,8 @@ SIZE = 128 << 20
 OPEN = 128  # descriptors that a process keeps for reading
 RETIRED = 60.0  # s until a descriptor that is no longer kept is closed
 ROOM = 1 << 20
+# the page cache does not have it; a file system or a kernel that cannot say so (tmpfs, NFS)
+NOT_AT_ONCE = frozenset([errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS])
 
 
 def make_id(number: int, offset: int) -> int:
@@ -249,8 +252,10 @@ class SegmentReader:
         data = bytearray(skip + length)
         try:
             got = os.preadv(fd, [data], offset, os.RWF_NOWAIT if nowait else 0)
-        except BlockingIOError:
-            return None
+        except OSError as error:
+            if nowait and error.errno in NOT_AT_ONCE:
+                return None
+            raise
         if got < len(data) and nowait:
             return None
         record = unpack(memoryview(data)[:skip], number, offset, seed)
