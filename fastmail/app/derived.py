@@ -1,6 +1,7 @@
 """What follows from a configuration alone: paths, limits, rules, TLS; and what can be seen of a running server.
 
-Nothing here needs a store or a protocol, so that a command that needs neither starts quickly.
+Commands ask this module for a path and should start quickly. So what needs the DNS, sender authentication or TLS is
+imported by the function that needs it.
 """
 
 import dataclasses
@@ -11,19 +12,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastmail.config.settings import Config
-from fastmail.dns.resolver import Resolver
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
-from fastmail.net import networks
-from fastmail.net.bans import Rules
-from fastmail.policy import lists
-from fastmail.policy import receive as policy
-from fastmail.policy.verdict import Thresholds
-from fastmail.store.local.maildir.names import NO_INSTANCE
 
 if TYPE_CHECKING:
+    from fastmail.dns.resolver import Resolver
+    from fastmail.net.bans import Rules
     from fastmail.net.tls import ServerTls
+    from fastmail.policy import receive
 
 
 def maildir_template(config: Config) -> str:
@@ -49,23 +46,31 @@ def limits(config: Config) -> Limits:
     return Limits(**dataclasses.asdict(config.limits))
 
 
-def ban_rules(config: Config) -> Rules:
+def ban_rules(config: Config) -> "Rules":
     """When somebody is kept out."""
+    from fastmail.net import networks
+    from fastmail.net.bans import Rules
+
     own = config.limits
     exempt = [networks.parse(text) for text in own.ban_exempt]
     return Rules(own.ban_after, own.ban_window, own.ban_time, exempt)
 
 
-def resolver_of(config: Config) -> Resolver:
+def resolver_of(config: Config) -> "Resolver":
     """Whom to ask about the DNS."""
+    from fastmail.dns.resolver import Resolver
+
     relay = config.relay
     return Resolver(relay.dns_servers, relay.ipv6, None if relay.dnssec == "auto" else bool(relay.dnssec))
 
 
-def policy_settings(config: Config) -> policy.Settings:
+def policy_settings(config: Config) -> "receive.Settings":
     """What is thought of mail from others, and by which rules."""
+    from fastmail.policy import lists, receive
+    from fastmail.policy.verdict import Thresholds
+
     own = config.policy
-    return policy.Settings(
+    return receive.Settings(
         config.server.hostname,
         own.spf,
         own.dkim,
@@ -94,7 +99,7 @@ def make_tls(config: Config) -> "ServerTls | None":
     """None when no certificate is configured."""
     if not config.tls.certificate:
         return None
-    from fastmail.net.tls import ServerTls  # with a library that commands without TLS do not wait for
+    from fastmail.net.tls import ServerTls
 
     tls = config.tls
     return ServerTls(tls.certificate, tls.key, tls.minimum_version, tls.client_ca, tls.client_crl)
@@ -102,6 +107,8 @@ def make_tls(config: Config) -> "ServerTls | None":
 
 def read_instance(config: Config) -> str:
     """The mark of the running server, or NO_INSTANCE."""
+    from fastmail.store.local.maildir.names import NO_INSTANCE
+
     try:
         with open(os.path.join(config.server.run_dir, "instance"), encoding="ascii") as file:
             return file.read().strip()[:8] or NO_INSTANCE

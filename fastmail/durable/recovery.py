@@ -11,7 +11,6 @@ it is not what it was. Replaying twice is as good as once.
 import os
 import struct
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -178,6 +177,8 @@ class Mender:
 
     def __init__(self, base: str, owner: Files | None, sources: set[bytes], distrust: bool) -> None:
         """``sources``: what files were linked from; ``distrust``: see ``replay``."""
+        from concurrent.futures import ThreadPoolExecutor  # when files are mended only: commands start sooner
+
         self._base = base
         self._distrust = distrust
         self._owner = owner
