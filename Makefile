@@ -13,7 +13,10 @@ SIDE_BY_SIDE ?= $(shell expr 1 + $(CORES))
 TOGETHER = $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs 4
 PYTEST = $(BIN)/python -m pytest
 # Each test is in exactly one of these parts (tests/meta/test_loop.py). The markers are explained in pyproject.toml.
-QUICK := not (journey or integration or peer or counted or harness or alone)
+QUICK := not (journey or integration or peer or counted or harness or alone or slow)
+SLOW := slow and not (journey or integration or peer or counted or harness or alone)
+# What is in these folders has the marker of that name (tests/conftest.py): it need not be collected to be left out.
+ASIDE := --ignore=tests/journey --ignore=tests/integration
 JOURNEYS := (journey or integration or peer) and not (counted or harness or alone)
 ALONE := alone and not harness
 SHORT := harness and not alone
@@ -22,11 +25,11 @@ SHORT_ALONE := harness and alone
 # Tests start hundreds of commands and servers: their modules are compiled once, not by each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run check test build lint types layers quick journeys counted alone coverage lock bench bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-short test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
+.PHONY: help run check test build lint types layers quick slow journeys counted alone coverage lock bench bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-short test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
-	@echo "make check           the loop of a minute: build what changed, lint, types, layers, and the tests without servers"
+	@echo "make check           the loop of a minute: build what changed, lint, types, layers, and the quick tests without servers"
 	@echo "make test            lint, types, layers and all tests; no long run of a harness"
 	@echo "make test-short      short runs of the harnesses below: kills, power, failing calls, damage, load, fuzzing, mutations"
 	@echo "make coverage        which lines the tests without servers reach, of Python and Cython; fails below the floor"
@@ -78,13 +81,16 @@ run: $(STAMP)
 # Our own builds take no warning of Cython or of the C compiler.
 check test test-short: export FASTMAIL_STRICT := 1
 
+# Temporary files of tests without servers: in memory where there is room.
+quick slow: export TMPDIR = $(shell tests/tmpdir.sh)
+
 check: export FASTMAIL_EXAMPLES := few
 check: $(STAMP)
 	@$(TOGETHER) lint types layers quick
 
 test: $(STAMP)
 	@$(TOGETHER) lint types layers quick
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 journeys counted
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 journeys counted slow
 	@$(MAKE) --no-print-directory alone
 
 lint: $(STAMP)
@@ -98,7 +104,10 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 quick: $(STAMP)
-	$(PYTEST) -n $(CORES) --dist worksteal --durations=5 -m "$(QUICK)"
+	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(QUICK)"
+
+slow: $(STAMP)
+	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(SLOW)"
 
 journeys: $(STAMP)
 	$(PYTEST) -n $(SIDE_BY_SIDE) --dist worksteal --durations=15 -m "$(JOURNEYS)"

@@ -4,6 +4,7 @@ Tests do the same each time: examples that hypothesis makes up follow from the t
 time, which would depend on what else the machine does. ``HYPOTHESIS_PROFILE=search`` makes up others each time.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,13 @@ import pytest
 
 from fastmail.telemetry import log
 from tests.support import needs
+from tests.support.examples import DEFAULT, some
 from tests.support.server import Server
 
 TESTS = Path(__file__).parent
 FOLDERS = {"journey", "integration"}  # those whose tests all have the marker of that name
 
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None, max_examples=some(DEFAULT))
 hypothesis.settings.register_profile("search", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
@@ -28,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
         if folder in FOLDERS:
             item.add_marker(folder)
+
+
+def pytest_collection_finish() -> None:
+    """What collecting made stays until the end: the garbage collector need not walk over it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,6 +1,7 @@
 """What follows from a configuration alone: paths, limits, rules, TLS; and what can be seen of a running server.
 
-Nothing here needs a store or a protocol, so that a command that needs neither starts quickly.
+Commands ask this module for a path and should start quickly. So what needs the DNS, sender authentication or TLS is
+imported by the function that needs it.
 """
 
 import dataclasses
@@ -11,22 +12,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastmail.config.settings import Config
-from fastmail.dns.resolver import Resolver
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
-from fastmail.net import networks
-from fastmail.net.bans import Rules
-from fastmail.policy import lists, rotation, sign
-from fastmail.policy import receive as policy
-from fastmail.policy.scanners.nouns import LARGEST, Scanner
-from fastmail.policy.verdict import Thresholds
-from fastmail.store.local.maildir.names import NO_INSTANCE
 
 if TYPE_CHECKING:
+    from fastmail.dns.resolver import Resolver
+    from fastmail.net.bans import Rules
     from fastmail.net.tls import ServerTls
+    from fastmail.policy import receive, rotation
     from fastmail.policy.judge import Judge
     from fastmail.policy.learning.counts import Learned
+    from fastmail.policy.scanners.nouns import Scanner
 
 
 def maildir_template(config: Config) -> str:
@@ -52,23 +49,31 @@ def limits(config: Config) -> Limits:
     return Limits(**dataclasses.asdict(config.limits))
 
 
-def ban_rules(config: Config) -> Rules:
+def ban_rules(config: Config) -> "Rules":
     """When somebody is kept out."""
+    from fastmail.net import networks
+    from fastmail.net.bans import Rules
+
     own = config.limits
     exempt = [networks.parse(text) for text in own.ban_exempt]
     return Rules(own.ban_after, own.ban_window, own.ban_time, exempt)
 
 
-def resolver_of(config: Config) -> Resolver:
+def resolver_of(config: Config) -> "Resolver":
     """Whom to ask about the DNS."""
+    from fastmail.dns.resolver import Resolver
+
     relay = config.relay
     return Resolver(relay.dns_servers, relay.ipv6, None if relay.dnssec == "auto" else bool(relay.dnssec))
 
 
-def policy_settings(config: Config) -> policy.Settings:
+def policy_settings(config: Config) -> "receive.Settings":
     """What is thought of mail from others, and by which rules."""
+    from fastmail.policy import lists, receive
+    from fastmail.policy.verdict import Thresholds
+
     own = config.policy
-    return policy.Settings(
+    return receive.Settings(
         config.server.hostname,
         own.spf,
         own.dkim,
@@ -87,18 +92,24 @@ def policy_settings(config: Config) -> policy.Settings:
 
 def signature_lifetime(config: Config) -> int:
     """S until a signature of ours expires: a message that waits as long as it may is verified with time to spare."""
+    from fastmail.policy import sign
+
     return max(sign.LIFETIME, int(config.relay.lifetime) + sign.LIFETIME // 2)
 
 
-def key_schedule(config: Config) -> rotation.Schedule:
+def key_schedule(config: Config) -> "rotation.Schedule":
     """When keys that mail is signed with get successors. None goes before the signatures that were made with it."""
+    from fastmail.policy import rotation
+
     own = config.policy
     keep = max(own.dkim_keep, float(signature_lifetime(config)))
     return rotation.Schedule(own.dkim_rotate, keep, tuple(own.dkim_kinds), own.dkim_bits)
 
 
-def scanners_of(config: Config) -> list[Scanner]:
+def scanners_of(config: Config) -> "list[Scanner]":
     """Who looks at the content of messages, in the order of the configuration."""
+    from fastmail.policy.scanners.nouns import LARGEST, Scanner
+
     return [
         Scanner(
             one.kind,
@@ -148,7 +159,7 @@ def make_tls(config: Config) -> "ServerTls | None":
     """None when no certificate is configured."""
     if not config.tls.certificate:
         return None
-    from fastmail.net.tls import ServerTls  # with a library that commands without TLS do not wait for
+    from fastmail.net.tls import ServerTls
 
     tls = config.tls
     return ServerTls(tls.certificate, tls.key, tls.minimum_version, tls.client_ca, tls.client_crl)
@@ -156,6 +167,8 @@ def make_tls(config: Config) -> "ServerTls | None":
 
 def read_instance(config: Config) -> str:
     """The mark of the running server, or NO_INSTANCE."""
+    from fastmail.store.local.maildir.names import NO_INSTANCE
+
     try:
         with open(os.path.join(config.server.run_dir, "instance"), encoding="ascii") as file:
             return file.read().strip()[:8] or NO_INSTANCE

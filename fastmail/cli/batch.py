@@ -7,6 +7,7 @@ sends thousands pays for a few transactions. A request that cannot be done chang
 
 import json
 import os
+import select
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -29,7 +30,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.directory.requests import in_any_order, perform, steps
 from fastmail.model.errors import ClientError, CorruptData
 
-CHUNK = 1 << 20  # octets that are read at once
+CHUNK = 1 << 20  # octets of requests that are taken together
 AT_ONCE = 5000  # requests of one transaction
 LONGEST = 1 << 20  # octets of a request
 
@@ -57,7 +58,7 @@ def batch(config: ConfigOption = "fastmail.toml") -> None:
 def _arrived() -> Iterator[list[bytes]]:
     """Lines of standard input: all that have come, as often as some have."""
     rest = b""
-    while chunk := os.read(sys.stdin.fileno(), CHUNK):
+    for chunk in _chunks(sys.stdin.fileno()):
         *lines, rest = (rest + chunk).split(b"\n")
         if lines:
             yield [line for line in lines if line.strip()]
@@ -65,6 +66,20 @@ def _arrived() -> Iterator[list[bytes]]:
             raise DirectoryError(f"a request has {LONGEST} octets at most")
     if rest.strip():
         yield [rest]
+
+
+def _chunks(source: int) -> Iterator[bytes]:
+    """What has come, up to CHUNK octets together; what is not written yet is not waited for. A pipe gives 64 KiB at a
+    time, and a transaction costs a sync: so what the writer has put there meanwhile is read as well."""
+    while part := os.read(source, CHUNK):
+        parts, size = [part], len(part)
+        while part and size < CHUNK and select.select([source], [], [], 0)[0]:
+            part = os.read(source, CHUNK - size)
+            parts.append(part)
+            size += len(part)
+        yield b"".join(parts)
+        if not part:  # the end was read already
+            return
 
 
 def _answer(place: LocalDirectory, line: bytes) -> dict[str, Any]:

@@ -11,7 +11,6 @@ again where it differs. Replaying twice gives the same result as replaying once.
 import os
 import struct
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -184,6 +183,8 @@ class Mender:
 
     def __init__(self, base: str, owner: Files | None, sources: set[bytes], distrust: bool) -> None:
         """``sources``: paths from which files were linked; ``distrust``: see ``replay``."""
+        from concurrent.futures import ThreadPoolExecutor  # when files are mended only: commands start sooner
+
         self._base = base
         self._distrust = distrust
         self._owner = owner

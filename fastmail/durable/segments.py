@@ -11,6 +11,7 @@ finds the next one by its magic, so damage harms only the records it lies in. Co
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -36,8 +37,10 @@ HEAD = struct.Struct("<4sBBHIQIIQ12sI")
 OFFSET_BITS = 40
 SIZE = 128 << 20  # octets after which a segment is full
 OPEN = 128  # descriptors that a process keeps for reading
-RETIRED = 60.0  # s from taking a descriptor out of use to closing it
+RETIRED = 60.0  # s until a descriptor that is no longer kept is closed
 ROOM = 1 << 20  # octets read at a time
+# the page cache does not have it; a file system or a kernel that cannot say so (tmpfs, NFS)
+NOT_AT_ONCE = frozenset([errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS])
 
 
 def make_id(number: int, offset: int) -> int:
@@ -255,8 +258,10 @@ class SegmentReader:
         data = bytearray(skip + length)
         try:
             got = os.preadv(fd, [data], offset, os.RWF_NOWAIT if nowait else 0)
-        except BlockingIOError:
-            return None
+        except OSError as error:
+            if nowait and error.errno in NOT_AT_ONCE:
+                return None
+            raise
         if got < len(data) and nowait:
             return None
         record = unpack(memoryview(data)[:skip], number, offset, seed)

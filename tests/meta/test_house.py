@@ -29,9 +29,8 @@ def test_compiled_modules_have_a_stub_and_no_intrinsics(path: Path) -> None:
     assert not re.search(r"immintrin|_mm_|__m128|arm_neon", path.read_text())
 
 
-@pytest.mark.parametrize("path", PYTHON + CYTHON, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_are_rooms_not_halls(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 800
+def test_files_are_rooms_not_halls() -> None:
+    assert [path for path in PYTHON + CYTHON if len(path.read_text().splitlines()) > 800] == []
 
 
 def test_the_median_file_is_small() -> None:
@@ -39,9 +38,8 @@ def test_the_median_file_is_small() -> None:
     assert sizes[len(sizes) // 2] <= 200
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_open_with_what_they_do(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
+def test_files_open_with_what_they_do() -> None:
+    assert [path for path in PYTHON if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 
 @pytest.mark.parametrize("name", ["smtp", "imap", "pop3"])

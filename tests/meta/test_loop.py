@@ -7,21 +7,23 @@ from pathlib import Path
 import pytest
 from _pytest.mark.expression import Expression
 
+from tests.conftest import FOLDERS
+
 ROOT = Path(__file__).parents[2]
-MARKERS = ("journey", "integration", "peer", "root", "counted", "harness", "alone")
+MARKERS = ("journey", "integration", "peer", "root", "counted", "harness", "alone", "slow")
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def parts() -> dict[str, str]:
     """Name and marker expression of each part."""
-    named = dict(re.findall(r"(?m)^([A-Z_]+) := ((?:not|alone|harness|\().*)$", MAKEFILE))
+    named = dict(re.findall(r"(?m)^([A-Z_]+) := ((?:not|alone|harness|slow|\().*)$", MAKEFILE))
     found = re.findall(r"""(?m)^\t\$\(PYTEST\) .*?-m (?:"\$\((\w+)\)"|(\w+))$""", MAKEFILE)
     return {one or two: named.get(one, two) for one, two in found}
 
 
 def test_every_test_is_in_one_part() -> None:
     every = parts()
-    assert len(every) == 6
+    assert len(every) == 7
     for values in product([False, True], repeat=len(MARKERS)):
         has = dict(zip(MARKERS, values, strict=True))
         if has["counted"] and (has["harness"] or has["alone"]):
@@ -32,6 +34,12 @@ def test_every_test_is_in_one_part() -> None:
             if Expression.compile(text).evaluate(has.__getitem__)  # type: ignore[arg-type]
         ]
         assert len(runs) == 1, (has, runs)
+
+
+def test_what_the_quick_part_does_not_collect_is_of_another_part() -> None:
+    """A folder that is ignored has nothing but tests with the marker of its name."""
+    assert set(re.findall(r"--ignore=tests/(\w+)", MAKEFILE)) == FOLDERS
+    assert set(MARKERS) >= FOLDERS
 
 
 def test_no_test_is_counted_and_more(request: pytest.FixtureRequest) -> None:

@@ -28,6 +28,7 @@ from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
 from fastmail.store.transfer import transfer
+from tests.support.examples import seeds
 from tests.support.homes import home_of, housed, local_store
 
 STEPS = 45
@@ -387,6 +388,6 @@ def raw(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("kind", ["maildir", "segments"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(12))
 def test_the_log_says_what_happened(kind: str, seed: int, tmp_path: Path) -> None:
     asyncio.run(play(local_store(str(tmp_path / "data"), kind=kind), tmp_path, seed))

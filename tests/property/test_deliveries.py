@@ -14,6 +14,7 @@ from fastmail.message import transaction
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
 from fastmail.store.local.index import given
 from fastmail.store.memory import MemoryStore
+from tests.support.examples import seeds
 from tests.support.homes import housed, local_store
 
 ROUNDS = 120
@@ -146,7 +147,7 @@ class Run:
         await self.store.close()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 @pytest.mark.parametrize("kind", ["memory", "maildir", "segments"])
 def test_each_delivery_is_kept_once(tmp_path: Path, kind: str, seed: int) -> None:
     asyncio.run(Run(tmp_path, kind, seed).go())

@@ -12,6 +12,7 @@ from fastmail.directory.following import Following
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import Alias, Domain
+from tests.support.examples import seeds
 
 DOMAINS = ["a.test", "b.test", "c.test"]
 LOCALS = ["x", "y", "z", "postmaster", ""]
@@ -165,7 +166,7 @@ def agree(place: Following, model: Model) -> None:
     assert place.faults() == []
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(12))
 def test_in_memory(seed: int) -> None:
     place, model, chance = MemoryDirectory(), Model(), random.Random(seed)
     for number in range(120):

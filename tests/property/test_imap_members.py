@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.store.memory import MemoryStore
+from tests.support.examples import seeds
 from tests.support.homes import local_store
 from tests.support.imap_members import Send, group
 from tests.support.server import Server
@@ -26,7 +27,7 @@ def of_bench(bench: Bench) -> Send:
 
 @pytest.mark.parametrize("careful", [False, True], ids=["expunge", "uid-expunge"])
 @pytest.mark.parametrize("kind", ["memory", "maildir", "segments"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_side_by_side(seed: int, kind: str, careful: bool, tmp_path: Path) -> None:
     async def main() -> None:
         store = MemoryStore() if kind == "memory" else local_store(str(tmp_path / "data"), kind=kind)
@@ -69,6 +70,7 @@ def workers(server: Server) -> set[str]:
     return set(re.findall(r"event=login pid=(\d+)", server.log.read_text()))
 
 
+@pytest.mark.journey
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("content", ["maildir", "segments"])
 def test_in_two_workers_at_the_same_time(content: str, tmp_path: Path) -> None:

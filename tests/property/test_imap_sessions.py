@@ -16,6 +16,7 @@ import pytest
 from fastmail._core import mime, pages
 from fastmail.store.interface import NewMessage
 from fastmail.store.memory import MemoryStore
+from tests.support.examples import seeds
 from tests.support.homes import local_store
 from tests.support.sessions import Bench, Client
 
@@ -105,7 +106,7 @@ def some(rng: random.Random, count: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["memory", "maildir", "segments"])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", seeds(10))
 def test_every_client_ends_with_the_same_mailbox(seed: int, kind: str, tmp_path: Path) -> None:
     rng = random.Random(seed)
 

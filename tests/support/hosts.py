@@ -15,7 +15,7 @@ from tests.support.ports import free_ports
 
 class NameServer(asyncio.DatagramProtocol):
     """Answers from ``records``: (name, type) -> texts. A domain that is nowhere does not exist; ``silent`` names get no
-    answer, ``broken`` ones SERVFAIL."""
+    answer, ``broken`` ones SERVFAIL. An answer is sent whole, however little the question has room for."""
 
     def __init__(self, records: dict[tuple[str, str], list[str]]) -> None:
         self.records = records
@@ -50,7 +50,7 @@ class NameServer(asyncio.DatagramProtocol):
             reply.answer.append(dns.rrset.from_text_list(question.name, 60, "IN", kind, self.records[(name, kind)]))
         elif not any(known == name for known, _ in self.records):
             reply.set_rcode(dns.rcode.NXDOMAIN)
-        self.transport.sendto(reply.to_wire(), peer)  # type: ignore[attr-defined]
+        self.transport.sendto(reply.to_wire(max_size=65535), peer)  # type: ignore[attr-defined]
 
 
 async def name_server(records: dict[tuple[str, str], list[str]]) -> NameServer:

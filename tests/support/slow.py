@@ -12,6 +12,7 @@ class Slow(FakeTransport):
     ``keeps`` it keeps what it gets."""
 
     def __init__(self, most: int) -> None:
+        self._kept = bytearray()  # grows in place: a bytes object would be copied with each of thousands of writes
         super().__init__()
         self.most = most
         self.total = self.widest = self.reading = 0
@@ -19,13 +20,21 @@ class Slow(FakeTransport):
         self.keeps = False
         self.connection: Any = None
 
+    @property
+    def data(self) -> bytes:
+        return bytes(self._kept)
+
+    @data.setter
+    def data(self, value: bytes) -> None:
+        self._kept[:] = value
+
     def write(self, data: bytes) -> None:
         self.total += len(data)
         self.reading += len(data)
         self.widest = max(self.widest, len(data))
         self.last = bytes(data[-100:])
         if self.keeps:
-            self.data += data
+            self._kept += data
         if self.reading > self.most:
             self.connection.pause_writing()
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -91,33 +91,31 @@ def test_a_login(tmp_path: Path, protocol: str, name: str, initial: bool) -> Non
     asyncio.run(main())
 
 
-def wrong() -> dict[str, str]:
-    large = rsa.generate_private_key(65537, 2048)
-    return {
-        "expired": token(exp=time.time() - 60),
-        "without expiry": token(exp=None),
-        "another issuer": token(iss="https://evil.test"),
-        "another audience": token(aud="web"),
-        "another scope": token(scope="web"),
-        "no address": token(email=None),
-        "nobody": token(email="nobody@example.test"),
-        "another account": token(email="other@example.test"),
-        "another key": token(OTHER),
-        "another kind of key": token(large, "RS256"),
-        "unknown key": token(kid="three"),
-        "unsigned": jwt.encode({"email": USER, "exp": time.time() + 60}, None, algorithm="none"),  # type: ignore[arg-type]
-        "signed with the public key": token("x" * 32, "HS256"),
-        "no token": "abc",
-        "torn": token()[:-9],
-    }
+WRONG: dict[str, Callable[[], str]] = {
+    "expired": lambda: token(exp=time.time() - 60),
+    "without expiry": lambda: token(exp=None),
+    "another issuer": lambda: token(iss="https://evil.test"),
+    "another audience": lambda: token(aud="web"),
+    "another scope": lambda: token(scope="web"),
+    "no address": lambda: token(email=None),
+    "nobody": lambda: token(email="nobody@example.test"),
+    "another account": lambda: token(email="other@example.test"),
+    "another key": lambda: token(OTHER),
+    "another kind of key": lambda: token(rsa.generate_private_key(65537, 2048), "RS256"),
+    "unknown key": lambda: token(kid="three"),
+    "unsigned": lambda: jwt.encode({"email": USER, "exp": time.time() + 60}, None, algorithm="none"),  # type: ignore[arg-type]
+    "signed with the public key": lambda: token("x" * 32, "HS256"),
+    "no token": lambda: "abc",
+    "torn": lambda: token()[:-9],
+}
 
 
-@pytest.mark.parametrize("case", list(wrong()))
+@pytest.mark.parametrize("case", WRONG)
 def test_s26_tokens_that_are_refused(tmp_path: Path, case: str) -> None:
     async def main() -> None:
         for name in ("OAUTHBEARER", "XOAUTH2"):
             client = await begin(prepared(tmp_path), "imap")
-            assert (await attempt(client, "imap", name, response(name, USER, wrong()[case]))).startswith(FAILED["imap"])
+            assert (await attempt(client, "imap", name, response(name, USER, WRONG[case]()))).startswith(FAILED["imap"])
             assert b"c OK" in await client.send(b"c LOGIN user@example.test secret\r\n")
 
     asyncio.run(main())

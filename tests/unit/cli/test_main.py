@@ -1,10 +1,15 @@
-"""``fastmail``: every command of the table is there, with a help of its own."""
+"""``fastmail``: every command of the table is there, with a help of its own; and one loads no more than it needs."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import fastmail
 from fastmail.cli.main import COMMANDS, app
+from fastmail.directory.local import LocalDirectory
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -25,3 +30,54 @@ def test_a_command_that_was_perhaps_meant_is_named() -> None:
 def test_without_words_the_help_comes() -> None:
     done = CliRunner().invoke(app, [], env={"COLUMNS": "200"})
     assert all(name in done.output for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [("fastmail acc", {"account"}), ("fastmail account sh", {"show"}), ("fastmail ba", {"backup", "bans", "batch"})],
+)
+def test_a_shell_completes_commands(typed: str, wanted: set[str]) -> None:
+    env = {"_FASTMAIL_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    assert set(CliRunner().invoke(app, [], env=env).stdout.split()) == wanted
+
+
+# what takes long to import, and what commands about accounts and domains have no use for
+HEAVY = {"asyncio", "concurrent.futures", "cryptography", "email", "http", "logging", "pydantic", "rich", "ssl"}
+SERVER = {"app.assembly", "auth.schemes", "dns", "imap", "policy", "pop3", "queue", "relay", "smtp", "store"}
+LOOK = """
+import sys
+from fastmail.cli.main import main
+try:
+    main()
+finally:
+    print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "shown"),
+    [
+        (("account", "show", "me@d.test"), "accounts", "me@d.test"),
+        (("account", "list"), "accounts", "me@d.test"),
+        (("domain", "list"), "domains", "d.test"),
+        (("alias", "list"), "aliases", "none"),
+        (("audit",), "audit", "domain add"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",
+)
+def test_a_command_loads_what_it_needs(words: tuple[str, ...], module: str, shown: str, tmp_path: Path) -> None:
+    """Most of the time that a short command takes is spent importing modules."""
+    (tmp_path / "fastmail.toml").write_text('[server]\ndata_dir = "data"\n')
+    place = LocalDirectory(str(tmp_path / "data"))
+    place.add_domain("d.test")
+    place.add_accounts([("me@d.test", "{PLAIN}x")])
+    place.close()
+    command = [sys.executable, "-c", LOOK, *words, "-c", str(tmp_path / "fastmail.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert shown in done.stdout
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert loaded & HEAVY == set()
+    assert loaded & {f"fastmail.{one}" for one in SERVER} == set()
+    assert {one for one in loaded if one.startswith("fastmail.cli.")} == {
+        "fastmail.cli.main", "fastmail.cli.common", f"fastmail.cli.{module}",
+    }  # fmt: skip

@@ -5,6 +5,7 @@ import json
 import tempfile
 import time
 from base64 import b64decode, b64encode
+from functools import cache
 from pathlib import Path
 
 import jwt
@@ -217,6 +218,12 @@ class Login:
         return got
 
 
+@cache
+def keys() -> str:
+    """Keys for SCRAM, which take some work, once for all cases."""
+    return schemes.scram("secret")
+
+
 @pytest.mark.parametrize("protocol", list(COMMANDS))
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("state", list(CONDITIONS))
@@ -233,7 +240,7 @@ def test_every_mechanism_keeps_out_whom_the_source_keeps_out(
             accounts[USER],
             nets=line.nets,
             nologin=line.nologin,
-            scram=schemes.scram("secret"),
+            scram=keys(),
             enabled=state != "disabled",
         )
         if state == "removed":

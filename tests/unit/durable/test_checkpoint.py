@@ -21,6 +21,7 @@ from fastmail.durable.env import Environment, Journaled
 from fastmail.durable.journal import Position
 from fastmail.durable.salvage import TOP
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
+from tests.support.examples import some
 from tests.support.journals import (
     PAGE,
     Rows,
@@ -84,7 +85,7 @@ def test_any_mixture_of_pages_is_what_was_committed_and_synced(tmp_path: Path) -
     new = (place / "env" / "data.mdb").read_bytes()
     copy = crashed(place, tmp_path / "copy")
     env.close()
-    for n in range(100):
+    for n in range(some(100)):
         image = tmp_path / "image"
         shutil.copytree(copy, image)
         data = bytearray(mixture(old, new, random))
@@ -617,6 +618,7 @@ def test_a_full_map_is_full_and_over_behind_the_next_checkpoint(tmp_path: Path) 
     env.close()
 
 
+@pytest.mark.slow
 def test_many_processes_are_killed_while_they_write(tmp_path: Path) -> None:
     """Each says what it was told is durable; whoever is left, and the next start, have all of it."""
     script = """

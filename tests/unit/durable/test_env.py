@@ -31,7 +31,7 @@ def test_what_is_remembered_for_a_commit_is_of_that_commit_or_a_later_one(tmp_pa
     Environment(str(tmp_path), ["a"], 1, MAP).close()
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=write, args=(str(tmp_path), 2.0, theirs))
+    process = context.Process(target=write, args=(str(tmp_path), 0.5, theirs))
     process.start()
     env = Environment(str(tmp_path), ["a"], 1, MAP)
     seen, value, changes = -1, b"", 0

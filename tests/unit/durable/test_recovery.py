@@ -14,6 +14,7 @@ from fastmail.durable import checkpoint, journal, recovery
 from fastmail.durable.env import Environment
 from fastmail.durable.journal import Entry
 from fastmail.model.errors import StorageFailed
+from tests.support.examples import seeds
 from tests.support.journals import crashed, environment, found, mixture, put, rows, state, take
 
 CONTENT = b"Subject: one\n\n" + b"body of it\n" * 500
@@ -331,7 +332,7 @@ def test_a_crash_in_the_middle_of_a_recovery(
             environment(copy)
         monkeypatch.undo()
         new = (copy / "env" / "data.mdb").read_bytes()
-        for n in range(6):
+        for n in seeds(6):
             image = tmp_path / f"image{attempt}{n}"
             shutil.copytree(copy, image)
             kept = new if n == 0 or step == "slots are let go" else mixture(old, new.ljust(len(old), b"\0"), random)

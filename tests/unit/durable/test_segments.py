@@ -10,6 +10,7 @@ import pytest
 from fastmail.durable import segments
 from fastmail.durable.segments import SegmentReader, SegmentWriter
 from fastmail.model.errors import CorruptData
+from tests.support.examples import some
 
 KEY = bytes(range(12))
 
@@ -42,7 +43,27 @@ def test_records_are_read_and_scanned(tmp_path: Path) -> None:
     reader.close()
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EOPNOTSUPP])
+def test_a_file_system_that_cannot_read_at_once_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """On tmpfs and NFS nobody learns whether a read would block: so it is one that may."""
+    preadv = os.preadv
+
+    def read(fd: int, buffers: list[bytearray], offset: int, flags: int = 0) -> int:
+        if flags & os.RWF_NOWAIT:
+            raise OSError(number, os.strerror(number))
+        return preadv(fd, buffers, offset, flags)
+
+    (record, *_) = write(tmp_path, TEXTS)
+    monkeypatch.setattr(segments.os, "preadv", read)
+    reader = SegmentReader(str(tmp_path))
+    assert reader.read(record.id, record.skip, record.length, True) is None
+    assert reader.read(record.id, record.skip, record.length) == TEXTS[0]
+    reader.close()
+
+
+@pytest.mark.parametrize("seed", range(some(30)))
 def test_a_flipped_octet_harms_one_record(tmp_path: Path, seed: int) -> None:
     records = write(tmp_path, TEXTS)
     path = Path(segments.path_of(str(tmp_path), 1))

@@ -12,6 +12,7 @@ import pytest
 from fastmail._core.uidset import UidSet
 from fastmail.imap import compared
 from fastmail.imap.views import Answers
+from tests.support.examples import seeds
 from tests.support.sessions import Bench, Client
 
 
@@ -117,7 +118,7 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_what_is_remembered_takes_in_new_messages(tmp_path: Path, seed: int) -> None:
     """Whatever was asked before, of whatever messages, an answer is that of a fresh look."""
 

@@ -38,6 +38,7 @@ def test_commands_and_replies_are_packed(tmp_path: Path, step: int) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
     async def main() -> None:
         client = await compressed(Bench(str(tmp_path)))

@@ -26,6 +26,7 @@ from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of, sizes_in
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
+from tests.support.waiting import until
 
 
 def test_names() -> None:
@@ -302,20 +303,26 @@ def test_own_names_are_no_news_while_a_session_looks(tmp_path: Path, monkeypatch
         store, key = await other.open()
         await other.count(store, key)
         store.watch(other.account, key, lambda: None)
+
+        def flagged() -> list[str]:
+            return [name for name in os.listdir(tmp_path / "mail/cur") if name.endswith(":2,FS")]
+
+        def answered() -> int:
+            with store.snapshot(other.account) as snapshot:
+                records = [record for page in snapshot.pages(key) for record in pages.records(page)]
+            return [record[1] for record in records].count(ANSWERED | SEEN)
+
         looks = other.looks
         await store.store(other.account, key, UidSet.of([1, 2, 3]), 1, FLAGGED, [])
         await store.expunge(other.account, key, UidSet.of([4]), 0)
-        await asyncio.sleep(1.5)
-        assert len([name for name in os.listdir(tmp_path / "mail/cur") if name.endswith(":2,FS")]) == 3
-        assert len(os.listdir(tmp_path / "mail/cur")) == 19 and other.looks == looks
+        await until(lambda: len(flagged()) == 3 and len(os.listdir(tmp_path / "mail/cur")) == 19)
+        assert other.looks == looks
         assert await other.count(store, key) == 19 and other.looks == looks
         # while it works on names, another program flags a message: that is seen
         os.rename(tmp_path / "mail/cur/10.M1P1.x:2,S", tmp_path / "mail/cur/10.M1P1.x:2,RS")
         await store.store(other.account, key, UidSet.of([1, 2, 3]), -1, FLAGGED, [])
-        await asyncio.sleep(1.5)
-        with store.snapshot(other.account) as snapshot:
-            flags = {record[0]: record[1] for page in snapshot.pages(key) for record in pages.records(page)}
-        assert sorted(flags.values()).count(ANSWERED | SEEN) == 1 and other.looks > looks
+        await until(answered)
+        assert answered() == 1 and other.looks > looks
         await store.close()
 
     asyncio.run(main())

@@ -100,6 +100,7 @@ def test_pages_with_what_is_kept_are_pages_of_both(there: set[int], gone: set[in
 # ---------------------------------------------------------------- files
 
 
+@pytest.mark.slow
 def test_no_reader_of_maildirs_sees_what_is_kept_and_it_goes(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path, grace=1.5) as (store, account, key):

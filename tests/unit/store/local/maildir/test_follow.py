@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from fastmail.store.local.maildir import follow, housekeeping, looking
 from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
+from tests.support.waiting import until
 
 
 async def begun(place: Path) -> tuple[LocalStore, Account, bytes]:
@@ -105,14 +105,6 @@ async def filled(place: Path, count: int) -> tuple[LocalStore, Account, bytes]:
     await store.sync(account, key)
     assert store.is_up_to_date(account, box_of(store, account, key))
     return store, account, key
-
-
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came to that")
 
 
 def box_of(store: LocalStore, account: Account, key: bytes) -> Mailbox:

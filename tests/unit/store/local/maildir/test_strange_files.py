@@ -5,11 +5,13 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from fastmail._core.uidset import UidSet
 from tests.support.homes import housed, local_store
 
 
-def test_only_files_are_mail(tmp_path: Path) -> None:
+def test_only_files_are_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "mail"
     for sub in ("cur", "new", "tmp"):
         (root / sub).mkdir(parents=True)
@@ -27,9 +29,9 @@ def test_only_files_are_mail(tmp_path: Path) -> None:
         (root / sub / f".hidden{sub}").write_text("Subject: hidden\n\n")
         (root / sub / f":2,S{sub}").write_text("Subject: no base\n\n")
         with socket.socket(socket.AF_UNIX) as listener:
-            os.chdir(root / sub)
+            monkeypatch.chdir(root / sub)
             listener.bind(f"1700000008.socket{sub}{info}")
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
 
     async def work() -> None:
         store = local_store(str(tmp_path / "index"))
