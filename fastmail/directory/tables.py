@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from fastmail.durable.env import Environment, Former
 
-LAYOUT = 2
-TABLES = ["domains", "accounts", "numbers", "aliases", "apps", "used", "counts", "audit"]
+LAYOUT = 3  # with mailing lists: an older program would refuse their mail, so it does not open them
+TABLES = ["domains", "accounts", "numbers", "aliases", "apps", "used", "counts", "audit", "lists", "members", "posts"]
 META = "meta"
 MAP = 8 << 30
 

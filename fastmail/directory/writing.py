@@ -137,7 +137,9 @@ class Writing(Reading):
             if txn.get("domains", key) is None:
                 raise _no_domain(name)
             used = [
-                rows.shown(one) for table in ("accounts", "aliases") for one, _ in _beginning(txn, table, key + NUL)
+                rows.shown(one)
+                for table in ("accounts", "aliases", "lists")
+                for one, _ in _beginning(txn, table, key + NUL)
             ]
             if used:
                 text = f"{len(used)} addresses, such as {used[0]}: remove them first"
@@ -180,6 +182,8 @@ class Writing(Reading):
             raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
         if txn.get("aliases", key) is not None:
             raise DirectoryError(f"{address} is already an alias")
+        if txn.get("lists", key) is not None:
+            raise DirectoryError(f"{address} is already a mailing list")
         row = txn.get("accounts", key)
         if row is not None and not again:
             raise DirectoryError(f"account {address} is already there; `fastmail account passwd` changes it")
@@ -358,6 +362,8 @@ class Writing(Reading):
                 raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
             if txn.get("accounts", key) is not None:
                 raise DirectoryError(f"{address} is already an account")
+            if txn.get("lists", key) is not None:
+                raise DirectoryError(f"{address} is already a mailing list")
             if txn.get("aliases", key) is not None:
                 raise DirectoryError(f"alias {address} is already there; `fastmail alias set` changes it")
             most = domain.most_aliases
