@@ -46,9 +46,10 @@ FIRST = 100  # account numbers grow from 1: so many are looked at for one who is
 class Envelope:
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
     ``asked``: what the sender wants to hear of each (RFC 3461). ``options``: the parameters of MAIL. ``login``: who
-    sends, when somebody logged in. ``forwards``: recipients of this server whose mail goes to other hosts, too, or only
-    (directory.lookup). ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what the filters
-    made of the message."""
+    sends, when somebody logged in. ``forwards``: recipients of this server whose mail goes by way of the queue: to
+    other hosts, too, or only, and to mailing lists (directory.lookup). ``doubted``: the domain of the author that the
+    message names does not vouch for it (DMARC). ``tls``: version and cipher of the connection, empty without TLS;
+    ``filters``: what the filters made of the message."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -61,6 +62,7 @@ class Envelope:
     tls: str = ""
     filters: str = ""
     forwards: set[str] = field(default_factory=set)
+    doubted: bool = False
 
 
 @dataclass(slots=True)

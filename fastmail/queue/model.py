@@ -34,7 +34,10 @@ class Item:
     the eighth bit. ``hold``: what the store calls the content where it is shared with the mailbox of ``shared_with``,
     and ``checksum`` its CRC-32 there. ``salt``: with ``id`` it is the id of the message's transaction, by which
     mailboxes know it; ``mailbox``: where recipients of this server get it, empty for INBOX. ``owner``: the address here
-    that forwards the message, which hears of trouble instead of the sender."""
+    that forwards the message, which hears of trouble instead of the sender. ``mailing_list``: the list that sends it:
+    its one recipient is to be expanded to members, or, with ``verp``, they are its recipients already, and those at
+    other hosts each get a reverse-path of their own. ``token``: a hash of what its owners show who agree to a message
+    that waits for them (delivery.lists.moderation); empty for one that does not."""
 
     id: int
     sender: str
@@ -58,6 +61,9 @@ class Item:
     salt: bytes = b""
     mailbox: str = ""
     owner: str = ""
+    mailing_list: str = ""
+    verp: bool = False
+    token: bytes = b""
 
     @property
     def number(self) -> str:
@@ -76,7 +82,8 @@ class Item:
 
 class Job(msgspec.Struct, array_like=True):
     """What is left to do for one destination, and its row. ``due``: when; ``last``: the last reply or trouble;
-    ``late``: the sender knows that it was not delivered in time. New fields go to the end; an older server takes no
+    ``late``: the sender knows that it was not delivered in time; ``after``: the member of a mailing list behind which
+    its expansion goes on; ``agreed``: an owner lets it go there. New fields go to the end; an older server takes no
     notice of them."""
 
     version: int
@@ -91,6 +98,8 @@ class Job(msgspec.Struct, array_like=True):
     last: str = ""
     priority: int = 0
     late: bool = False
+    after: str = ""
+    agreed: bool = False
 
     @property
     def key(self) -> bytes:

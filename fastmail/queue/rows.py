@@ -18,7 +18,9 @@ VERSION = 1
 
 
 class ItemRow(msgspec.Struct, array_like=True):
-    """One row of the table ``item``. ``salt``, ``mailbox`` and ``owner`` came after the others, in this order."""
+    """One row of the table ``item``. ``salt``, ``mailbox``, ``owner``, ``mailing_list``, ``verp`` and ``token`` came
+    after the others, in this order. An older server would send mail of a list to its address, not to its members; it
+    does not open the directory of lists."""
 
     version: int
     id: int
@@ -47,6 +49,9 @@ class ItemRow(msgspec.Struct, array_like=True):
     salt: bytes = b""
     mailbox: str = ""
     owner: str = ""
+    mailing_list: str = ""
+    verp: bool = False
+    token: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode
