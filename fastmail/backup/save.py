@@ -38,6 +38,7 @@ class Saved:
 def directory_rows(directory: LocalDirectory) -> dict[str, Any]:
     """Everything that the built-in directory holds."""
     domains, accounts, aliases = directory.domains(), directory.accounts(), directory.aliases()
+    lists = list(directory.each_list())
     return {
         "version": VERSION,
         "domains": [one.name for one in domains],
@@ -52,6 +53,8 @@ def directory_rows(directory: LocalDirectory) -> dict[str, Any]:
                 for one in accounts
                 if (apps := directory.app_passwords(one.id))
             },
+            "lists": [_plain(one) for one in lists],
+            "members": {one.address: [_plain(each) for each in directory.each_member(one.address)] for one in lists},
         },
     }
 

@@ -8,13 +8,14 @@ The content of objects is not read here: each is checked by its name when it is.
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from fastmail.backup.vault import FORM, Vault
 from fastmail.directory.records import Account as Record
-from fastmail.directory.records import Alias, AppPassword, Domain
+from fastmail.directory.records import Alias, AppPassword, Domain, List, Member
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress, CannotDo, CorruptData
 from fastmail.model.flags import ALL_FLAGS, MAX_KEYWORDS
@@ -90,6 +91,8 @@ class Settings(msgspec.Struct):
     domains: list[Domain] = []
     aliases: list[Alias] = []
     apps: dict[str, list[AppPassword]] = {}
+    lists: list[List] = []
+    members: dict[str, list[Member]] = {}
 
 
 def settings(found: Mapping[str, Any]) -> Settings:
@@ -100,6 +103,10 @@ def settings(found: Mapping[str, Any]) -> Settings:
             domain_name(one.name)
         for alias in made.aliases:
             _alias(alias.address, list(alias.targets))
+        for row in made.lists:
+            account_address(row.address)
+        for member in chain.from_iterable(made.members.values()):
+            Address.parse(member.address)
         return made
     except (msgspec.ValidationError, BadAddress) as error:
         raise _refuse("directory.json: settings", error) from None

@@ -28,6 +28,7 @@ COMMANDS = {
     "domain": "domains.app",
     "account": "accounts.app",
     "alias": "aliases.app",
+    "list": "lists.app",
     "app-password": "apps.app",
     "batch": "batch.batch",
     "apply": "batch.apply",
