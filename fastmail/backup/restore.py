@@ -21,7 +21,7 @@ from fastmail.backup import keys, sound
 from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Account as Record
-from fastmail.directory.records import Alias, Domain
+from fastmail.directory.records import Alias, Domain, List, Member
 from fastmail.directory.requests import in_any_order
 from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories, sync_directory
@@ -60,8 +60,8 @@ class Restored:
 
 
 def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data_dir: str = "") -> list[str]:
-    """Domains, accounts and aliases that are not there yet; addresses of the accounts that are in the backup.
-    ``data_dir``: where private keys of domains go."""
+    """Add the domains, accounts, aliases, groups and mailing lists that are not there yet; returns the addresses of the
+    accounts that are in the backup. ``data_dir``: where private keys of domains go."""
     found = vault.directory(run)
     sound.check_directory(found)
     wanted = [row for row in found["accounts"] if not only or row["address"] == only]
@@ -99,8 +99,18 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data
             for one in settings.groups
             if into.group(one.name) is None
         ]
+        later += [
+            partial(_put_list, into, one, settings.members.get(one.address, []))
+            for one in settings.lists
+            if into.mailing_list(one.address) is None
+        ]
     in_any_order(later)
     return [row["address"] for row in wanted]
+
+
+def _put_list(into: LocalDirectory, row: List, members: list[Member]) -> None:
+    into.put_list(row)
+    into.put_members(row.address, members)
 
 
 def _there(into: LocalDirectory, addresses: Sequence[str]) -> list[str]:

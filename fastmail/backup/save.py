@@ -39,6 +39,7 @@ class Saved:
 def directory_rows(directory: LocalDirectory, data_dir: str) -> dict[str, Any]:
     """Everything that the built-in directory holds, and the private keys that its domains name."""
     domains, accounts, aliases = directory.domains(), directory.accounts(), directory.aliases()
+    lists = list(directory.each_list())
     return {
         "version": VERSION,
         "domains": [one.name for one in domains],
@@ -55,6 +56,8 @@ def directory_rows(directory: LocalDirectory, data_dir: str) -> dict[str, Any]:
                 if (apps := directory.app_passwords(one.id))
             },
             "keys": keys.texts(domains, data_dir),
+            "lists": [_plain(one) for one in lists],
+            "members": {one.address: [_plain(each) for each in directory.each_member(one.address)] for one in lists},
         },
     }
 

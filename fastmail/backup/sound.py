@@ -8,13 +8,14 @@ The content of objects is not read here: each is checked by its name when it is.
 import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from fastmail.backup.vault import FORM, Vault
 from fastmail.directory.records import Account as Record
-from fastmail.directory.records import Alias, AppPassword, Domain
+from fastmail.directory.records import Alias, AppPassword, Domain, List, Member
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress, CannotDo, CorruptData
 from fastmail.model.flags import ALL_FLAGS, MAX_KEYWORDS
@@ -100,6 +101,8 @@ class Settings(msgspec.Struct):
     apps: dict[str, list[AppPassword]] = {}
     groups: list[SavedGroup] = []
     keys: dict[str, str] = {}
+    lists: list[List] = []
+    members: dict[str, list[Member]] = {}
 
 
 def settings(found: Mapping[str, Any]) -> Settings:
@@ -112,6 +115,10 @@ def settings(found: Mapping[str, Any]) -> Settings:
             _alias(alias.address, list(alias.targets))
         for group in made.groups:
             _alias(group.name, group.members)
+        for row in made.lists:
+            account_address(row.address)
+        for member in chain.from_iterable(made.members.values()):
+            Address.parse(member.address)
         return made
     except (msgspec.ValidationError, BadAddress) as error:
         raise _refuse("directory.json: settings", error) from None

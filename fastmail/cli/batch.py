@@ -98,13 +98,16 @@ def _answer(place: LocalDirectory, line: bytes) -> dict[str, Any]:
 
 @command
 def apply(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="TOML or JSON: domains, accounts, aliases; - for input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="TOML or JSON: domains, accounts, aliases, lists; - for input.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     config: ConfigOption = "fastmail.toml",
     as_json: JsonOption = False,
 ) -> None:
-    """Bring domains, accounts and aliases to a wanted state, all or nothing; what would change is shown first.
+    """Bring domains, accounts, aliases and mailing lists to a wanted state, all or nothing; what would change is shown
+    first.
 
     The file has tables of fields by name, as [domains."example.org"], [accounts."me@example.org"] and
     [aliases."info@example.org"]. What it does not name stays as it is, so doing it twice changes nothing."""

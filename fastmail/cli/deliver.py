@@ -76,7 +76,7 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
                 envelope.recipients.append((address, there.accounts))
                 envelope.asked.append(Rcpt(address))
                 outcomes.append(None)
-                if there.elsewhere:
+                if there.queued:
                     envelope.forwards.add(address)
             elif there.refusal != NOT_FOUND:
                 code, enhanced, words = there.refusal.split(" ", 2)

@@ -92,7 +92,8 @@ def domain_show(name: NameArgument, config: ConfigOption = "fastmail.toml", json
     found = _domain(place, name)
     accounts, aliases = place.counts(found.name)
     caught = place.alias(f"@{found.name}")
-    counted = {"domain": found.name, "accounts": accounts, "aliases": aliases}
+    lists = sum(1 for _ in place.each_list(found.name))
+    counted = {"domain": found.name, "accounts": accounts, "aliases": aliases, "lists": lists}
     more = {"catch_all": list(caught.targets) if caught is not None else [], "dkim": fields.keys_shown(found)}
     show_one(counted | fields.shown(found) | more, json)
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "account": "accounts.app",
     "alias": "aliases.app",
     "group": "groups.app",
+    "list": "lists.app",
     "app-password": "apps.app",
     "dkim": "dkim.app",
     "batch": "batch.batch",

@@ -51,11 +51,12 @@ FIRST = 100  # account numbers grow from 1: so many are looked at for one who is
 class Envelope:
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
     ``asked``: what the sender wants to hear of each (RFC 3461). ``options``: the parameters of MAIL. ``login``: who
-    sends, when somebody logged in. ``forwards``: recipients of this server whose mail goes to other hosts, too, or only
-    (directory.lookup). ``tls``: version and cipher of the connection, empty without TLS; ``filters``: what the filters
-    made of the message; ``charges``: what it counts in the limits of its login. ``signs``: its author is one of ours,
-    and shown to be, so it is signed; ``signed``: the domain of that author, once it was; ``checked``: it came from
-    others, and the results on it are ours."""
+    sends, when somebody logged in. ``forwards``: recipients of this server whose mail goes by way of the queue: to
+    other hosts, too, or only, and to mailing lists (directory.lookup). ``doubted``: the domain of the author that
+    the message names does not vouch for it (DMARC). ``tls``: version and cipher of the connection, empty without
+    TLS; ``filters``: what the filters made of the message; ``charges``: what it counts in the limits of its login.
+    ``signs``: its author is one of ours, and shown to be, so it is signed; ``signed``: the domain of that author,
+    once it was; ``checked``: it came from others, and the results on it are ours."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -72,6 +73,7 @@ class Envelope:
     signs: bool = False
     signed: str = ""
     checked: bool = False
+    doubted: bool = False
 
 
 @dataclass(slots=True)

@@ -45,9 +45,10 @@ def loops(deliverer: Deliverer, envelope: Envelope, content: Octets) -> bool:
 
 
 def here(deliverer: Deliverer, item: Item, address: str) -> Destinations:
-    """Where a recipient of the queue leads now. A report about a forward stays with its owner."""
+    """Where a recipient of the queue leads now. A report about a forward stays with its owner, one about mail of a list
+    with the list."""
     found = deliverer.destinations(address)
-    if not item.owner or item.sender:
+    if not item.owner or item.sender or found.lists:
         return found
     own = deliverer.directory.account(address)
     kept: list[AccountRecord] = [own] if own is not None and own.enabled else found.accounts

@@ -18,6 +18,7 @@ from fastmail._core import mime
 from fastmail.delivery import forward
 from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
+from fastmail.delivery.lists import posting
 from fastmail.delivery.reports import Reports
 from fastmail.message import submitted, trace
 from fastmail.message.header import Octets
@@ -113,6 +114,9 @@ class Submission:
         if self._deliverer is not None and envelope.forwards and forward.loops(self._deliverer, envelope, content):
             count("delivery.loops")
             return Outcome(554, "5.4.6", "the message was forwarded by this address already: it loops")
+        refused = await self._refused(envelope, content)
+        if refused is not None:
+            return refused
         if not self._bounds.allow_one_more(self._spool):
             return Outcome(452, "4.3.1", "the queue is full, try again later")
         ident = ident or self._spool.new_id()
@@ -170,6 +174,18 @@ class Submission:
         fields = await self._signer.sign(pieces, author, envelope.options.release)
         envelope.signs, envelope.signed = False, author if fields else ""
         return fields
+
+    async def _refused(self, envelope: Envelope, content: Octets) -> Outcome | None:
+        """Why the message may not go to a mailing list that it is for."""
+        deliverer = self._deliverer
+        if deliverer is None or not any(deliverer.destinations(one).lists for one in envelope.forwards):
+            return None
+        loop = asyncio.get_running_loop()
+        refused = await loop.run_in_executor(None, posting.refusal, deliverer, self._spool, envelope, content)
+        if refused is not None:
+            count("lists.refused")
+            log.event("list.refused", sender=envelope.sender, login=envelope.login, why=refused.text)
+        return refused
 
     def _received(self, envelope: Envelope, number: str) -> bytes:
         """Our Received field."""

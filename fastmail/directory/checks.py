@@ -10,7 +10,7 @@ import msgspec
 from fastmail.directory import lookup
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.lookup import Lookup, Planned, circle, find, landing
-from fastmail.directory.records import Account, Alias, Domain
+from fastmail.directory.records import Account, Alias, Domain, List
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
 
@@ -22,6 +22,7 @@ class Known(Lookup, Protocol):
     """What is asked of the directory."""
 
     def counts(self, domain: str) -> tuple[int, int]: ...
+    def has_lists(self, domain: str) -> bool: ...
     def each_domain(self, after: str = "") -> Iterator[Domain]: ...
 
 
@@ -29,7 +30,7 @@ def domain(known: Known, new: Domain) -> None:
     """Another name has no addresses, and stands for a domain that is there and is not another name itself."""
     if not new.alias_of:
         return
-    if any(known.counts(new.name)):
+    if any(known.counts(new.name)) or known.has_lists(new.name):
         raise DirectoryError(f"{new.name} has addresses of its own: remove them, or let it be a domain")
     main = known.domain(new.alias_of)
     if main is None:
@@ -67,6 +68,22 @@ def alias(known: Known, new: Alias) -> Alias:
     return msgspec.structs.replace(new, targets=tuple(_kept(known, one) for one in new.targets))
 
 
+def mailing_list(known: Known, new: List) -> None:
+    """It has an owner, who is somebody, and a name that leaves room for those of its parts."""
+    room = lookup.LONGEST_LOCAL - max(map(len, lookup.PARTS)) - 1
+    if len(new.address.rpartition("@")[0].encode("utf-8", "replace")) > room:
+        raise DirectoryError(f"{new.address}: the name of a list has {room} octets at most")
+    if not new.owners:
+        raise DirectoryError(f"list {new.address} needs an owner, who is told of its trouble: owners=ADDRESS")
+    _targets(Planned(known, new.address), new.address, new.owners, "the owner of", known)
+
+
+def member(known: Known, address: str) -> None:
+    """It is no mailing list: that would have posts that nobody let go there."""
+    if known.mailing_list(address) is not None:
+        raise DirectoryError(f"{address} is a mailing list, and no member of another one; an alias can lead to both")
+
+
 def _targets(planned: Planned, address: str, targets: Sequence[str], what: str, known: Known) -> None:
     name = comparable(address)
     way = circle(planned, name, targets)
@@ -82,7 +99,7 @@ def _targets(planned: Planned, address: str, targets: Sequence[str], what: str, 
 def _is_still(known: Known, targets: Sequence[str]) -> bool:
     """Do they lead to accounts or domains that only take no mail now?"""
     found = [landing(known, comparable(one)) for one in targets]
-    return any(one is not None and (one.account is not None or bool(one.refusal)) for one in found)
+    return any(one is not None and (bool(one.account or one.mailing_list or one.refusal)) for one in found)
 
 
 def _kept(known: Known, target: str) -> str:

@@ -1,5 +1,5 @@
-"""The fields of domains, accounts and aliases as people and programs set and see them: one table for the command line,
-for batches and for files of a wanted state.
+"""The fields of domains, accounts, aliases and mailing lists as people and programs set and see them: one table for the
+command line, for batches and for files of a wanted state.
 
 A value may be text, as it is typed, or JSON. What ``shown`` gives is what ``changed`` takes, so a state that was read
 can be written back. Promise: a value that is not what its field needs is DirectoryError, or BadAddress, with the
@@ -15,14 +15,40 @@ import msgspec
 
 from fastmail.directory import apps
 from fastmail.directory.errors import DirectoryError
-from fastmail.directory.records import HELPDESK, LATER, NO_MAIL, OF_DOMAINS, SERVER, Account, Alias, Answer, Domain
+from fastmail.directory.records import (
+    ACTIVE,
+    ALWAYS,
+    ANNOUNCERS,
+    AUTHOR,
+    CLOSED,
+    DEMANDED,
+    HELPDESK,
+    INSIDE,
+    LATER,
+    LIST,
+    MEMBERS,
+    MODERATED,
+    NEVER,
+    NO_MAIL,
+    OF_DOMAINS,
+    OPEN,
+    PUBLIC,
+    SERVER,
+    SUSPENDED,
+    UNCONFIRMED,
+    Account,
+    Alias,
+    Answer,
+    Domain,
+    List,
+)
 from fastmail.model.address import Address, domain_name
 from fastmail.model.errors import BadAddress
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_size
 
 Reader = Callable[[Any], Any]
-Record = TypeVar("Record", Domain, Account, Alias)
+Record = TypeVar("Record", Domain, Account, Alias, List)
 MOST_TEXT = 10_000  # characters
 LINE = 500
 SEPARATORS = "+-_.=#~!"  # that may begin a detail
@@ -197,7 +223,34 @@ ALIAS: dict[str, Reader] = {
     "note": line,
 }
 GROUP: dict[str, Reader] = {"members": addresses, "description": line, "join": addresses, "leave": addresses}
-KINDS: dict[str, dict[str, Reader]] = {"domain": DOMAIN, "account": ACCOUNT, "alias": ALIAS, "group": GROUP}
+MAILING_LIST: dict[str, Reader] = {
+    "enabled": flag,
+    "name": line,
+    "description": line,
+    "owners": addresses,
+    "mode": one_of(PUBLIC, MEMBERS, ANNOUNCERS, INSIDE, MODERATED),
+    "announcers": addresses,
+    "logins_only": flag,
+    "joins": one_of(CLOSED, OPEN),
+    "tag": line,
+    "footer": text,
+    "reply_to": one_of(AUTHOR, LIST),
+    "rewrite_from": one_of(NEVER, DEMANDED, ALWAYS),
+    "bounce_days": number,
+}
+MEMBER: dict[str, Reader] = {
+    "address": address,
+    "name": line,
+    "state": one_of(ACTIVE, SUSPENDED, UNCONFIRMED),
+}
+KINDS: dict[str, dict[str, Reader]] = {
+    "domain": DOMAIN,
+    "account": ACCOUNT,
+    "alias": ALIAS,
+    "group": GROUP,
+    "list": MAILING_LIST,
+    "member": MEMBER,
+}
 
 
 def read(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,7 +286,7 @@ def changed(record: Record, values: Mapping[str, Any]) -> Record:
 _ANSWER = Answer.__struct_fields__
 
 
-def shown(record: Domain | Account | Alias) -> dict[str, Any]:
+def shown(record: Domain | Account | Alias | List) -> dict[str, Any]:
     """What may be set of a record, as ``changed`` takes it."""
     kind = type(record).__name__.lower()
     out: dict[str, Any] = {}

@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 
 from fastmail.directory import membership, rows, taken
-from fastmail.directory.following import Following
+from fastmail.directory.mailing import Mailing
 from fastmail.directory.reading import NEXT
 from fastmail.directory.rows import ACCOUNTS, COUNTS, DOMAINS, NUL, U64
 from fastmail.directory.tables import LAYOUT, MAP, META, TABLES, LmdbTables, Txn
@@ -18,7 +18,7 @@ from fastmail.directory.upgrade import FORMER
 from fastmail.model.errors import CorruptData
 
 
-class LocalDirectory(Following):
+class LocalDirectory(Mailing):
     """One in each process."""
 
     def __init__(self, data_dir: str) -> None:
@@ -37,7 +37,7 @@ class LocalDirectory(Following):
 
     def mend(self) -> None:
         """After damage: numbers lead to their accounts again, also to those whose rows are damaged, none is given out
-        twice, the domains of accounts are there, and each domain's addresses are counted again."""
+        twice, the domains of accounts and lists are there, and each domain's addresses are counted again."""
         with self._write() as txn:
             known, damaged = _accounts(txn)
             highest = 0
@@ -49,6 +49,8 @@ class LocalDirectory(Following):
             for key, number in known.items():
                 txn.put("numbers", U64.pack(number), key)
                 highest = max(highest, number)
+                self._have_domain(txn, rows.shown(key))
+            for key, _ in list(txn.items("lists")):
                 self._have_domain(txn, rows.shown(key))
             for key, row in list(txn.items("domains")):
                 with suppress(CorruptData):

@@ -1,7 +1,8 @@
 """Where mail for an address goes: the account itself, those behind an alias, the account in front of a ``+detail``, the
-postmaster, or the catch-all of the domain; and the addresses at other hosts behind aliases and forwards.
+postmaster, or the catch-all of the domain; the addresses at other hosts behind aliases and forwards; and mailing lists.
 
-The order for one address of a domain here is: account or alias of that name; the same without its detail; for
+The order for one address of a domain here is: account, alias or list of that name; the same without its detail; for
+what is called like a list with one of PARTS behind it, that part of the list (``team-request``); for
 ``postmaster`` and ``abuse`` (RFC 5321 4.5.1, RFC 2142 5 and 2) the domain's postmaster; the catch-all. A domain that is
 another name of one has the addresses of that one.
 
@@ -15,13 +16,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fastmail.directory.records import LATER, Account, Alias, Domain
+from fastmail.directory.records import INSIDE, LATER, Account, Alias, Domain, List
 from fastmail.model import domain as names
 from fastmail.model.address import comparable, without_detail
 
 MAX_ALIAS_DEPTH = 10
 MAX_ALIAS_TARGETS = 1000
 ROLES = ("postmaster", "abuse")  # that every domain has
+OWNER, BOUNCES = "owner", "bounces"
+PARTS = ("request", "subscribe", "unsubscribe", OWNER, BOUNCES)  # addresses that each list has, behind a hyphen
+LONGEST_LOCAL = 64  # octets of a local-part (RFC 5321 4.5.3.1.1)
 NOT_FOUND = "550 5.1.1 no such user here"
 NO_MAIL = "550 5.2.1 this mailbox takes no mail"
 DOMAIN_OFF = {LATER: "450 4.2.1 this domain takes no mail now, try again later"}
@@ -35,6 +39,7 @@ class Lookup(Protocol):
     def domain(self, name: str) -> Domain | None: ...
     def account(self, address: str) -> Account | None: ...
     def alias(self, address: str) -> Alias | None: ...
+    def mailing_list(self, address: str) -> List | None: ...
 
 
 class Domains(Protocol):
@@ -54,6 +59,15 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class ToList:
+    """A mailing list that gets mail, or one of PARTS of it; ``detail``: what is behind the part's ``+``."""
+
+    row: List
+    part: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Destinations:
     """Who gets mail for an address. ``refusal``: the reply where nobody does; ``inside``: the domain whose logins alone
     may write to it, empty for everybody; ``until``: s since 1970 when this may change by itself; ``bounces``: only mail
@@ -65,21 +79,30 @@ class Destinations:
     inside: str = ""
     until: float = math.inf
     bounces: bool = False
+    lists: tuple[ToList, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.accounts or self.elsewhere)
+        return bool(self.accounts or self.elsewhere or self.lists)
+
+    @property
+    def queued(self) -> bool:
+        """Does its mail go by way of the queue, because more is made of it than copies in mailboxes here?"""
+        return bool(self.elsewhere or self.lists)
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
     """The row that an address leads to. ``name``: the row's address in the form for comparing; ``refusal``: the
-    domain's, where it is off; ``targets``: where a role leads that has no row."""
+    domain's, where it is off; ``targets``: where a role leads that has no row; ``part``, ``detail``: as in ToList."""
 
     name: str = ""
     account: Account | None = None
     alias: Alias | None = None
     targets: Sequence[str] = ()
     refusal: str = ""
+    mailing_list: List | None = None
+    part: str = ""
+    detail: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.name)
@@ -120,6 +143,9 @@ def landing(directory: Lookup, address: str) -> Landing | None:
         found = _row(directory, f"{one}@{name}")
         if found is not None:
             return found
+    found = _part(directory, local, name)
+    if found is not None:
+        return found
     if local in ROLES and domain.postmaster:
         return Landing(f"{local}@{name}", targets=domain.postmaster)
     caught = directory.alias(f"@{name}")
@@ -131,7 +157,23 @@ def _row(directory: Lookup, address: str) -> Landing | None:
     if account is not None:
         return Landing(address, account)
     alias = directory.alias(address)
-    return Landing(address, alias=alias, targets=alias.targets) if alias is not None else None
+    if alias is not None:
+        return Landing(address, alias=alias, targets=alias.targets)
+    mailing_list = directory.mailing_list(address)
+    return Landing(address, mailing_list=mailing_list) if mailing_list is not None else None
+
+
+def _part(directory: Lookup, local: str, domain: str) -> Landing | None:
+    """A part of a mailing list. What is behind ``+`` belongs to the part, whatever begins a detail in the domain."""
+    whole, _, detail = local.partition("+")
+    base, hyphen, part = whole.rpartition("-")
+    if not hyphen or part not in PARTS:
+        return None
+    found = directory.mailing_list(f"{base}@{domain}")
+    if found is None:
+        return None
+    targets = found.owners if part == OWNER else ()
+    return Landing(f"{local}@{domain}", targets=targets, mailing_list=found, part=part, detail=detail)
 
 
 def is_off(alias: Alias, now: float) -> bool:
@@ -148,13 +190,14 @@ class _Search:
         self._now = time.time()
         self.accounts: dict[int, Account] = {}
         self.elsewhere: dict[str, Elsewhere] = {}
+        self.lists: dict[str, ToList] = {}
         self.refusal = NOT_FOUND
         self.inside = ""
         self.until = math.inf
 
     @property
     def _count(self) -> int:
-        return len(self.accounts) + len(self.elsewhere)
+        return len(self.accounts) + len(self.elsewhere) + len(self.lists)
 
     def reach(self, written: str, depth: int, via: str = "", owner: str = "") -> None:
         """Follow an address. ``via``: the address here that leads to it."""
@@ -175,6 +218,8 @@ class _Search:
             self._account(found.account, depth)
         elif found.alias is not None:
             self._alias(found.alias, depth)
+        elif found.mailing_list is not None:
+            self._list(found, found.mailing_list, depth)
         else:
             self._each(found.targets, depth, found.name, found.name)
 
@@ -206,6 +251,21 @@ class _Search:
         owner = f"postmaster@{name}"
         self._each(alias.targets, depth, alias.address, owner)
 
+    def _list(self, found: Landing, row: List, depth: int) -> None:
+        """Its owners get mail for that address of it also while it takes no mail itself."""
+        postmaster = f"postmaster@{row.address.rpartition('@')[2]}"
+        if found.part == OWNER:
+            before = self._count
+            self._each(found.targets, depth, found.name, postmaster)
+            if self._count == before:
+                self.reach(postmaster, depth + 1, found.name, postmaster)
+            return
+        if not row.enabled:
+            return
+        if row.mode == INSIDE and not found.part and not depth:
+            self.inside = names.comparable(row.address.rpartition("@")[2])
+        self.lists[found.name] = ToList(row, found.part, found.detail)
+
 
 def find(directory: Lookup, address: str) -> Destinations:
     """Who gets mail for an address."""
@@ -217,6 +277,7 @@ def find(directory: Lookup, address: str) -> Destinations:
         search.refusal,
         search.inside,
         search.until,
+        lists=tuple(search.lists.values()),
     )
 
 
@@ -252,6 +313,7 @@ class Planned:
     def __init__(self, place: Lookup, name: str, account: Account | None = None, alias: Alias | None = None) -> None:
         self._place, self._name, self._account, self._alias = place, comparable(name), account, alias
         self.domain = place.domain
+        self.mailing_list = place.mailing_list
 
     def account(self, address: str) -> Account | None:
         return self._account if comparable(address) == self._name else self._place.account(address)

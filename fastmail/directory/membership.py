@@ -16,7 +16,7 @@ from fastmail.model.errors import CorruptData
 
 MARK = "$"  # that a group's name begins with among the identifiers of a list of rights
 MOST = 10_000  # members of a group
-GROUP_TABLE, MEMBER_TABLE = "groups", "members"
+GROUP_TABLE, MEMBER_TABLE = "groups", "group_members"
 
 
 def keys_of(txn: Txn, number: int) -> list[bytes]:

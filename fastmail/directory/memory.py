@@ -1,11 +1,11 @@
 """The directory in memory: the same rules over tables that one process has and nobody keeps. For tests of what asks a
 directory, and as the plainest implementation under the contract suite."""
 
-from fastmail.directory.following import Following
+from fastmail.directory.mailing import Mailing
 from fastmail.directory.tables import MemoryTables
 
 
-class MemoryDirectory(Following):
+class MemoryDirectory(Mailing):
     """See interface.Directory and interface.Administration."""
 
     def __init__(self) -> None:

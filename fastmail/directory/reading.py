@@ -16,7 +16,7 @@ from typing import Protocol
 from fastmail.directory import apps, lookup, membership, rows, taken
 from fastmail.directory.lookup import Destinations, belongs
 from fastmail.directory.membership import GROUP_TABLE
-from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Used
+from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, List, Used
 from fastmail.directory.rows import (
     ACCOUNTS,
     ALIASES,
@@ -24,6 +24,8 @@ from fastmail.directory.rows import (
     AUDIT,
     DOMAINS,
     GROUPS,
+    LISTS,
+    MEMBER_ROWS,
     NUL,
     U64,
     USED,
@@ -43,6 +45,8 @@ SRS = b"srs:"  # with the time(8) when a key was made: the key
 REMEMBERED = 50_000
 UNASKED = Domain("")  # stands for a domain of which nothing is remembered
 PAGE = 1000  # rows that are read in one transaction
+SHAPES = (("domains", DOMAINS), ("accounts", ACCOUNTS), ("aliases", ALIASES), ("apps", APPS), ("lists", LISTS),
+          ("list_members", MEMBER_ROWS), (GROUP_TABLE, GROUPS))  # fmt: skip
 
 
 class Asker(Protocol):
@@ -69,6 +73,11 @@ class _Rows:
         key = rows.compared_key(address)
         row = self._get("aliases", key)
         return ALIASES.unpack(key, row) if row is not None else None
+
+    def mailing_list(self, address: str) -> List | None:
+        key = rows.compared_key(address)
+        row = self._get("lists", key)
+        return LISTS.unpack(key, row) if row is not None else None
 
 
 class Reading:
@@ -168,6 +177,14 @@ class Reading:
         if row is None and (key := self._main_key(address)):
             row = self._get("aliases", key)
         return ALIASES.unpack(key, row) if row is not None else None
+
+    def mailing_list(self, address: str) -> List | None:
+        """DamagedAccount."""
+        key = address_key(address)
+        row = self._get("lists", key)
+        if row is None and (key := self._main_key(address)):
+            row = self._get("lists", key)
+        return LISTS.unpack(key, row) if row is not None else None
 
     def account_by_id(self, number: int) -> Account | None:
         """DamagedAccount, also where the number leads to another account."""
@@ -333,6 +350,16 @@ class Reading:
             with suppress(CorruptData):
                 yield ALIASES.unpack(key, row)
 
+    def each_list(self, domain: str = "", after: str = "") -> Iterator[List]:
+        """The same for mailing lists."""
+        for key, row in self._addresses("lists", domain, after):
+            with suppress(CorruptData):
+                yield LISTS.unpack(key, row)
+
+    def has_lists(self, domain: str) -> bool:
+        """Has it any mailing list, damaged or not?"""
+        return next(self._addresses("lists", domain, ""), None) is not None
+
     def domains(self) -> list[Domain]:
         return list(self.each_domain())
 
@@ -367,13 +394,7 @@ class Reading:
         out: list[tuple[str, str]] = []
         damaged: set[bytes] = set()
         known: dict[bytes, int] = {}
-        for table, shape in (
-            ("domains", DOMAINS),
-            ("accounts", ACCOUNTS),
-            ("aliases", ALIASES),
-            ("apps", APPS),
-            (GROUP_TABLE, GROUPS),
-        ):
+        for table, shape in SHAPES:
             for key, row in self._each(table):
                 try:
                     found = shape.unpack(key, row)

@@ -14,6 +14,12 @@ PLUS = "+"
 SERVER, OF_DOMAINS, HELPDESK = "server", "domain", "helpdesk"  # Account.role
 RSA, ED25519 = "rsa", "ed25519"  # DkimKey.kind
 WAITING, PUBLISHED, ACTIVE, RETIRED, REVOKED = "waiting", "published", "active", "retired", "revoked"  # DkimKey.state
+PUBLIC, MEMBERS, ANNOUNCERS, INSIDE, MODERATED = "public", "members", "announcers", "domain", "moderated"  # List.mode
+AUTHOR, LIST = "author", "list"  # List.reply_to
+NEVER, DEMANDED, ALWAYS = "never", "demanded", "always"  # List.rewrite_from
+CLOSED, OPEN = "closed", "open"  # List.joins
+SUSPENDED, UNCONFIRMED = "suspended", "unconfirmed"  # Member.state, beside ACTIVE
+BOUNCE_DAYS = 5
 
 
 class DkimKey(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,7 +51,7 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     ``most_accounts``, ``most_aliases``: how many may be made; ``most_storage``: octets that one account may have.
     ``most_octets``: of all its accounts together; ``message_size``: octets of one message to or from an account;
     ``recipients_per_hour``, ``messages_per_hour``: what all its accounts together may send. 0 is always no limit.
-    ``most_lists`` is kept for those who will ask.
+    ``most_lists``: how many mailing lists it may have.
     ``quota``: of accounts that have none of their own. ``app_passwords_only``: the main password opens no mail session.
     ``footer``, ``footer_html``: for mail that leaves; ``dkim``: keys; ``source``: a directory of its own.
     """
@@ -147,6 +153,52 @@ class Alias(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: int = 0
     internal: bool = False
     note: str = ""
+
+
+class List(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A mailing list: what comes to its address goes to its members, each a row of its own (Member).
+
+    ``enabled`` False: nobody gets its mail, not even the catch-all. ``owners``: who hears of it, and gets mail for its
+    ``-owner`` address. ``name``, ``description``: for people, and in List-Id.
+    ``mode``: who may write to it. PUBLIC: everybody; MEMBERS; ANNOUNCERS: those whom ``announcers`` names; INSIDE: who
+    is logged in as an account of its domain; MODERATED: what anybody writes waits until an owner agrees.
+    ``logins_only``: only those who are logged in may write, whatever the mode.
+    ``joins``: OPEN lets people join by mail, CLOSED leaves that to owners; everybody may leave by mail.
+    ``tag``: what its mails have in front of their subjects; ``footer``: text behind them; empty for none.
+    ``reply_to``: AUTHOR leaves Reply-To as it is, LIST makes it the list's address.
+    ``rewrite_from``: whether the list's address stands in From: NEVER, ALWAYS, or DEMANDED, where the author's domain
+    asks receivers to refuse or to set aside what fails DMARC.
+    ``bounce_days``: a member is suspended whose mail came back on so many days; 0 for never. ``created``: s since 1970.
+    """
+
+    address: str
+    name: str = ""
+    enabled: bool = True
+    owners: tuple[str, ...] = ()
+    description: str = ""
+    mode: str = MEMBERS
+    announcers: tuple[str, ...] = ()
+    logins_only: bool = False
+    joins: str = CLOSED
+    tag: str = ""
+    footer: str = ""
+    reply_to: str = AUTHOR
+    rewrite_from: str = DEMANDED
+    bounce_days: int = BOUNCE_DAYS
+    created: int = 0
+
+
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A member of a mailing list. ``state``: only ACTIVE ones get its mail; SUSPENDED: by an owner, or because mail to
+    it came back; UNCONFIRMED: it has not agreed yet. ``bounces``: days on which mail came back, ``bounced``: the last
+    time; ``joined``; s since 1970, 0 for never."""
+
+    address: str
+    name: str = ""
+    state: str = ACTIVE
+    bounces: int = 0
+    bounced: int = 0
+    joined: int = 0
 
 
 class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):

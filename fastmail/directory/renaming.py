@@ -1,8 +1,8 @@
-"""New names for accounts and domains. An account keeps its number, so its mail, app passwords and groups are its own as
-before; its Maildir stays where it is, and the row says so (``Account.placed``). What names it in the directory
-(aliases, forwards, sender identities, postmasters) changes in the same transaction. What names it in the mail store
-(lists of rights, subscriptions of others) follows: a row of the table ``renames`` says that this is still to be done,
-until app.renames has done it, also after a crash.
+"""New names for accounts and domains. An account keeps its number, so its mail, app passwords and groups are its own
+as before; its Maildir stays where it is, and the row says so (``Account.placed``). What names it in the directory
+(aliases, forwards, sender identities, postmasters, mailing lists) changes in the same transaction. What names it in
+the mail store (lists of rights, subscriptions of others) follows: a row of the table ``renames`` says that this is
+still to be done, until app.renames has done it, also after a crash.
 
 Nobody gets a Maildir that is another one's: the table ``homes`` has each name whose directory belongs to an account of
 another name, and a new account of that name has its Maildir elsewhere. Until the store has followed, nobody gets the
@@ -14,7 +14,7 @@ Fails with DirectoryError; then nothing was changed.
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from fastmail.directory import membership, taken
+from fastmail.directory import list_names, membership, taken
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.groups import Groups
 from fastmail.directory.lookup import at_home
@@ -92,6 +92,8 @@ class Renames(Groups):
             raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; name that one")
         if key == old_key or txn.get("accounts", key) is not None:
             raise DirectoryError(f"{address} is already an account")
+        if txn.get("lists", key) is not None:
+            raise DirectoryError(f"{address} is already a mailing list")
         taken.refuse_while_renaming(txn, address)
         row = txn.get("aliases", key)
         if row is not None:
@@ -143,6 +145,7 @@ class Renames(Groups):
                 if (postmaster, other) != (domain.postmaster, domain.alias_of):
                     changed = replace(domain, postmaster=postmaster, alias_of=other)
                     txn.put("domains", key, DOMAINS.pack(key, changed))
+        list_names.refer(txn, moved)
 
     def _end(self, txn: Txn, what: str, there: Renamed) -> None:
         last = txn.last("renames")
@@ -192,7 +195,7 @@ class Renames(Groups):
             self._move_account(txn, one, record, address_key(address), address)
 
     def _move_rest(self, txn: Txn, key: bytes, new: str) -> None:
-        """Aliases, the catch-all and groups."""
+        """Aliases, the catch-all, groups and mailing lists."""
         for one, row in list(_beginning(txn, "aliases", key + NUL)):
             alias = ALIASES.unpack(one, row)
             address = f"{alias.address.rpartition('@')[0]}@{new}"
@@ -204,6 +207,7 @@ class Renames(Groups):
             name = f"{group.name.rpartition('@')[0]}@{new}"
             membership.put(txn, one, group, None)
             membership.put(txn, address_key(name), None, replace(group, name=name))
+        list_names.move_all(txn, key, new)
 
     # ---------------------------------------------------------------- what is still to follow
 

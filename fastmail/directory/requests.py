@@ -3,21 +3,26 @@
 A request is ``{"do": "account.set", "name": "a@example.org", "fields": {...}}``; ``do`` is domain, account, alias or
 group with add, set, remove or show behind the point (account.remove is a command of its own, because mail belongs to
 it). ``perform`` gives what the answer has beside ``ok``. Fails with DirectoryError, which leaves everything as it was.
+list with add, set, remove or show behind the point (account.remove is a command of its own, because mail belongs to
+it), or member with add, set or remove, where the name is a list's and the member's address is a field. ``perform``
+gives what the answer has beside ``ok``. Fails with DirectoryError, which leaves everything as it was.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from fastmail.directory import audit, fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.groups import group_name
 from fastmail.directory.interface import Administration
-from fastmail.directory.records import Account, Alias, Domain
+from fastmail.directory.records import Account, Alias, Domain, List, Member
 from fastmail.model.address import Address, account_address, domain_name
 
 Hash = Callable[[str], tuple[str, str]]  # of a password: what is stored of it, and keys for SCRAM
-PLURALS = {"domains": "domain", "accounts": "account", "aliases": "alias"}
+PLURALS = {"domains": "domain", "accounts": "account", "aliases": "alias", "lists": "list"}
 
 
 def perform(place: Administration, request: Mapping[str, Any], hashed: Hash) -> dict[str, Any]:
@@ -152,6 +157,47 @@ def shown_group(place: Administration, name: str) -> dict[str, Any]:
     return {"group": found.name, "members": place.members(found), "description": found.description}
 
 
+def _add_list(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    place.put_list(fields.changed(List(account_address(name).key), fields.read("list", given)))
+    return {}
+
+
+def _set_list(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    values = fields.read("list", given)
+    place.change_list(account_address(name).key, lambda old: fields.changed(old, values))
+    return {}
+
+
+def _remove_list(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    return {"members": place.remove_list(account_address(name).key)}
+
+
+def _show_list(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    found = place.mailing_list(account_address(name).key)
+    if found is None:
+        raise NoSuchUser(f"there is no list {name}")
+    return {"name": found.address, "members": place.count_members(found.address), "fields": fields.shown(found)}
+
+
+def _add_member(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    values = fields.read("member", given)
+    if "address" not in values:
+        raise DirectoryError("a member needs an address")
+    return {"new": place.put_members(account_address(name).key, [Member(**values)])}
+
+
+def _set_member(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    values = fields.read("member", given)
+    address = values.pop("address", "")
+    place.change_member(account_address(name).key, address, lambda old: replace(old, **values))
+    return {}
+
+
+def _remove_member(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    place.remove_member(account_address(name).key, fields.read("member", given).get("address", ""))
+    return {}
+
+
 Action = Callable[[Administration, str, dict[str, Any], Hash], dict[str, Any]]
 ACTIONS: dict[str, Action] = {
     "domain.add": _add_domain,
@@ -169,6 +215,13 @@ ACTIONS: dict[str, Action] = {
     "group.set": _set_group,
     "group.remove": _remove_group,
     "group.show": _show_group,
+    "list.add": _add_list,
+    "list.set": _set_list,
+    "list.remove": _remove_list,
+    "list.show": _show_list,
+    "member.add": _add_member,
+    "member.set": _set_member,
+    "member.remove": _remove_member,
 }
 
 
@@ -189,8 +242,8 @@ class Step:
 
 def steps(place: Administration, wanted: Mapping[str, Any]) -> Iterator[Step]:
     """What has to be done until the directory has what ``wanted`` says: ``{"domains": {name: fields}, "accounts":
-    {address: fields}, "aliases": {address: fields}}``. What it does not name stays as it is; a password counts for new
-    accounts only."""
+    {address: fields}, "aliases": {address: fields}, "lists": {address: fields}}``. What it does not name stays as it
+    is; a password counts for new accounts only."""
     unknown = wanted.keys() - PLURALS.keys()
     if unknown:
         raise DirectoryError(f"{sorted(unknown)[0]} is none of {', '.join(PLURALS)}")
@@ -207,14 +260,17 @@ def steps(place: Administration, wanted: Mapping[str, Any]) -> Iterator[Step]:
 def _step(place: Administration, kind: str, name: str, given: dict[str, Any]) -> Step | None:
     plain = {key: value for key, value in given.items() if key not in ("hash", "password")}
     values = fields.read(kind, plain)
-    old: Domain | Account | Alias | None
-    new: Domain | Account | Alias
+    old: Domain | Account | Alias | List | None
+    new: Domain | Account | Alias | List
     if kind == "domain":
         old = place.domain(domain_name(name))
         new = fields.changed(old or Domain(domain_name(name)), values)
     elif kind == "account":
         old = place.account(account_address(name).key)
         new = fields.changed(old or Account(0, name, ""), values)
+    elif kind == "list":
+        old = place.mailing_list(account_address(name).key)
+        new = fields.changed(old or List(account_address(name).key), values)
     else:
         old = place.alias(alias_name(name))
         new = fields.changed(old or Alias(alias_name(name), ()), values)

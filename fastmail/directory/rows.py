@@ -4,6 +4,9 @@
     accounts  domain NUL local-part      Account
     numbers   number(8)                  key of the account
     aliases   domain NUL local-part      Alias; the catch-all has no local-part
+    lists     domain NUL local-part      List
+    members   key of the list, NUL, address   Member
+    posts     key of the list            what it sent lately: hashes of Message-IDs (directory.mailing)
     apps      number(8) digest(8)        AppPassword
     used      number(8) [digest(8)]      Used
     groups    domain NUL local-part      Group
@@ -29,7 +32,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Group, Renamed, Used
+from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Group, List, Member, Renamed, Used
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
 from fastmail.model.errors import DamagedAccount
@@ -43,7 +46,7 @@ LONGEST = 500  # octets of a key
 DIGEST = 8  # octets of an app password's digest that are in its key
 MEND = "`fastmail account import --replace` makes it anew"
 
-T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Group, Renamed, Used)
+T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Group, List, Member, Renamed, Used)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -100,11 +103,20 @@ class Shape(Generic[T]):
 DOMAINS = Shape(Domain, "domain", "`fastmail domain add` makes it anew")
 ACCOUNTS = Shape(Account, "account", MEND)
 ALIASES = Shape(Alias, "alias", "`fastmail alias remove` and `add` make it anew")
+LISTS = Shape(List, "list", "`fastmail list remove` and `add` make it anew, its members stay")
+MEMBER_ROWS = Shape(Member, "member of list", "`fastmail list member add --replace` makes it anew")
 APPS = Shape(AppPassword, "app password", "`fastmail app-password remove` removes it")
 USED = Shape(Used, "last login", "the next login makes it anew")
 GROUPS = Shape(Group, "group", "`fastmail group remove` and `add` make it anew")
 RENAMES = Shape(Renamed, "change of name", "lists of rights may name somebody by an old name")
 AUDIT = Shape(Change, "audit row", "it is left out")
+
+
+def member_key(of: bytes, address: str = "") -> bytes:
+    """Of a member of the list with the key ``of``, or with no address what the keys of all its members begin with.
+    Empty for what is too long to have one."""
+    key = of + NUL + comparable(address).encode("utf-8", "surrogatepass")
+    return key if len(key) <= LONGEST else b""
 
 
 def app_key(number: int, digest: bytes = b"") -> bytes:

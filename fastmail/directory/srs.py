@@ -119,6 +119,6 @@ def _day(now: float) -> str:
     return _DAYS[day >> 5] + _DAYS[day & 31]
 
 
-def _is_young(text: str) -> bool:
+def _is_young(text: str, age: int = AGE) -> bool:
     high, low = (_DAYS.index(c) for c in text.lower())
-    return (int(time.time() // DAY) - (high << 5 | low)) % 1024 <= AGE
+    return (int(time.time() // DAY) - (high << 5 | low)) % 1024 <= age

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from fastmail.durable.env import Environment, Former
 
-LAYOUT = 2
+LAYOUT = 3  # with mailing lists: an older program would refuse their mail, so it does not open them
 TABLES = [
     "domains",
     "accounts",
@@ -21,9 +21,12 @@ TABLES = [
     "counts",
     "audit",
     "groups",
-    "members",
+    "group_members",
     "homes",
     "renames",
+    "lists",
+    "list_members",
+    "posts",
 ]
 META = "meta"
 MAP = 8 << 30

@@ -139,7 +139,7 @@ class Writing(Reading):
                 raise _no_domain(name)
             used = [
                 rows.shown(one)
-                for table in ("accounts", "aliases", "groups")
+                for table in ("accounts", "aliases", "groups", "lists")
                 for one, _ in _beginning(txn, table, key + NUL)
             ]
             if used:
@@ -198,6 +198,8 @@ class Writing(Reading):
             raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
         if txn.get("aliases", key) is not None:
             raise DirectoryError(f"{address} is already an alias")
+        if txn.get("lists", key) is not None:
+            raise DirectoryError(f"{address} is already a mailing list")
         row = txn.get("accounts", key)
         if row is not None and not again:
             raise DirectoryError(f"account {address} is already there; `fastmail account passwd` changes it")
@@ -389,6 +391,8 @@ class Writing(Reading):
             taken.refuse_while_renaming(txn, address)
             if txn.get("accounts", key) is not None:
                 raise DirectoryError(f"{address} is already an account")
+            if txn.get("lists", key) is not None:
+                raise DirectoryError(f"{address} is already a mailing list")
             if txn.get("aliases", key) is not None:
                 raise DirectoryError(f"alias {address} is already there; `fastmail alias set` changes it")
             most = domain.most_aliases

@@ -39,7 +39,11 @@ class Item:
     - ``mailbox``: where recipients of this server get it, empty for INBOX.
     - ``owner``: the address here that forwards the message; it gets the reports instead of the sender.
     - ``signed``: the domain of its author, if a signature of ours is on it, which is made anew when its octets change.
-    - ``checked``: it came from others, and the results on it are ours (policy.receive)."""
+    - ``checked``: it came from others, and the results on it are ours (policy.receive).
+    - ``mailing_list``: the list that sends it. Its one recipient is to be expanded to members, or, with ``verp``, they
+      are its recipients already, and those at other hosts each get a reverse-path of their own.
+    - ``token``: a hash of what its owners show who agree to a message that waits for them
+      (delivery.lists.moderation); empty for one that does not."""
 
     id: int
     sender: str
@@ -65,6 +69,9 @@ class Item:
     owner: str = ""
     signed: str = ""
     checked: bool = False
+    mailing_list: str = ""
+    verp: bool = False
+    token: bytes = b""
 
     @property
     def number(self) -> str:
@@ -86,7 +93,8 @@ class Job(msgspec.Struct, array_like=True):
 
     ``due``: time of the next attempt; ``held``: an administrator stopped it; ``warned``: the sender was told of the
     delay; ``last``: the last reply or error; ``late``: the sender was told that it missed its time of delivery
-    (RFC 2852). New fields are added at the end; older servers ignore them."""
+    (RFC 2852); ``after``: the member of a mailing list after which its expansion continues; ``agreed``: an owner lets
+    it go there. New fields are added at the end; older servers ignore them."""
 
     version: int
     item: int
@@ -100,6 +108,8 @@ class Job(msgspec.Struct, array_like=True):
     last: str = ""
     priority: int = 0
     late: bool = False
+    after: str = ""
+    agreed: bool = False
 
     @property
     def key(self) -> bytes:

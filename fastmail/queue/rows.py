@@ -18,9 +18,10 @@ VERSION = 1
 
 
 class ItemRow(msgspec.Struct, array_like=True):
-    """One row of the table ``item``. ``salt``, ``mailbox``, ``owner``, ``signed`` and ``checked`` came after the
-    others, in this order. An older server sends a message whose octets it changes with a signature that does not fit,
-    and seals nothing."""
+    """One row of the table ``item``. ``salt``, ``mailbox``, ``owner``, ``signed``, ``checked``, ``mailing_list``,
+    ``verp`` and ``token`` came after the others, in this order. An older server sends a message whose octets it changes
+    with a signature that does not fit, and seals nothing; it would send mail of a list to its address, not to its
+    members, but it does not open the directory of lists."""
 
     version: int
     id: int
@@ -51,6 +52,9 @@ class ItemRow(msgspec.Struct, array_like=True):
     owner: str = ""
     signed: str = ""
     checked: bool = False
+    mailing_list: str = ""
+    verp: bool = False
+    token: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode

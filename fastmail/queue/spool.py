@@ -39,7 +39,7 @@ from fastmail.message import transaction
 from fastmail.model.errors import CorruptData, StorageFailed, TooMuch
 from fastmail.model.esmtp import Rcpt
 from fastmail.queue import rates
-from fastmail.queue.model import KEY, Item, Job, Outgoing, number_of
+from fastmail.queue.model import KEY, LOCAL, Item, Job, Outgoing, number_of
 from fastmail.queue.rates import Charge
 from fastmail.queue.rows import item_row, job_row, read_item, read_job
 from fastmail.telemetry import log
@@ -52,6 +52,7 @@ LEAST = 1 + 8 + KEY.size  # octets of a key in the table line after its destinat
 YOUNG = 900.0  # s; a hold older than this whose message is not in the queue is given back
 NUMBER = struct.Struct(">I")
 U64 = struct.Struct(">Q")
+PART, PART_HERE = 50, 1000  # recipients of a job of a mailing list: at other hosts, here
 Change = Callable[[Job], Job | None]
 
 
@@ -62,6 +63,15 @@ def _rate_key(who: str) -> bytes:
 def ready_key(job: Job) -> bytes:
     """Return the key of a job in the table ``line``."""
     return job.destination.encode()[:400] + b"\0" + bytes([9 - job.priority]) + U64.pack(job.due) + job.key
+
+
+def _parts(item: Item, groups: Mapping[str, list[Rcpt]]) -> Iterator[tuple[str, list[Rcpt]]]:
+    """The recipients of each job. Those of a mailing list are cut in parts: a job's row is written anew after each
+    attempt, and an attempt that a crash cuts short is repeated."""
+    for destination, recipients in groups.items():
+        most = (PART_HERE if destination == LOCAL else PART) if item.verp else max(1, len(recipients))
+        for start in range(0, len(recipients), most):
+            yield destination, recipients[start : start + most]
 
 
 class Shared(Protocol):
@@ -240,7 +250,7 @@ class Spool:
         db = self.env.db
         txn.put(U64.pack(item.id), item_row(item), db=db["item"])
         asked = item.options
-        for number, (destination, recipients) in enumerate(groups.items()):
+        for number, (destination, recipients) in enumerate(_parts(item, groups)):
             job = Job(
                 1, item.id, number, destination, recipients, asked.release or item.arrived, priority=asked.priority
             )
@@ -434,6 +444,19 @@ class Spool:
         line = self.env.db["line"]
         task = asyncio.ensure_future(self._submit(lambda txn: txn.delete(at, db=line), []))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def waiting(self, destination: str, most: int) -> int:
+        """How many jobs of a destination are in line, ``most`` at the most."""
+        prefix = destination.encode()[:400] + b"\0"
+        with self.env.read() as txn:
+            cursor = txn.cursor(db=self.env.db["line"])
+            found = 0
+            if cursor.set_range(prefix):
+                for key in cursor.iternext(values=False):
+                    if found >= most or key[: len(prefix)] != prefix:
+                        break
+                    found += 1
+            return found
 
     def item(self, ident: int) -> Item | None:
         with self.env.read() as txn:

@@ -7,11 +7,13 @@ own disk raises MailError or OSError and leaves the job unchanged.
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastmail.delivery import forward
 from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
 from fastmail.delivery.forward import Forward
+from fastmail.delivery.lists.engine import Lists
+from fastmail.directory.list_tokens import Tokens
 from fastmail.directory.lookup import Destinations
 from fastmail.dns.resolver import NoSuchDomain, NullMx
 from fastmail.model.errors import CorruptData, DamagedAccount, MailError
@@ -43,6 +45,7 @@ class Deliveries:
     scheduler: Scheduler
     outcomes: Outcomes
     seconds: float
+    lists: Lists
     signer: Signer | None = None
     sealer: Sealer | None = None
 
@@ -57,10 +60,14 @@ class Deliveries:
         said = self.outcomes.known(job)
         if said is not None:
             await self.outcomes.settle(job, item, said, content)
+        elif item.mailing_list and not item.verp:
+            await self.lists.step(job, item, content)
         elif destination.name == LOCAL:
             await self._here(job, item, content)
         elif (hop := self.routes.of(destination.name).hop) is not None and hop.kind == "pipe":
             await self._pipe(job, item, content, hop)
+        elif item.verp:
+            return await self._each(destination, job, item, content, client)
         else:
             return await self._attempt(destination, job, item, content, client)
         return client
@@ -116,6 +123,50 @@ class Deliveries:
             return None
         return done.client
 
+    async def _each(
+        self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
+    ) -> SmtpClient | None:
+        """A message of a mailing list to the hosts of a destination: a mail transaction for each member, whose
+        reverse-path is its own. The job is settled once, for all of them."""
+        tokens = Tokens(self.deliverer.directory)
+        await asyncio.get_running_loop().run_in_executor(None, tokens.prepare)
+        said: list[Said] = []
+        given = client
+        try:
+            for rcpt in job.recipients:
+                back = tokens.bounces(item.mailing_list, rcpt.address)
+                sending = Sending(back, [rcpt], content, item.size, item.eight, item.options)
+                if client is None or not client.usable or client.sent >= PER_CONNECTION:
+                    if client is not None and client is not given:
+                        await client.close()
+                    client = await self.connector.kept(destination.name)
+                done = await attempt.run(self.connector, destination.name, sending, client)
+                self.scheduler.learn(destination, done)
+                said += done.said
+                client = done.client
+        except (NoSuchDomain, NullMx, Loops, NoTls) as error:
+            said += [Said(final_reply(error))] * (len(job.recipients) - len(said))
+            client = None
+        except Down as down:
+            self.scheduler.set_down(destination, str(down))
+            said += [Said(Reply(451, "4.4.1", str(down)))] * (len(job.recipients) - len(said))
+            client = None
+        except (MailError, OSError):
+            if not said:
+                raise
+            said += [Said(Reply(451, "4.3.0", "local trouble"))] * (len(job.recipients) - len(said))
+            client = None  # what others have is settled, or they would have it again
+        try:
+            await self.outcomes.settle(job, item, said, content)
+        except (MailError, OSError):
+            if client is not None and client is not given:
+                await client.close()  # nobody else knows of it
+            raise
+        if client is not None and client.sent >= PER_CONNECTION:
+            await client.close()
+            return None
+        return client
+
     async def _here(self, job: Job, item: Item, content: bytes) -> None:
         """Deliver to recipients of this server."""
         if item.options.expired(time.time()):
@@ -131,9 +182,11 @@ class Deliveries:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
                 continue
+            if found.lists and item.mailing_list:  # who is behind the same address beside the list has it all the same
+                there[rcpt.address] = found = replace(found, lists=())
             if found.accounts:
                 envelope.recipients.append((rcpt.address, found.accounts))
-            elif found.elsewhere:
+            elif found.queued:
                 replies[rcpt.address] = Reply(250, "2.0.0", "forwarded")
             else:
                 replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
@@ -143,7 +196,26 @@ class Deliveries:
             outcomes = await self.deliverer.deliver(envelope, content, item.mailbox or "INBOX", named)
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
-        forwards = await self._forwards(job, item, content, there, replies)
+        lists = [one for found in there.values() for one in found.lists]
+        done = False
+        try:
+            forwards = await self._forwards(job, item, content, there, replies)
+            await self._settle_here(job, item, content, there, replies, forwards)
+            done = True
+        finally:
+            if lists:
+                await self.lists.settled(item, content, lists, done)
+
+    async def _settle_here(
+        self,
+        job: Job,
+        item: Item,
+        content: bytes,
+        there: dict[str, Destinations],
+        replies: dict[str, Reply],
+        forwards: list[Forward],
+    ) -> None:
+        """Write down what became of recipients of this server."""
         # A recipient whose mail was only forwarded causes no report of success: whether it is delivered is not known
         # yet.
         said = [
@@ -155,12 +227,12 @@ class Deliveries:
     async def _forwards(
         self, job: Job, item: Item, content: bytes, there: dict[str, Destinations], replies: dict[str, Reply]
     ) -> list[Forward]:
-        """Return the messages that the recipients' forwards send to other hosts. A recipient that is tried again makes
-        none yet."""
+        """Return the messages that the recipients make, to other hosts and to lists; to a list one. A recipient
+        that is tried again makes none yet."""
         leaving = [
             rcpt
             for rcpt in job.recipients
-            if rcpt.address in there and there[rcpt.address].elsewhere and not replies[rcpt.address].temporary
+            if rcpt.address in there and there[rcpt.address].queued and not replies[rcpt.address].temporary
         ]
         if not leaving:
             return []
@@ -168,9 +240,15 @@ class Deliveries:
             await asyncio.get_running_loop().run_in_executor(None, self.deliverer.srs.prepare)
         seal = await self.sealer.seal(content) if self.sealer is not None and item.checked else b""
         forwarding = forward.Forwarding(self.deliverer, self.routes, self.spool.new_id)
-        return [
+        out = [
             one for rcpt in leaving for one in forwarding.of(item, rcpt, content, there[rcpt.address].elsewhere, seal)
         ]
+        posted: set[str] = set()  # an alias may lead to a list that is a recipient itself
+        for rcpt in leaving:
+            fresh = [one for one in there[rcpt.address].lists if one.part or one.row.address not in posted]
+            posted |= {one.row.address for one in fresh if not one.part}
+            out += await self.lists.of(item, rcpt, content, fresh)
+        return out
 
     async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
         """Deliver to recipients whose mail goes to a program."""

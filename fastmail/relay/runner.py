@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
+from fastmail.delivery.lists.engine import Lists
+from fastmail.delivery.lists.policies import Demands
 from fastmail.delivery.reports import Reports
 from fastmail.model.errors import MailError
 from fastmail.policy.sealing import Sealer
@@ -91,7 +93,16 @@ class Runner:
         )
         self._outcomes = Outcomes(spool, schedules, reports, history, self._clock)
         self._deliveries = Deliveries(
-            spool, routes, deliverer, self._connector, self._scheduler, self._outcomes, limits.pipe, signer, sealer
+            spool,
+            routes,
+            deliverer,
+            self._connector,
+            self._scheduler,
+            self._outcomes,
+            limits.pipe,
+            Lists(spool, deliverer, routes, history, hostname, Demands(finder.resolver).of),
+            signer,
+            sealer,
         )
         # the loop
         self._streams: set[asyncio.Task[None]] = set()

@@ -22,6 +22,7 @@ from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
+from fastmail.policy.verdict import Checks
 from fastmail.smtp import footers, judging, own_limits, senders
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
@@ -46,6 +47,7 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         again = Staged(service.staging, service.budget)
         content = await results.put(received.add, content, service.hostname, again, received.remove)
         envelope.filters, envelope.checked = received.words, True
+        envelope.doubted = not envelope.login and not _vouched(received.checks)
         if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
             return _refused(session, envelope, content, Outcome(*received.reply))
         mailbox = "Junk" if received.enforced(verdict.JUNK) else mailbox
@@ -104,6 +106,18 @@ async def _signs(session: Dialogue, content: Octets) -> bool:
     if session.user is None or service.senders.header == REFUSE:
         return True
     return await senders.owns(service.deliverer.directory, service.senders, session.user, content)
+
+
+def _vouched(checks: Checks) -> bool:
+    """Does the domain of the author vouch for the message: by DMARC, or where it has no such policy by a signature of
+    its own, or by SPF for the reverse-path?"""
+    dmarc = checks.dmarc
+    if dmarc is None or dmarc.result != "none":
+        return dmarc is not None and dmarc.result == "pass"
+    names = [one.domain for one in checks.dkim or () if one.result == "pass"]
+    if checks.sender is not None and checks.sender.result == "pass":
+        names.append(checks.sender.domain)
+    return any(dmarc.domain == one or dmarc.domain.endswith(f".{one}") for one in names)
 
 
 def _addresses(envelope: Envelope) -> list[str]:
@@ -204,7 +218,7 @@ def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> None:
     for address in verdict.added:
         there = session.service.deliverer.destinations(address)
         records = there.accounts
-        if there.elsewhere:
+        if there.queued:
             envelope.forwards.add(address)
         if there or session.may_relay():
             envelope.recipients.append((address, records))

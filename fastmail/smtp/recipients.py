@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from fastmail.delivery.deliver import is_postmaster
+from fastmail.delivery.lists import posting
 from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home
 from fastmail.model.errors import TemporaryError
@@ -127,7 +128,7 @@ class _Rcpt:
         if refused:
             session.bad(refused)
             return None
-        if there.elsewhere:
+        if there.queued:
             self._transaction.envelope.forwards.add(address)
         return self.add(there.accounts)
 
@@ -153,9 +154,9 @@ class _Rcpt:
             mine = at_home(directory, user.address) if user is not None else ""
             if mine.rpartition("@")[2] != there.inside:
                 return "550 5.7.1 this address takes mail from users of its domain only"
-        if there.elsewhere and session.service.outbound is None:
+        if there.queued and session.service.outbound is None:
             return "550 5.7.1 mail for this address leaves this server, which is switched off"
-        return ""
+        return posting.at_rcpt(session.service.deliverer.directory, there, self._transaction.envelope.sender)
 
     def add(self, records: list[AccountRecord]) -> Work | None:
         """Take the recipient, once the filters have been asked."""

@@ -5,16 +5,16 @@ from msgspec.structs import replace
 
 from fastmail.directory import fields, requests, rows
 from fastmail.directory.errors import DirectoryError, NoSuchUser
-from fastmail.directory.following import Following
 from fastmail.directory.interface import Line
-from fastmail.directory.records import Account, Alias, AppPassword, Domain, Group
+from fastmail.directory.mailing import Mailing
+from fastmail.directory.records import Account, Alias, AppPassword, Domain, Group, List, Member
 from fastmail.model.errors import DamagedAccount
 from tests.contract.test_directory import place, who
 
 __all__ = ["place"]
 
 
-def test_a_new_account_has_its_fields_at_once_or_is_not_there(place: Following) -> None:
+def test_a_new_account_has_its_fields_at_once_or_is_not_there(place: Mailing) -> None:
     place.change_domain("d.test", lambda old: replace(old, most_storage=100))
     before = place.accounts(), list(place.audit()), place.counts("d.test")
     request = {"do": "account.add", "name": "n@d.test", "fields": {"hash": "{PLAIN}x", "quota_storage": 200}}
@@ -33,7 +33,7 @@ def test_a_new_account_has_its_fields_at_once_or_is_not_there(place: Following) 
     assert row.what == "account add" and "quota: 0,0,0 -> 50,0,0" in row.text and "{PLAIN}" not in row.text
 
 
-def test_limits_of_sending_go_out_and_come_back(place: Following) -> None:
+def test_limits_of_sending_go_out_and_come_back(place: Mailing) -> None:
     given = {"message_size": "2 MiB", "recipients_per_hour": "50", "messages_per_hour": 10}
     a = place.change_account("a@d.test", lambda old: fields.changed(old, fields.read("account", given)))
     assert (a.message_size, a.recipients_per_hour, a.messages_per_hour) == (2 << 20, 50, 10)
@@ -44,13 +44,13 @@ def test_limits_of_sending_go_out_and_come_back(place: Following) -> None:
 # ---------------------------------------------------------------- groups
 
 
-def team(place: Following) -> Group:
+def team(place: Mailing) -> Group:
     found = place.group("team@d.test")
     assert found is not None
     return found
 
 
-def test_groups_have_accounts(place: Following) -> None:
+def test_groups_have_accounts(place: Mailing) -> None:
     place.put_group("Team@D.test", ["a@d.test", "A@D.TEST"], "all of us")
     assert place.members(team(place)) == ["a@d.test"] and team(place).description == "all of us"
     assert place.groups_of(1) == {"team@d.test"} and place.groups_of(2) == frozenset()
@@ -71,7 +71,7 @@ def test_groups_have_accounts(place: Following) -> None:
     assert place.group("team@d.test") is None and list(place.each_group()) == []
 
 
-def test_a_group_that_cannot_be(place: Following) -> None:
+def test_a_group_that_cannot_be(place: Mailing) -> None:
     place.add_domain(Domain("o.test", alias_of="d.test"))
     before = list(place.audit())
     for name, members, why in (
@@ -91,7 +91,7 @@ def test_a_group_that_cannot_be(place: Following) -> None:
     assert len(list(place.audit())) == len(before) + 1
 
 
-def test_who_is_removed_is_in_no_group(place: Following) -> None:
+def test_who_is_removed_is_in_no_group(place: Mailing) -> None:
     for name in ("one@d.test", "two@d.test"):
         place.put_group(name, ["a@d.test", "b@d.test"])
     place.remove_account("a@d.test")
@@ -100,7 +100,7 @@ def test_who_is_removed_is_in_no_group(place: Following) -> None:
     assert [place.members(one) for one in place.each_group()] == [["b@d.test"], ["b@d.test"]]
 
 
-def test_groups_by_requests(place: Following) -> None:
+def test_groups_by_requests(place: Mailing) -> None:
     def do(what: str, **given: object) -> dict[str, object]:
         return requests.perform(
             place, {"do": f"group.{what}", "name": "$team@d.test", "fields": given}, lambda text: ("", "")
@@ -119,13 +119,13 @@ def test_groups_by_requests(place: Following) -> None:
 # ---------------------------------------------------------------- new names
 
 
-def named(place: Following, address: str) -> Account:
+def named(place: Mailing, address: str) -> Account:
     found = place.account(address)
     assert found is not None
     return found
 
 
-def test_an_account_keeps_everything_but_its_name(place: Following) -> None:
+def test_an_account_keeps_everything_but_its_name(place: Mailing) -> None:
     place.put_group("team@d.test", ["a@d.test", "b@d.test"])
     app = AppPassword(b"d" * 32, "phone")
     place.add_app_password("a@d.test", app)
@@ -151,7 +151,7 @@ def test_an_account_keeps_everything_but_its_name(place: Following) -> None:
     assert (change.old, change.new) == ("a@d.test", "new@d.test")
 
 
-def test_an_old_name_is_nobodys_until_all_has_followed_and_its_maildir_never(place: Following) -> None:
+def test_an_old_name_is_nobodys_until_all_has_followed_and_its_maildir_never(place: Mailing) -> None:
     place.rename_account("a@d.test", "new@d.test", keep=False)
     assert who(place, "a@d.test") == []
     for make in (
@@ -194,7 +194,7 @@ def test_an_old_name_is_nobodys_until_all_has_followed_and_its_maildir_never(pla
         ("kept@d.test", "y@d.test", "its program keeps it"),
     ],
 )
-def test_a_name_that_cannot_be(place: Following, old: str, new: str, why: str) -> None:
+def test_a_name_that_cannot_be(place: Mailing, old: str, new: str, why: str) -> None:
     place.add_domain(Domain("o.test", alias_of="d.test"))
     place.add_domain(Domain("full.test", most_accounts=1))
     place.add_accounts([("x@full.test", "{PLAIN}x")])
@@ -206,7 +206,7 @@ def test_a_name_that_cannot_be(place: Following, old: str, new: str, why: str) -
     assert (place.accounts(), place.aliases(), place.domains(), list(place.audit())) == before
 
 
-def test_an_alias_of_the_account_makes_room_for_it(place: Following) -> None:
+def test_an_alias_of_the_account_makes_room_for_it(place: Mailing) -> None:
     place.add_alias("new@d.test", ["a@d.test"])
     place.rename_account("a@d.test", "new@d.test")
     assert who(place, "a@d.test") == who(place, "new@d.test") == ["new@d.test"]
@@ -215,7 +215,7 @@ def test_an_alias_of_the_account_makes_room_for_it(place: Following) -> None:
 
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("known", [True, False])
-def test_a_domain_with_all_that_is_in_it(place: Following, keep: bool, known: bool) -> None:
+def test_a_domain_with_all_that_is_in_it(place: Mailing, keep: bool, known: bool) -> None:
     place.change_domain("d.test", lambda old: replace(old, postmaster=("a@d.test",), description="ours"))
     place.add_domain(Domain("third.test", alias_of="d.test"))
     if known:
@@ -242,7 +242,7 @@ def test_a_domain_with_all_that_is_in_it(place: Following, keep: bool, known: bo
     assert not hasattr(place, "faults") or place.faults() == []
 
 
-def test_a_domain_that_cannot_have_that_name(place: Following) -> None:
+def test_a_domain_that_cannot_have_that_name(place: Mailing) -> None:
     place.add_domain("e.test")
     place.add_domain(Domain("o.test", alias_of="e.test"))
     for old, new, why in (
@@ -259,7 +259,7 @@ def test_a_domain_that_cannot_have_that_name(place: Following) -> None:
         place.add_domain("d.test")
 
 
-def test_a_row_with_a_place_is_not_for_older_programs(place: Following) -> None:
+def test_a_row_with_a_place_is_not_for_older_programs(place: Mailing) -> None:
     key = rows.address_key("a@d.test")
     plain = rows.ACCOUNTS.pack(key, named(place, "a@d.test"))
     placed = rows.ACCOUNTS.pack(key, replace(named(place, "a@d.test"), placed="old@d.test"))
@@ -267,3 +267,22 @@ def test_a_row_with_a_place_is_not_for_older_programs(place: Following) -> None:
     assert rows.ACCOUNTS.unpack(key, placed).placed == "old@d.test"
     with pytest.raises(DamagedAccount, match="layout 3"):
         rows.ACCOUNTS.unpack(key, b"\3" + placed[1:])
+
+
+def test_mailing_lists_follow_a_new_name(place: Mailing) -> None:
+    place.put_list(List("crew@d.test", owners=("a@d.test",), announcers=("a@d.test",)))
+    place.put_members("crew@d.test", [Member("a@d.test", "A"), Member("b@far.test")])
+    place.note_post("crew@d.test", b"12345678", 1_700_000_000)
+    with pytest.raises(DirectoryError, match="mailing list"):
+        place.rename_account("a@d.test", "crew@d.test")
+    place.rename_account("a@d.test", "new@d.test")
+    crew = place.mailing_list("crew@d.test")
+    assert crew is not None and crew.owners == crew.announcers == ("new@d.test",)
+    assert [one.address for one in place.each_member("crew@d.test")] == ["b@far.test", "new@d.test"]
+    place.rename_domain("d.test", "e.test", keep=False)
+    assert place.mailing_list("crew@d.test") is None and not list(place.each_member("crew@d.test"))
+    crew = place.mailing_list("crew@e.test")
+    assert crew is not None and crew.address == "crew@e.test" and crew.owners == ("new@e.test",)
+    members = [(one.address, one.name) for one in place.each_member("crew@e.test")]
+    assert members == [("b@far.test", ""), ("new@e.test", "A")]
+    assert place.was_posted("crew@e.test", b"12345678", 1_700_000_000)

@@ -13,18 +13,19 @@ from fastmail.directory.following import Following
 from fastmail.directory.interface import Administration, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.lookup import DOMAIN_GONE, DOMAIN_OFF, NO_MAIL, NOT_FOUND
+from fastmail.directory.mailing import Mailing
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import LATER, Alias, AppPassword, Domain
 from fastmail.model.quota import Quota
 
-MAKERS: dict[str, Callable[[Path], Following]] = {
+MAKERS: dict[str, Callable[[Path], Mailing]] = {
     "memory": lambda path: MemoryDirectory(),
     "local": lambda path: LocalDirectory(str(path)),
 }
 
 
 @pytest.fixture(params=MAKERS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Following]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mailing]:
     made = MAKERS[request.param](tmp_path)
     made.add_domain("d.test")
     made.add_accounts([("a@d.test", "{PLAIN}x"), ("b@d.test", "{PLAIN}y")])
@@ -40,7 +41,7 @@ def elsewhere(place: Following, address: str) -> list[tuple[str, str, str]]:
     return [(one.address, one.via, one.owner) for one in place.destinations(address).elsewhere]
 
 
-def test_it_has_both_interfaces(place: Following) -> None:
+def test_it_has_both_interfaces(place: Mailing) -> None:
     whole: Administration = place  # for mypy
     assert whole.account("a@d.test") is not None
 

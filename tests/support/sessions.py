@@ -1,7 +1,7 @@
 """Sessions without sockets: a connection that records what is written, over a store in memory."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec.structs import replace
@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from fastmail.app.homes import Homes
 from fastmail.auth.verifier import Verifier
 from fastmail.delivery.deliver import Deliverer
+from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.lookup import Destinations, belongs, find
-from fastmail.directory.records import Alias, AppPassword, Domain
+from fastmail.directory.records import Alias, AppPassword, Domain, List, Member
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.imap.service import Service as ImapService
@@ -109,6 +110,41 @@ class FakeDirectory:
 
     def may_send_as(self, account: AccountRecord, address: str) -> bool:
         return belongs(self, account, address)
+
+    # it has no mailing lists
+
+    def mailing_list(self, address: str) -> List | None:
+        return None
+
+    def member(self, of: str, address: str) -> Member | None:
+        return None
+
+    def each_member(self, of: str, after: str = "") -> Iterator[Member]:
+        return iter(())
+
+    def put_members(self, of: str, members: Iterable[Member], again: bool = False) -> int:
+        raise NoSuchUser(of)
+
+    def change_member(self, of: str, address: str, change: Callable[[Member], Member]) -> Member:
+        raise NoSuchUser(of)
+
+    def remove_member(self, of: str, address: str) -> None:
+        raise NoSuchUser(of)
+
+    def note_bounce(self, of: str, address: str, now: int) -> tuple[Member, bool] | None:
+        return None
+
+    def was_posted(self, of: str, digest: bytes, now: int) -> bool:
+        return False
+
+    def note_post(self, of: str, digest: bytes, now: int) -> None:
+        raise NoSuchUser(of)
+
+    def srs_keys(self) -> list[tuple[int, bytes]]:
+        return [(0, b"k" * 32)]
+
+    def renew_srs_keys(self, now: int) -> None:
+        pass
 
 
 class FakeTransport:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from fastmail.backup import restore, sound
+from fastmail.backup import restore, save, sound
 from fastmail.backup.vault import Vault, write_rows
+from fastmail.directory.local import LocalDirectory
+from fastmail.directory.records import List, Member
 from fastmail.durable.replace import replace_file
 from fastmail.model.errors import CannotDo, CorruptData, MailError
 from fastmail.store.local.maildir.home import Home
@@ -230,6 +232,9 @@ def test_a_restore_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         ("aliases", [["a@example.test", "b@example.test"]]),
         ("aliases", [["@../x", [USER]]]),
         ("aliases", [[USER, [7]]]),
+        ("settings", {"lists": [{"address": "../x@example.test"}]}),
+        ("settings", {"lists": [{"address": 5}]}),
+        ("settings", {"members": {"crew@example.test": [{"address": "nobody"}]}}),
     ],
 )
 def test_a_directory_that_is_none_is_refused(name: str, value: object) -> None:
@@ -238,3 +243,25 @@ def test_a_directory_that_is_none_is_refused(name: str, value: object) -> None:
     sound.check_directory(whole)
     with pytest.raises(CorruptData, match="directory.json"):
         sound.check_directory(whole | {name: value})
+
+
+def test_mailing_lists_come_back_with_their_members(tmp_path: Path) -> None:
+    place = LocalDirectory(str(tmp_path / "one"))
+    place.add_domain("example.test")
+    place.add_accounts([(USER, "{PLAIN}x")])
+    place.put_list(List("crew@example.test", owners=(USER,), tag="[c]"))
+    place.put_members("crew@example.test", [Member("a@far.test", "A"), Member("b@far.test", state="suspended")])
+    place.add_alias("all@example.test", ["crew@example.test"])
+    vault = Vault(str(tmp_path / "vault"))
+    with vault.locked():
+        begun = vault.begin()
+        replace_file(f"{begun}/directory.json", json.dumps(save.directory_rows(place, str(tmp_path / "one"))).encode())
+        run = vault.finish(begun)
+    again = LocalDirectory(str(tmp_path / "two"))
+    restore.directory(vault, again, run)
+    assert again.mailing_list("crew@example.test") == place.mailing_list("crew@example.test")
+    assert list(again.each_member("crew@example.test")) == list(place.each_member("crew@example.test"))
+    assert again.destinations("all@example.test").lists
+    restore.directory(vault, again, run)
+    place.close()
+    again.close()

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from fastmail.delivery.lists.engine import Lists
+from fastmail.directory.list_tokens import Tokens
 from fastmail.dns.resolver import NoSuchDomain
 from fastmail.model.errors import DamagedAccount, StorageFailed
 from fastmail.model.esmtp import EsmtpOptions, Rcpt
 from fastmail.queue import routes
 from fastmail.queue.model import LOCAL, Item, Job, Outgoing
 from fastmail.queue.schedule import Schedule
-from fastmail.queue.spool import Spool
+from fastmail.queue.spool import PART, Spool
 from fastmail.relay import attempt
 from fastmail.relay.attempt import Attempt
 from fastmail.relay.clock import Clock
@@ -64,8 +66,9 @@ class World:
         self.scheduler = Scheduler(self.spool, table, self.out.schedules, Most())
         self.outcomes = Outcomes(self.spool, self.out.schedules, self.out.reports, history, Clock())
         connector: Any = self.connector
+        lists = Lists(self.spool, self.bench.deliverer, table, history, "mx.example.test")
         self.deliveries = Deliveries(
-            self.spool, table, self.bench.deliverer, connector, self.scheduler, self.outcomes, 5.0
+            self.spool, table, self.bench.deliverer, connector, self.scheduler, self.outcomes, 5.0, lists
         )
         self.asked: list[tuple[Sending, Any]] = []
         self.replies: list[str] = []  # in the history
@@ -212,5 +215,59 @@ def test_a_job_without_its_message_ends(tmp_path: Path, monkeypatch: pytest.Monk
             txn.delete(job.key[:8], db=w.spool.env.db["item"])
         assert await w.deliveries.deliver(destination, job, None) is None
         assert w.asked == [] and w.spool.job(job.key) is None
+
+    run(tmp_path, monkeypatch, scenario)
+
+
+async def queue_of_a_list(w: World, *to: str) -> tuple[Destination, list[Job]]:
+    back = "crew-bounces@example.test"
+    item = Item(w.spool.new_id(), back, int(time.time()), len(CONTENT), owner=back, verp=True)
+    item.mailing_list = "crew@example.test"
+    await w.spool.enqueue(Outgoing(item, {"far.test": [Rcpt(one, "", "FAILURE") for one in to]}, [CONTENT]))
+    return Destination("far.test"), [job for _, job in w.spool.jobs(item.id)]
+
+
+def test_each_member_of_a_list_has_a_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(w: World) -> None:
+        destination, (job,) = await queue_of_a_list(w, "x@far.test", "y@far.test")
+        session: Any = Session()
+        w.ends = Attempt([Said(OK, "mx")], session)
+        assert await w.deliveries.deliver(destination, job, session) is session
+        tokens = Tokens(w.bench.directory)
+        for (sending, client), name in zip(w.asked, "xy", strict=True):
+            assert sending.recipients == [Rcpt(f"{name}@far.test", "", "FAILURE")] and client is session
+            assert sending.sender == tokens.bounces("crew@example.test", f"{name}@far.test")
+        assert w.left() == []
+
+    run(tmp_path, monkeypatch, scenario)
+
+
+@pytest.mark.parametrize("error", [NoSuchDomain("far.test"), Down("no host answers")])
+def test_what_stops_a_list_stops_all_of_its_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def scenario(w: World) -> None:
+        destination, (job,) = await queue_of_a_list(w, "x@far.test", "y@far.test")
+        w.ends = error
+        assert await w.deliveries.deliver(destination, job, None) is None
+        assert len(w.asked) == 1
+        left = [job for _, job in w.spool.jobs() if job.destination == "far.test"]
+        assert [len(one.recipients) for one in left] == ([] if isinstance(error, NoSuchDomain) else [2])
+
+    run(tmp_path, monkeypatch, scenario)
+
+
+def test_a_connection_takes_so_many_members_and_then_another_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(w: World) -> None:
+        destination, jobs = await queue_of_a_list(w, *(f"m{n}@far.test" for n in range(PART + 1)))
+        assert [len(job.recipients) for job in jobs] == [PART, 1]
+        worn, fresh = Session(PER_CONNECTION), Session()
+        w.connector.waiting = [fresh]
+        w.ends = Attempt([Said(OK, "mx")], None)
+        given: Any = worn
+        await w.deliveries.deliver(destination, jobs[1], given)
+        assert [client for _, client in w.asked] == [fresh]
 
     run(tmp_path, monkeypatch, scenario)

@@ -1,0 +1,212 @@
+"""Mailing lists and their members: what commands change, and what delivery asks and notes.
+
+A list is a row like an account's or an alias's, and its address is neither of these. Each member is a row of its own,
+so adding one writes one row, and a list may have as many as the disk holds: they are read a page at a time, in the
+order of their addresses. Changes of members are in the audit log, a line for each call; they change nothing that
+delivery remembers of addresses.
+
+Fails with DirectoryError, or NoSuchUser; then nothing was changed. A member whose row is damaged is left out of what
+``each_member`` gives, and gets no mail until it is added again.
+"""
+
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+
+import msgspec
+
+from fastmail.directory import audit, checks
+from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.following import Following
+from fastmail.directory.reading import _beginning
+from fastmail.directory.records import ACTIVE, SUSPENDED, List, Member
+from fastmail.directory.rows import LISTS, MEMBER_ROWS, address_key, member_key
+from fastmail.directory.tables import Txn
+from fastmail.model.errors import CorruptData
+
+POST = struct.Struct(">8sI")  # what a list sent: the first octets of a hash of its Message-ID, s since 1970
+POSTS = b"\1"  # the layout of a row of them, its first octet; one of another layout counts as empty
+MOST_POSTS = 500
+POST_DAYS = 7
+DAY = 86400
+FORGIVEN = 14 * DAY  # s without a bounce after which counting begins anew
+replace = msgspec.structs.replace
+
+
+class Mailing(Following):
+    """See interface.Administration."""
+
+    # ---------------------------------------------------------------- lists
+
+    def put_list(self, new: List) -> None:
+        """Add a mailing list."""
+        with self._write() as txn:
+            domain, address, key = self._named(txn, new.address)
+            if domain is None:
+                name = address.rpartition("@")[2]
+                raise DirectoryError(f"{name} is not a domain of this server; `fastmail domain add {name}`")
+            if domain.alias_of:
+                raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
+            for table, what in (("accounts", "an account"), ("aliases", "an alias")):
+                if txn.get(table, key) is not None:
+                    raise DirectoryError(f"{address} is already {what}")
+            if txn.get("lists", key) is not None:
+                raise DirectoryError(f"list {address} is already there; `fastmail list set` changes it")
+            most = domain.most_lists
+            if most and sum(1 for _ in self._addresses("lists", domain.name, "")) >= most:
+                raise DirectoryError(f"domain {domain.name} has its {most} mailing lists")
+            new = replace(new, address=address, created=new.created or int(time.time()))
+            checks.mailing_list(self, new)
+            txn.put("lists", key, LISTS.pack(key, new))
+            self._note(txn, "list add", address, audit.difference(None, new))
+
+    def change_list(self, address: str, change: Callable[[List], List]) -> List:
+        """Replace a list's row by what ``change`` makes of it; its address and its members stay."""
+        with self._write() as txn:
+            key, row = self._list_row(txn, address)
+            old = LISTS.unpack(key, row)
+            new = replace(change(old), address=old.address)
+            if new != old:
+                checks.mailing_list(self, new)
+                txn.put("lists", key, LISTS.pack(key, new))
+                self._note(txn, "list set", new.address, audit.difference(old, new))
+            return new
+
+    def remove_list(self, address: str) -> int:
+        """Remove a list with its members; how many these were."""
+        with self._write() as txn:
+            key, _ = self._list_row(txn, address)
+            members = [one for one, _ in _beginning(txn, "list_members", member_key(key))]
+            for one in members:
+                txn.delete("list_members", one)
+            txn.delete("posts", key)
+            txn.delete("lists", key)
+            self._note(txn, "list remove", address, f"{len(members)} members")
+            return len(members)
+
+    def _list_row(self, txn: Txn, address: str) -> tuple[bytes, bytes]:
+        """(key, row)."""
+        found = self._there(txn, "lists", address)
+        if found is None:
+            raise NoSuchUser(f"there is no list {address}; `fastmail list list` shows them")
+        return found
+
+    def _list_key(self, address: str) -> bytes:
+        """The key of a list that is perhaps not there."""
+        key = address_key(address)
+        return key if self._get("lists", key) is not None else self._main_key(address) or key
+
+    # ---------------------------------------------------------------- members
+
+    def member(self, of: str, address: str) -> Member | None:
+        """A member of the list ``of``. DamagedAccount."""
+        key = member_key(self._list_key(of), address)
+        row = self._get("list_members", key) if key else None
+        return MEMBER_ROWS.unpack(key, row) if row is not None else None
+
+    def each_member(self, of: str, after: str = "") -> Iterator[Member]:
+        """Its members by address, behind ``after``; each page from a short transaction of its own."""
+        prefix = member_key(self._list_key(of))
+        start = member_key(self._list_key(of), after) + b"\0" if after else prefix
+        for key, row in self._each("list_members", start, prefix):
+            with suppress(CorruptData):
+                yield MEMBER_ROWS.unpack(key, row)
+
+    def count_members(self, of: str) -> int:
+        prefix = member_key(self._list_key(of))
+        return sum(1 for _ in self._each("list_members", prefix, prefix))
+
+    def put_members(self, of: str, members: Iterable[Member], again: bool = False) -> int:
+        """Add members in one transaction; how many are new. One that is there stays as it is, or ``again``: becomes
+        what is given."""
+        with self._write() as txn:
+            key, _ = self._list_row(txn, of)
+            new, last, changed = 0, "", 0
+            now = int(time.time())
+            for one in members:
+                at = member_key(key, one.address)
+                if not at:
+                    raise DirectoryError(f"{one.address} is too long for a member of {of}")
+                checks.member(self, one.address)
+                known = txn.get("list_members", at) is not None
+                if known and not again:
+                    continue
+                txn.put("list_members", at, MEMBER_ROWS.pack(at, replace(one, joined=one.joined or now)))
+                new, changed, last = new + (not known), changed + 1, one.address
+            if changed:
+                self._note_members(txn, "list member add", of, last if changed == 1 else f"{changed} members")
+            return new
+
+    def change_member(self, of: str, address: str, change: Callable[[Member], Member]) -> Member:
+        """Replace a member's row by what ``change`` makes of it; its address stays."""
+        with self._write() as txn:
+            key, row = self._member_row(txn, of, address)
+            old = MEMBER_ROWS.unpack(key, row)
+            new = replace(change(old), address=old.address)
+            if new != old:
+                txn.put("list_members", key, MEMBER_ROWS.pack(key, new))
+                self._note_members(txn, "list member set", of, f"{old.address}: {audit.difference(old, new)}")
+            return new
+
+    def remove_member(self, of: str, address: str) -> None:
+        with self._write() as txn:
+            key, _ = self._member_row(txn, of, address)
+            txn.delete("list_members", key)
+            self._note_members(txn, "list member remove", of, address)
+
+    def _member_row(self, txn: Txn, of: str, address: str) -> tuple[bytes, bytes]:
+        key = member_key(self._list_row(txn, of)[0], address)
+        row = txn.get("list_members", key) if key else None
+        if row is None:
+            raise NoSuchUser(f"{address} is no member of {of}; `fastmail list members {of}` shows them")
+        return key, row
+
+    def _note_members(self, txn: Txn, what: str, name: str, text: str) -> None:
+        """In the audit log. What is remembered of addresses stays true."""
+        audit.note(txn, self.actor, what, name, text)
+
+    # ---------------------------------------------------------------- what delivery notes
+
+    def note_bounce(self, of: str, address: str, now: int) -> tuple[Member, bool] | None:
+        """Mail to a member came back for good: (the member, was it suspended by this?); None for who is no member, or
+        gets no mail anyway. All that comes back on one day (UTC) counts once; after two weeks without anything,
+        counting begins anew."""
+        with self._write() as txn:
+            found = self._there(txn, "lists", of)
+            key = member_key(found[0], address) if found is not None else b""
+            row = txn.get("list_members", key) if key else None
+            if found is None or row is None:
+                return None
+            old = MEMBER_ROWS.unpack(key, row)
+            if old.state != ACTIVE:
+                return None
+            if old.bounces and old.bounced // DAY == now // DAY:
+                return old, False
+            bounces = old.bounces + 1 if old.bounced > now - FORGIVEN else 1
+            most = LISTS.unpack(*found).bounce_days
+            ends = 0 < most <= bounces
+            new = replace(old, bounces=bounces, bounced=now, state=SUSPENDED if ends else ACTIVE)
+            txn.put("list_members", key, MEMBER_ROWS.pack(key, new))
+            if ends:
+                self._note_members(txn, "list member set", of, f"{old.address}: mail came back on {bounces} days")
+            return new, ends
+
+    def was_posted(self, of: str, digest: bytes, now: int) -> bool:
+        """Did the list send a message with this hash of its Message-ID lately?"""
+        row = self._get("posts", self._list_key(of))
+        return digest[:8] in {one for one, _ in _posts(row, now)}
+
+    def note_post(self, of: str, digest: bytes, now: int) -> None:
+        """The list sent such a message. The last MOST_POSTS of POST_DAYS are kept."""
+        with self._write() as txn:
+            found = self._there(txn, "lists", of)
+            if found is not None:
+                kept = [*_posts(txn.get("posts", found[0]), now), (digest[:8], now)][-MOST_POSTS:]
+                txn.put("posts", found[0], POSTS + b"".join(POST.pack(*one) for one in kept))
+
+
+def _posts(row: bytes | None, now: int) -> list[tuple[bytes, int]]:
+    if row is None or row[:1] != POSTS or (len(row) - 1) % POST.size:
+        return []
+    return [one for one in POST.iter_unpack(row[1:]) if one[1] > now - POST_DAYS * DAY]
