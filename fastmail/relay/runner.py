@@ -100,7 +100,7 @@ class Runner:
             self._scheduler,
             self._outcomes,
             limits.pipe,
-            Lists(spool, deliverer, routes, history, hostname, Demands(finder.resolver).of),
+            Lists(spool, deliverer, routes, history, hostname, Demands(finder.resolver).of, signer),
             signer,
             sealer,
         )

@@ -12,10 +12,13 @@ from msgspec.structs import replace
 from fastmail.delivery.lists import engine
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import ACTIVE, ALWAYS, ANNOUNCERS, OPEN, PUBLIC, SUSPENDED, List, Member
+from fastmail.policy.signer import Signer
 from fastmail.queue.model import Job
 from tests.integration.test_forwards import OTHER, STRANGER, directory, inbox, receive, sent, use
 from tests.integration.test_relay import World, world
+from tests.integration.test_signed import PASSES, results
 from tests.support.sessions import USER
+from tests.support.signing import keyed
 
 TEAM = "crew@example.test"
 YOU, ME, NEW = "you@far.test", "me@far.test", "new@far.test"
@@ -357,3 +360,23 @@ def test_an_owner_who_logged_in_need_not_wait(tmp_path: Path) -> None:
         assert len(sent(one)) == 2
 
     scenario(tmp_path, work)
+
+
+def test_what_a_list_sends_is_signed_for_its_domain(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = directory()
+            place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC))
+            place.put_members(TEAM, [Member(YOU), Member(ME)])
+            made = keyed(place, tmp_path)
+            one.outward.sign_with(Signer(place, str(tmp_path)))
+            use(one, place)
+            one.run()
+            assert (await receive(one, TEAM, body=post())).startswith(b"250")
+            assert (await receive(one, "crew-request@example.test", YOU, body=post(YOU, "2@x"))).startswith(b"250")
+            await one.drained()
+            got = sent(one)
+            assert len(got) == 3, "two members, and the answer to the request"
+            assert [results(content, made) for _, _, content in got] == [PASSES] * 3
+
+    asyncio.run(main())

@@ -21,6 +21,7 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
+from fastmail.delivery import signing
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.forward import Forward
 from fastmail.delivery.history import History
@@ -33,6 +34,7 @@ from fastmail.message import submitted
 from fastmail.model.address import comparable
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount
 from fastmail.model.esmtp import EsmtpOptions, Rcpt
+from fastmail.policy.signer import Signer
 from fastmail.queue.model import LOCAL, Item, Job, Outgoing
 from fastmail.queue.routes import STRICT, Routes, marked
 from fastmail.queue.spool import Spool
@@ -54,7 +56,7 @@ async def nobody_demands(header: bytes) -> bool:
 @dataclass(slots=True)
 class Lists:
     """One in the process that empties the queue. ``demands``: does the author of a header ask receivers to refuse or to
-    set aside what is not signed as he wrote it?"""
+    set aside what is not signed as he wrote it? ``signer``: signs what a list sends, for the list's domain."""
 
     spool: Spool
     deliverer: Deliverer
@@ -62,6 +64,7 @@ class Lists:
     history: History
     hostname: str
     demands: Demands = nobody_demands
+    signer: Signer | None = None
     _answered: answers.Bounded = field(default_factory=answers.Bounded)
     _under_way: dict[tuple[str, bytes], int] = field(default_factory=dict)  # posts: the item that makes each
 
@@ -74,17 +77,24 @@ class Lists:
         counted, and what a request asks for is done, before that commit: doing it again does no harm."""
         out: list[Outgoing] = []
         for one in lists:
-            if not one.part:
-                out += await self._post(item, text, one.row)
-                continue
-            try:
-                if one.part == BOUNCES:
-                    out += await self._returned(item, text, one)
-                elif item.sender:
-                    out += await self._asked(item, text, one)
-            except (ClientError, CorruptData) as error:  # the list or the member is gone, or its row is damaged
-                log.event("list.request", "error", id=item.number, list=one.row.address, error=repr(error))
+            made = await self._made(item, text, one)
+            for outgoing in made:
+                await signing.put(self.signer, outgoing, one.row.address.rpartition("@")[2])
+            out += made
         return [Forward(outgoing, rcpt.address) for outgoing in out]
+
+    async def _made(self, item: Item, text: bytes, to: ToList) -> list[Outgoing]:
+        """What one list, or its part that the recipient names, sends."""
+        if not to.part:
+            return await self._post(item, text, to.row)
+        try:
+            if to.part == BOUNCES:
+                return await self._returned(item, text, to)
+            if item.sender:
+                return await self._asked(item, text, to)
+        except (ClientError, CorruptData) as error:  # the list or the member is gone, or its row is damaged
+            log.event("list.request", "error", id=item.number, list=to.row.address, error=repr(error))
+        return []
 
     # ---------------------------------------------------------------- posts
 
@@ -187,7 +197,7 @@ class Lists:
         out = []
         if row is not None and groups:
             made = self._message(item, text, row)
-            made.mailing_list, made.verp = row.address, True
+            made.mailing_list, made.verp, made.signed = row.address, True, item.signed
             made.options = msgspec.structs.replace(made.options, utf8=made.options.utf8 or utf8)
             out.append(Outgoing(made, groups, [text]))
         over = len(members) < MEMBERS
