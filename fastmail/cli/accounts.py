@@ -1,6 +1,5 @@
 """``fastmail account``: who logs in and gets mail. Commands work while the server runs, and count at once."""
 
-import asyncio
 import itertools
 import os
 import sys
@@ -137,6 +136,7 @@ def account_remove(
     delete_mail: Annotated[bool, typer.Option("--delete-mail", help="Delete its Maildir too.")] = False,
 ) -> None:
     """Remove an account, and end its sessions; its Maildir stays unless --delete-mail."""
+    import asyncio
     import shutil
 
     account = account_address(address)
@@ -181,7 +181,7 @@ def account_rename(
     place = may_rename(settings, config)
     record = place.rename_account(account_address(old).key, account_address(new).key, not drop_old)
     place.close()
-    asyncio.run(follow_renames(settings))
+    follow_renames(settings)
     output.print(f"renamed {account_address(old)} to {record.address}", markup=False)
     warn_of_settings(config, account_address(old).key)
 

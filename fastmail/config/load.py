@@ -8,7 +8,6 @@ from dataclasses import Field, fields
 from typing import Any
 
 from fastmail.auth import mechanisms, provider, send_as
-from fastmail.config import scanners
 from fastmail.config.settings import SECTIONS, TABLES, Config
 from fastmail.model import place
 from fastmail.model.address import Address, comparable
@@ -152,6 +151,15 @@ def _value(item: "Field[Any]", value: Any) -> Any:
     raise ValueError(f"must be {names[kind]}, not {value!r}")
 
 
+def _scanner_faults(config: Config) -> "list[tuple[int, str, str]]":
+    """What is wrong with the sections of scanners. What knows them is loaded only where there are any."""
+    if not config.scanner:
+        return []
+    from fastmail.config import scanners
+
+    return list(scanners.faults(config.scanner))
+
+
 def _finish(config: Config, text: str, path: str) -> None:
     """Checks between settings, and paths made absolute."""
     problems = []
@@ -251,7 +259,7 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
     if not 2048 <= config.policy.dkim_bits <= 4096:
         problem("policy", "dkim_bits", "dkim_bits must be 2048 to 4096")
-    for number, key, what in scanners.faults(config.scanner):
+    for number, key, what in _scanner_faults(config):
         problems.append(f"{path}:{_line(text, 'scanner', key, number)}: {what}")
     if problems:
         raise ConfigError("\n".join(problems))

@@ -349,7 +349,7 @@ MUTATIONS = [
     Mutation(
         "S33: others' mailboxes are as open as one's own",
         "fastmail/imap/places.py",
-        "        found = rights.evaluate(rights.load(stored), owner.address, session.account.address, counts)\n",
+        "        found = rights.evaluate(acl, owner.address, session.account.address, counts, _groups(session))\n",
         "        found = rights.ALL\n",
         (f"{ATTACKS} -k s33_",),
     ),
@@ -426,8 +426,8 @@ MUTATIONS = [
     Mutation(
         "S47: sessions of an account that is switched off go on",
         "fastmail/directory/standing.py",
-        "    if not record.enabled:\n        return OFF\n",
-        "",
+        "    if not record.enabled:\n        return OFF\n    if record.nologin",
+        "    if record.nologin",
         ("tests/unit/directory/test_standing.py",),
     ),
     Mutation(

@@ -149,7 +149,7 @@ MUTATIONS = [
     Mutation(
         "a login is not in the log",
         "fastmail/auth/login.py",
-        '        log.event("login", protocol=self._protocol, account=record.address, peer=self._peer.host)\n',
+        '        log.event("login", protocol=self._protocol, account=entry.record.address, peer=self._peer.host, **master)\n',
         "",
         (LOGGED,),
     ),

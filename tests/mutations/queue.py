@@ -59,9 +59,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a login may send as much as it likes",
-        SPOOL,
-        "        if sent > most:\n",
-        "        if sent > most << 20:\n",
+        "fastmail/queue/rates.py",
+        "    if charge.most and amount > charge.most:\n",
+        "    if charge.most and amount > charge.most << 20:\n",
         (f"{UNIT}::test_a_login_sends_so_much_an_hour",),
     ),
     Mutation(
