@@ -3,11 +3,13 @@
 from fastmail.directory.records import Account, Domain
 
 
-def smaller(*limits: int) -> int:
-    """The smallest of those that are set; 0 where none is."""
-    return min((one for one in limits if one > 0), default=0)
+def smaller(one: int, other: int) -> int:
+    """Return the smaller of those that are set; 0 if neither is."""
+    return min(one, other) if one > 0 and other > 0 else max(one, other, 0)
 
 
 def message_size(account: Account, domain: Domain | None) -> int:
     """Octets (with CRLF) that one message to or from the account may have; 0 for no limit of its own."""
+    if not account.message_size and (domain is None or not domain.message_size):
+        return 0  # nearly all, and this is asked for each recipient
     return smaller(account.message_size, domain.message_size if domain is not None else 0)
