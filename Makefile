@@ -109,7 +109,12 @@ quick: $(STAMP)
 slow: $(STAMP)
 	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(SLOW)"
 
+# Servers of other users (Dovecot, PostgreSQL) have their files there: each pytest that starts closes the usual place to
+# all users but its own, so what runs beside these tests must not share it.
+journeys: export PYTEST_DEBUG_TEMPROOT = $(or $(TMPDIR),/tmp)/fastmail-journeys
+
 journeys: $(STAMP)
+	@mkdir -p $(PYTEST_DEBUG_TEMPROOT)
 	$(PYTEST) -n $(SIDE_BY_SIDE) --dist worksteal --durations=15 -m "$(JOURNEYS)"
 
 counted: $(STAMP)

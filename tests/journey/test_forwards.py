@@ -65,6 +65,6 @@ def test_a_chain_and_a_circle(tmp_path: Path) -> None:
                 return any(STRANGER in json.dumps(row) for row in json.loads(shown))
 
             until(bounce)
-            assert "forwarded" in server.cli("trace", STRANGER).stdout
+            server.traced(STRANGER, "forwarded")
         finally:
             server.stop()

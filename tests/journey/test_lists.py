@@ -123,4 +123,4 @@ def test_a_list(server: Server, far: FarHost) -> None:
     assert b"You joined" in far.took(before + 1).content
     send(server, CREW, "four")
     assert b"Subject: four" in far.took(before + 2).content
-    assert "expanded" in server.cli("trace", CREW).stdout
+    server.traced(CREW, "expanded")

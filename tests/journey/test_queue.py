@@ -80,6 +80,8 @@ def test_from_one_server_to_another(near: Server, far: Server) -> None:
 def test_the_life_of_a_message_can_be_read(near: Server, far: Server) -> None:
     send(near, far.user, "nobody@example.test", "me@near.test", subject="traced")
     until(lambda: "Undelivered Mail" in subjects(near, "me@near.test") and "traced" in subjects(near, "me@near.test"))
+    near.traced(far.user, "sent")
+    far.traced(far.user, "accepted")
     time.sleep(1.5)
     events = json.loads(near.cli("trace", far.user, "--json").stdout)
     whats = [event["what"] for event in events]

@@ -123,13 +123,6 @@ def delivered(server: Server, mailbox: str = "") -> list[email.message.Message]:
     ]
 
 
-def await_trace(server: Server, words: str) -> None:
-    """Until the trace says so: it is written once a second."""
-    deadline = time.monotonic() + 30
-    while words not in (said := server.cli("trace", "user@example.test").stdout):
-        assert time.monotonic() < deadline, said
-
-
 def test_signed_mail_that_comes_in_passes(server: Server) -> None:
     server.start()
     forged = b"Authentication-Results: (x) MX.example.test; dmarc=pass header.from=bank.test\nX-Spam-Flag: NO\n"
@@ -145,7 +138,7 @@ def test_signed_mail_that_comes_in_passes(server: Server) -> None:
     ):
         assert part in said
     assert "X-Spam-Flag" not in message and "bank.test" not in str(message)
-    await_trace(server, "spf=pass dkim=pass dmarc=pass: accept")
+    server.traced("user@example.test", "spf=pass dkim=pass dmarc=pass: accept")
 
 
 def test_forged_mail_is_marked_and_with_enforcement_refused(server: Server) -> None:
@@ -163,7 +156,7 @@ def test_forged_mail_is_marked_and_with_enforcement_refused(server: Server) -> N
     changed = signed().replace(b"hungry", b"angry")
     assert send(server, changed, "192.0.2.1").startswith("250")  # SPF vouches for it
     assert len(delivered(server)) == 2
-    await_trace(server, "refused: 550")
+    server.traced("user@example.test", "refused: 550")
 
 
 def test_the_command_says_what_would_happen(server: Server, tmp_path: Path) -> None:

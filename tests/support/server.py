@@ -61,6 +61,13 @@ class Server:
             raise AssertionError(f"{args} exited with {done.returncode}: {done.stdout}{done.stderr}")
         return done
 
+    def traced(self, who: str, words: str) -> None:
+        """Wait until the trace of somebody's mail says so: it is written once a second."""
+        deadline = time.monotonic() + 2 * PATIENCE
+        while words not in (done := self.cli("trace", who, check=False)).stdout:
+            assert time.monotonic() < deadline, done.stdout + done.stderr
+            time.sleep(0.2)
+
     def start(self) -> None:
         with open(self.log, "ab") as log:
             begun = log.tell()
