@@ -69,6 +69,7 @@ def resolver_of(config: Config) -> "Resolver":
 
 def policy_settings(config: Config) -> "receive.Settings":
     """What is thought of mail from others, and by which rules."""
+    from fastmail.directory import named
     from fastmail.policy import lists, receive
     from fastmail.policy.verdict import Thresholds
 
@@ -87,6 +88,9 @@ def policy_settings(config: Config) -> "receive.Settings":
         [lists.parse(text) for text in own.lists],
         [lists.parse(text) for text in own.domain_lists],
         own.greylist_score,
+        named.book(tuple(map(named.parse, own.allow))),
+        named.book(tuple(map(named.parse, own.block))),
+        own.blocked == "junk",
     )
 
 

@@ -246,6 +246,7 @@ def _finish(config: Config, text: str, path: str) -> None:
                 problem(section, key, str(error))
     _check_reports(config, problem)
     _check_lists(config, problem)
+    _check_named(config, problem)
     kinds = config.policy.dkim_kinds
     if not kinds or not set(kinds) <= {"rsa", "ed25519"}:
         problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
@@ -323,6 +324,20 @@ def _check_lists(config: Config, problem: Callable[[str, str, str], None]) -> No
                 lists.parse(text)
             except ValueError as error:
                 problem("policy", key, str(error))
+
+
+def _check_named(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Senders and networks of the operator's lists; without any there is nothing to import for that."""
+    for key in ("allow", "block"):
+        for text in getattr(config.policy, key):
+            from fastmail.directory import named
+
+            try:
+                named.parse(text)
+            except (ValueError, BadAddress) as error:
+                problem("policy", key, f"{key}: {error}")
+    if config.policy.blocked not in ("refuse", "junk"):
+        problem("policy", "blocked", "blocked must be refuse or junk")
 
 
 def _check_reports(config: Config, problem: Callable[[str, str, str], None]) -> None:

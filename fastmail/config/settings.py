@@ -380,6 +380,16 @@ class Policy:
         "Score from which a message of an unknown sender is put off at first (greylisting), such as 1.0; 0: never. "
         "Needs enforce.",
     )
+    allow: list[str] = _s(
+        [],
+        "Whose mail is taken whatever its score is: addresses, @domain and .domain (all below it), where SPF, a "
+        "signature or DMARC shows that it is theirs, and networks. Domains and accounts have lists of their own, too.",
+    )
+    block: list[str] = _s(
+        [],
+        "Whose mail is not taken, in the same forms, also without enforce. postmaster@ and abuse@ still take it.",
+    )
+    blocked: str = _s("refuse", 'What becomes of mail that is blocked: "refuse", or "junk": it goes into Junk.')
     greylist_delay: float = _s(300.0, "How long it is put off.", "time")
     trusted_sealers: list[str] = _s(
         [], "Domains of forwarders whose ARC seals count: DMARC failures of what they pass on do no harm."

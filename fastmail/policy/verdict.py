@@ -77,7 +77,7 @@ class Checks:
 class Verdict:
     """``action``: accept, junk, refuse or later; ``reply``: the SMTP reply of the last two; ``override``: why DMARC's
     wish was not followed (RFC 9990 names these). ``always`` and ``always_reply``: what is done even where the verdict
-    is only written down."""
+    is only written down. ``named``: allowed or blocked by a list (policy.wishes), empty where none decided."""
 
     action: str
     score: float
@@ -86,6 +86,7 @@ class Verdict:
     override: str = ""
     always: str = ACCEPT
     always_reply: Reply = TAKEN
+    named: str = ""
 
 
 def _reason(name: str, why: str = "") -> Reason:
