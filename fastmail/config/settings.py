@@ -375,6 +375,13 @@ class Policy:
     )
     junk_score: float = _s(5.0, "Score from which a message is junk.")
     refuse_score: float = _s(15.0, "Score from which a message is refused.")
+    quarantine_score: float = _s(
+        0.0,
+        "Score from which a message is kept in quarantine in place of mailboxes, such as 10.0, until `fastmail "
+        "quarantine` releases or deletes it; 0: never. Needs enforce.",
+    )
+    quarantine_days: float = _s(30.0, "How many days a message stays there; then it is removed.")
+    quarantine_size: int = _s(1 << 30, "Most disk for that. When it is full, senders try again later.", "size")
     greylist_score: float = _s(
         0.0,
         "Score from which a message of an unknown sender is put off at first (greylisting), such as 1.0; 0: never. "
@@ -492,7 +499,8 @@ class Scanner:
     )
     virus: str = _s(
         "refuse",
-        'What happens to an infected message: "refuse" (554) or "junk" (into Junk; a user\'s message is refused).',
+        'What happens to an infected message: "refuse" (554), "junk" (into Junk) or "quarantine"; a user\'s message is '
+        "refused.",
     )
     weight: float = _s(1.0, "Its score is multiplied by this before it is added to the others.")
     connections: int = _s(8, "Messages that each worker shows it at once.")

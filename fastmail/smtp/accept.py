@@ -25,7 +25,7 @@ from fastmail.message.header import Octets
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import footers, judging, own_limits, senders, wanted
+from fastmail.smtp import footers, held_back, judging, own_limits, senders, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -54,6 +54,8 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         envelope.doubted = not envelope.login and not _vouched(received.checks)
         if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
             return _refused(session, envelope, content, Outcome(*received.reply))
+        if received.enforced(verdict.QUARANTINE):
+            return await _held_back(session, envelope, content)
         mailbox, envelope.places = wanted.places(received, transaction.wanted)
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
     if refused is None and receiving is None:
@@ -137,6 +139,15 @@ def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Ou
     return [outcome] * len(envelope.recipients)
 
 
+async def _held_back(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
+    """Into quarantine, for everybody; whoever runs the server says what becomes of it."""
+    outcome, ident = await held_back.put(session, envelope, content)
+    if not outcome.ok:
+        return _refused(session, envelope, content, outcome)
+    _remember(session, envelope, content, "quarantined", ident)
+    return [outcome] * len(envelope.recipients)
+
+
 async def _deliver(session: Dialogue, envelope: Envelope, content: Octets, mailbox: str) -> list[Outcome]:
     """All recipients are of this server."""
     service, outbound = session.service, session.service.outbound
@@ -186,15 +197,16 @@ def _words(verdict: Verdict, shown: bytes) -> str:
     return f"quarantined: {verdict.quarantine}" if verdict.quarantine else changed
 
 
-def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str) -> None:
-    """A message that was kept out is in the trace too: somebody may ask where it is."""
+def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str, ident: str = "") -> None:
+    """A message that was kept out is in the trace too: somebody may ask where it is. ``ident``: its id, if it has one
+    already."""
     history = session.service.deliverer.history
     if history is None:
         return
     recipients = [address for address, _ in envelope.recipients]
     found = submitted.message_id(bytes(content[:8192]))
     history.note(
-        trace.new_id(),
+        ident or trace.new_id(),
         what,
         (envelope.sender, found, *recipients),
         sender=envelope.sender,

@@ -3,9 +3,11 @@ and acted upon when the content has come. One reply answers for all recipients o
 
 1. A recipient whose list blocks the client or MAIL FROM, whatever comes, is refused at RCPT, for itself alone. Mail for
    the postmaster is taken all the same (RFC 5321 4.5.1).
-2. A message is refused only where all who would get it refuse it, and put off only where all others of them ask for it.
+2. A message is refused only where all who would get it refuse it. It is put off only where all others of them ask for
+   that, and put into quarantine, for all of them, only where nobody would have it in a mailbox.
 3. Otherwise it is taken. Accounts that would refuse it, because of its score or of a list, get it in Junk, as those do
-   that call it junk; the others in INBOX. Nothing is thrown away, and the trace says what each of them wanted.
+   that call it junk or want it in quarantine; the others in INBOX. Nothing is thrown away, and the trace says what each
+   of them wanted.
 4. An address whose mail leaves has no Junk. It is not taken together with recipients that ask for something else: the
    client hears 452 at RCPT, and sends to it by itself (RFC 5321 4.5.3.1.10). Where one address leads to accounts and
    elsewhere, the accounts decide.
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 
 from fastmail.directory.lookup import ROLES, Destinations, Domains, home
 from fastmail.directory.records import Domain
-from fastmail.policy.reasons import JUNK, REFUSE
+from fastmail.policy.reasons import JUNK, QUARANTINE, REFUSE
 from fastmail.policy.receive import Received
 from fastmail.policy.wishes import Wanted, Wishes, narrowed, refused_at_once
 from fastmail.smtp.dialogue import Dialogue
@@ -77,7 +79,7 @@ def places(received: Received, wanted: Sequence[Wanted]) -> tuple[str, dict[int,
     done = {wishes: wishes.done(decided) for wishes, decided in received.each}
     junk: dict[int, bool] = {}
     for one in wanted:
-        junk[one.number] = junk.get(one.number, True) and done[one.wishes] in (JUNK, REFUSE)
+        junk[one.number] = junk.get(one.number, True) and done[one.wishes] in (JUNK, QUARANTINE, REFUSE)
     if all(junk.values()) if junk else received.enforced(JUNK):
         return JUNK_BOX, {}
     return INBOX, {number: JUNK_BOX for number, there in junk.items() if there and number}

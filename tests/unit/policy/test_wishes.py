@@ -102,6 +102,13 @@ def test_viruses_are_refused_whoever_sends_them() -> None:
     assert judged(VIRUS, listed(block=(JOE,)), Who("", (JOE,))).reply[2] == "infected"
 
 
+def test_what_is_kept_back_always_is_kept_back_for_everybody() -> None:
+    checks = Checks(findings=[Finding("av", "virus", action="quarantine", always=True)])
+    assert action(listed((JOE,)), shown=(JOE,), checks=checks) == "quarantine"
+    assert action(Wishes(), checks=checks) == "quarantine"
+    assert action(listed(block=(JOE,), junk=True), JOE, checks=checks) == "quarantine"
+
+
 def test_the_reason_names_the_entry_and_its_level() -> None:
     found = judged(SPAM, narrowed(BASE, None, account(block=("@example.org",))), Who("", (JOE,)))
     assert found.reasons[-1] == Reason("blocked", 0.0, "@example.org, by the account")

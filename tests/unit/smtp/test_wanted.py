@@ -9,11 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from fastmail.delivery.history import History
+from fastmail.delivery.quarantine import Quarantine
 from fastmail.directory.named import book
 from fastmail.directory.records import Domain
 from fastmail.dns.memory import MemoryResolver
 from fastmail.policy.greylist import Greylist
 from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.verdict import Thresholds
 from tests.support.sessions import USER, Bench
 from tests.support.signing import MESSAGE, key, published, signed
 from tests.unit.policy.test_receive import ZONE
@@ -49,6 +51,7 @@ def send(
     settings: dict[str, Any] | None = None,
     domain: Domain | None = None,
     greylist: Greylist | None = None,
+    quarantine: Quarantine | None = None,
     **accounts: dict[str, Any],
 ) -> Sending:
     """``accounts``: fields of user and other."""
@@ -58,7 +61,7 @@ def send(
         policy = Receiver(
             MemoryResolver({**ZONE, **published(key())}), Settings("mx.example.test", **(settings or {})), greylist
         )
-        bench = Bench(str(path), outbound={"policy": policy})
+        bench = Bench(str(path), outbound={"policy": policy, "quarantine": quarantine})
         history = bench.deliverer.history = Noted()
         if domain is not None:
             bench.directory.domains[domain.name] = domain
@@ -86,7 +89,6 @@ def send(
 
 
 ENFORCE = {"enforce": True}
-SCORES = {"junk_score": 90.0, "refuse_score": 99.0}  # DMARC's wish makes it junk all the same
 
 
 def test_an_account_that_blocks_is_refused_for_itself_alone(tmp_path: Path) -> None:
@@ -178,3 +180,34 @@ def test_put_off_only_where_all_who_take_it_want_that(tmp_path: Path, other: dic
 def test_users_and_this_machine_are_not_judged(tmp_path: Path) -> None:
     found = send(tmp_path, USER, host="127.0.0.1", user={"block": ("@example.org", "127.0.0.0/8")})
     assert found.boxes == {USER: ["INBOX"]}
+
+
+KEEPS = {**ENFORCE, "thresholds": Thresholds(quarantine=3.0)}
+LISTED = b"List-Id: <l.test>\n" + MESSAGE  # so that DMARC's wish alone refuses nothing
+
+
+def test_a_message_is_kept_back_where_nobody_would_have_it(tmp_path: Path) -> None:
+    here = Quarantine(str(tmp_path / "q"), 60.0, 1 << 20)
+    found = send(tmp_path, USER, OTHER, content=LISTED, settings=KEEPS, quarantine=here, other={"refuse_score": 3.5})
+    (kept,) = here.each()
+    assert found.end == f"250 2.0.0 {kept.id} taken" and found.boxes == {}
+    assert kept.recipients == [USER, OTHER] and kept.why == found.filters and ": quarantine" in kept.why
+    assert (kept.sender, kept.peer, kept.helo) == ("joe@example.org", FAR, "mail.example.org")
+    _, content = here.load(kept.id)
+    assert content.startswith(b"Authentication-Results:") and content.endswith(LISTED)
+
+
+def test_who_wants_it_kept_back_has_it_in_junk_where_others_take_it(tmp_path: Path) -> None:
+    here = Quarantine(str(tmp_path / "q"), 60.0, 1 << 20)
+    found = send(tmp_path, USER, OTHER, content=LISTED, settings=KEEPS, quarantine=here, other={"enforce": False})
+    assert found.boxes == {USER: ["Junk"], OTHER: ["INBOX"]} and list(here.each()) == []
+
+
+def test_nobody_hears_250_for_what_could_not_be_kept(tmp_path: Path) -> None:
+    full = Quarantine(str(tmp_path / "q"), 60.0, 100)
+    found = send(tmp_path / "1", USER, content=LISTED, settings=KEEPS, quarantine=full)
+    assert found.end.startswith("452 4.3.1") and found.boxes == {} and list(full.each()) == []
+    (tmp_path / "file").write_bytes(b"")
+    broken = Quarantine(str(tmp_path / "file"), 60.0, 1 << 20)
+    found = send(tmp_path / "2", USER, content=LISTED, settings=KEEPS, quarantine=broken)
+    assert found.end.startswith("451 4.3.0") and "file" not in found.end
