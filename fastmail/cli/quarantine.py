@@ -173,11 +173,21 @@ async def _all(assembly: Assembly, envelope: Envelope, content: bytes) -> Sequen
 @app.command("delete")
 @command
 def delete(idents: IdsArgument = None, every: AllOption = False, config: ConfigOption = "fastmail.toml") -> None:
-    """Remove messages. Nobody is told."""
-    place = quarantine_of(read_config(config))
+    """Remove messages. Nobody is told; the trace knows it."""
+    settings = read_config(config)
+    place = quarantine_of(settings)
     chosen = _chosen(idents, every, [one.id for one in place.each()])
-    for ident in chosen:
-        place.remove(ident)
+
+    async def go() -> None:
+        history = Assembly(settings).history
+        try:
+            for ident in chosen:
+                place.remove(ident)
+                history.note(ident, "deleted")
+        finally:
+            await history.close()
+
+    asyncio.run(go())
     output.print(f"{len(chosen)} removed")
 
 

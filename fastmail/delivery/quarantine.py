@@ -161,7 +161,7 @@ class Quarantine:
         sync_directory(self._directory)
 
     def prune(self, now: float) -> int:
-        """Remove what is too old; how many messages that were."""
+        """Remove what is too old, and what a process that died has left; how many files that were."""
         removed = 0
         try:
             with os.scandir(self._directory) as found:
@@ -172,9 +172,8 @@ class Quarantine:
             if age > (LEFT if name.startswith(FRESH) else self._seconds):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self._directory, name))
-                    removed += not name.startswith(FRESH)
-        if removed:
-            log.event("quarantine.expired", messages=removed)
+                    removed += 1
+                    log.event("quarantine.expired", id=name)
         return removed
 
     async def run(self) -> None:

@@ -40,6 +40,7 @@ def test_what_cannot_be_delivered_stays_for_that_recipient(place: Place) -> None
     (row,) = place.rows("quarantine", "list")
     assert row["recipients"] == [GONE] and len(place.files()) == 1
     assert "1 removed" in place.run("quarantine", "delete", "1K3M")
+    assert "deleted" in place.run("trace", "1K3M")
     assert place.rows("quarantine", "list") == []
 
 
