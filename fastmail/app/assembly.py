@@ -17,6 +17,7 @@ from fastmail.app.derived import (
     limits,
     maildir_template,
     policy_settings,
+    quarantine_of,
     read_instance,
     resolver_of,
     signature_lifetime,
@@ -173,6 +174,8 @@ class Assembly:
             self.spool, self.routes, hostname, bounds, self.reports, self.history, self.deliverer, self.signer
         )
         self.rotating: asyncio.Task[None] | None = None
+        self.quarantine = quarantine_of(config)
+        self.expiring: asyncio.Task[None] | None = None
         self.runner: Runner | None = None
         self.bans: Bans | None = None
         self.guesses: Guesses | None = None
@@ -300,6 +303,10 @@ class Assembly:
             rotation = Rotation(self.directory, self.resolver, config.server.data_dir, key_schedule(config))
             self.rotating = asyncio.get_running_loop().create_task(rotation.run())
 
+    def expire(self) -> None:
+        """Remove what was in quarantine too long, from this process; one is enough."""
+        self.expiring = asyncio.get_running_loop().create_task(self.quarantine.run())
+
     def taker(self) -> Taker | None:
         """Who reads the reports of others; None where nobody does."""
         own = self.config.policy
@@ -345,9 +352,10 @@ class Assembly:
             raise TemporaryError(outcome.text)
 
     async def close(self) -> None:
-        if self.rotating is not None:
-            self.rotating.cancel()
-            await asyncio.gather(self.rotating, return_exceptions=True)
+        for task in (self.rotating, self.expiring):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self.followed is not None:
             await self.followed.close()
         if self.live is not None:
@@ -431,7 +439,13 @@ class Assembly:
         exempt = [networks.parse(text) for text in config.policy.exempt]
         mail["judge"] = judge_of(config, self.learned)
         mx = smtp_service(
-            "smtp", milters=milters(filters.smtp), policy=policy, exempt=exempt, feedback=feedback, **mail
+            "smtp",
+            milters=milters(filters.smtp),
+            policy=policy,
+            exempt=exempt,
+            feedback=feedback,
+            quarantine=self.quarantine,
+            **mail,
         )
         submission = smtp_service("submission", milters=milters(filters.submission), **mail)
         lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), feedback=feedback, **mail)

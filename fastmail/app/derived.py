@@ -17,6 +17,7 @@ from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 
 if TYPE_CHECKING:
+    from fastmail.delivery.quarantine import Quarantine
     from fastmail.dns.resolver import Resolver
     from fastmail.net.bans import Rules
     from fastmail.net.tls import ServerTls
@@ -69,6 +70,7 @@ def resolver_of(config: Config) -> "Resolver":
 
 def policy_settings(config: Config) -> "receive.Settings":
     """What is thought of mail from others, and by which rules."""
+    from fastmail.directory import named
     from fastmail.policy import lists, receive
     from fastmail.policy.verdict import Thresholds
 
@@ -83,11 +85,24 @@ def policy_settings(config: Config) -> "receive.Settings":
         own.enforce,
         own.lookup_time,
         own.void_lookups,
-        Thresholds(own.junk_score, own.refuse_score, frozenset(map(comparable, own.trusted_sealers))),
+        Thresholds(
+            own.junk_score, own.refuse_score, frozenset(map(comparable, own.trusted_sealers)), own.quarantine_score
+        ),
         [lists.parse(text) for text in own.lists],
         [lists.parse(text) for text in own.domain_lists],
         own.greylist_score,
+        named.book(tuple(map(named.parse, own.allow))),
+        named.book(tuple(map(named.parse, own.block))),
+        own.blocked == "junk",
     )
+
+
+def quarantine_of(config: Config) -> "Quarantine":
+    """Where messages are kept back."""
+    from fastmail.delivery.quarantine import Quarantine
+
+    own = config.policy
+    return Quarantine(config.server.data_dir, own.quarantine_days * 86400.0, own.quarantine_size)
 
 
 def signature_lifetime(config: Config) -> int:

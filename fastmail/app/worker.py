@@ -117,6 +117,7 @@ async def _main(
     if number == 0:
         assembly.follow_accounts()
         assembly.follow_keys()
+        assembly.expire()
     if number == workers - 1 and config.relay.enabled:
         assembly.start_relay()
     registry = Registry()

@@ -40,6 +40,7 @@ COMMANDS = {
     "content": "content.app",
     "queue": "queue.app",
     "bans": "bans.app",
+    "quarantine": "quarantine.app",
     "dmarc": "dmarc.app",
     "migrate": "migrate.app",
     "import": "transfer.imports",

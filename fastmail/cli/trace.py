@@ -19,6 +19,7 @@ STYLES = {
     "deferred": "yellow",
     "failed": "red",
     "refused": "red",
+    "quarantined": "yellow",
 }
 
 

@@ -1,4 +1,5 @@
-"""``fastmail verdict``: what would be thought of a message if it came in now, and why."""
+"""``fastmail verdict``: what would be thought of a message if it came in now, and why; with a recipient, by its own
+scores and lists."""
 
 import asyncio
 import os
@@ -15,9 +16,12 @@ from fastmail.config.settings import Config
 from fastmail.directory.local import LocalDirectory
 from fastmail.message import trace
 from fastmail.net import networks
+from fastmail.policy import wishes
 from fastmail.policy.reasons import Finding
 from fastmail.policy.receive import Look, Received, Receiver
 from fastmail.policy.scanners.nouns import STRANGERS, Shown
+from fastmail.policy.wishes import Wanted, Wishes
+from fastmail.smtp import wanted
 
 
 @command
@@ -26,7 +30,9 @@ def verdict(
     sender: Annotated[str, typer.Option("--from", metavar="ADDRESS", help="MAIL FROM; empty for a report.")] = "",
     ip: Annotated[str, typer.Option("--ip", metavar="ADDRESS", help="The address that it would come from.")] = "",
     helo: Annotated[str, typer.Option("--helo", metavar="NAME", help="What the client calls itself.")] = "",
-    recipient: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="RCPT TO; scanners are told.")] = "",
+    recipient: Annotated[
+        str, typer.Option("--to", metavar="ADDRESS", help="RCPT TO: its settings and lists count.")
+    ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Each reason, with its score.")] = False,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
@@ -42,15 +48,21 @@ def verdict(
             networks.address(ip)
         except ValueError:
             fail(f"{ip} is no IP address", USAGE)
-    found = asyncio.run(_check(settings, message, sender, recipient, ip, helo))
+    asked, told = _asked(settings, recipient)
+    found = asyncio.run(_check(settings, message, sender, recipient, ip, helo, [one.wishes for one in asked]))
     action = found.verdict.action
     if json:
-        show([_row(found)], True)
+        recipients = [_wanted(found, one, said) for one, said in zip(asked, told, strict=True)]
+        show([_row(found) | {"recipients": recipients}], True)
         return
     happens = "" if found.enforced(action) or action == "accept" else " (not done: [policy] enforce is false)"
     output.print(f"{action}, score {found.verdict.score:g}{happens}", markup=False)
     if action == "refuse":
         output.print("reply: {} {} {}".format(*found.verdict.reply), markup=False)
+    for one, said in zip(asked, told, strict=True):
+        row = _wanted(found, one, said)
+        values = ", ".join(f"{name} {_shown(row[name])} ({said[name]})" for name in wishes.VALUES)
+        output.print(f"{one.address}: {row['action']}; {values}", markup=False)
     if explain:
         show([{"score": f"{one.score:g}", "reason": one.name, "why": one.why} for one in found.verdict.reasons], False)
         if found.checks.sender is not None and found.checks.sender.explanation:
@@ -59,7 +71,43 @@ def verdict(
     output.print(found.add.decode().rstrip("\n"), markup=False)
 
 
-async def _check(config: Config, path: str, sender: str, recipient: str, ip: str, helo: str) -> Received:
+def _asked(config: Config, recipient: str) -> tuple[list[Wanted], list[dict[str, str]]]:
+    """(what those behind an address ask for; of each, which level says which setting); nothing for an address that
+    nobody here has."""
+    if not recipient:
+        return [], []
+    place = LocalDirectory(config.server.data_dir)
+    try:
+        there = place.destinations(recipient.lower())
+        found = wanted.behind(place, policy_settings(config).wishes, recipient, there) if there else []
+        accounts = {one.id: one for one in there.accounts}
+        rows = [(place.domain(one.address.rpartition("@")[2]), accounts.get(one.number)) for one in found]
+    finally:
+        place.close()
+    return found, [dict(wishes.told(*row)) for row in rows]
+
+
+def _shown(value: float | bool) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
+
+
+def _wanted(found: Received, one: Wanted, said: dict[str, str]) -> dict[str, Any]:
+    """What becomes of the message for one recipient, by which settings."""
+    asked = one.wishes
+    return {
+        "address": one.address,
+        "action": found.done(asked),
+        "junk_score": asked.thresholds.junk,
+        "refuse_score": asked.thresholds.refuse,
+        "greylist": asked.greylist,
+        "enforce": asked.enforce,
+        "said_by": said,
+    }
+
+
+async def _check(
+    config: Config, path: str, sender: str, recipient: str, ip: str, helo: str, asked: Sequence[Wishes]
+) -> Received:
     resolver = resolver_of(config)
     receiving = Receiver(resolver, policy_settings(config)).begin(ip, helo)
     try:
@@ -68,7 +116,7 @@ async def _check(config: Config, path: str, sender: str, recipient: str, ip: str
         with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
             content = file.read().replace(b"\r\n", b"\n")
         receiving.feed(content)
-        return await receiving.finish(_look(config, Shown(content, b"", sender, [recipient], ip, helo)))
+        return await receiving.finish(_look(config, Shown(content, b"", sender, [recipient], ip, helo)), asked)
     except OSError as error:
         fail(f"{path}: {os.strerror(error.errno) if error.errno else error}")
         raise  # not reached: fail ends the command

@@ -151,15 +151,6 @@ def _value(item: "Field[Any]", value: Any) -> Any:
     raise ValueError(f"must be {names[kind]}, not {value!r}")
 
 
-def _scanner_faults(config: Config) -> "list[tuple[int, str, str]]":
-    """What is wrong with the sections of scanners. What knows them is loaded only where there are any."""
-    if not config.scanner:
-        return []
-    from fastmail.config import scanners
-
-    return list(scanners.faults(config.scanner))
-
-
 def _finish(config: Config, text: str, path: str) -> None:
     """Checks between settings, and paths made absolute."""
     problems = []
@@ -254,13 +245,17 @@ def _finish(config: Config, text: str, path: str) -> None:
                 problem(section, key, str(error))
     _check_reports(config, problem)
     _check_lists(config, problem)
+    _check_named(config, problem)
     kinds = config.policy.dkim_kinds
     if not kinds or not set(kinds) <= {"rsa", "ed25519"}:
         problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
     if not 2048 <= config.policy.dkim_bits <= 4096:
         problem("policy", "dkim_bits", "dkim_bits must be 2048 to 4096")
-    for number, key, what in _scanner_faults(config):
-        problems.append(f"{path}:{_line(text, 'scanner', key, number)}: {what}")
+    if config.scanner:
+        from fastmail.config import scanners  # with the words of policy, which few commands need
+
+        for number, key, what in scanners.faults(config.scanner):
+            problems.append(f"{path}:{_line(text, 'scanner', key, number)}: {what}")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -331,6 +326,20 @@ def _check_lists(config: Config, problem: Callable[[str, str, str], None]) -> No
                 lists.parse(text)
             except ValueError as error:
                 problem("policy", key, str(error))
+
+
+def _check_named(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Senders and networks of the operator's lists; without any there is nothing to import for that."""
+    for key in ("allow", "block"):
+        for text in getattr(config.policy, key):
+            from fastmail.directory import named
+
+            try:
+                named.parse(text)
+            except (ValueError, BadAddress) as error:
+                problem("policy", key, f"{key}: {error}")
+    if config.policy.blocked not in ("refuse", "junk"):
+        problem("policy", "blocked", "blocked must be refuse or junk")
 
 
 def _check_reports(config: Config, problem: Callable[[str, str, str], None]) -> None:

@@ -375,11 +375,28 @@ class Policy:
     )
     junk_score: float = _s(5.0, "Score from which a message is junk.")
     refuse_score: float = _s(15.0, "Score from which a message is refused.")
+    quarantine_score: float = _s(
+        0.0,
+        "Score from which a message is kept in quarantine in place of mailboxes, such as 10.0, until `fastmail "
+        "quarantine` releases or deletes it; 0: never. Needs enforce.",
+    )
+    quarantine_days: float = _s(30.0, "How many days a message stays there; then it is removed.")
+    quarantine_size: int = _s(1 << 30, "Most disk for that. When it is full, senders try again later.", "size")
     greylist_score: float = _s(
         0.0,
         "Score from which a message of an unknown sender is put off at first (greylisting), such as 1.0; 0: never. "
         "Needs enforce.",
     )
+    allow: list[str] = _s(
+        [],
+        "Whose mail is taken whatever its score is: addresses, @domain and .domain (all below it), where SPF, a "
+        "signature or DMARC shows that it is theirs, and networks. Domains and accounts have lists of their own, too.",
+    )
+    block: list[str] = _s(
+        [],
+        "Whose mail is not taken, in the same forms, also without enforce. postmaster@ and abuse@ still take it.",
+    )
+    blocked: str = _s("refuse", 'What becomes of mail that is blocked: "refuse", or "junk": it goes into Junk.')
     greylist_delay: float = _s(300.0, "How long it is put off.", "time")
     trusted_sealers: list[str] = _s(
         [], "Domains of forwarders whose ARC seals count: DMARC failures of what they pass on do no harm."
@@ -482,7 +499,8 @@ class Scanner:
     )
     virus: str = _s(
         "refuse",
-        'What happens to an infected message: "refuse" (554) or "junk" (into Junk; a user\'s message is refused).',
+        'What happens to an infected message: "refuse" (554), "junk" (into Junk) or "quarantine"; a user\'s message is '
+        "refused.",
     )
     weight: float = _s(1.0, "Its score is multiplied by this before it is added to the others.")
     connections: int = _s(8, "Messages that each worker shows it at once.")

@@ -102,7 +102,8 @@ class Submission:
     ) -> Outcome:
         """Queue a message (LF) for all its recipients. ``complete``: it comes from a user's program, which may have
         left out what a message must have. ``ident``: the number that this process gave it already; what a mailbox got
-        in its transaction it does not get again. ``mailbox``: where recipients of this server get it."""
+        in its transaction it does not get again. ``mailbox``: where recipients of this server get it, but for those in
+        ``envelope.places``."""
         large = len(content) > SCAN_ON_LOOP
         loop = asyncio.get_running_loop()
         signs = envelope.signs and self._signer is not None
@@ -139,6 +140,7 @@ class Submission:
             mailbox=mailbox if mailbox != "INBOX" else "",
             signed=envelope.signed,
             checked=envelope.checked,
+            places=envelope.places,
         )
         refused = await self._kept(envelope, Outgoing(item, self._groups(envelope, seen), chunks))
         if refused is not None:

@@ -6,6 +6,7 @@ can be written back. Promise: a value that is not what its field needs is Direct
 field's name, and nothing has been changed.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fastmail.directory import apps
+from fastmail.directory import apps, named
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.records import (
     ACTIVE,
@@ -33,8 +34,10 @@ from fastmail.directory.records import (
     OF_DOMAINS,
     OPEN,
     PUBLIC,
+    REFUSED,
     SERVER,
     SUSPENDED,
+    TO_JUNK,
     UNCONFIRMED,
     Account,
     Alias,
@@ -55,6 +58,8 @@ SEPARATORS = "+-_.=#~!"  # that may begin a detail
 YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 QUOTA = Quota._fields  # octets, messages, mailboxes
 QUOTA_FIELDS = ("quota_storage", "quota_messages", "quota_mailboxes")
+HIGHEST = 1000.0  # score, and below zero as much
+ABOVE = ("blocked", "junk_score", "refuse_score", "greylist", "enforce")  # default for what is above
 
 
 def flag(value: Any) -> bool:
@@ -169,6 +174,45 @@ def one_of(*allowed: Any) -> Reader:
     return read
 
 
+def names(value: Any) -> tuple[str, ...]:
+    """Entries of a list of senders and networks."""
+    found = tuple(dict.fromkeys(map(named.parse, listed(value))))
+    if len(found) > named.MOST:
+        raise ValueError(f"at most {named.MOST} entries are expected")
+    return found
+
+
+def score(value: Any) -> float | None:
+    """A score, or default."""
+    if value in ("default", "", None):
+        return None
+    found = float(value)
+    if isinstance(value, bool) or not math.isfinite(found) or abs(found) > HIGHEST:
+        raise ValueError(f"a score of at most {HIGHEST:g} is expected, or default")
+    return found
+
+
+def choice(value: Any) -> bool | None:
+    """Yes, no or default."""
+    return None if value in ("default", "", None) else flag(value)
+
+
+def blocked(value: Any) -> str:
+    """What becomes of mail that is blocked: refuse, junk or default."""
+    if value not in (REFUSED, TO_JUNK, "default", ""):
+        raise ValueError(f"{REFUSED}, {TO_JUNK} or default is expected")
+    return "" if value == "default" else str(value)
+
+
+JUDGED: dict[str, Reader] = {
+    "allow": names,
+    "block": names,
+    "blocked": blocked,
+    "junk_score": score,
+    "refuse_score": score,
+    "greylist": choice,
+    "enforce": choice,
+}
 DOMAIN: dict[str, Reader] = {
     "enabled": flag,
     "off_reply": one_of(NO_MAIL, LATER),
@@ -189,6 +233,7 @@ DOMAIN: dict[str, Reader] = {
     "footer": text,
     "footer_html": text,
     "source": line,
+    **JUDGED,
 }
 ACCOUNT: dict[str, Reader] = {
     "enabled": flag,
@@ -214,6 +259,7 @@ ACCOUNT: dict[str, Reader] = {
     "answer_text": text,
     "answer_begins": moment,
     "answer_ends": moment,
+    **JUDGED,
 }
 ALIAS: dict[str, Reader] = {
     "targets": addresses,
@@ -300,6 +346,7 @@ def shown(record: Domain | Account | Alias | List) -> dict[str, Any]:
             value = _moment(name, getattr(record, name))
             if name == "nets":
                 value = value.split(",") if value else []
+            value = "default" if name in ABOVE and value in (None, "") else value
             out[name] = list(value) if isinstance(value, tuple) else value
     if kind == "domain":
         out["separators"] = out["separators"] or "none"

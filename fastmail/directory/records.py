@@ -14,6 +14,7 @@ PLUS = "+"
 SERVER, OF_DOMAINS, HELPDESK = "server", "domain", "helpdesk"  # Account.role
 RSA, ED25519 = "rsa", "ed25519"  # DkimKey.kind
 WAITING, PUBLISHED, ACTIVE, RETIRED, REVOKED = "waiting", "published", "active", "retired", "revoked"  # DkimKey.state
+REFUSED, TO_JUNK = "refuse", "junk"  # Domain.blocked, Account.blocked
 PUBLIC, MEMBERS, ANNOUNCERS, INSIDE, MODERATED = "public", "members", "announcers", "domain", "moderated"  # List.mode
 AUTHOR, LIST = "author", "list"  # List.reply_to
 NEVER, DEMANDED, ALWAYS = "never", "demanded", "always"  # List.rewrite_from
@@ -54,6 +55,9 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     ``most_lists``: how many mailing lists it may have.
     ``quota``: of accounts that have none of their own. ``app_passwords_only``: the main password opens no mail session.
     ``footer``, ``footer_html``: for mail that leaves; ``dkim``: keys; ``source``: a directory of its own.
+    ``allow``, ``block``: senders and networks (directory.named); ``blocked``: what becomes of mail from those (refuse,
+    junk); ``junk_score``, ``refuse_score``, ``greylist``, ``enforce``: how mail from others is judged. None, or an
+    empty text, is what [policy] says. An older fastmail takes no notice of these seven, and judges by [policy] alone.
     """
 
     name: str
@@ -77,6 +81,13 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     footer_html: str = ""
     dkim: tuple[DkimKey, ...] = ()
     source: str = ""
+    allow: tuple[str, ...] = ()
+    block: tuple[str, ...] = ()
+    blocked: str = ""
+    junk_score: float | None = None
+    refuse_score: float | None = None
+    greylist: bool | None = None
+    enforce: bool | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -106,7 +117,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     ``name``, ``language``, ``zone`` (of time), ``notes``: for people; ``created``: s since 1970, 0 where nobody knows.
     ``message_size``: octets of one message to or from it; ``recipients_per_hour``, ``messages_per_hour``: what it may
     send. ``answer``: kept for those who will ask. ``placed``: the address that its Maildir is called by, where that is
-    another one, as after a change of name; a row with it has version 2 (directory.rows).
+    another one, as after a change of name; a row with it has version 2 (directory.rows). ``allow`` to ``enforce``: as
+    in Domain, for its own copies alone; None, or an empty text, is what its domain says.
     """
 
     id: int
@@ -138,6 +150,13 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     answer: Answer = NO_ANSWER
     messages_per_hour: int = 0
     placed: str = ""
+    allow: tuple[str, ...] = ()
+    block: tuple[str, ...] = ()
+    blocked: str = ""
+    junk_score: float | None = None
+    refuse_score: float | None = None
+    greylist: bool | None = None
+    enforce: bool | None = None
 
 
 class Alias(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -88,7 +88,9 @@ def _disposition(received: Received, found: Dmarc) -> tuple[str, tuple[tuple[str
         return "none", (("other", "a DNS error left the result open"),)
     decided = received.verdict
     reasons = [(decided.override, "")] if decided.override else []
-    done = {verdict.JUNK: "quarantine", verdict.REFUSE: "reject"}.get(decided.action, "none")
+    done = {verdict.JUNK: "quarantine", verdict.QUARANTINE: "quarantine", verdict.REFUSE: "reject"}.get(
+        decided.action, "none"
+    )
     if not received.enforce:
         done, reasons = "none", [("local_policy", WATCHED)]
         if found.published != found.policy:

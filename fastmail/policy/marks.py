@@ -9,7 +9,7 @@ a user's rule reads is ours.
 import re
 from collections.abc import Sequence
 
-from fastmail.policy.reasons import ACCEPT, JUNK, REFUSE, Finding
+from fastmail.policy.reasons import ACCEPT, JUNK, QUARANTINE, REFUSE, Finding
 from fastmail.policy.verdict import Thresholds, Verdict
 
 LINE = 76  # characters after which the names of reasons go on in another line
@@ -23,7 +23,7 @@ def fields(decided: Verdict, findings: Sequence[Finding], thresholds: Thresholds
     """The fields (LF); empty where nobody looked at the content."""
     if not findings:
         return b""
-    spam = decided.score >= thresholds.junk or decided.action in (JUNK, REFUSE)
+    spam = decided.score >= thresholds.junk or decided.action in (JUNK, QUARANTINE, REFUSE)
     lines = [f"X-Spam-Status: {'Yes' if spam else 'No'}, score={decided.score:g} required={thresholds.junk:g}"]
     if spam:
         lines.append("X-Spam-Flag: YES")

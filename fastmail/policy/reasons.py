@@ -5,8 +5,14 @@ The nouns that scanners, the classifier and the verdict share. Nothing here deci
 
 from dataclasses import dataclass
 
-ACCEPT, JUNK, LATER, REFUSE = "accept", "junk", "later", "refuse"
-RANK = {ACCEPT: 0, JUNK: 1, LATER: 2, REFUSE: 3}  # of several wishes the one with the highest rank is done
+ACCEPT, JUNK, QUARANTINE, LATER, REFUSE = "accept", "junk", "quarantine", "later", "refuse"
+RANK = {
+    ACCEPT: 0,
+    JUNK: 1,
+    QUARANTINE: 2,
+    LATER: 3,
+    REFUSE: 4,
+}  # of several wishes the one with the highest rank is done
 WORDS = 200  # characters of a reason
 
 Reply = tuple[int, str, str]

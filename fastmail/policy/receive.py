@@ -3,32 +3,40 @@
 A ``Receiver`` is a worker's; ``begin`` gives an object for one mail transaction. Its calls in order: ``mail_from``,
 which starts what needs the client and the sender; ``feed`` for the content as it comes (dots undone, CRLF or LF, cut
 anywhere), which starts keys and records when the header has ended, while the body is still coming; ``finish``, which
-waits for all of it within the message's budget of look-ups, and then asks those who look at the content; ``close`` at
-any time, which ends what is under way.
+waits for all of it within the message's budget of look-ups, asks those who look at the content, and then judges the
+message for each recipient that wants it judged in its own way (policy.wishes); ``close`` at any time, which ends what
+is under way.
+
+One reply answers for all recipients (RFC 5321 4.1.1.4), so the mildest verdict says whether a message is taken: it is
+refused only where all refuse it, and put off only where all who do not refuse it ask for that.
 
 Promise: nothing raises for what a message or the DNS says. The result does not depend on how the content was cut.
 What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from fastmail._core import header as scanner
 from fastmail._core import lines
+from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
+from fastmail.message.authors import MOST as MOST_FROM
 from fastmail.model.domain import comparable
-from fastmail.policy import arc, dkim, dmarc, iprev, marks, results, verdict
+from fastmail.policy import arc, dkim, dmarc, iprev, marks, results, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.greylist import Greylist, place
 from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import Listed, Lists, Zone
-from fastmail.policy.reasons import Finding, Reply
+from fastmail.policy.reasons import RANK, Finding, Reply
 from fastmail.policy.results import Result
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
+from fastmail.policy.wishes import Wishes
 from fastmail.telemetry.counters import count
 
 T = TypeVar("T")
@@ -40,7 +48,8 @@ Octets = bytes | bytearray | memoryview
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What is looked at. ``hostname`` names us in Authentication-Results; ``enforce``: act upon the verdict, or only
-    write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never."""
+    write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never; ``allow``,
+    ``block``: the operator's own lists, and ``junk``: what is blocked goes into Junk, otherwise it is refused."""
 
     hostname: str
     spf: bool = True
@@ -55,12 +64,24 @@ class Settings:
     lists: Sequence[Zone] = ()
     domain_lists: Sequence[Zone] = ()
     greylist: float = 0.0
+    allow: Book = NOBODY
+    block: Book = NOBODY
+    junk: bool = False
+
+    @property
+    def wishes(self) -> Wishes:
+        """What holds for recipients that ask for nothing else."""
+        level = wishes.Level(wishes.SERVER, self.allow, self.block, self.junk)
+        levels = (level,) if self.allow or self.block else ()
+        return Wishes(self.enforce, self.thresholds, self.greylist, levels, self.junk)
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
     """What the checks came to. ``add``: the fields to put in front of the message (LF); what to remove from it,
-    ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields."""
+    ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields. ``each``: the
+    verdict by what was asked for recipients; ``verdict`` is the mildest of these, and ``enforce`` says whether that
+    counts."""
 
     add: bytes
     checks: Checks
@@ -68,6 +89,11 @@ class Received:
     asked: int = 0
     enforce: bool = False
     remove: tuple[tuple[bytes, int], ...] = ()
+    each: tuple[tuple[Wishes, Verdict], ...] = ()
+
+    def done(self, wanted: Wishes) -> str:
+        """The action for a recipient for whom this was asked."""
+        return next((one.done(decided) for one, decided in self.each if one == wanted), self.verdict.always)
 
     def enforced(self, action: str) -> bool:
         """Is this what the verdict says, and is it to be done?"""
@@ -86,7 +112,9 @@ class Received:
         words += [f"dkim={one.result}" for one in checks.dkim or ()]
         words += [f"dmarc={checks.dmarc.result}"] if checks.dmarc is not None else []
         words += [marks.words(checks.findings)] if checks.findings else []
-        return f"{' '.join(words)}: {self.verdict.action} {self.verdict.score:g}".lstrip(": ")
+        named = [one for one in self.verdict.reasons if one.name == self.verdict.named]
+        why = f" ({named[0].name}: {named[0].why})" if named else ""
+        return f"{' '.join(words)}: {self.verdict.action} {self.verdict.score:g}{why}".lstrip(": ")
 
 
 class Receiver:
@@ -96,6 +124,7 @@ class Receiver:
         self.names = names
         self.greylist = greylist
         self.settings = settings
+        self.wishes = settings.wishes
         self.spf = Spf(names, settings.hostname, settings.voids)
         self.dkim = Verifier(names)
         self.dmarc = Evaluator(names)
@@ -132,6 +161,7 @@ class Receiving:
         self._more = 0
         self._chain = arc.Found()
         self._author = ""
+        self._written: list[bytes] = []  # values of From
         self._nobody = ""
         self._listed = False
 
@@ -204,8 +234,10 @@ class Receiving:
         settings, receiver = self._settings, self._receiver
         content = self._content = Content(head)
         self._listed = bool(content.fields.number(b"list-id"))
+        with_lf = lines.to_lf(head[:HEADER]) if b"\r" in head else head[:HEADER]
+        self._written = [value for _, value in scanner.values(with_lf, (b"from",), MOST_FROM) or []]
         try:
-            self._author = dmarc.author(lines.to_lf(head[:HEADER]) if b"\r" in head else head[:HEADER])
+            self._author = dmarc.author(with_lf)
         except NoAuthor as error:
             self._nobody = str(error)
         if settings.dkim:
@@ -223,17 +255,18 @@ class Receiving:
 
     # ---------------------------------------------------------------- the end
 
-    async def finish(self, look: Look | None = None) -> Received:
-        """All of the content has come. ``look`` is asked about it, unless the message is refused anyway."""
+    async def finish(self, look: Look | None = None, wanted: Sequence[Wishes] = ()) -> Received:
+        """All of the content has come. ``look`` is asked about it, unless the message is refused anyway. ``wanted``:
+        what is asked for its recipients; without any, what holds for all."""
         tasks, self._tasks = self._tasks, []  # whoever closes this now, the checks go on
         try:
-            return await self._finish(look)
+            return await self._finish(look, dict.fromkeys(wanted) or {self._receiver.wishes: None})
         finally:
             for task in tasks + self._tasks:
                 task.cancel()
             self._tasks = []
 
-    async def _finish(self, look: Look | None) -> Received:
+    async def _finish(self, look: Look | None, wanted: Collection[Wishes]) -> Received:
         settings, receiver, budget = self._settings, self._receiver, self._budget()
         if self._content is None:
             head, self._head = self._head, bytearray()
@@ -249,36 +282,40 @@ class Receiving:
             policy = await self._evaluate(sender, signed or [], budget)
         lists = [one for task in self._lists for one in await task]
         checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
-        decided = verdict.decide(checks, settings.thresholds)
+        who = wishes.Who(self._ip)
+        if any(one.levels for one in wanted):
+            who = wishes.who(self._ip, self._from, self._written, checks)
+        each = {one: wishes.judged(checks, one, who) for one in wanted}
         field = results.field(settings.hostname, authentication(checks, self._ip))
-        if look is not None and not (settings.enforce and decided.action == verdict.REFUSE):
+        if look is not None and any(one.done(decided) != verdict.REFUSE for one, decided in each.items()):
             verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
             checks = replace(checks, findings=tuple(await look(field, verified)))
-            decided = verdict.decide(checks, settings.thresholds)
-        decided = self._put_off(decided, sender, marks.suspect(checks.findings))
+            each = {one: wishes.judged(checks, one, who) for one in each}
+        each = self._put_off(each, sender, marks.suspect(checks.findings))
+        mildest = min(each, key=lambda one: RANK[one.done(each[one])])
+        decided = each[mildest]
         for name, result in (("spf", sender), ("dmarc", policy)):
             if result is not None:
                 count(f"policy.{name}.{result.result}")
         count(f"policy.{decided.action}")
-        field += marks.fields(decided, checks.findings, settings.thresholds)
+        limits = mildest.thresholds if len(each) == 1 else settings.thresholds
+        field += marks.fields(decided, checks.findings, limits)
         removed = marks.removed(checks.findings)
-        return Received(field, checks, decided, self._asked, settings.enforce, removed)
+        enforce = mildest.enforce or decided.named == wishes.BLOCKED
+        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()))
 
-    def _put_off(self, decided: Verdict, sender: Checked | None, suspect: bool) -> Verdict:
-        """The same, or a later one for who is not known and has a score, or is ``suspect`` to a scanner."""
-        settings, greylist = self._settings, self._receiver.greylist
-        suspect = (
-            decided.action == verdict.ACCEPT
-            and settings.greylist > 0
-            and (suspect or settings.greylist <= decided.score)
-        )
-        if greylist is None or not settings.enforce or not suspect:
-            return decided
+    def _put_off(self, each: dict[Wishes, Verdict], sender: Checked | None, suspect: bool) -> dict[Wishes, Verdict]:
+        """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
+        and it has a score for that or is ``suspect`` to a scanner."""
+        greylist = self._receiver.greylist
+        taking = {one: decided for one, decided in each.items() if one.done(decided) != verdict.REFUSE}
+        if greylist is None or not taking or not all(_asks(one, each[one], suspect) for one in taking):
+            return each
         seconds = greylist.wait(place(self._ip, sender), self._from)
         if not seconds:
-            return decided
+            return each
         reply = (450, "4.7.1", f"not known here yet: try again in {seconds} seconds")
-        return replace(decided, action=verdict.LATER, reply=reply)
+        return each | {one: replace(decided, action=verdict.LATER, reply=reply) for one, decided in taking.items()}
 
     async def _evaluate(self, sender: Checked | None, signed: list[Signed], budget: Budget) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""
@@ -294,6 +331,13 @@ class Receiving:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
+
+
+def _asks(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
+    """Is a message to be put off for a recipient if its sender is not known?"""
+    if not wanted.enforce or wanted.greylist <= 0 or decided.action != verdict.ACCEPT or decided.named:
+        return False
+    return suspect or wanted.greylist <= decided.score
 
 
 async def _found(result: "asyncio.Task[T] | T") -> T:

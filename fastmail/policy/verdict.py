@@ -22,10 +22,22 @@ from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
 from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import Listed
-from fastmail.policy.reasons import ACCEPT, JUNK, LATER, RANK, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
+from fastmail.policy.reasons import ACCEPT, JUNK, LATER, QUARANTINE, RANK, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
 from fastmail.policy.spf import Checked
 
-__all__ = ["ACCEPT", "JUNK", "LATER", "REFUSE", "Checks", "Reason", "Thresholds", "Verdict", "decide", "reasons"]
+__all__ = [
+    "ACCEPT",
+    "JUNK",
+    "LATER",
+    "QUARANTINE",
+    "REFUSE",
+    "Checks",
+    "Reason",
+    "Thresholds",
+    "Verdict",
+    "decide",
+    "reasons",
+]
 AGAINST = 2.0  # score of other reasons from which a DMARC failure may be refused
 SCORES = {
     "spf.pass": -0.2,
@@ -47,11 +59,12 @@ SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Scores; ``sealers``: domains whose chains of ARC count."""
+    """Scores; ``sealers``: domains whose chains of ARC count; ``quarantine``: 0 for never."""
 
     junk: float = 5.0
     refuse: float = 15.0
     sealers: frozenset[str] = frozenset()
+    quarantine: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +88,10 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``action``: accept, junk, refuse or later; ``reply``: the SMTP reply of the last two; ``override``: why DMARC's
-    wish was not followed (RFC 9990 names these). ``always`` and ``always_reply``: what is done even where the verdict
-    is only written down."""
+    """``action``: accept, junk, quarantine, refuse or later; ``reply``: the SMTP reply of the last two; ``override``:
+    why DMARC's wish was not followed (RFC 9990 names these). ``always`` and ``always_reply``: what is done even where
+    the verdict is only written down. ``named``: allowed or blocked by a list (policy.wishes), empty where none
+    decided."""
 
     action: str
     score: float
@@ -86,6 +100,7 @@ class Verdict:
     override: str = ""
     always: str = ACCEPT
     always_reply: Reply = TAKEN
+    named: str = ""
 
 
 def _reason(name: str, why: str = "") -> Reason:
@@ -150,6 +165,8 @@ def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
         action, reply = REFUSE, (550, "5.7.1", "this message looks unwanted")
     if checks.nobody and action != REFUSE:
         action, reply = REFUSE, (550, "5.7.1", "From must name one author, or authors of one domain")
+    if 0 < thresholds.quarantine <= score and action in (ACCEPT, JUNK):
+        action = QUARANTINE
     if score >= thresholds.junk and action == ACCEPT:
         action = JUNK
     always, always_reply = ACCEPT, TAKEN

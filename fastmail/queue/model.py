@@ -5,7 +5,7 @@ finished as a whole; a recipient that is delivered or refused for good leaves it
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -36,7 +36,8 @@ class Item:
     - ``record``, ``skip``, ``length``: where the content is.
     - ``hold``: the store's name for the content, where it is shared with the mailbox of ``shared_with``; ``checksum``:
       its CRC-32 in that case.
-    - ``mailbox``: where recipients of this server get it, empty for INBOX.
+    - ``mailbox``: where recipients of this server get it, empty for INBOX; ``places``: mailboxes of accounts that get
+      it elsewhere, by their numbers.
     - ``owner``: the address here that forwards the message; it gets the reports instead of the sender.
     - ``signed``: the domain of its author, if a signature of ours is on it, which is made anew when its octets change.
     - ``checked``: it came from others, and the results on it are ours (policy.receive).
@@ -72,6 +73,7 @@ class Item:
     mailing_list: str = ""
     verp: bool = False
     token: bytes = b""
+    places: dict[int, str] = field(default_factory=dict)
 
     @property
     def number(self) -> str:

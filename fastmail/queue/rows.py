@@ -19,9 +19,10 @@ VERSION = 1
 
 class ItemRow(msgspec.Struct, array_like=True):
     """One row of the table ``item``. ``salt``, ``mailbox``, ``owner``, ``signed``, ``checked``, ``mailing_list``,
-    ``verp`` and ``token`` came after the others, in this order. An older server sends a message whose octets it changes
-    with a signature that does not fit, and seals nothing; it would send mail of a list to its address, not to its
-    members, but it does not open the directory of lists."""
+    ``verp``, ``token`` and ``places`` came after the others, in this order. An older server sends a message whose
+    octets it changes with a signature that does not fit, and seals nothing; it would send mail of a list to its
+    address, not to its members, but it does not open the directory of lists. To accounts
+    in ``places`` it delivers to ``mailbox``."""
 
     version: int
     id: int
@@ -55,6 +56,7 @@ class ItemRow(msgspec.Struct, array_like=True):
     mailing_list: str = ""
     verp: bool = False
     token: bytes = b""
+    places: dict[int, str] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode

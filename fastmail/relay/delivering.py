@@ -172,7 +172,7 @@ class Deliveries:
         if item.options.expired(time.time()):
             await self.outcomes.settle_all(job, item, final_reply(Expired()), content)
             return
-        envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol)
+        envelope = Envelope(item.sender, helo=item.helo, peer=item.peer, protocol=item.protocol, places=item.places)
         replies: dict[str, Reply] = {}
         there: dict[str, Destinations] = {}
         for rcpt in job.recipients:

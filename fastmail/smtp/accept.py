@@ -7,6 +7,8 @@ footer of its domain (smtp.footers). What users send is completed next (RFC 6409
 will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes, and what users send
 is signed as it will be sent, whether it leaves or stays here: what filters change is in the signature.
 
+Recipients may want a message judged in their own ways: smtp.wanted says what then becomes of it.
+
 Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
 it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
 nobody has the message and the client hears why.
@@ -23,7 +25,7 @@ from fastmail.message.header import Octets
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import footers, judging, own_limits, senders
+from fastmail.smtp import footers, held_back, judging, own_limits, senders, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -38,19 +40,23 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     content = await header.with_end(content)
     incomplete = service.kind == SUBMISSION
     mailbox = "INBOX"
-    receiving = session.transaction.receiving if session.transaction is not None else None
+    transaction = session.transaction
+    receiving = transaction.receiving if transaction is not None else None
     received = None
-    if receiving is not None:
-        received = await receiving.finish(judging.of_stranger(session, envelope, content))
+    if transaction is not None and receiving is not None:
+        asked = [one.wishes for one in transaction.wanted]
+        received = await receiving.finish(judging.of_stranger(session, envelope, content), asked)
         if service.feedback is not None:
             service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
         again = Staged(service.staging, service.budget)
         content = await results.put(received.add, content, service.hostname, again, received.remove)
-        envelope.filters, envelope.checked = received.words, True
+        envelope.filters, envelope.checked = wanted.words(received, transaction.wanted), True
         envelope.doubted = not envelope.login and not _vouched(received.checks)
         if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
             return _refused(session, envelope, content, Outcome(*received.reply))
-        mailbox = "Junk" if received.enforced(verdict.JUNK) else mailbox
+        if received.enforced(verdict.QUARANTINE):
+            return await _held_back(session, envelope, content)
+        mailbox, envelope.places = wanted.places(received, transaction.wanted)
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
     if refused is None and receiving is None:
         refused = await judging.of_user(session, envelope, content)
@@ -72,7 +78,8 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         _apply(session, envelope, said)
         if not envelope.recipients:
             return [TAKEN]
-        mailbox = "Junk" if said.quarantine else mailbox
+        if said.quarantine:
+            mailbox, envelope.places = "Junk", {}
     if service.feedback is not None and await service.feedback.take(_addresses(envelope), content, received):
         envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
         _remember(session, envelope, content, "discarded")
@@ -132,6 +139,15 @@ def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Ou
     return [outcome] * len(envelope.recipients)
 
 
+async def _held_back(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
+    """Into quarantine, for everybody; whoever runs the server says what becomes of it."""
+    outcome, ident = await held_back.put(session, envelope, content)
+    if not outcome.ok:
+        return _refused(session, envelope, content, outcome)
+    _remember(session, envelope, content, "quarantined", ident)
+    return [outcome] * len(envelope.recipients)
+
+
 async def _deliver(session: Dialogue, envelope: Envelope, content: Octets, mailbox: str) -> list[Outcome]:
     """All recipients are of this server."""
     service, outbound = session.service, session.service.outbound
@@ -181,15 +197,16 @@ def _words(verdict: Verdict, shown: bytes) -> str:
     return f"quarantined: {verdict.quarantine}" if verdict.quarantine else changed
 
 
-def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str) -> None:
-    """A message that was kept out is in the trace too: somebody may ask where it is."""
+def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str, ident: str = "") -> None:
+    """A message that was kept out is in the trace too: somebody may ask where it is. ``ident``: its id, if it has one
+    already."""
     history = session.service.deliverer.history
     if history is None:
         return
     recipients = [address for address, _ in envelope.recipients]
     found = submitted.message_id(bytes(content[:8192]))
     history.note(
-        trace.new_id(),
+        ident or trace.new_id(),
         what,
         (envelope.sender, found, *recipients),
         sender=envelope.sender,

@@ -15,7 +15,9 @@ from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home
 from fastmail.model.errors import TemporaryError
 from fastmail.model.esmtp import Rcpt
+from fastmail.policy.wishes import Wanted
 from fastmail.smtp import envelope as grammar
+from fastmail.smtp import wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.service import LMTP, SUBMISSION, Service
 from fastmail.smtp.transaction import State, Transaction
@@ -84,13 +86,14 @@ def _is_hosts_postmaster(service: Service, local: str, domain: str) -> bool:
 class _Rcpt:
     """One RCPT on its way: each step replies, or returns what is left to wait for."""
 
-    __slots__ = ("_asked", "_rest", "_session", "_transaction")
+    __slots__ = ("_asked", "_rest", "_session", "_transaction", "_wanted")
 
     def __init__(self, session: Dialogue, transaction: Transaction, rest: bytes, asked: Rcpt) -> None:
         self._session = session
         self._transaction = transaction
         self._rest = rest
         self._asked = asked
+        self._wanted: list[Wanted] = []  # what those behind the address ask for
 
     async def fresh(self) -> None:
         """An address here whose account is kept elsewhere."""
@@ -116,6 +119,7 @@ class _Rcpt:
             size = self._transaction.envelope.options.size
             full = deliverer.full(there.accounts, size)
             too_big = deliverer.too_big(there.accounts, size)
+            self._wanted = wanted.of(session, self._transaction, address, there)
         except TemporaryError as error:
             log.event("smtp.recipient", "error", address=address, why=error)
             session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
@@ -125,8 +129,14 @@ class _Rcpt:
             return None
         refused = self._forbidden(there) or ("552 5.2.2 mailbox is full" if full else "")
         refused = refused or ("552 5.3.4 message is too big for this mailbox" if too_big else "")
+        refused = refused or wanted.refusal(session, self._transaction, address, self._wanted)
         if refused:
             session.bad(refused)
+            return None
+        if wanted.apart(self._transaction, there, self._wanted):
+            session.say(
+                "452 4.5.3 send to this recipient by itself, please: it asks for other checks than those before"
+            )
             return None
         if there.queued:
             self._transaction.envelope.forwards.add(address)
@@ -171,6 +181,7 @@ class _Rcpt:
         transaction = self._transaction
         transaction.envelope.recipients.append((self._asked.address, records))
         transaction.envelope.asked.append(self._asked)
+        transaction.wanted += self._wanted
         if transaction.state is State.MAIL:
             transaction.state = State.RCPT
         self._session.say("250 2.1.5 recipient ok")

@@ -12,6 +12,7 @@ from typing import Any
 from fastmail.auth.send_as import Rules
 from fastmail.auth.verifier import Verifier
 from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.quarantine import Quarantine
 from fastmail.delivery.submission import Submission
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Budget
@@ -33,7 +34,7 @@ class Service:
     takes mail for everywhere; ``xclient``: whose XCLIENT is taken; ``tells_strangers``: those who have not logged in
     hear of deliveries (RFC 3461 5.2.3); ``policy``: what is thought of mail from others, on port 25, but for clients in
     ``exempt`` networks; ``judge``: who looks at the content of mail; ``feedback``: what is
-    done about reports of DMARC, on ports for mail of others."""
+    done about reports of DMARC, on ports for mail of others; ``quarantine``: where mail of others is kept back."""
 
     kind: str
     hostname: str
@@ -55,6 +56,7 @@ class Service:
     exempt: Sequence[Network] = ()
     judge: Judge | None = None
     feedback: Feedback | None = None
+    quarantine: Quarantine | None = None
 
 
 def service(kind: str, **shared: Any) -> Service:

@@ -20,6 +20,7 @@ from fastmail.delivery.deliver import Envelope
 from fastmail.durable.staging import Budget, Staged
 from fastmail.model.esmtp import BINARY
 from fastmail.policy.receive import Receiving
+from fastmail.policy.wishes import Wanted
 
 TAKE = 65536  # octets that the reader holds before they are staged
 
@@ -62,12 +63,14 @@ class Transaction:
         "resumes",
         "staged",
         "state",
+        "wanted",
     )
 
     def __init__(self, envelope: Envelope, state: State = State.MAIL) -> None:
         self.state = state
         self.envelope = envelope
         self.receiving: Receiving | None = None  # what is thought of it, where that is asked
+        self.wanted: list[Wanted] = []  # what its recipients ask for about that
         self.most = 0  # octets that its sender's messages may have; 0 where the service alone says that
         self.binary = envelope.options.body == BINARY  # content with NUL and bare line ends, by BDAT only (RFC 3030 3)
         # the content

@@ -13,7 +13,7 @@ import re
 import struct
 from functools import partial
 
-from fastmail.policy.reasons import JUNK, REFUSE, WORDS, Finding, Reason
+from fastmail.policy.reasons import WORDS, Finding, Reason
 from fastmail.policy.scanners import wire
 from fastmail.policy.scanners.nouns import Scanner, Shown, TooLarge, Trouble
 
@@ -56,7 +56,7 @@ def finding(scanner: Scanner, answer: str) -> Finding:
         scanner.name,
         f"virus {name}",
         (Reason(f"{scanner.name}.virus", 0.0, name),),
-        JUNK if scanner.virus == JUNK else REFUSE,
+        scanner.virus,
         (554, "5.7.1", f"the message is infected: {name}"),
         always=True,
         virus="infected",

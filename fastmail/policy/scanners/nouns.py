@@ -8,7 +8,7 @@ from fastmail.message.header import Octets
 CLAMAV, SPAMASSASSIN, RSPAMD = KINDS = ("clamav", "spamassassin", "rspamd")
 STRANGERS, USERS = PLACES = ("smtp", "submission")  # whose mail is scanned
 ACCEPT, DEFER, REFUSE = WHEN_AWAY = ("accept", "defer", "refuse")
-VIRUS = ("refuse", "junk")  # what is done with an infected message
+VIRUS = ("refuse", "junk", "quarantine")  # what is done with an infected message
 # octets of the largest message that is sent, as the programs come configured: clamd's StreamMaxLength, what spamc
 # sends; rspamd takes more by default, but that is seldom worth the time
 LARGEST = {CLAMAV: 25 << 20, SPAMASSASSIN: 500 << 10, RSPAMD: 10 << 20}

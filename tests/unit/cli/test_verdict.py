@@ -64,3 +64,23 @@ def test_the_classifier_is_asked_as_the_account_taught(place: Place, tmp_path: P
     assert [one["who"] for one in row["findings"]] == ["learned"] and row["score"] > 0
     (row,) = place.rows(*words)
     assert row["findings"] == []
+
+
+def test_the_settings_of_the_recipient(place: Place, tmp_path: Path) -> None:
+    """Each with the level that says it; a list of the account decides."""
+    file = tmp_path / "message"
+    file.write_text(MESSAGE.format(1))
+    place.config.write_text(place.config.read_text() + NO_DNS + 'junk_score = 4.0\nblock = ["@example.org"]\n')
+    words = ("verdict", str(file), "--from", "you@example.org", "--ip", "192.0.2.1", "--to", USER)
+    (row,) = place.rows(*words)
+    (wanted,) = row["recipients"]
+    assert (row["action"], wanted["address"], wanted["action"]) == ("refuse", USER, "refuse")
+    assert row["reasons"][-1] == {"name": "blocked", "score": 0.0, "why": "@example.org, by the server"}
+    assert wanted["said_by"] == dict.fromkeys(("junk_score", "refuse_score", "greylist", "enforce"), "the server")
+    place.run("domain", "set", "example.test", "enforce=yes", "refuse_score=9")
+    place.run("account", "set", USER, "junk_score=-1", "block=you@example.org", "blocked=junk")
+    said = place.run(*words)
+    assert said.startswith("junk, score 0\n"), said
+    line = "junk; junk_score -1 (the account), refuse_score 9 (the domain), greylist 0 (the server), enforce yes (the domain)"
+    assert f"{USER}: {line}\n" in said
+    assert place.rows(*words[:-1], "nobody@example.test")[0]["recipients"] == []

@@ -43,6 +43,8 @@ def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
         ("[auth]\nheader_senders = 'warn'\n", "f.toml:2: header_senders must be refuse, log or off"),
         ("[auth]\n\nsend_as = ['me@x.test']\n", 'f.toml:3: send_as: "LOGIN ADDRESS..." is expected'),
         ("[auth]\nsend_as = ['me *']\n", '"LOGIN ADDRESS..." is expected'),
+        ("[policy]\nallow = ['x@y.test']\nblock = ['x.test']\n", "f.toml:3: block: 'x.test' is no address, @domain"),
+        ("[policy]\nblocked = 'drop'\n", "f.toml:2: blocked must be refuse or junk"),
         ("x = [\n", "f.toml:"),
         *[
             (f"[server]\nhostname = {name!r}\n", "f.toml:2: hostname ")

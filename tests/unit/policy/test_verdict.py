@@ -57,6 +57,16 @@ def test_quarantine_and_none() -> None:
     assert decide(Checks(sender=sender("fail"), dmarc=failed("quarantine", "reject")), LIMITS).action == "junk"
 
 
+def test_a_score_for_quarantine() -> None:
+    found = Checks(sender=sender("fail"), reverse=Reverse("fail"))  # a score of 3
+    assert decide(found, Thresholds(quarantine=3.0)).action == "quarantine"
+    assert decide(found, Thresholds(junk=1.0, quarantine=3.0)).action == "quarantine"
+    assert decide(found, Thresholds(refuse=3.0, quarantine=3.0)).action == "refuse"
+    assert decide(found, Thresholds(quarantine=3.1)).action == decide(Checks(), Thresholds()).action == "accept"
+    junk = Checks(sender=sender("fail"), dmarc=failed("quarantine"))
+    assert decide(junk, Thresholds(quarantine=3.0)).action == "quarantine", "DMARC's wish is for less"
+
+
 def test_only_sealers_that_are_trusted_count() -> None:
     chain = Chain("pass", sets=1, sealers=("forward.test",))
     checks = Checks(sender=sender("fail"), reverse=Reverse("fail"), dmarc=failed("reject"), arc=chain)

@@ -28,6 +28,8 @@ def test_an_infected_message(singly: bool) -> None:
 def test_an_infected_message_may_go_to_junk() -> None:
     found = clamd.finding(scanner("clamav", "x:1", virus="junk"), "stream: Eicar FOUND")
     assert (found.action, found.always, found.virus) == ("junk", True, "infected")
+    found = clamd.finding(scanner("clamav", "x:1", virus="quarantine"), "stream: Eicar FOUND")
+    assert (found.action, found.always, found.virus) == ("quarantine", True, "infected")
 
 
 def test_names_of_viruses_are_cut_down() -> None:

@@ -1,0 +1,59 @@
+"""Lists of an account and the quarantine in a running server: a command changes them, and the next message shows it.
+
+The client introduces itself by XCLIENT, because mail of this machine is not judged."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.journey.test_trust import await_trace, delivered, send
+from tests.support.server import Server
+from tests.support.signing import MESSAGE
+from tests.unit.cli.test_verdict import NO_DNS, clamd
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path, NO_DNS, workers=1)
+    made.config.write_text(made.config.read_text().replace("[listen]", '[listen]\nxclient = ["127.0.0.0/8"]', 1))
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def test_lists_of_an_account_count_at_once(server: Server) -> None:
+    server.start()
+    server.cli("account", "set", server.user, "block=ann@else.test", "blocked=junk")
+    assert send(server, MESSAGE.replace(b"joe@example.org", b"ann@else.test")).startswith("250")
+    assert len(delivered(server)) == 0 and len(delivered(server, ".Junk")) == 1
+    await_trace(server, "junk 0 (blocked: ann@else.test, by the account)")
+    server.cli("account", "set", server.user, "block=", "blocked=default")
+    assert send(server, MESSAGE.replace(b"joe@example.org", b"ann@else.test")).startswith("250")
+    assert len(delivered(server)) == 1
+    server.cli("domain", "set", "example.test", "block=192.0.2.0/24")
+    with pytest.raises(AssertionError, match=r"550 5\.7\.1 .*postmaster@example\.test"):
+        send(server, MESSAGE)
+    assert send(server, MESSAGE, "198.51.100.9").startswith("250")
+
+
+def test_an_infected_message_waits_until_somebody_releases_it(server: Server) -> None:
+    with clamd(b"stream: Eicar FOUND\0") as (address, _):
+        scanner = f'\n[[scanner]]\nkind = "clamav"\naddress = "{address}"\nvirus = "quarantine"\n'
+        server.config.write_text(server.config.read_text() + scanner)
+        server.start()
+        reply = send(server, MESSAGE)
+    assert reply.startswith("250 2.0.0 ") and reply.endswith(" taken\r\n") and delivered(server) == []
+    ident = reply.split()[2]
+    (row,) = json.loads(server.cli("quarantine", "list", "--json").stdout)
+    assert row["id"] == ident and row["recipients"] == [server.user] and "virus" in row["why"]
+    await_trace(server, "quarantined")
+    server.kill()  # a message that was taken is still there
+    server.start()
+    assert f"{ident} {server.user}: 250" in server.cli("quarantine", "release", ident).stdout
+    (message,) = delivered(server)
+    assert message["Subject"] == "Is dinner ready?" and message["X-Virus-Status"] == "Infected"
+    await_trace(server, "released")
+    assert json.loads(server.cli("quarantine", "list", "--json").stdout) == []
