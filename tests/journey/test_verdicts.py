@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journey.test_trust import await_trace, delivered, send
+from tests.journey.test_trust import delivered, send
 from tests.support.server import Server
 from tests.support.signing import MESSAGE
 from tests.unit.cli.test_verdict import NO_DNS, clamd
@@ -29,7 +29,7 @@ def test_lists_of_an_account_count_at_once(server: Server) -> None:
     server.cli("account", "set", server.user, "block=ann@else.test", "blocked=junk")
     assert send(server, MESSAGE.replace(b"joe@example.org", b"ann@else.test")).startswith("250")
     assert len(delivered(server)) == 0 and len(delivered(server, ".Junk")) == 1
-    await_trace(server, "junk 0 (blocked: ann@else.test, by the account)")
+    server.traced("user@example.test", "junk 0 (blocked: ann@else.test, by the account)")
     server.cli("account", "set", server.user, "block=", "blocked=default")
     assert send(server, MESSAGE.replace(b"joe@example.org", b"ann@else.test")).startswith("250")
     assert len(delivered(server)) == 1
@@ -49,11 +49,11 @@ def test_an_infected_message_waits_until_somebody_releases_it(server: Server) ->
     ident = reply.split()[2]
     (row,) = json.loads(server.cli("quarantine", "list", "--json").stdout)
     assert row["id"] == ident and row["recipients"] == [server.user] and "virus" in row["why"]
-    await_trace(server, "quarantined")
+    server.traced("user@example.test", "quarantined")
     server.kill()  # a message that was taken is still there
     server.start()
     assert f"{ident} {server.user}: 250" in server.cli("quarantine", "release", ident).stdout
     (message,) = delivered(server)
     assert message["Subject"] == "Is dinner ready?" and message["X-Virus-Status"] == "Infected"
-    await_trace(server, "released")
+    server.traced("user@example.test", "released")
     assert json.loads(server.cli("quarantine", "list", "--json").stdout) == []
