@@ -74,6 +74,7 @@ from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
 from fastmail.relay.scheduling import Most
 from fastmail.relay.sts import Policies
+from fastmail.relay.suspicion import Rules, Watch
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
@@ -280,11 +281,20 @@ class Assembly:
             bounds,
             self.signer,
             self._sealer(),
+            self._watch(),
         )
         if self.config.policy.send_reports:
             self.runner.send_reports = self.report_sender().send_due
         self.bell.listen(self.runner.wake)
         self.runner.start()
+
+    def _watch(self) -> Watch | None:
+        """Who stops logins that send as stolen ones do; None where nobody does."""
+        relay = self.config.relay
+        if not relay.suspend_after and not relay.suspend_recipients:
+            return None
+        rules = Rules(relay.suspend_after, relay.suspend_recipients, frozenset(map(comparable, relay.never_suspend)))
+        return Watch(rules, self.spool, self.directory, self._post, self.config.server.hostname)
 
     def _sealer(self) -> Sealer | None:
         """Who seals what is forwarded; None where a setting does not say who, or nobody verifies chains."""

@@ -342,6 +342,16 @@ class Relay:
     )
     recipients_per_hour: int = _s(0, "Recipients elsewhere that one login may have in an hour; 0 for any number.")
     domain_recipients_per_hour: int = _s(0, "The same for all logins of a domain together.")
+    suspend_after: int = _s(
+        100,
+        "Recipients in an hour that other hosts refuse as unknown after which a login may send nothing any more, where "
+        "they are a tenth of all its recipients or more: its password was probably stolen. 0: never.",
+    )
+    suspend_recipients: int = _s(
+        0,
+        "Recipients elsewhere in an hour after which the same happens; far above what anybody sends, or 0: never.",
+    )
+    never_suspend: list[str] = _s([], "Logins to which this never happens, such as that of a program.")
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
     trace_days: float = _s(30.0, "How long `fastmail trace` knows what became of a message; 0: not at all.")
     trace_size: int = _s(4 << 30, "Most disk for that; the oldest goes first.", "size")

@@ -196,6 +196,7 @@ ACCOUNT: dict[str, Reader] = {
     "receives": flag,
     "sends": flag,
     "suspended": line,
+    "stopped": line,
     **dict.fromkeys(QUOTA_FIELDS, limit),
     "nets": networks,
     "forward": addresses,

@@ -100,6 +100,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     may log in, empty for everywhere; ``nologin``: why the source bars it, empty where it does not (directory.access).
     ``logs_in``, ``receives``, ``sends``: what it may do. ``suspended``: why it may neither log in nor send, for
     support: its user hears only that.
+    ``stopped``: why the server switched ``sends`` off by itself (relay.suspicion), for support; an older fastmail keeps
+    it switched off, and loses the reason when it changes the row.
     ``forward``: where its mail goes as well, or with ``keeps`` False instead.
     ``senders``: addresses, or ``@domain``, that it may write under besides its own.
     ``role``: what it may administer (server, domain, helpdesk; empty for nothing), ``administers``: which domains.
@@ -138,6 +140,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     answer: Answer = NO_ANSWER
     messages_per_hour: int = 0
     placed: str = ""
+    stopped: str = ""
 
 
 class Alias(msgspec.Struct, frozen=True, omit_defaults=True):
