@@ -443,7 +443,8 @@ class Assembly:
         mx = smtp_service(
             "smtp", milters=milters(filters.smtp), policy=policy, exempt=exempt, feedback=feedback, **mail
         )
-        submission = smtp_service("submission", milters=milters(filters.submission), **mail)
+        own = config.policy.feedback_id
+        submission = smtp_service("submission", milters=milters(filters.submission), feedback_id=own, **mail)
         lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), feedback=feedback, **mail)
         pop3_service = Pop3Service(
             store=self.store,

@@ -87,6 +87,7 @@ def policy_settings(config: Config) -> "receive.Settings":
         [lists.parse(text) for text in own.lists],
         [lists.parse(text) for text in own.domain_lists],
         own.greylist_score,
+        own.received_spf,
     )
 
 

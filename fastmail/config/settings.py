@@ -406,10 +406,18 @@ class Policy:
         [],
         "Networks whose mail is not checked, such as a gateway's; [relay] networks and this machine are exempt anyway.",
     )
+    received_spf: bool = _s(
+        False, "Write what SPF came to into Received-SPF fields too, for programs that read no Authentication-Results."
+    )
     lookup_time: float = _s(20.0, "Longest time that the look-ups for a message may take.", "time")
     void_lookups: int = _s(2, "Look-ups of one SPF record that may find nothing (RFC 7208 4.6.4).")
     sign: bool = _s(
         True, "Sign what users and trusted networks send, and reports, where the author's domain has keys (DKIM)."
+    )
+    feedback_id: str = _s(
+        "",
+        "Put a Feedback-ID field on what users send, so that Gmail's statistics of complaints (Postmaster Tools) tell "
+        "accounts and domains apart: 5 to 15 letters and digits that name this server there. Empty: none.",
     )
     dkim_kinds: list[str] = _s(
         ["rsa"],

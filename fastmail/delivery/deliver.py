@@ -56,7 +56,8 @@ class Envelope:
     the message names does not vouch for it (DMARC). ``tls``: version and cipher of the connection, empty without
     TLS; ``filters``: what the filters made of the message; ``charges``: what it counts in the limits of its login.
     ``signs``: its author is one of ours, and shown to be, so it is signed; ``signed``: the domain of that author,
-    once it was; ``checked``: it came from others, and the results on it are ours."""
+    once it was; ``checked``: it came from others, and the results on it are ours; ``feedback``: the value of its
+    Feedback-ID, empty for none."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -74,6 +75,7 @@ class Envelope:
     signed: str = ""
     checked: bool = False
     doubted: bool = False
+    feedback: str = ""
 
 
 @dataclass(slots=True)

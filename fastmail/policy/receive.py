@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from fastmail._core import lines
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.model.domain import comparable
-from fastmail.policy import arc, dkim, dmarc, iprev, marks, results, verdict
+from fastmail.policy import arc, dkim, dmarc, iprev, marks, received_spf, results, verdict
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
@@ -40,7 +40,8 @@ Octets = bytes | bytearray | memoryview
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What is looked at. ``hostname`` names us in Authentication-Results; ``enforce``: act upon the verdict, or only
-    write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never."""
+    write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never;
+    ``received_spf``: write the results of SPF into fields of their own too."""
 
     hostname: str
     spf: bool = True
@@ -55,6 +56,7 @@ class Settings:
     lists: Sequence[Zone] = ()
     domain_lists: Sequence[Zone] = ()
     greylist: float = 0.0
+    received_spf: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,8 @@ class Receiving:
                 count(f"policy.{name}.{result.result}")
         count(f"policy.{decided.action}")
         field += marks.fields(decided, checks.findings, settings.thresholds)
+        if settings.received_spf:
+            field = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, sender, greeted) + field
         removed = marks.removed(checks.findings)
         return Received(field, checks, decided, self._asked, settings.enforce, removed)
 

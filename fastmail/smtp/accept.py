@@ -20,6 +20,7 @@ from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
 from fastmail.durable.staging import Staged
 from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
+from fastmail.model.domain import comparable
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.verdict import Checks
@@ -58,6 +59,7 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         return _refused(session, envelope, content, refused)
     content = await footers.put(session, content, leaves(envelope))
     envelope.signs = await _signs(session, content)
+    envelope.feedback = _feedback(session)
     if session.filters is not None:
         whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
         incomplete = False
@@ -155,11 +157,20 @@ async def _deliver(session: Dialogue, envelope: Envelope, content: Octets, mailb
 
 async def _completed(session: Dialogue, envelope: Envelope, content: Octets) -> Sequence[Octets]:
     """What a user's program left out is there (RFC 6409 8)."""
-    sender, hostname = envelope.sender, session.service.hostname
+    sender, hostname, feedback = envelope.sender, session.service.hostname, envelope.feedback
     if len(content) > SCAN_ON_LOOP:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, submitted.complete, content, sender, hostname)
-    return submitted.complete(content, sender, hostname)
+        return await loop.run_in_executor(None, submitted.complete, content, sender, hostname, feedback)
+    return submitted.complete(content, sender, hostname, feedback)
+
+
+def _feedback(session: Dialogue) -> str:
+    """The value of a login's Feedback-ID, as Gmail reads it: up to three names by which complaints are counted, and
+    then the sender's. The account is named by its number, which tells strangers nothing and support who it is."""
+    user, ours = session.user, session.service.feedback_id
+    if user is None or not ours:
+        return ""
+    return f"{user.id}:{comparable(user.address.rpartition('@')[2])}:user:{ours}"
 
 
 async def _whole(pieces: Sequence[Octets]) -> bytes:
