@@ -32,6 +32,7 @@ from fastmail.delivery.reports import Reports
 from fastmail.delivery.submission import Submission
 from fastmail.delivery.training import Trainer
 from fastmail.directory import external, sources, standing
+from fastmail.directory.batv import Batv
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
@@ -154,6 +155,7 @@ class Assembly:
             self.homes.note,
         )
         self.deliverer.srs = Srs(self.directory)
+        self.deliverer.batv = Batv(self.directory)
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
         self.bell = Bell(config.server.run_dir)

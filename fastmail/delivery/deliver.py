@@ -21,6 +21,7 @@ from fastmail.delivery import uses
 from fastmail.delivery.history import History
 from fastmail.delivery.pools import Pools
 from fastmail.directory import limits
+from fastmail.directory.batv import Batv
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.directory.lookup import NOT_FOUND, ROLES, Destinations
 from fastmail.directory.records import Domain
@@ -207,6 +208,7 @@ class Deliverer:
         self.hostname = hostname
         self._quota = quota
         self.postmasters = postmasters
+        self.batv: Batv | None = None  # who knows addresses with a tag
         self.srs: Srs | None = None  # whose reverse-paths are undone, where mail is forwarded
         self.history: History | None = None
         self._noted = noted
@@ -253,6 +255,10 @@ class Deliverer:
         accounts that the configuration names, and without them the first account that there is. A bounce for a sender
         whose mail was forwarded goes to that sender."""
         address = address.lower() if address.isascii() else address
+        if self.batv is not None and self.batv.looks_like_one(address):
+            address = self.batv.untagged(address)
+            if not address:
+                return Destinations(refusal=NOT_FOUND)
         if self.srs is not None and self.srs.looks_like_one(address):
             return self.srs.destinations(address)
         found = self.directory.destinations(address)

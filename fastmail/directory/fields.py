@@ -33,8 +33,10 @@ from fastmail.directory.records import (
     OF_DOMAINS,
     OPEN,
     PUBLIC,
+    REFUSE,
     SERVER,
     SUSPENDED,
+    TAG,
     UNCONFIRMED,
     Account,
     Alias,
@@ -189,6 +191,7 @@ DOMAIN: dict[str, Reader] = {
     "footer": text,
     "footer_html": text,
     "source": line,
+    "batv": one_of("", TAG, REFUSE),
 }
 ACCOUNT: dict[str, Reader] = {
     "enabled": flag,

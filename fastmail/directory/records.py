@@ -19,6 +19,7 @@ AUTHOR, LIST = "author", "list"  # List.reply_to
 NEVER, DEMANDED, ALWAYS = "never", "demanded", "always"  # List.rewrite_from
 CLOSED, OPEN = "closed", "open"  # List.joins
 SUSPENDED, UNCONFIRMED = "suspended", "unconfirmed"  # Member.state, beside ACTIVE
+TAG, REFUSE = "tag", "refuse"  # Domain.batv
 BOUNCE_DAYS = 5
 
 
@@ -54,6 +55,8 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     ``most_lists``: how many mailing lists it may have.
     ``quota``: of accounts that have none of their own. ``app_passwords_only``: the main password opens no mail session.
     ``footer``, ``footer_html``: for mail that leaves; ``dkim``: keys; ``source``: a directory of its own.
+    ``batv``: TAG its envelope senders, REFUSE reports without a tag too, or empty for neither (directory.batv); an
+    older fastmail takes no notice, and knows no address with a tag.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     footer_html: str = ""
     dkim: tuple[DkimKey, ...] = ()
     source: str = ""
+    batv: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

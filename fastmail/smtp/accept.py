@@ -24,7 +24,7 @@ from fastmail.model.domain import comparable
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import footers, judging, own_limits, senders
+from fastmail.smtp import footers, judging, own_limits, senders, untagged
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -53,6 +53,7 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
             return _refused(session, envelope, content, Outcome(*received.reply))
         mailbox = "Junk" if received.enforced(verdict.JUNK) else mailbox
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
+    refused = refused or untagged.refusal(session, envelope, content)
     if refused is None and receiving is None:
         refused = await judging.of_user(session, envelope, content)
     if refused is not None:
