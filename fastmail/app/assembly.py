@@ -33,6 +33,7 @@ from fastmail.delivery.reports import Reports
 from fastmail.delivery.submission import Submission
 from fastmail.delivery.training import Trainer
 from fastmail.directory import external, sources, standing
+from fastmail.directory.batv import Batv
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
@@ -75,6 +76,7 @@ from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
 from fastmail.relay.scheduling import Most
 from fastmail.relay.sts import Policies
+from fastmail.relay.suspicion import Rules, Watch
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
@@ -154,6 +156,7 @@ class Assembly:
             self.homes.note,
         )
         self.deliverer.srs = Srs(self.directory)
+        self.deliverer.batv = Batv(self.directory)
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
         self.bell = Bell(config.server.run_dir)
@@ -283,11 +286,20 @@ class Assembly:
             bounds,
             self.signer,
             self._sealer(),
+            self._watch(),
         )
         if self.config.policy.send_reports:
             self.runner.send_reports = self.report_sender().send_due
         self.bell.listen(self.runner.wake)
         self.runner.start()
+
+    def _watch(self) -> Watch | None:
+        """Who stops logins that send as stolen ones do; None where nobody does."""
+        relay = self.config.relay
+        if not relay.suspend_after and not relay.suspend_recipients:
+            return None
+        rules = Rules(relay.suspend_after, relay.suspend_recipients, frozenset(map(comparable, relay.never_suspend)))
+        return Watch(rules, self.spool, self.directory, self._post, self.config.server.hostname)
 
     def _sealer(self) -> Sealer | None:
         """Who seals what is forwarded; None where a setting does not say who, or nobody verifies chains."""
@@ -447,7 +459,8 @@ class Assembly:
             quarantine=self.quarantine,
             **mail,
         )
-        submission = smtp_service("submission", milters=milters(filters.submission), **mail)
+        own = config.policy.feedback_id
+        submission = smtp_service("submission", milters=milters(filters.submission), feedback_id=own, **mail)
         lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), feedback=feedback, **mail)
         pop3_service = Pop3Service(
             store=self.store,

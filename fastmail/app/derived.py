@@ -94,6 +94,7 @@ def policy_settings(config: Config) -> "receive.Settings":
         named.book(tuple(map(named.parse, own.allow))),
         named.book(tuple(map(named.parse, own.block))),
         own.blocked == "junk",
+        own.received_spf,
     )
 
 

@@ -43,8 +43,8 @@ from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.store import LocalStore
 
 BATCH, OCTETS = 100, 8 << 20  # messages, their octets and those of their summaries, that are kept in one commit
-KEPT = ("enabled", "logs_in", "receives", "sends", "suspended", "forward", "keeps", "senders", "role", "administers",
-        "name", "language", "zone", "notes", "message_size", "recipients_per_hour", "answer",
+KEPT = ("enabled", "logs_in", "receives", "sends", "suspended", "stopped", "forward", "keeps", "senders", "role",
+        "administers", "name", "language", "zone", "notes", "message_size", "recipients_per_hour", "answer",
         "messages_per_hour", "allow", "block", "blocked", "junk_score", "refuse_score", "greylist",
         "enforce")  # fmt: skip
 LETTERS = (1 << LETTERED_KEYWORDS) - 1

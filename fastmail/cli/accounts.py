@@ -255,7 +255,7 @@ def _state(record: AccountRecord) -> str:
         "suspended" if record.suspended else "",
         "" if record.logs_in and not record.nologin else "no-login",
         "" if record.receives else "receives-nothing",
-        "" if record.sends else "sends-nothing",
+        "" if record.sends else "stopped" if record.stopped else "sends-nothing",
     ]
     return ",".join(filter(None, words)) or "on"
 

@@ -295,6 +295,11 @@ def _cell(value: Any) -> str:
     return text if text.isascii() and text.isprintable() else _CONTROL.sub("?", text)
 
 
+def for_terminal(text: str) -> str:
+    """A line of text that strangers may have written: see ``_cell``."""
+    return _cell(text)
+
+
 def _padded(text: str, width: int) -> str:
     return text.ljust(width) if text.isascii() else text + " " * (width - _width(text))
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "deliver": "deliver.deliver",
     "trace": "trace.trace",
     "verdict": "verdict.verdict",
+    "deliverability": "deliverability.deliverability",
     "learn": "learn.app",
     "bench": "bench.bench",
     "check": "check.check",

@@ -33,6 +33,7 @@ ErrorOption = Annotated[str, typer.Option("--error", help="Whose last error has 
 MatchOption = Annotated[
     str, typer.Option("--match", help="Whose id, sender, recipients, destination or last error is like this.")
 ]
+LoginOption = Annotated[str, typer.Option("--login", help="Sent by this login, such as me@example.org.")]
 TERMINAL = 80  # characters of a reply in a list on a terminal
 AllOption = Annotated[bool, typer.Option("--all", help="Everything in the queue.")]
 
@@ -48,6 +49,7 @@ class Chosen:
     older: float = 0.0
     error: str = ""
     match: str = ""
+    login: str = ""
 
     def any(self) -> bool:
         return any(asdict(self).values())
@@ -56,6 +58,7 @@ class Chosen:
         texts = [item.number, item.sender, *(rcpt.address for rcpt in job.recipients), job.destination, job.last]
         return (
             (not self.match or any(_like(text, self.match) for text in texts))
+            and (not self.login or _same_address(item.login, self.login))
             and (not self.sender or _same_address(item.sender, self.sender))
             and (not self.recipient or any(_same_address(rcpt.address, self.recipient) for rcpt in job.recipients))
             and (
@@ -131,6 +134,7 @@ def list_(
     older: OlderOption = 0.0,
     error: ErrorOption = "",
     match: MatchOption = "",
+    login: LoginOption = "",
     most: Annotated[int, typer.Option("--limit", "--most", help="Show so many; 0 for all.")] = 100,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
@@ -139,7 +143,7 @@ def list_(
 
     def work(assembly: Assembly) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        for item, job in _jobs(assembly, Chosen([], sender, recipient, domain, older, error, match)):
+        for item, job in _jobs(assembly, Chosen([], sender, recipient, domain, older, error, match, login)):
             if most and len(rows) >= most:
                 break
             names = [rcpt.address for rcpt in job.recipients]
@@ -240,12 +244,20 @@ def summary(config: ConfigOption = "fastmail.toml", json: JsonOption = False) ->
 
 
 def _chosen(
-    all_: bool, ids: list[str] | None, sender: str, recipient: str, domain: str, older: float, error: str, match: str
+    all_: bool,
+    ids: list[str] | None,
+    sender: str,
+    recipient: str,
+    domain: str,
+    older: float,
+    error: str,
+    match: str,
+    login: str,
 ) -> Chosen:
     """What the options choose; nothing is no choice, and everything has to be said."""
-    chosen = Chosen(ids or [], sender, recipient, domain, older, error, match)
+    chosen = Chosen(ids or [], sender, recipient, domain, older, error, match, login)
     if not chosen.any() and not all_:
-        fail("say which messages: IDs, --sender, --recipient, --domain, --older, --error, --match or --all", 2)
+        fail("say which messages: IDs, --sender, --recipient, --domain, --older, --error, --match, --login or --all", 2)
     if chosen.any() and all_:
         fail("--all is everything: leave it out to choose by IDs or options", 2)
     return chosen
@@ -266,11 +278,12 @@ def _steer(name: str, help: str, word: str, work: Callable[[Assembly, Chosen], A
         older: OlderOption = 0.0,
         error: ErrorOption = "",
         match: MatchOption = "",
+        login: LoginOption = "",
         all_: AllOption = False,
         config: ConfigOption = "fastmail.toml",
         json: JsonOption = False,
     ) -> None:
-        chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match)
+        chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match, login)
         _report(word, _run(config, lambda assembly: work(assembly, chosen)), json)
 
     app.command(name, help=help)(run)
@@ -349,12 +362,13 @@ def move(
     older: OlderOption = 0.0,
     error: ErrorOption = "",
     match: MatchOption = "",
+    login: LoginOption = "",
     all_: AllOption = False,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
     """Send messages to another destination, now. A destination that cannot be is refused, and nothing is moved."""
-    chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match)
+    chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match, login)
 
     async def work(assembly: Assembly) -> Done:
         addresses = [rcpt.address for _, job in _jobs(assembly, chosen) for rcpt in job.recipients]

@@ -14,12 +14,21 @@ from fastmail.net.tls import revocations
 from fastmail.relay.dane import matches
 
 
+def _chain(config: Config) -> list[x509.Certificate]:
+    with open(config.tls.certificate, "rb") as file:
+        return x509.load_pem_x509_certificates(file.read())
+
+
+def expires(config: Config) -> datetime:
+    """When it, or another one of its chain, expires first; ValueError, OSError where it cannot be read."""
+    return min(one.not_valid_after_utc for one in _chain(config))
+
+
 def faults(config: Config) -> list[str]:
     """What is wrong with it, a sentence each; ValueError, OSError where it cannot be read."""
     if not config.tls.certificate:
         return []
-    with open(config.tls.certificate, "rb") as file:
-        chain = x509.load_pem_x509_certificates(file.read())
+    chain = _chain(config)
     now = datetime.now(UTC)
     out = []
     for position, one in enumerate(chain):

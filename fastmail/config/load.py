@@ -251,6 +251,8 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
     if not 2048 <= config.policy.dkim_bits <= 4096:
         problem("policy", "dkim_bits", "dkim_bits must be 2048 to 4096")
+    if config.policy.feedback_id and not re.fullmatch(r"[A-Za-z0-9]{5,15}", config.policy.feedback_id):
+        problem("policy", "feedback_id", "feedback_id must be 5 to 15 letters and digits")
     if config.scanner:
         from fastmail.config import scanners  # with the words of policy, which few commands need
 

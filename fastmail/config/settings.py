@@ -342,6 +342,16 @@ class Relay:
     )
     recipients_per_hour: int = _s(0, "Recipients elsewhere that one login may have in an hour; 0 for any number.")
     domain_recipients_per_hour: int = _s(0, "The same for all logins of a domain together.")
+    suspend_after: int = _s(
+        100,
+        "Recipients in an hour that other hosts refuse as unknown after which a login may send nothing any more, where "
+        "they are a tenth of all its recipients or more: its password was probably stolen. 0: never.",
+    )
+    suspend_recipients: int = _s(
+        0,
+        "Recipients elsewhere in an hour after which the same happens; far above what anybody sends, or 0: never.",
+    )
+    never_suspend: list[str] = _s([], "Logins to which this never happens, such as that of a program.")
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
     trace_days: float = _s(30.0, "How long `fastmail trace` knows what became of a message; 0: not at all.")
     trace_size: int = _s(4 << 30, "Most disk for that; the oldest goes first.", "size")
@@ -413,10 +423,18 @@ class Policy:
         [],
         "Networks whose mail is not checked, such as a gateway's; [relay] networks and this machine are exempt anyway.",
     )
+    received_spf: bool = _s(
+        False, "Write what SPF came to into Received-SPF fields too, for programs that read no Authentication-Results."
+    )
     lookup_time: float = _s(20.0, "Longest time that the look-ups for a message may take.", "time")
     void_lookups: int = _s(2, "Look-ups of one SPF record that may find nothing (RFC 7208 4.6.4).")
     sign: bool = _s(
         True, "Sign what users and trusted networks send, and reports, where the author's domain has keys (DKIM)."
+    )
+    feedback_id: str = _s(
+        "",
+        "Put a Feedback-ID field on what users send, so that Gmail's statistics of complaints (Postmaster Tools) tell "
+        "accounts and domains apart: 5 to 15 letters and digits that name this server there. Empty: none.",
     )
     dkim_kinds: list[str] = _s(
         ["rsa"],

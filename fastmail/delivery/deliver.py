@@ -21,6 +21,7 @@ from fastmail.delivery import uses
 from fastmail.delivery.history import History
 from fastmail.delivery.pools import Pools
 from fastmail.directory import limits
+from fastmail.directory.batv import Batv
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.directory.lookup import NOT_FOUND, ROLES, Destinations
 from fastmail.directory.records import Domain
@@ -57,7 +58,8 @@ class Envelope:
     TLS; ``filters``: what the filters made of the message; ``charges``: what it counts in the limits of its login.
     ``signs``: its author is one of ours, and shown to be, so it is signed; ``signed``: the domain of that author,
     once it was; ``checked``: it came from others, and the results on it are ours; ``places``: the mailboxes of
-    accounts, by their numbers, that get it elsewhere than the others."""
+    accounts, by their numbers, that get it elsewhere than the others; ``feedback``: the value of its Feedback-ID, empty
+    for none."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -76,6 +78,7 @@ class Envelope:
     checked: bool = False
     doubted: bool = False
     places: dict[int, str] = field(default_factory=dict)
+    feedback: str = ""
 
 
 @dataclass(slots=True)
@@ -207,6 +210,7 @@ class Deliverer:
         self.hostname = hostname
         self._quota = quota
         self.postmasters = postmasters
+        self.batv: Batv | None = None  # who knows addresses with a tag
         self.srs: Srs | None = None  # whose reverse-paths are undone, where mail is forwarded
         self.history: History | None = None
         self._noted = noted
@@ -253,6 +257,10 @@ class Deliverer:
         accounts that the configuration names, and without them the first account that there is. A bounce for a sender
         whose mail was forwarded goes to that sender."""
         address = address.lower() if address.isascii() else address
+        if self.batv is not None and self.batv.looks_like_one(address):
+            address = self.batv.untagged(address)
+            if not address:
+                return Destinations(refusal=NOT_FOUND)
         if self.srs is not None and self.srs.looks_like_one(address):
             return self.srs.destinations(address)
         found = self.directory.destinations(address)

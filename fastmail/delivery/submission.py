@@ -61,9 +61,9 @@ def _author(pieces: Sequence[Octets]) -> str:
         return ""
 
 
-def _look(content: Octets, sender: str | None, hostname: str, signs: bool = False) -> _Seen:
+def _look(content: Octets, sender: str | None, hostname: str, signs: bool = False, feedback: str = "") -> _Seen:
     """Read the header, and complete it for a user's ``sender``."""
-    pieces = submitted.complete(content, sender, hostname) if sender is not None else [content]
+    pieces = submitted.complete(content, sender, hostname, feedback) if sender is not None else [content]
     found = submitted.message_id(pieces[0]) or submitted.message_id(content)
     author = _author(pieces) if signs else ""
     return _Seen(submitted.hops(content), submitted.does_without_tls(content), found, pieces, author)
@@ -107,7 +107,7 @@ class Submission:
         large = len(content) > SCAN_ON_LOOP
         loop = asyncio.get_running_loop()
         signs = envelope.signs and self._signer is not None
-        message = content, envelope.sender if complete else None, self._hostname, signs
+        message = content, envelope.sender if complete else None, self._hostname, signs, envelope.feedback
         seen = await loop.run_in_executor(None, _look, *message) if large else _look(*message)
         if seen.hops > MAX_HOPS:
             count("delivery.loops")

@@ -34,9 +34,11 @@ from fastmail.directory.records import (
     OF_DOMAINS,
     OPEN,
     PUBLIC,
+    REFUSE,
     REFUSED,
     SERVER,
     SUSPENDED,
+    TAG,
     TO_JUNK,
     UNCONFIRMED,
     Account,
@@ -234,6 +236,7 @@ DOMAIN: dict[str, Reader] = {
     "footer_html": text,
     "source": line,
     **JUDGED,
+    "batv": one_of("", TAG, REFUSE),
 }
 ACCOUNT: dict[str, Reader] = {
     "enabled": flag,
@@ -241,6 +244,7 @@ ACCOUNT: dict[str, Reader] = {
     "receives": flag,
     "sends": flag,
     "suspended": line,
+    "stopped": line,
     **dict.fromkeys(QUOTA_FIELDS, limit),
     "nets": networks,
     "forward": addresses,

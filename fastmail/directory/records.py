@@ -20,6 +20,7 @@ AUTHOR, LIST = "author", "list"  # List.reply_to
 NEVER, DEMANDED, ALWAYS = "never", "demanded", "always"  # List.rewrite_from
 CLOSED, OPEN = "closed", "open"  # List.joins
 SUSPENDED, UNCONFIRMED = "suspended", "unconfirmed"  # Member.state, beside ACTIVE
+TAG, REFUSE = "tag", "refuse"  # Domain.batv
 BOUNCE_DAYS = 5
 
 
@@ -58,6 +59,8 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     ``allow``, ``block``: senders and networks (directory.named); ``blocked``: what becomes of mail from those (refuse,
     junk); ``junk_score``, ``refuse_score``, ``greylist``, ``enforce``: how mail from others is judged. None, or an
     empty text, is what [policy] says. An older fastmail takes no notice of these seven, and judges by [policy] alone.
+    ``batv``: TAG its envelope senders, REFUSE reports without a tag too, or empty for neither (directory.batv); an
+    older fastmail takes no notice, and knows no address with a tag.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     refuse_score: float | None = None
     greylist: bool | None = None
     enforce: bool | None = None
+    batv: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -111,6 +115,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     may log in, empty for everywhere; ``nologin``: why the source bars it, empty where it does not (directory.access).
     ``logs_in``, ``receives``, ``sends``: what it may do. ``suspended``: why it may neither log in nor send, for
     support: its user hears only that.
+    ``stopped``: why the server switched ``sends`` off by itself (relay.suspicion), for support; an older fastmail keeps
+    it switched off, and loses the reason when it changes the row.
     ``forward``: where its mail goes as well, or with ``keeps`` False instead.
     ``senders``: addresses, or ``@domain``, that it may write under besides its own.
     ``role``: what it may administer (server, domain, helpdesk; empty for nothing), ``administers``: which domains.
@@ -157,6 +163,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     refuse_score: float | None = None
     greylist: bool | None = None
     enforce: bool | None = None
+    stopped: str = ""
 
 
 class Alias(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -33,6 +33,7 @@ from fastmail.model.errors import CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
 SOURCE = "source"  # who changed what a followed source says
+AUTOMATIC = "automatic"  # who changed what the server decided by itself
 replace = msgspec.structs.replace
 
 
@@ -263,6 +264,8 @@ class Writing(Reading):
             key, row = found
             old = ACCOUNTS.unpack(key, row)
             new = replace(change(old), id=old.id, address=old.address)
+            if new.sends and new.stopped:  # it was let send again
+                new = replace(new, stopped="")
             if new == old:
                 return old
             checks.account(self, old, new)
@@ -276,8 +279,25 @@ class Writing(Reading):
         self.change_account(address, change)
 
     def enable(self, address: str, on: bool) -> None:
-        """Let an account log in and get mail, or not."""
-        self.change_account(address, lambda old: replace(old, enabled=on))
+        """Let an account log in and get mail, or not; on, it may also send again if the server had stopped that."""
+        self.change_account(
+            address, lambda old: replace(old, enabled=on, sends=old.sends or (on and bool(old.stopped)))
+        )
+
+    def stop_sending(self, address: str, why: str) -> Account | None:
+        """Let an account send nothing, by the server's own decision. None, and nothing is changed, where there is no
+        such account or it may not send anyway."""
+        with self._write() as txn:
+            found = self._there(txn, "accounts", address)
+            if found is None:
+                return None
+            key, row = found
+            old = ACCOUNTS.unpack(key, row)
+            if not old.sends or old.suspended:
+                return None
+            new = replace(old, sends=False, stopped=why)
+            self._put_account(txn, key, old, new, revokes=True, who=AUTOMATIC)
+            return new
 
     def set_quota(self, address: str, quota: Quota) -> None:
         self.change_account(address, lambda old: replace(old, quota=quota))

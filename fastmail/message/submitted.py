@@ -33,9 +33,12 @@ def message_id(content: Octets) -> str:
     return found.group(1).decode("latin-1")[:250] if found is not None else ""
 
 
-def complete(content: Octets, sender: str, hostname: str) -> list[Octets]:
-    """Return the corrected message (LF) as pieces to be joined."""
-    wrote, date, ident, *bcc = header.counts(content, (b"from", b"date", b"message-id", b"bcc", b"resent-bcc"))
+def complete(content: Octets, sender: str, hostname: str, feedback: str = "") -> list[Octets]:
+    """Return the corrected message (LF) as pieces to be joined. ``feedback``: the value of a Feedback-ID field, which a
+    message gets that has none; empty for no such field."""
+    wrote, date, ident, told, *bcc = header.counts(
+        content, (b"from", b"date", b"message-id", b"feedback-id", b"bcc", b"resent-bcc")
+    )
     added = b""
     if not wrote and sender:
         added += b"From: <" + sender.encode() + b">\n"
@@ -43,6 +46,8 @@ def complete(content: Octets, sender: str, hostname: str) -> list[Octets]:
         added += b"Date: " + formatdate(time.time(), localtime=False).replace("-0000", "+0000").encode() + b"\n"
     if not ident:
         added += b"Message-ID: <%x.%x@%b>\n" % (time.time_ns(), random.getrandbits(64), hostname.encode())
+    if feedback and not told:
+        added += b"Feedback-ID: " + feedback.encode("ascii", "replace") + b"\n"
     if not added and not any(bcc):
         return [content]
     end = header.end(content)

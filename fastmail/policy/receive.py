@@ -25,7 +25,7 @@ from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message.authors import MOST as MOST_FROM
 from fastmail.model.domain import comparable
-from fastmail.policy import arc, dkim, dmarc, iprev, marks, results, verdict, wishes
+from fastmail.policy import arc, dkim, dmarc, iprev, marks, received_spf, results, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
@@ -49,7 +49,8 @@ Octets = bytes | bytearray | memoryview
 class Settings:
     """What is looked at. ``hostname`` names us in Authentication-Results; ``enforce``: act upon the verdict, or only
     write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never; ``allow``,
-    ``block``: the operator's own lists, and ``junk``: what is blocked goes into Junk, otherwise it is refused."""
+    ``block``: the operator's own lists, and ``junk``: what is blocked goes into Junk, otherwise it is refused;
+    ``received_spf``: write the results of SPF into fields of their own too."""
 
     hostname: str
     spf: bool = True
@@ -67,6 +68,7 @@ class Settings:
     allow: Book = NOBODY
     block: Book = NOBODY
     junk: bool = False
+    received_spf: bool = False
 
     @property
     def wishes(self) -> Wishes:
@@ -300,6 +302,8 @@ class Receiving:
         count(f"policy.{decided.action}")
         limits = mildest.thresholds if len(each) == 1 else settings.thresholds
         field += marks.fields(decided, checks.findings, limits)
+        if settings.received_spf:
+            field = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, sender, greeted) + field
         removed = marks.removed(checks.findings)
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
         return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()))

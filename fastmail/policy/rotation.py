@@ -38,7 +38,7 @@ from fastmail.directory.records import (
     DkimKey,
     Domain,
 )
-from fastmail.dns.interface import FAILED, FOUND, Names
+from fastmail.dns.interface import FAILED, FOUND, Budget, Names
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import MailError
 from fastmail.policy import dkim, keyfiles, keys, sign
@@ -139,10 +139,10 @@ def due(known: Sequence[DkimKey], schedule: Schedule, now: float) -> list[str]:
 # -------------------------------------------------------------------- the DNS
 
 
-async def looked(names: Names, key: SigningKey) -> tuple[str, str]:
+async def looked(names: Names, key: SigningKey, budget: Budget | None = None) -> tuple[str, str]:
     """What the DNS has of a key (SAME, OTHER, MISSING, UNKNOWN), and why, for people."""
     name = f"{key.selector}._domainkey.{key.domain}"
-    answer = await names.ask(name, "TXT")
+    answer = await names.ask(name, "TXT", budget)
     if answer.state == FAILED:
         return UNKNOWN, f"{name}: {answer.why}"
     if answer.state != FOUND:

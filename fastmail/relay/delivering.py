@@ -60,6 +60,8 @@ class Deliveries:
         said = self.outcomes.known(job)
         if said is not None:
             await self.outcomes.settle(job, item, said, content)
+        elif self.outcomes.watch is not None and self.outcomes.watch.holds(item):
+            await self.outcomes.watch.hold(job, item)
         elif item.mailing_list and not item.verp:
             await self.lists.step(job, item, content)
         elif destination.name == LOCAL:
@@ -97,7 +99,8 @@ class Deliveries:
     ) -> SmtpClient | None:
         """Send one message to the hosts of a destination; returns the connection for the next one."""
         anew = self.signer.again(item.signed) if self.signer is not None and item.signed and item.eight else None
-        sending = Sending(item.sender, job.recipients, content, item.size, item.eight, item.options, anew)
+        sender = await self._sender(item)
+        sending = Sending(sender, job.recipients, content, item.size, item.eight, item.options, anew)
         try:
             if item.options.expired(time.time()):
                 raise Expired
@@ -122,6 +125,14 @@ class Deliveries:
             await done.client.close()
             return None
         return done.client
+
+    async def _sender(self, item: Item) -> str:
+        """The reverse-path that hosts get to see: with a tag, where the domain of the sender wants that."""
+        batv = self.deliverer.batv
+        if batv is None or not batv.tags(item.sender):
+            return item.sender
+        await asyncio.get_running_loop().run_in_executor(None, batv.prepare)
+        return batv.tagged(item.sender)
 
     async def _each(
         self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None

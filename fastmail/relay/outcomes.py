@@ -20,6 +20,7 @@ from fastmail.queue.model import LOCAL, Item, Job
 from fastmail.queue.schedule import Schedule, Schedules
 from fastmail.queue.spool import Spool
 from fastmail.relay.clock import Clock
+from fastmail.relay.suspicion import Watch
 from fastmail.relay.targets import Loops, NoTls
 from fastmail.smtp.client import Reply
 from fastmail.telemetry import log
@@ -70,7 +71,7 @@ class Outcomes:
     """Settles the attempts of a queue.
 
     ``unsettled``: results that could not be written, by the key of the job, with the job's state at that time. The host
-    has the message already, so it does not get it again while this process lives."""
+    has the message already, so it does not get it again while this process lives. ``watch``: hears of each outcome."""
 
     spool: Spool
     schedules: Schedules
@@ -78,6 +79,7 @@ class Outcomes:
     history: History
     clock: Clock
     unsettled: dict[bytes, tuple[int, list[Rcpt], list[Said]]] = field(default_factory=dict)
+    watch: Watch | None = None
 
     async def settle_all(self, job: Job, item: Item, reply: Reply, content: bytes) -> None:
         """Settle a job with one reply of this server for all recipients."""
@@ -158,6 +160,8 @@ class Outcomes:
                 self._note_forward(item, forward)
         for rcpt, one in zip(job.recipients, said, strict=True):
             self._note(job, item, rcpt, one, rcpt in left)
+            if self.watch is not None:
+                self.watch.note(job, item, rcpt.address, one.reply)
 
     def _note_forward(self, item: Item, forward: Forward) -> None:
         number, recipient = forward.outgoing.item.number, forward.recipient

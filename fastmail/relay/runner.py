@@ -31,6 +31,7 @@ from fastmail.relay.delivering import Deliveries
 from fastmail.relay.outcomes import Outcomes
 from fastmail.relay.scheduling import SWEEP as LONGEST
 from fastmail.relay.scheduling import Destination, Most, Scheduler
+from fastmail.relay.suspicion import Watch
 from fastmail.relay.targets import Finder
 from fastmail.relay.tlsreport import Reporter
 from fastmail.smtp.client import SmtpClient, Timeouts
@@ -74,6 +75,7 @@ class Runner:
         limits: Limits,
         signer: Signer | None = None,
         sealer: Sealer | None = None,
+        watch: Watch | None = None,
     ) -> None:
         routes: Routes = destinations.routes
         self._spool = spool
@@ -91,7 +93,7 @@ class Runner:
         self._connector = Connector(
             finder, self._reporter, routes, hostname, limits.timeouts, (limits.source4, limits.source6)
         )
-        self._outcomes = Outcomes(spool, schedules, reports, history, self._clock)
+        self._outcomes = Outcomes(spool, schedules, reports, history, self._clock, watch=watch)
         self._deliveries = Deliveries(
             spool,
             routes,
@@ -135,6 +137,8 @@ class Runner:
         for task in self._streams:
             task.cancel()
         await asyncio.gather(*self._tasks, *besides, *self._streams, return_exceptions=True)
+        if self._outcomes.watch is not None:
+            await self._outcomes.watch.close()
         if self._finder.policies is not None:
             await self._finder.policies.close()
         await asyncio.gather(self._reporter.write(), return_exceptions=True)

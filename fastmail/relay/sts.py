@@ -13,7 +13,7 @@ import re
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -59,6 +59,11 @@ class Policy(msgspec.Struct, array_like=True):
 
 class BadPolicy(ValueError):
     """The text is not a policy; str() says why."""
+
+
+def idents(texts: Iterable[str]) -> list[str]:
+    """Return the policy ids in TXT records (RFC 8461 3.1). A domain has a policy if there is exactly one."""
+    return [match.group(1) for text in texts if (match := _ID.match(text)) is not None]
 
 
 def parse(text: str, ident: str, now: float) -> Policy:
@@ -118,7 +123,7 @@ class Policies:
             texts = await self._resolver.texts("_mta-sts." + domain)
         except LookupFailed:
             texts = []
-        ids = [match.group(1) for text in texts if (match := _ID.match(text)) is not None]
+        ids = idents(texts)
         if len(ids) == 1 and (known is None or known.id != ids[0]):
             known = await self._fetch(domain, ids[0], now) or known
         elif known is not None and now - known.used > DAY:

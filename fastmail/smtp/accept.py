@@ -22,10 +22,11 @@ from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
 from fastmail.durable.staging import Staged
 from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
+from fastmail.model.domain import comparable
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import footers, held_back, judging, own_limits, senders, wanted
+from fastmail.smtp import footers, held_back, judging, own_limits, senders, untagged, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -58,12 +59,14 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
             return await _held_back(session, envelope, content)
         mailbox, envelope.places = wanted.places(received, transaction.wanted)
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
+    refused = refused or untagged.refusal(session, envelope, content)
     if refused is None and receiving is None:
         refused = await judging.of_user(session, envelope, content)
     if refused is not None:
         return _refused(session, envelope, content, refused)
     content = await footers.put(session, content, leaves(envelope))
     envelope.signs = await _signs(session, content)
+    envelope.feedback = _feedback(session)
     if session.filters is not None:
         whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
         incomplete = False
@@ -171,11 +174,20 @@ async def _deliver(session: Dialogue, envelope: Envelope, content: Octets, mailb
 
 async def _completed(session: Dialogue, envelope: Envelope, content: Octets) -> Sequence[Octets]:
     """What a user's program left out is there (RFC 6409 8)."""
-    sender, hostname = envelope.sender, session.service.hostname
+    sender, hostname, feedback = envelope.sender, session.service.hostname, envelope.feedback
     if len(content) > SCAN_ON_LOOP:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, submitted.complete, content, sender, hostname)
-    return submitted.complete(content, sender, hostname)
+        return await loop.run_in_executor(None, submitted.complete, content, sender, hostname, feedback)
+    return submitted.complete(content, sender, hostname, feedback)
+
+
+def _feedback(session: Dialogue) -> str:
+    """The value of a login's Feedback-ID, as Gmail reads it: up to three names by which complaints are counted, and
+    then the sender's. The account is named by its number, which tells strangers nothing and support who it is."""
+    user, ours = session.user, session.service.feedback_id
+    if user is None or not ours:
+        return ""
+    return f"{user.id}:{comparable(user.address.rpartition('@')[2])}:user:{ours}"
 
 
 async def _whole(pieces: Sequence[Octets]) -> bytes:

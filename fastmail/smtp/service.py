@@ -34,7 +34,9 @@ class Service:
     takes mail for everywhere; ``xclient``: whose XCLIENT is taken; ``tells_strangers``: those who have not logged in
     hear of deliveries (RFC 3461 5.2.3); ``policy``: what is thought of mail from others, on port 25, but for clients in
     ``exempt`` networks; ``judge``: who looks at the content of mail; ``feedback``: what is
-    done about reports of DMARC, on ports for mail of others; ``quarantine``: where mail of others is kept back."""
+    done about reports of DMARC, on ports for mail of others; ``quarantine``: where mail of others is kept back;
+    ``feedback_id``: ends the Feedback-ID of what users send,
+    empty for none."""
 
     kind: str
     hostname: str
@@ -57,6 +59,7 @@ class Service:
     judge: Judge | None = None
     feedback: Feedback | None = None
     quarantine: Quarantine | None = None
+    feedback_id: str = ""
 
 
 def service(kind: str, **shared: Any) -> Service:

@@ -212,6 +212,28 @@ def test_states_are_switches_of_their_own(place: Following) -> None:
     assert not place.destinations("b@d.test") and place.destinations("b@d.test").refusal == NOT_FOUND
 
 
+def test_the_server_stops_what_an_account_sends(place: Following) -> None:
+    before = place.revision
+    found = place.stop_sending("a@d.test", "too many strangers")
+    assert found is not None and (found.sends, found.stopped) == (False, "too many strangers")
+    assert place.revision > before, "sessions look again"
+    last = list(place.audit())[-1]
+    assert (last.who, last.text) == ("automatic", "sends: yes -> no; stopped: none -> too many strangers")
+    assert place.stop_sending("a@d.test", "again") is None and place.stop_sending("none@d.test", "why") is None
+    for ends in (
+        lambda: place.change_account("a@d.test", lambda old: replace(old, sends=True)),
+        lambda: place.enable("a@d.test", True),
+    ):
+        ends()
+        account = place.account("a@d.test")
+        assert account is not None and (account.sends, account.stopped) == (True, "")
+        assert place.stop_sending("a@d.test", "too many strangers") is not None
+    place.change_account("b@d.test", lambda old: replace(old, sends=False))
+    place.enable("b@d.test", True)
+    other = place.account("b@d.test")
+    assert other is not None and not other.sends, "an administrator's own switch stays"
+
+
 def test_sender_identities(place: Following) -> None:
     place.change_account("a@d.test", lambda old: replace(old, senders=("Info@Far.test", "@d2.test")))
     a = place.account("a@d.test")

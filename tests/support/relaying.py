@@ -13,6 +13,7 @@ from fastmail.queue.routes import Destinations, Routes
 from fastmail.queue.schedule import Schedule, Schedules
 from fastmail.queue.spool import Spool
 from fastmail.relay.runner import Limits, Runner
+from fastmail.relay.suspicion import Watch
 from fastmail.relay.targets import Finder
 
 HOSTNAME = "mx.example.test"
@@ -41,6 +42,7 @@ class Outward:
         self.submission = Submission(spool, routes, HOSTNAME, self.bounds, self.reports, history, deliverer)
         self.signer: Signer | None = None
         self.sealer: Sealer | None = None
+        self.watch: Watch | None = None
 
     def sign_with(self, signer: Signer, seals: str = "") -> None:
         """Sign from now on; ``seals``: the domain that seals what is forwarded by runners that are made later."""
@@ -60,4 +62,5 @@ class Outward:
             limits,
             self.signer,
             self.sealer,
+            self.watch,
         )

@@ -109,6 +109,7 @@ def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
         ("[relay]\nroutes = ['* smtp:10.0.0.256']\n", "neither a host name nor an IP address"),
         ("[auth]\ndefault_domain = 'a b'\n", "f.toml:2: default_domain"),
         ("[policy]\nreports_address = 'nobody'\n", "f.toml:2: reports_address: 'nobody' is not an address"),
+        ("[policy]\nfeedback_id = 'a:b'\n", "f.toml:2: feedback_id must be 5 to 15 letters and digits"),
         ("[policy]\nreports_from = 'a@b c'\n", "f.toml:2: reports_from: "),
         ("[policy]\nreports_from = '\u00e4@b.test'\n", "f.toml:2: reports_from must be ASCII"),
     ],

@@ -18,3 +18,15 @@ from fastmail.message import submitted
 )
 def test_the_message_id_is_one_of_the_header(text: bytes, found: str) -> None:
     assert submitted.message_id(text) == found
+
+
+def test_a_field_by_which_complaints_are_counted() -> None:
+    whole = b"From: a@b.test\nDate: x\nMessage-ID: <1@b.test>\n\nbody\n"
+    told = "17:b.test:user:example1"
+    assert (
+        b"".join(submitted.complete(whole, "a@b.test", "mx.test", told))
+        == b"Feedback-ID: " + told.encode() + b"\n" + whole
+    )
+    own = b"feedback-id: a:b:c:another\n" + whole
+    assert b"".join(submitted.complete(own, "a@b.test", "mx.test", told)) == own
+    assert b"".join(submitted.complete(whole, "a@b.test", "mx.test")) == whole

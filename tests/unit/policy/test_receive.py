@@ -62,6 +62,14 @@ def test_a_message_that_everything_vouches_for() -> None:
     assert found.checks.dmarc.aligned == (("dkim", "example.org"), ("spf", "example.org"))
 
 
+def test_the_results_of_spf_in_fields_of_their_own() -> None:
+    found = receive(signed(), received_spf=True).add
+    assert found.startswith(b"Received-SPF: pass (mx.test: 192.0.2.1 may send for example.org)\n\tclient-ip=192.0.2.1;")
+    assert b"\nAuthentication-Results: mx.test;" in found
+    assert b"Received-SPF" not in receive(signed()).add
+    assert b"Received-SPF" not in receive(signed(), received_spf=True, spf=False).add
+
+
 def test_where_content_is_cut_does_not_matter() -> None:
     rng = random.Random(7)
     for content in (

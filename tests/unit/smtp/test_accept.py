@@ -104,3 +104,12 @@ def test_filters_of_users_see_what_will_be_sent(tmp_path: Path) -> None:
         assert content.endswith(shown + b"\nbody\n")
 
     asyncio.run(scenario())
+
+
+def test_what_users_send_says_whose_complaints_it_counts_in(tmp_path: Path) -> None:
+    told, whole = b"Feedback-ID: 1:example.test:user:example1\n", b"From: user@example.test\nSubject: x\n\nbody\n"
+    options = {"outbound": {"feedback_id": "example1"}}
+    assert told in received(tmp_path, "submission", whole, **options)
+    assert b"Feedback-ID" not in received(tmp_path, "smtp", whole, **options)
+    own = received(tmp_path, "submission", b"Feedback-ID: a:b:c:another\n" + whole, **options)
+    assert told not in own and b"Feedback-ID: a:b:c:another\n" in own

@@ -1,0 +1,253 @@
+"""Finds logins that send as stolen ones do, and stops what they send: the harm of a stolen password is what it sends
+until somebody notices, and other hosts refuse mail of this server for days afterwards.
+
+Lists of addresses that are sold have many that are nobody's. So what counts is how many different recipients other
+hosts refused as unknown within an hour; and, where a setting says so, how many recipients there were at all. Then, in
+this order: the account's ``sends`` is switched off with the reason in ``stopped``, and an audit row says that it was
+automatic; the log has an event at level error; all its mail in the queue is held; the postmaster of its domain gets a
+message with what to do. ``fastmail account set ADDRESS sends=yes`` ends it; what is held then waits for its release.
+
+Promise: an outcome costs a few steps in memory, after its commit, and waits for nothing. Counts are of the LOGINS that
+sent last, in parts of ten minutes, and of ``Rules.refusals`` addresses each; a restart forgets them. A login is stopped
+once however many of its recipients are refused at the same time; if the disk fails, the next refusal tries again.
+"""
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Protocol
+
+from fastmail.directory.records import Account
+from fastmail.message import trace
+from fastmail.model.address import comparable
+from fastmail.model.errors import DamagedAccount, MailError
+from fastmail.queue.model import LOCAL, Item, Job
+from fastmail.queue.spool import Spool
+from fastmail.smtp.client import Reply
+from fastmail.telemetry import log
+from fastmail.telemetry.counters import count
+
+PART, PARTS = 600.0, 6  # s of a part of the hour, and how many are counted
+LOGINS = 5000  # whose counts are kept; the one that has not sent for longest goes first
+SHARE = 10  # refusals count where they are at least one of so many recipients: newsletters have some dead addresses
+HOLD = 500  # jobs that are held in one commit
+# Status codes that say that there is no such recipient (RFC 7505 4.2 has the last one); X.0.0 where a host gave none.
+UNKNOWN = frozenset(["5.1.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"])
+WITHOUT_STATUS, UNSAID = frozenset([550, 551, 553]), "5.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """``refusals``: unknown recipients in an hour; ``recipients``: of any kind; 0 is never. ``exempt``: logins that are
+    never stopped, in the form for comparing."""
+
+    refusals: int = 0
+    recipients: int = 0
+    exempt: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Hour:
+    """What a login sent in each part of the last hour, the latest last: recipients, those that were refused, and hashes
+    of refused addresses, of which no more are kept than are asked about."""
+
+    part: int
+    sent: list[int] = field(default_factory=lambda: [0] * PARTS)
+    bad: list[int] = field(default_factory=lambda: [0] * PARTS)
+    refused: list[set[int]] = field(default_factory=lambda: [set() for _ in range(PARTS)])
+
+    def move(self, part: int) -> None:
+        """Forget what is older than an hour. A clock that was set back starts anew."""
+        ago = part - self.part
+        if not ago:
+            return
+        gone = PARTS if ago < 0 else min(ago, PARTS)
+        self.sent = self.sent[gone:] + [0] * gone
+        self.bad = self.bad[gone:] + [0] * gone
+        self.refused = self.refused[gone:] + [set() for _ in range(gone)]
+        self.part = part
+
+
+class Counts:
+    """Counts recipients of logins; in memory."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._hours: OrderedDict[str, _Hour] = OrderedDict()
+
+    def note(self, login: str, recipient: str, first: bool, refused: bool, now: float) -> str:
+        """Count one outcome; returns why the login is to be stopped, empty where it is not.
+
+        ``first``: it was the first attempt for this recipient; ``refused``: it is unknown to its host."""
+        hour = self._hours.get(login)
+        if hour is None:
+            hour = self._hours[login] = _Hour(int(now / PART))
+            if len(self._hours) > LOGINS:
+                self._hours.popitem(last=False)
+        else:
+            self._hours.move_to_end(login)
+            hour.move(int(now / PART))
+        hour.sent[-1] += first
+        hour.bad[-1] += refused
+        if refused and len(hour.refused[-1]) < self._rules.refusals:
+            hour.refused[-1].add(hash(comparable(recipient)))
+        return self._why(hour) if refused or self._rules.recipients else ""
+
+    def _why(self, hour: _Hour) -> str:
+        rules, sent, bad = self._rules, sum(hour.sent), sum(hour.bad)
+        many = rules.refusals and bad >= rules.refusals and bad * SHARE >= sent
+        if many and len(set().union(*hour.refused)) >= rules.refusals:
+            return f"{bad} of {max(sent, bad)} recipients within an hour are unknown to their hosts"
+        if rules.recipients and sent >= rules.recipients:
+            return f"{sent} recipients within an hour"
+        return ""
+
+    def forget(self, login: str) -> None:
+        self._hours.pop(login, None)
+
+
+class Stopper(Protocol):
+    """What is asked of the directory."""
+
+    def account(self, address: str) -> Account | None: ...
+    def stop_sending(self, address: str, why: str) -> Account | None: ...
+
+
+Tell = Callable[[str, bytes], Awaitable[None]]
+
+
+class Watch:
+    """One in the process that runs the relay. ``tell``: queues a message (LF) of this server to an address here."""
+
+    def __init__(self, rules: Rules, spool: Spool, directory: Stopper, tell: Tell, hostname: str) -> None:
+        self._rules = rules
+        self._spool = spool
+        self._directory = directory
+        self._tell = tell
+        self._hostname = hostname
+        self._counts = Counts(rules)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def close(self) -> None:
+        """Wait for what is being stopped."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def note(self, job: Job, item: Item, recipient: str, reply: Reply) -> None:
+        """Count the outcome for a recipient, after its commit; stops its login where that is due."""
+        if not item.login or not item.sender or job.destination == LOCAL or item.login in self._tasks:
+            return
+        login = comparable(item.login)
+        if login in self._rules.exempt:
+            return
+        why = self._counts.note(login, recipient, not job.attempts, is_unknown(reply), time.time())
+        if why:
+            task = asyncio.get_running_loop().create_task(self._stop(item.login, why))
+            self._tasks[item.login] = task
+            task.add_done_callback(lambda _: self._tasks.pop(item.login, None))
+
+    def holds(self, item: Item) -> bool:
+        """Return True if an attempt may not be made, because the login of the message is stopped. So mail is held, too,
+        that a stream had in its hands, that came in meanwhile, or that a crash left behind."""
+        if not item.login or not item.sender:
+            return False
+        try:
+            account = self._directory.account(item.login)
+        except DamagedAccount:
+            return False
+        return account is not None and bool(account.stopped) and not account.sends
+
+    async def hold(self, job: Job, item: Item) -> None:
+        """Keep such a job until an administrator releases it."""
+        await self._spool.change(job.key, _held)
+        log.event("relay.held", "warning", id=item.number, login=item.login)
+
+    async def _stop(self, login: str, why: str) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            account = await loop.run_in_executor(None, self._directory.stop_sending, login, why)
+        except (MailError, OSError) as error:
+            log.event("relay.stop", "error", login=login, why=why, error=repr(error), then="it goes on sending")
+            return
+        self._counts.forget(comparable(login))
+        if account is None:  # it is gone, or somebody was faster
+            return
+        count("relay.stopped")
+        log.event("relay.stopped", "error", login=login, why=why, then="it sends nothing, and its mail is held")
+        try:
+            held = await self._hold(login)
+            await self._tell(_postmaster(login), letter(login, why, held, self._hostname, time.time()))
+        except (MailError, OSError) as error:
+            log.event("relay.stop", "error", login=login, error=repr(error), then="see `fastmail queue list`")
+
+    async def _hold(self, login: str) -> int:
+        """Hold all jobs of a login; returns how many. Looking for them goes over the whole queue, on a helper
+        thread."""
+
+        def find() -> list[bytes]:
+            return [job.key for item, job in self._spool.jobs() if item.login == login and item.sender and not job.held]
+
+        keys = await asyncio.get_running_loop().run_in_executor(None, find)
+        for start in range(0, len(keys), HOLD):
+            await asyncio.gather(*(self._spool.change(key, _held) for key in keys[start : start + HOLD]))
+        return len(keys)
+
+
+def is_unknown(reply: Reply) -> bool:
+    """Return True for a reply that says for good that there is no such recipient."""
+    if reply.ok or reply.temporary:
+        return False
+    return reply.enhanced in UNKNOWN or (reply.enhanced == UNSAID and reply.code in WITHOUT_STATUS)
+
+
+def _held(job: Job) -> Job:
+    job.held = True
+    return job
+
+
+def _postmaster(login: str) -> str:
+    return f"postmaster@{login.rpartition('@')[2]}"
+
+
+def letter(login: str, why: str, held: int, hostname: str, now: float) -> bytes:
+    """The message (LF) to the postmaster: what happened, and what to do."""
+    to = trace.mailbox(_postmaster(login))
+    name = trace.mailbox(login)
+    lines = [
+        f"From: <{trace.mailbox(f'postmaster@{hostname}')}>",
+        f"To: <{to}>",
+        f"Subject: Sending was stopped for {name if name.isascii() else 'an account'}",
+        f"Date: {formatdate(now).replace('-0000', '+0000')}",
+        f"Message-ID: <{random.getrandbits(96):024x}@{hostname}>",
+        "Auto-Submitted: auto-generated",
+        "MIME-Version: 1.0",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: 8bit",
+        "",
+        f"{name} sends nothing any more, because its mail looks as if its",
+        "password was stolen:",
+        "",
+        f"    {why}",
+        "",
+        f"{held} of its deliveries were waiting. They are held until you decide.",
+        "It still gets mail, and can be logged in to.",
+        "",
+        "Look at what it sent, and change the password:",
+        f"    fastmail trace {name}",
+        f"    fastmail queue list --login {name}",
+        f"    fastmail account passwd {name}",
+        f"    fastmail app-password list {name}",
+        "",
+        "Throw away what is held, and let the account send again; what is released",
+        "before that is held again:",
+        f"    fastmail queue drop --login {name}",
+        f"    fastmail account set {name} sends=yes",
+        f"    fastmail queue release --login {name}",
+        "",
+        "If it sends so on purpose, name it in never_suspend of [relay].",
+        "",
+    ]
+    return "\n".join(lines).encode("utf-8", "replace")
