@@ -12,16 +12,19 @@ Promises: loops end, each account and each other address comes once, and the wor
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
-from fastmail.directory.records import INSIDE, LATER, Account, Alias, Domain, List
+from fastmail.directory.records import INSIDE, LATER, Account, Alias, Domain, List, Member
 from fastmail.model import domain as names
 from fastmail.model.address import comparable, without_detail
+from fastmail.model.errors import DamagedAccount
 
 MAX_ALIAS_DEPTH = 10
 MAX_ALIAS_TARGETS = 1000
+MAX_MEMBERS = 10_000  # of a list that a search for circles looks at
 ROLES = ("postmaster", "abuse")  # that every domain has
 OWNER, BOUNCES = "owner", "bounces"
 PARTS = ("request", "subscribe", "unsubscribe", OWNER, BOUNCES)  # addresses that each list has, behind a hyphen
@@ -40,6 +43,12 @@ class Lookup(Protocol):
     def account(self, address: str) -> Account | None: ...
     def alias(self, address: str) -> Alias | None: ...
     def mailing_list(self, address: str) -> List | None: ...
+
+
+class Roads(Lookup, Protocol):
+    """The same with the members of lists, for a search for circles."""
+
+    def each_member(self, of: str, after: str = "") -> Iterator[Member]: ...
 
 
 class Domains(Protocol):
@@ -308,12 +317,26 @@ def belongs(directory: Resolver, account: Account, address: str) -> bool:
 
 
 class Planned:
-    """The directory as it would be with one account or alias more, or changed."""
+    """The directory as it would be with an account, alias or mailing list of that name, or with a domain, more or
+    changed."""
 
-    def __init__(self, place: Lookup, name: str, account: Account | None = None, alias: Alias | None = None) -> None:
+    def __init__(
+        self,
+        place: Roads,
+        name: str,
+        account: Account | None = None,
+        alias: Alias | None = None,
+        mailing_list: List | None = None,
+        domain: Domain | None = None,
+    ) -> None:
         self._place, self._name, self._account, self._alias = place, comparable(name), account, alias
-        self.domain = place.domain
-        self.mailing_list = place.mailing_list
+        self._list, self._domain = mailing_list, domain
+        self.each_member = place.each_member
+
+    def domain(self, name: str) -> Domain | None:
+        if self._domain is not None and names.comparable(name) == names.comparable(self._domain.name):
+            return self._domain
+        return self._place.domain(name)
 
     def account(self, address: str) -> Account | None:
         return self._account if comparable(address) == self._name else self._place.account(address)
@@ -321,14 +344,22 @@ class Planned:
     def alias(self, address: str) -> Alias | None:
         return self._alias if comparable(address) == self._name else self._place.alias(address)
 
+    def mailing_list(self, address: str) -> List | None:
+        return self._list if comparable(address) == self._name else self._place.mailing_list(address)
 
-def circle(directory: Lookup, name: str, targets: Iterable[str]) -> list[str]:
+
+def circle(directory: Roads, name: str, targets: Iterable[str]) -> list[str]:
     """The way by which mail that is sent from ``name`` to ``targets`` comes back to it, both ends included; empty where
-    it does not."""
+    it does not. It leads through aliases, forwards, the members of mailing lists and the owners behind their
+    addresses. Of a list, the first MAX_MEMBERS members are looked at: a way through others ends when the mail comes to
+    the list again, by its List-Id."""
     seen: set[str] = set()
 
     def walk(address: str, path: list[str]) -> list[str]:
-        found = landing(directory, comparable(address))
+        try:
+            found = landing(directory, comparable(address))
+        except DamagedAccount:
+            return []  # nobody can say where it leads, and that is no fault of who asks
         if found is None or not found.name:
             return []
         path = [*path, found.name]
@@ -337,7 +368,15 @@ def circle(directory: Lookup, name: str, targets: Iterable[str]) -> list[str]:
         if found.name in seen or len(path) > MAX_ALIAS_DEPTH:
             return []
         seen.add(found.name)
-        following = found.account.forward if found.account is not None else found.targets
-        return next((way for one in following if (way := walk(one, path))), [])
+        return next((way for one in _following(directory, found) if (way := walk(one, path))), [])
 
     return next((way for one in targets if (way := walk(one, [name]))), [])
+
+
+def _following(directory: Roads, found: Landing) -> Iterable[str]:
+    """Where mail goes on to from a row."""
+    if found.account is not None:
+        return found.account.forward
+    if found.mailing_list is not None and not found.part:
+        return (one.address for one in islice(directory.each_member(found.mailing_list.address), MAX_MEMBERS))
+    return found.targets
