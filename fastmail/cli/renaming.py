@@ -8,12 +8,17 @@ from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
 
 
-def may_rename(settings: Config, config: str) -> LocalDirectory:
-    """The directory, where accounts are kept here; DirectoryError where another program keeps them. What an earlier
-    change of a name has left to do is done first."""
+def need_accounts_here(settings: Config) -> None:
+    """DirectoryError where another program keeps the accounts."""
     source = settings.directory
     if source.passwd_file or source.sql or source.ldap:
         raise DirectoryError("another program keeps the accounts ([directory]): rename them there")
+
+
+def may_rename(settings: Config, config: str) -> LocalDirectory:
+    """The directory, where accounts are kept here; DirectoryError where another program keeps them. What an earlier
+    change of a name has left to do is done first."""
+    need_accounts_here(settings)
     place = directory(config)
     if any(place.renames()):
         place.close()
