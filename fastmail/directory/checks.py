@@ -92,6 +92,10 @@ def mailing_list(known: Known, new: List) -> None:
     if way:
         raise DirectoryError(f"the owner of {new.address} would lead to itself: {ARROW.join(way)}")
     _targets(planned, new.address, new.owners, "the owner of", known)
+    for one in new.owners:
+        found = landing(planned, comparable(one))
+        if found is not None and found.part and found.mailing_list == new:
+            raise DirectoryError(f"{one} is an address of list {new.address} itself, and cannot own it")
 
 
 def member(known: Roads, of: str, address: str) -> None:

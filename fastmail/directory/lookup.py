@@ -195,7 +195,7 @@ class _Search:
 
     def __init__(self, directory: Lookup) -> None:
         self._directory = directory
-        self._seen: set[str] = set()
+        self._seen: dict[str, bool] = {}  # rows that were reached: does anybody get their mail?
         self._now = time.time()
         self.accounts: dict[int, Account] = {}
         self.elsewhere: dict[str, Elsewhere] = {}
@@ -208,72 +208,74 @@ class _Search:
     def _count(self) -> int:
         return len(self.accounts) + len(self.elsewhere) + len(self.lists)
 
-    def reach(self, written: str, depth: int, via: str = "", owner: str = "") -> None:
-        """Follow an address. ``via``: the address here that leads to it."""
+    def reach(self, written: str, depth: int, via: str = "", owner: str = "") -> bool:
+        """Follow an address; does anybody get its mail? ``via``: the address here that leads to it."""
         address = comparable(written)
         if depth > MAX_ALIAS_DEPTH or self._count > MAX_ALIAS_TARGETS:
-            return
+            return False
         found = landing(self._directory, address)
         if found is None:
             if via:
                 self.elsewhere.setdefault(address, Elsewhere(written, via, owner))  # others may mind case
-            return
+            return bool(via)
         if found.refusal:
             self.refusal = found.refusal
-        if not found.name or found.name in self._seen:
-            return
-        self._seen.add(found.name)
+        if not found.name:
+            return False
+        if found.name not in self._seen:
+            self._seen[found.name] = False  # until it is known: a circle leads to nobody
+            self._seen[found.name] = self._row(found, depth)
+        return self._seen[found.name]
+
+    def _row(self, found: Landing, depth: int) -> bool:
         if found.account is not None:
-            self._account(found.account, depth)
-        elif found.alias is not None:
-            self._alias(found.alias, depth)
-        elif found.mailing_list is not None:
-            self._list(found, found.mailing_list, depth)
-        else:
-            self._each(found.targets, depth, found.name, found.name)
+            return self._account(found.account, depth)
+        if found.alias is not None:
+            return self._alias(found.alias, depth)
+        if found.mailing_list is not None:
+            return self._list(found, found.mailing_list, depth)
+        return self._each(found.targets, depth, found.name, found.name)
 
-    def _each(self, targets: Iterable[str], depth: int, via: str, owner: str) -> None:
-        for target in targets:
-            self.reach(target, depth + 1, via, owner)
+    def _each(self, targets: Iterable[str], depth: int, via: str, owner: str) -> bool:
+        led = [self.reach(target, depth + 1, via, owner) for target in targets]  # all of them, not until the first
+        return any(led)
 
-    def _account(self, account: Account, depth: int) -> None:
+    def _account(self, account: Account, depth: int) -> bool:
         if not account.enabled:
-            return
+            return False
         if not account.receives:
             self.refusal = NO_MAIL
-            return
+            return False
         if account.keeps or not account.forward:
             self.accounts[account.id] = account
-        before = self._count
-        self._each(account.forward, depth, account.address, account.address)
-        if self._count == before:
+        if not self._each(account.forward, depth, account.address, account.address):
             self.accounts[account.id] = account
+        return True
 
-    def _alias(self, alias: Alias, depth: int) -> None:
+    def _alias(self, alias: Alias, depth: int) -> bool:
         if alias.internal and not depth:
             self.inside = names.comparable(alias.address.rpartition("@")[2])
         if is_off(alias, self._now):
-            return
+            return False
         if alias.expires:
             self.until = min(self.until, alias.expires)
         name = alias.address.rpartition("@")[2]
         owner = f"postmaster@{name}"
-        self._each(alias.targets, depth, alias.address, owner)
+        return self._each(alias.targets, depth, alias.address, owner)
 
-    def _list(self, found: Landing, row: List, depth: int) -> None:
+    def _list(self, found: Landing, row: List, depth: int) -> bool:
         """Its owners get mail for that address of it also while it takes no mail itself."""
         postmaster = f"postmaster@{row.address.rpartition('@')[2]}"
         if found.part == OWNER:
-            before = self._count
-            self._each(found.targets, depth, found.name, postmaster)
-            if self._count == before:
-                self.reach(postmaster, depth + 1, found.name, postmaster)
-            return
+            return self._each(found.targets, depth, found.name, postmaster) or self.reach(
+                postmaster, depth + 1, found.name, postmaster
+            )
         if not row.enabled:
-            return
+            return False
         if row.mode == INSIDE and not found.part and not depth:
             self.inside = names.comparable(row.address.rpartition("@")[2])
         self.lists[found.name] = ToList(row, found.part, found.detail)
+        return True
 
 
 def find(directory: Lookup, address: str) -> Destinations:

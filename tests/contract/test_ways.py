@@ -231,3 +231,35 @@ def test_a_damaged_account(place: Mailing) -> None:
     place.add_alias("to@d.test", ["b@d.test"])
     place.add_accounts([("b@d.test", "{PLAIN}y")], replace=True)
     assert [one.address for one in place.resolve("to@d.test")] == ["b@d.test"] and place.faults() == []
+
+
+def test_a_forward_to_somebody_who_has_the_mail_already_leads_somewhere(place: Mailing) -> None:
+    place.change_account("a@d.test", lambda old: replace(old, forward=("b@d.test",), keeps=False))
+    place.add_alias("both@d.test", ["b@d.test", "a@d.test"])
+    assert [one.address for one in place.resolve("both@d.test")] == ["b@d.test"]
+
+
+@pytest.mark.parametrize("part", ["request", "subscribe", "bounces"])
+def test_a_list_is_not_owned_by_its_own_address(place: Mailing, part: str) -> None:
+    with pytest.raises(DirectoryError, match="of list l@d.test itself"):
+        own("l@d.test", f"l-{part}@other.test")(place)
+
+
+def test_other_names_within_a_batch(place: Mailing) -> None:
+    """They are gathered once in it, and follow what it does."""
+    with place.batch():
+        assert place.other_name("d.test") == "other.test" and place.other_name("e.test") == ""
+        place.add_domain("e.test")
+        place.add_domain(Domain("f.test", alias_of="e.test"))
+        assert place.other_name("e.test") == "f.test"
+        with pytest.raises(DirectoryError, match=r"f\.test is another name"):
+            place.change_domain("e.test", lambda old: replace(old, alias_of="d.test"))
+        with pytest.raises(DirectoryError, match=r"f\.test is another name"):
+            place.remove_domain("e.test")
+        place.change_domain("f.test", lambda old: replace(old, alias_of="d.test"))
+        place.remove_domain("e.test")
+        place.rename_domain("d.test", "g.test", False)
+        assert place.other_name("g.test") == "f.test" and place.other_name("d.test") == ""
+        place.remove_domain("f.test")
+        assert place.other_name("g.test") == "other.test"
+    assert place.other_name("g.test") == "other.test"
