@@ -80,7 +80,8 @@ class ToList:
 class Destinations:
     """Who gets mail for an address. ``refusal``: the reply where nobody does; ``inside``: the domain whose logins alone
     may write to it, empty for everybody; ``until``: s since 1970 when this may change by itself; ``bounces``: only mail
-    without a sender is taken."""
+    without a sender is taken; ``alias``: the alias that the address itself is, in the form for comparing, or its
+    domain's catch-all; empty where it is none."""
 
     accounts: list[Account] = field(default_factory=list)
     elsewhere: tuple[Elsewhere, ...] = ()
@@ -89,6 +90,7 @@ class Destinations:
     until: float = math.inf
     bounces: bool = False
     lists: tuple[ToList, ...] = ()
+    alias: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.accounts or self.elsewhere or self.lists)
@@ -201,7 +203,7 @@ class _Search:
         self.elsewhere: dict[str, Elsewhere] = {}
         self.lists: dict[str, ToList] = {}
         self.refusal = NOT_FOUND
-        self.inside = ""
+        self.inside = self.alias = ""
         self.until = math.inf
 
     @property
@@ -231,6 +233,7 @@ class _Search:
         if found.account is not None:
             return self._account(found.account, depth)
         if found.alias is not None:
+            self.alias = self.alias if depth else found.name
             return self._alias(found.alias, depth)
         if found.mailing_list is not None:
             return self._list(found, found.mailing_list, depth)
@@ -289,13 +292,14 @@ def find(directory: Lookup, address: str) -> Destinations:
         search.inside,
         search.until,
         lists=tuple(search.lists.values()),
+        alias=search.alias,
     )
 
 
-class Resolver(Lookup, Protocol):
-    """The same with ``resolve``, which may remember."""
+class Resolver(Domains, Protocol):
+    """The same with ``destinations``, which may remember."""
 
-    def resolve(self, address: str) -> list[Account]: ...
+    def destinations(self, address: str) -> Destinations: ...
 
 
 def belongs(directory: Resolver, account: Account, address: str) -> bool:
@@ -303,19 +307,21 @@ def belongs(directory: Resolver, account: Account, address: str) -> bool:
     catch-all makes no address somebody's."""
     if address == account.address:
         return True
-    whole = at_home(directory, address)
-    local, _, domain = whole.rpartition("@")
-    row = directory.domain(domain)
+    asked = comparable(address)
+    local, _, name = asked.rpartition("@")
+    row = home(directory, name)
+    domain = names.comparable(row.name) if row is not None else name
+    whole = f"{local}@{domain}"
     base = f"{without_detail(local, row.separators if row is not None else '+')}@{domain}"
     if comparable(account.address) in (whole, base):
         return True
-    named = {whole, base, f"@{domain}", comparable(address)}
-    if account.senders and not named.isdisjoint(map(comparable, account.senders)):
+    if account.senders and not {whole, base, f"@{domain}", asked}.isdisjoint(map(comparable, account.senders)):
         return True
-    return any(
-        account.id in [one.id for one in directory.resolve(name)] and directory.alias(name) is not None
-        for name in dict.fromkeys((whole, base))
-    )
+    for one in (whole, base) if base != whole else (whole,):
+        found = directory.destinations(one)
+        if found.alias == one and account.id in [each.id for each in found.accounts]:
+            return True
+    return False
 
 
 class Planned:
