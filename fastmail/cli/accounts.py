@@ -1,6 +1,5 @@
 """``fastmail account``: who logs in and gets mail. Commands work while the server runs, and count at once."""
 
-import asyncio
 import itertools
 import os
 import sys
@@ -144,6 +143,8 @@ def account_remove(
     place = directory(config)
     record = place.remove_account(account.key)
     place.close()
+    import asyncio  # which no command needs that only looks
+
     asyncio.run(_forget(settings, record))
     local, _, domain = (record.placed or record.address).rpartition("@")
     root = maildir_template(settings).format(domain=domain, user=local)
@@ -181,7 +182,7 @@ def account_rename(
     place = may_rename(settings, config)
     record = place.rename_account(account_address(old).key, account_address(new).key, not drop_old)
     place.close()
-    asyncio.run(follow_renames(settings))
+    follow_renames(settings)
     output.print(f"renamed {account_address(old)} to {record.address}", markup=False)
     warn_of_settings(config, account_address(old).key)
 

@@ -6,7 +6,6 @@ sends thousands pays for a few transactions. A request that cannot be done chang
 store follows new names after the answers.
 """
 
-import asyncio
 import json
 import os
 import select
@@ -95,7 +94,7 @@ def _followed(place: LocalDirectory, settings: Config, config: str) -> LocalDire
     if not changed:
         return place
     place.close()
-    asyncio.run(follow_renames(settings))
+    follow_renames(settings)
     for old in changed:
         warn_of_settings(config, old.removeprefix("@"))
     return directory(config)

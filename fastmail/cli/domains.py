@@ -1,6 +1,5 @@
 """``fastmail domain``: what mail is taken for, and the settings of each domain."""
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
@@ -79,7 +78,7 @@ def domain_rename(
     place = may_rename(settings, config)
     found = place.rename_domain(domain_name(old), domain_name(new), not drop_old)
     place.close()
-    asyncio.run(follow_renames(settings))
+    follow_renames(settings)
     output.print(f"renamed {domain_name(old)} to {found.name}", markup=False)
     warn_of_settings(config, domain_name(old))
 

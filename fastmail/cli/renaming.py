@@ -1,7 +1,5 @@
 """What ``account rename`` and ``domain rename`` share: who keeps the accounts, and what has to follow a new name."""
 
-import asyncio
-
 from fastmail.cli.common import directory, errors
 from fastmail.config.settings import Config
 from fastmail.directory.errors import DirectoryError
@@ -22,13 +20,19 @@ def may_rename(settings: Config, config: str) -> LocalDirectory:
     place = directory(config)
     if any(place.renames()):
         place.close()
-        asyncio.run(follow_renames(settings))
+        follow_renames(settings)
         place = directory(config)
     return place
 
 
-async def follow_renames(settings: Config) -> None:
+def follow_renames(settings: Config) -> None:
     """Let the mail store know new names."""
+    import asyncio  # which no command needs that only looks
+
+    asyncio.run(_follow(settings))
+
+
+async def _follow(settings: Config) -> None:
     from fastmail.app.assembly import beside  # the whole server, which takes a third of a second
     from fastmail.app.renames import finish
 

@@ -112,6 +112,7 @@ def test_a_command_loads_what_it_needs(words: tuple[str, ...], module: str, show
     loaded = set(done.stdout.splitlines()[-1].split())
     assert loaded & HEAVY == set()
     assert loaded & {f"fastmail.{one}" for one in SERVER} == set()
-    assert {one for one in loaded if one.startswith("fastmail.cli.")} == {
+    small = {"fastmail.cli.renaming"}  # what accounts and domains share
+    assert {one for one in loaded if one.startswith("fastmail.cli.")} - small == {
         "fastmail.cli.main", "fastmail.cli.common", f"fastmail.cli.{module}",
     }  # fmt: skip
