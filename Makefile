@@ -25,7 +25,7 @@ SHORT_ALONE := harness and alone
 # Tests start hundreds of commands and servers: their modules are compiled once, not by each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run check test build lint types layers quick slow journeys counted alone coverage lock bench bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-short test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
+.PHONY: help run check test build lint types layers quick slow journeys counted alone coverage lock bench bench-directory bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-short test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -38,6 +38,7 @@ help:
 	@echo "make bench-peers     the same on Dovecot, in turn: benchmarks/report.md (needs root, Postfix and Dovecot; DIR= for a disk)"
 	@echo "make bench-mailbox   IMAP commands in 10,000 and 250,000 messages, beside Dovecot: benchmarks/mailbox.md"
 	@echo "make bench-sessions  256 deliveries and 10,000 idle sessions at once, beside Dovecot: benchmarks/sessions.md"
+	@echo "make bench-directory look-ups, memory and changes with 100,000 and 1,000,000 accounts: benchmarks/directory.md"
 	@echo "make bench-journal   the journal by itself, and starts after a kill: benchmarks/journal.md (DIR= for a disk)"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
 	@echo "make test-crash      kill -9 of all or some processes, at random and at steps, under load (ROUNDS=20 SEED=1)"
@@ -175,6 +176,9 @@ bench-mailbox: $(STAMP)
 
 bench-sessions: $(STAMP)
 	$(BIN)/python -m benchmarks.sessions --rounds $(or $(ROUNDS),3) --dir "$(DIR)"
+
+bench-directory: $(STAMP)
+	$(BIN)/python -m benchmarks.directory --dir "$(DIR)"
 
 bench-journal: $(STAMP)
 	$(BIN)/python -m benchmarks.journal --dir "$(DIR)"

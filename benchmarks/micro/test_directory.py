@@ -41,7 +41,7 @@ def test_account(benchmark: Any, place: LocalDirectory, addresses: Iterator[str]
 
 def test_destinations_cold(benchmark: Any, place: LocalDirectory, addresses: Iterator[str]) -> None:
     def ask() -> Any:
-        place._found.clear()
+        place._memory.found.clear()
         return place.destinations(next(addresses))
 
     assert benchmark(ask)

@@ -19,7 +19,7 @@ from passlib.hash import bsdi_crypt, des_crypt
 CRYPT_DATA = 1 << 16  # octets of struct crypt_data, with room: libxcrypt has 32,768, glibc 131,232 at most
 OTP_MOST = 10_000  # hash chains are at most 9,999 long in practice (RFC 2289 6.0 has no bound)
 HMAIL_SALT = 6  # characters
-HMAIL_LENGTH = 64  # hexadecimal digits of a SHA-256
+HMAIL_HEX = re.compile(r"[0-9a-fA-F]{64}")  # SHA-256
 _OTP = re.compile(r"(md4|md5|sha1) (\d{1,5}) ([A-Za-z0-9]{1,64}) ([0-9a-fA-F]{16})")
 _DES = re.compile(r"[./0-9A-Za-z]{13}")
 _BSDI = re.compile(r"_[./0-9A-Za-z]{19}")
@@ -102,10 +102,10 @@ def plain_trunc(value: str, password: bytes) -> bool:
 def hmailserver(value: str, password: bytes) -> bool:
     """What hMailServer 5 keeps (its encryption 3): a salt of six characters, and SHA-256 of salt and password in
     hexadecimal."""
-    salt, text = value[:HMAIL_SALT], value[HMAIL_SALT:]
-    if len(text) != HMAIL_LENGTH:
+    salt, digest = value[:HMAIL_SALT], value[HMAIL_SALT:]
+    if HMAIL_HEX.fullmatch(digest) is None:
         raise ValueError("no digest")
-    return hmac.compare_digest(bytes.fromhex(text), hashlib.sha256(salt.encode() + password).digest())
+    return hmac.compare_digest(bytes.fromhex(digest), hashlib.sha256(salt.encode() + password).digest())
 
 
 def digest_md5(value: str, password: bytes, user: str) -> bool:

@@ -22,7 +22,7 @@ from fastmail.backup.vault import Vault
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Account as Record
 from fastmail.directory.records import Alias, Domain, List, Member
-from fastmail.directory.requests import in_any_order
+from fastmail.directory.wanted import in_any_order
 from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.transaction import Txn
@@ -110,8 +110,7 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data
 
 
 def _put_list(into: LocalDirectory, row: List, members: list[Member]) -> None:
-    into.put_list(row)
-    into.put_members(row.address, members)
+    into.put_list(row, members)
 
 
 def _there(into: LocalDirectory, addresses: Sequence[str]) -> list[str]:

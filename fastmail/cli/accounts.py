@@ -144,6 +144,7 @@ def account_remove(
     place = directory(config)
     record = place.remove_account(account.key)
     place.close()
+
     asyncio.run(_forget(settings, record))
     local, _, domain = (record.placed or record.address).rpartition("@")
     root = maildir_template(settings).format(domain=domain, user=local)

@@ -2,7 +2,8 @@
 
 A batch reads one JSON request a line and writes one JSON answer a line (directory.requests). Whatever has come is done
 in one transaction, and answered when that is on the disk: so a program that waits for each answer gets it, and one that
-sends thousands pays for a few transactions. A request that cannot be done changes nothing and stops no other.
+sends thousands pays for a few transactions. A request that cannot be done changes nothing and stops no other. The mail
+store follows new names after the answers.
 """
 
 import json
@@ -23,11 +24,15 @@ from fastmail.cli.common import (
     directory,
     hashed,
     output,
+    read_config,
     show,
 )
+from fastmail.cli.renaming import follow_renames, need_accounts_here, warn_of_settings
+from fastmail.config.settings import Config
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.requests import in_any_order, perform, steps
+from fastmail.directory.requests import RENAMES, perform
+from fastmail.directory.wanted import in_any_order, steps
 from fastmail.model.errors import ClientError, CorruptData
 
 CHUNK = 1 << 20  # octets of requests that are taken together
@@ -42,15 +47,16 @@ def batch(config: ConfigOption = "fastmail.toml") -> None:
     {"do": "account.set", "name": "me@example.org", "fields": {"suspended": "unpaid"}} is answered with {"ok": true} or
     {"ok": false, "error": "..."}, in order, when it is on the disk; an "id" comes back in the answer. Exit code 1 if
     any could not be done."""
-    place = directory(config)
+    place, settings = directory(config), read_config(config)
     failed = False
     for lines in _arrived():
         for start in range(0, len(lines), AT_ONCE):
             with place.batch():
-                answers = [_answer(place, line) for line in lines[start : start + AT_ONCE]]
+                answers = [_answer(place, line, settings) for line in lines[start : start + AT_ONCE]]
             sys.stdout.write("".join(json.dumps(answer) + "\n" for answer in answers))
             sys.stdout.flush()
             failed = failed or not all(answer["ok"] for answer in answers)
+            place = _followed(place, settings, config)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -82,13 +88,27 @@ def _chunks(source: int) -> Iterator[bytes]:
             return
 
 
-def _answer(place: LocalDirectory, line: bytes) -> dict[str, Any]:
+def _followed(place: LocalDirectory, settings: Config, config: str) -> LocalDirectory:
+    """The directory, when the mail store knows new names."""
+    changed = [one.old for _, one in place.renames()]
+    if not changed:
+        return place
+    place.close()
+    follow_renames(settings)
+    for old in changed:
+        warn_of_settings(config, old.removeprefix("@"))
+    return directory(config)
+
+
+def _answer(place: LocalDirectory, line: bytes, settings: Config) -> dict[str, Any]:
     ident: dict[str, Any] = {}
     try:
         request = json.loads(line)
         if not isinstance(request, dict):
             raise DirectoryError("an object is expected")
         ident = {"id": request["id"]} if "id" in request else {}
+        if request.get("do") in RENAMES:
+            need_accounts_here(settings)
         return ident | {"ok": True} | perform(place, request, hashed)
     except (ClientError, CorruptData) as error:
         return ident | {"ok": False, "error": str(error)}
@@ -98,19 +118,19 @@ def _answer(place: LocalDirectory, line: bytes) -> dict[str, Any]:
 
 @command
 def apply(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE", help="TOML or JSON: domains, accounts, aliases, lists; - for input.")
-    ],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="TOML or JSON, domains to lists; - for input.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     config: ConfigOption = "fastmail.toml",
     as_json: JsonOption = False,
 ) -> None:
-    """Bring domains, accounts, aliases and mailing lists to a wanted state, all or nothing; what would change is shown
-    first.
+    """Bring domains, accounts, aliases, groups and mailing lists to a wanted state, all or nothing; what would change
+    is shown first.
 
-    The file has tables of fields by name, as [domains."example.org"], [accounts."me@example.org"] and
-    [aliases."info@example.org"]. What it does not name stays as it is, so doing it twice changes nothing."""
+    The file has tables of fields by name, as [domains."example.org"], [accounts."me@example.org"],
+    [aliases."info@example.org"], [groups."sales@example.org"] and [lists."team@example.org"]. What it does not name
+    stays as it is, so doing it twice changes nothing; members of a group or list that are named are all that there
+    shall be."""
     place = directory(config)
     found = list(steps(place, _wanted(file)))
     show([{"do": step.name, "change": step.text} for step in found], as_json, "nothing to do")

@@ -198,14 +198,15 @@ def member_add(
     row = _list(place, address)
     if name and len(members) > 1:
         raise DirectoryError("--name is for one member")
-    new = place.put_members(row.address, [_member(place, one, fields.line(name)) for one in members], replace)
+    joining = [_member(place, row.address, one, fields.line(name)) for one in members]
+    new = place.put_members(row.address, joining, replace)
     output.print(f"{len(members)} members, {new} of them new")
 
 
-def _member(place: LocalDirectory, text: str, name: str = "", state: str = ACTIVE, joined: int = 0) -> Member:
+def _member(place: LocalDirectory, of: str, text: str, name: str = "", state: str = ACTIVE, joined: int = 0) -> Member:
     """BadAddress, DirectoryError."""
     address = fields.address(text)
-    checks.member(place, address)
+    checks.member(place, of, address)
     return Member(address, name, state, joined=joined)
 
 
@@ -288,7 +289,7 @@ def list_import(
     done = new = 0
     with Progress(console=errors.console, transient=True) as progress:
         task = progress.add_task("members", total=total)
-        entries = (one for _, one in _entries(place, file) if isinstance(one, Member))
+        entries = (one for _, one in _entries(place, row.address, file) if isinstance(one, Member))
         while batch := list(islice(entries, BATCH)):
             new += place.put_members(row.address, batch, replace)
             done += len(batch)
@@ -302,7 +303,7 @@ def _look(place: LocalDirectory, row: List, file: str) -> tuple[int, int, list[t
         raise DirectoryError("the file is read twice, so it cannot be standard input")
     total = known = 0
     bad = []
-    for number, one in _entries(place, file):
+    for number, one in _entries(place, row.address, file):
         if isinstance(one, str):
             bad.append((number, one))
             continue
@@ -311,7 +312,7 @@ def _look(place: LocalDirectory, row: List, file: str) -> tuple[int, int, list[t
     return total, known, bad
 
 
-def _entries(place: LocalDirectory, file: str) -> Iterator[Entry]:
+def _entries(place: LocalDirectory, of: str, file: str) -> Iterator[Entry]:
     """The lines of a file, as they are read."""
     try:
         with open(file, encoding="utf-8-sig", newline="") as opened:
@@ -319,14 +320,14 @@ def _entries(place: LocalDirectory, file: str) -> Iterator[Entry]:
             names = [one.strip().lower() for one in next(csv.reader([first]), [])]
             opened.seek(0)
             if "address" in names:
-                yield from _of_csv(place, csv.DictReader(opened, fieldnames=names))
+                yield from _of_csv(place, of, csv.DictReader(opened, fieldnames=names))
             else:
-                yield from _of_lines(place, opened)
+                yield from _of_lines(place, of, opened)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DirectoryError(f"cannot read {file}: {error}") from None
 
 
-def _of_csv(place: LocalDirectory, rows: "csv.DictReader[str]") -> Iterator[Entry]:
+def _of_csv(place: LocalDirectory, of: str, rows: "csv.DictReader[str]") -> Iterator[Entry]:
     next(rows, None)  # the names
     for row in rows:
         try:
@@ -335,12 +336,12 @@ def _of_csv(place: LocalDirectory, rows: "csv.DictReader[str]") -> Iterator[Entr
                 raise DirectoryError(f"{state!r} is none of {', '.join(STATES)}")
             joined = fields.moment((row.get("joined") or "").strip().strip("-"))
             name = fields.line((row.get("name") or "").strip())
-            yield rows.line_num, _member(place, (row.get("address") or "").strip(), name, state, joined)
+            yield rows.line_num, _member(place, of, (row.get("address") or "").strip(), name, state, joined)
         except (BadAddress, DirectoryError, ValueError) as error:
             yield rows.line_num, str(error)
 
 
-def _of_lines(place: LocalDirectory, lines: Iterable[str]) -> Iterator[Entry]:
+def _of_lines(place: LocalDirectory, of: str, lines: Iterable[str]) -> Iterator[Entry]:
     """Addresses, with a name in front if one likes (``Anna <a@d.test>``); empty lines and comments count for
     nothing."""
     for number, line in enumerate(lines, 1):
@@ -349,6 +350,6 @@ def _of_lines(place: LocalDirectory, lines: Iterable[str]) -> Iterator[Entry]:
             continue
         name, address = parseaddr(text) if text.endswith(">") else ("", text)
         try:
-            yield number, _member(place, address, fields.line(name))
+            yield number, _member(place, of, address, fields.line(name))
         except (BadAddress, DirectoryError, ValueError) as error:
             yield number, str(error)

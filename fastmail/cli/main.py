@@ -1,6 +1,7 @@
 """``fastmail``: the command line. A command's module is imported when the command is used, because most of the time
 that a short command takes is spent importing what the other commands need."""
 
+import re
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -49,6 +50,19 @@ COMMANDS = {
 }
 
 
+# What rich takes for markup, but for the markup of our own texts
+_TAG = re.compile(r"\[(?=[a-z#/@][^\[]*\])(?!bold\]|/\])")
+
+
+def _as_written(command: Any) -> None:
+    """Let the help of a command, its options and its subcommands show ``[limits]`` as such: rich would drop it."""
+    for one in (command, *command.params):
+        if getattr(one, "help", None):
+            one.help = _TAG.sub(r"\[", one.help)
+    for one in getattr(command, "commands", {}).values():
+        _as_written(one)
+
+
 class Commands(typer.core.TyperGroup):
     """The commands of the table, each imported when it is asked for."""
 
@@ -66,6 +80,7 @@ class Commands(typer.core.TyperGroup):
             else:
                 self.commands[cmd_name] = typer.main.get_group(found)
                 self.commands[cmd_name].name = cmd_name
+            _as_written(self.commands[cmd_name])
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

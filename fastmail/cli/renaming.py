@@ -6,12 +6,17 @@ from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
 
 
-def may_rename(settings: Config, config: str) -> LocalDirectory:
-    """The directory, where accounts are kept here; DirectoryError where another program keeps them. What an earlier
-    change of a name has left to do is done first."""
+def need_accounts_here(settings: Config) -> None:
+    """DirectoryError where another program keeps the accounts."""
     source = settings.directory
     if source.passwd_file or source.sql or source.ldap:
         raise DirectoryError("another program keeps the accounts ([directory]): rename them there")
+
+
+def may_rename(settings: Config, config: str) -> LocalDirectory:
+    """The directory, where accounts are kept here; DirectoryError where another program keeps them. What an earlier
+    change of a name has left to do is done first."""
+    need_accounts_here(settings)
     place = directory(config)
     if any(place.renames()):
         place.close()
@@ -22,17 +27,18 @@ def may_rename(settings: Config, config: str) -> LocalDirectory:
 
 def follow_renames(settings: Config) -> None:
     """Let the mail store know new names."""
-    import asyncio
+    import asyncio  # which no command needs that only looks
 
+    asyncio.run(_follow(settings))
+
+
+async def _follow(settings: Config) -> None:
     from fastmail.app.assembly import beside  # the whole server, which takes a third of a second
     from fastmail.app.renames import finish
 
-    async def follow() -> None:
-        async with beside(settings) as assembly:
-            if any(assembly.directory.renames()):
-                await finish(assembly)
-
-    asyncio.run(follow())
+    async with beside(settings) as assembly:
+        if any(assembly.directory.renames()):
+            await finish(assembly)
 
 
 def warn_of_settings(config: str, old: str) -> None:

@@ -5,13 +5,16 @@ from collections.abc import Iterator, Sequence
 
 from fastmail.config.settings import Scanner
 from fastmail.model import place
-from fastmail.policy.scanners import nouns
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")  # it stands in header fields
 
 
 def faults(scanners: Sequence[Scanner]) -> Iterator[tuple[int, str, str]]:
     """(which scanner, which key, what is wrong) for each fault. Addresses are brought into their one form."""
+    if not scanners:
+        return
+    from fastmail.policy.scanners import nouns  # which a command without a [[scanner]] need not load
+
     names: set[str] = set()
     for number, one in enumerate(scanners):
         if one.kind not in nouns.KINDS:

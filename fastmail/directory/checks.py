@@ -2,32 +2,44 @@
 circle, or is more than its domain allows. Each check raises DirectoryError or NoSuchUser with what to do, or gives the
 record with its addresses in the spelling in which they are kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from fastmail.directory import lookup
 from fastmail.directory.errors import DirectoryError, NoSuchUser
-from fastmail.directory.lookup import Lookup, Planned, circle, find, landing
+from fastmail.directory.lookup import Planned, Roads, circle, find, landing
 from fastmail.directory.records import Account, Alias, Domain, List
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
+from fastmail.model.errors import DamagedAccount
 
 MOST_APPS = 20  # app passwords of an account
 ARROW = " -> "
 
 
-class Known(Lookup, Protocol):
+class Known(Roads, Protocol):
     """What is asked of the directory."""
 
     def counts(self, domain: str) -> tuple[int, int]: ...
     def has_lists(self, domain: str) -> bool: ...
-    def each_domain(self, after: str = "") -> Iterator[Domain]: ...
+    def other_name(self, of: str) -> str:
+        """One of the other names of a domain; empty where it has none."""
+        ...
 
 
 def domain(known: Known, new: Domain) -> None:
-    """Another name has no addresses, and stands for a domain that is there and is not another name itself."""
+    """Another name has no addresses, and stands for a domain that is there and is not another name itself. Mail for the
+    postmaster does not come back to the postmaster; whoever that is may be made later."""
+    planned = Planned(known, "", domain=new)
+    for role in lookup.ROLES if new.postmaster else ():
+        name = comparable(f"{role}@{new.name}")
+        if known.account(name) is not None or known.alias(name) is not None or known.mailing_list(name) is not None:
+            continue  # that one gets its mail
+        way = circle(planned, name, new.postmaster)
+        if way:
+            raise DirectoryError(f"postmaster: mail for {way[0]} would come back to it: {ARROW.join(way)}")
     if not new.alias_of:
         return
     if any(known.counts(new.name)) or known.has_lists(new.name):
@@ -39,8 +51,7 @@ def domain(known: Known, new: Domain) -> None:
         raise DirectoryError(f"{new.name} would be another name of itself")
     if main.alias_of:
         raise DirectoryError(f"{main.name} is another name of {main.alias_of} itself: name that one")
-    mine = names.comparable(new.name)
-    other = next((one.name for one in known.each_domain() if names.comparable(one.alias_of) == mine), "")
+    other = known.other_name(new.name)
     if other:
         raise DirectoryError(f"{other} is another name of {new.name}: there is one level of them only")
 
@@ -63,7 +74,7 @@ def alias(known: Known, new: Alias) -> Alias:
         raise DirectoryError(f"alias {new.address} has more than {lookup.MAX_ALIAS_TARGETS} targets")
     planned = Planned(known, new.address, alias=msgspec.structs.replace(new, enabled=True, expires=0))
     _targets(planned, new.address, new.targets, "alias", known)
-    if not find(planned, new.address) and not _is_still(known, new.targets):
+    if not _reaches(planned, known, new):
         raise DirectoryError(f"alias {new.address} would be too many aliases away from an account")
     return msgspec.structs.replace(new, targets=tuple(_kept(known, one) for one in new.targets))
 
@@ -75,13 +86,31 @@ def mailing_list(known: Known, new: List) -> None:
         raise DirectoryError(f"{new.address}: the name of a list has {room} octets at most")
     if not new.owners:
         raise DirectoryError(f"list {new.address} needs an owner, who is told of its trouble: owners=ADDRESS")
-    _targets(Planned(known, new.address), new.address, new.owners, "the owner of", known)
+    local, _, name = new.address.rpartition("@")
+    planned = Planned(known, new.address, mailing_list=new)
+    way = circle(planned, comparable(f"{local}-{lookup.OWNER}@{name}"), new.owners)
+    if way:
+        raise DirectoryError(f"the owner of {new.address} would lead to itself: {ARROW.join(way)}")
+    _targets(planned, new.address, new.owners, "the owner of", known)
+    for one in new.owners:
+        found = landing(planned, comparable(one))
+        if found is not None and found.part and found.mailing_list == new:
+            raise DirectoryError(f"{one} is an address of list {new.address} itself, and cannot own it")
 
 
-def member(known: Known, address: str) -> None:
-    """It is no mailing list: that would have posts that nobody let go there."""
-    if known.mailing_list(address) is not None:
+def member(known: Roads, of: str, address: str) -> None:
+    """It is no mailing list, which would have posts that nobody let go there, and does not lead back to this one."""
+    try:
+        found = landing(known, comparable(address))
+    except DamagedAccount:
+        return  # nobody can say where it leads, and it can be mended
+    if found is None:
+        return  # of another host, as most are
+    if found.mailing_list is not None and found.part != lookup.OWNER:
         raise DirectoryError(f"{address} is a mailing list, and no member of another one; an alias can lead to both")
+    way = circle(known, comparable(of), [address])
+    if way:
+        raise DirectoryError(f"{address} leads back to {of}, and cannot be its member: {ARROW.join(way)}")
 
 
 def _targets(planned: Planned, address: str, targets: Sequence[str], what: str, known: Known) -> None:
@@ -91,9 +120,20 @@ def _targets(planned: Planned, address: str, targets: Sequence[str], what: str, 
         by = f", by way of {way[1]}: {ARROW.join(way)}" if len(way) > 2 else ""
         raise DirectoryError(f"{what} {address} would lead to itself{by}")
     for target in targets:
-        found = landing(planned, comparable(target))
+        try:
+            found = landing(planned, comparable(target))
+        except DamagedAccount:
+            continue  # it is there, and can be mended
         if found is not None and not found.name and not found.refusal:
             raise NoSuchUser(f"nobody here gets mail for {target}: it is an address of this server, and not there")
+
+
+def _reaches(planned: Planned, known: Known, new: Alias) -> bool:
+    """Does an alias lead to somebody, as far as rows can be read?"""
+    try:
+        return bool(find(planned, new.address)) or _is_still(known, new.targets)
+    except DamagedAccount:
+        return True
 
 
 def _is_still(known: Known, targets: Sequence[str]) -> bool:
@@ -105,7 +145,10 @@ def _is_still(known: Known, targets: Sequence[str]) -> bool:
 def _kept(known: Known, target: str) -> str:
     """A target as it is kept: with the spelling that its account or domain has."""
     local, _, name = target.rpartition("@")
-    row = known.account(target)
+    try:
+        row = known.account(target)
+    except DamagedAccount:
+        return target
     if row is not None and comparable(row.address) == comparable(target):
         return row.address
     found = known.domain(name)

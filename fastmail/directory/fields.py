@@ -53,7 +53,7 @@ from fastmail.model.quota import Quota
 from fastmail.model.units import parse_size
 
 Reader = Callable[[Any], Any]
-Record = TypeVar("Record", Domain, Account, Alias, List)
+Record = TypeVar("Record", bound=Domain | Account | Alias | List)
 MOST_TEXT = 10_000  # characters
 LINE = 500
 SEPARATORS = "+-_.=#~!"  # that may begin a detail

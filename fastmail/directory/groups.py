@@ -97,8 +97,10 @@ class Groups(Writing):
             row = txn.get(GROUP_TABLE, key)
             if row is None:
                 raise _no_group(name)
-            found = GROUPS.unpack(key, row)
-            membership.put(txn, key, found, None)
+            try:
+                membership.put(txn, key, GROUPS.unpack(key, row), None)
+            except CorruptData:
+                membership.remove_damaged(txn, key)
             self._revoke(txn, ())
             self._note(txn, "group remove", rows.shown(key), "")
 

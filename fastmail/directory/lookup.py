@@ -12,16 +12,19 @@ Promises: loops end, each account and each other address comes once, and the wor
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
-from fastmail.directory.records import INSIDE, LATER, Account, Alias, Domain, List
+from fastmail.directory.records import INSIDE, LATER, Account, Alias, Domain, List, Member
 from fastmail.model import domain as names
 from fastmail.model.address import comparable, without_detail
+from fastmail.model.errors import DamagedAccount
 
 MAX_ALIAS_DEPTH = 10
 MAX_ALIAS_TARGETS = 1000
+MAX_MEMBERS = 10_000  # of a list that a search for circles looks at
 ROLES = ("postmaster", "abuse")  # that every domain has
 OWNER, BOUNCES = "owner", "bounces"
 PARTS = ("request", "subscribe", "unsubscribe", OWNER, BOUNCES)  # addresses that each list has, behind a hyphen
@@ -40,6 +43,12 @@ class Lookup(Protocol):
     def account(self, address: str) -> Account | None: ...
     def alias(self, address: str) -> Alias | None: ...
     def mailing_list(self, address: str) -> List | None: ...
+
+
+class Roads(Lookup, Protocol):
+    """The same with the members of lists, for a search for circles."""
+
+    def each_member(self, of: str, after: str = "") -> Iterator[Member]: ...
 
 
 class Domains(Protocol):
@@ -71,7 +80,8 @@ class ToList:
 class Destinations:
     """Who gets mail for an address. ``refusal``: the reply where nobody does; ``inside``: the domain whose logins alone
     may write to it, empty for everybody; ``until``: s since 1970 when this may change by itself; ``bounces``: only mail
-    without a sender is taken."""
+    without a sender is taken; ``alias``: the alias that the address itself is, in the form for comparing, or its
+    domain's catch-all; empty where it is none."""
 
     accounts: list[Account] = field(default_factory=list)
     elsewhere: tuple[Elsewhere, ...] = ()
@@ -80,6 +90,7 @@ class Destinations:
     until: float = math.inf
     bounces: bool = False
     lists: tuple[ToList, ...] = ()
+    alias: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.accounts or self.elsewhere or self.lists)
@@ -186,85 +197,88 @@ class _Search:
 
     def __init__(self, directory: Lookup) -> None:
         self._directory = directory
-        self._seen: set[str] = set()
+        self._seen: dict[str, bool] = {}  # rows that were reached: does anybody get their mail?
         self._now = time.time()
         self.accounts: dict[int, Account] = {}
         self.elsewhere: dict[str, Elsewhere] = {}
         self.lists: dict[str, ToList] = {}
         self.refusal = NOT_FOUND
-        self.inside = ""
+        self.inside = self.alias = ""
         self.until = math.inf
 
     @property
     def _count(self) -> int:
         return len(self.accounts) + len(self.elsewhere) + len(self.lists)
 
-    def reach(self, written: str, depth: int, via: str = "", owner: str = "") -> None:
-        """Follow an address. ``via``: the address here that leads to it."""
+    def reach(self, written: str, depth: int, via: str = "", owner: str = "") -> bool:
+        """Follow an address; does anybody get its mail? ``via``: the address here that leads to it."""
         address = comparable(written)
         if depth > MAX_ALIAS_DEPTH or self._count > MAX_ALIAS_TARGETS:
-            return
+            return False
         found = landing(self._directory, address)
         if found is None:
             if via:
                 self.elsewhere.setdefault(address, Elsewhere(written, via, owner))  # others may mind case
-            return
+            return bool(via)
         if found.refusal:
             self.refusal = found.refusal
-        if not found.name or found.name in self._seen:
-            return
-        self._seen.add(found.name)
+        if not found.name:
+            return False
+        if found.name not in self._seen:
+            self._seen[found.name] = False  # until it is known: a circle leads to nobody
+            self._seen[found.name] = self._row(found, depth)
+        return self._seen[found.name]
+
+    def _row(self, found: Landing, depth: int) -> bool:
         if found.account is not None:
-            self._account(found.account, depth)
-        elif found.alias is not None:
-            self._alias(found.alias, depth)
-        elif found.mailing_list is not None:
-            self._list(found, found.mailing_list, depth)
-        else:
-            self._each(found.targets, depth, found.name, found.name)
+            return self._account(found.account, depth)
+        if found.alias is not None:
+            self.alias = self.alias if depth else found.name
+            return self._alias(found.alias, depth)
+        if found.mailing_list is not None:
+            return self._list(found, found.mailing_list, depth)
+        return self._each(found.targets, depth, found.name, found.name)
 
-    def _each(self, targets: Iterable[str], depth: int, via: str, owner: str) -> None:
-        for target in targets:
-            self.reach(target, depth + 1, via, owner)
+    def _each(self, targets: Iterable[str], depth: int, via: str, owner: str) -> bool:
+        led = [self.reach(target, depth + 1, via, owner) for target in targets]  # all of them, not until the first
+        return any(led)
 
-    def _account(self, account: Account, depth: int) -> None:
+    def _account(self, account: Account, depth: int) -> bool:
         if not account.enabled:
-            return
+            return False
         if not account.receives:
             self.refusal = NO_MAIL
-            return
+            return False
         if account.keeps or not account.forward:
             self.accounts[account.id] = account
-        before = self._count
-        self._each(account.forward, depth, account.address, account.address)
-        if self._count == before:
+        if not self._each(account.forward, depth, account.address, account.address):
             self.accounts[account.id] = account
+        return True
 
-    def _alias(self, alias: Alias, depth: int) -> None:
+    def _alias(self, alias: Alias, depth: int) -> bool:
         if alias.internal and not depth:
             self.inside = names.comparable(alias.address.rpartition("@")[2])
         if is_off(alias, self._now):
-            return
+            return False
         if alias.expires:
             self.until = min(self.until, alias.expires)
         name = alias.address.rpartition("@")[2]
         owner = f"postmaster@{name}"
-        self._each(alias.targets, depth, alias.address, owner)
+        return self._each(alias.targets, depth, alias.address, owner)
 
-    def _list(self, found: Landing, row: List, depth: int) -> None:
+    def _list(self, found: Landing, row: List, depth: int) -> bool:
         """Its owners get mail for that address of it also while it takes no mail itself."""
         postmaster = f"postmaster@{row.address.rpartition('@')[2]}"
         if found.part == OWNER:
-            before = self._count
-            self._each(found.targets, depth, found.name, postmaster)
-            if self._count == before:
-                self.reach(postmaster, depth + 1, found.name, postmaster)
-            return
+            return self._each(found.targets, depth, found.name, postmaster) or self.reach(
+                postmaster, depth + 1, found.name, postmaster
+            )
         if not row.enabled:
-            return
+            return False
         if row.mode == INSIDE and not found.part and not depth:
             self.inside = names.comparable(row.address.rpartition("@")[2])
         self.lists[found.name] = ToList(row, found.part, found.detail)
+        return True
 
 
 def find(directory: Lookup, address: str) -> Destinations:
@@ -278,13 +292,14 @@ def find(directory: Lookup, address: str) -> Destinations:
         search.inside,
         search.until,
         lists=tuple(search.lists.values()),
+        alias=search.alias,
     )
 
 
-class Resolver(Lookup, Protocol):
-    """The same with ``resolve``, which may remember."""
+class Resolver(Domains, Protocol):
+    """The same with ``destinations``, which may remember."""
 
-    def resolve(self, address: str) -> list[Account]: ...
+    def destinations(self, address: str) -> Destinations: ...
 
 
 def belongs(directory: Resolver, account: Account, address: str) -> bool:
@@ -292,28 +307,44 @@ def belongs(directory: Resolver, account: Account, address: str) -> bool:
     catch-all makes no address somebody's."""
     if address == account.address:
         return True
-    whole = at_home(directory, address)
-    local, _, domain = whole.rpartition("@")
-    row = directory.domain(domain)
+    asked = comparable(address)
+    local, _, name = asked.rpartition("@")
+    row = home(directory, name)
+    domain = names.comparable(row.name) if row is not None else name
+    whole = f"{local}@{domain}"
     base = f"{without_detail(local, row.separators if row is not None else '+')}@{domain}"
     if comparable(account.address) in (whole, base):
         return True
-    named = {whole, base, f"@{domain}", comparable(address)}
-    if account.senders and not named.isdisjoint(map(comparable, account.senders)):
+    if account.senders and not {whole, base, f"@{domain}", asked}.isdisjoint(map(comparable, account.senders)):
         return True
-    return any(
-        account.id in [one.id for one in directory.resolve(name)] and directory.alias(name) is not None
-        for name in dict.fromkeys((whole, base))
-    )
+    for one in (whole, base) if base != whole else (whole,):
+        found = directory.destinations(one)
+        if found.alias == one and account.id in [each.id for each in found.accounts]:
+            return True
+    return False
 
 
 class Planned:
-    """The directory as it would be with one account or alias more, or changed."""
+    """The directory as it would be with an account, alias or mailing list of that name, or with a domain, more or
+    changed."""
 
-    def __init__(self, place: Lookup, name: str, account: Account | None = None, alias: Alias | None = None) -> None:
+    def __init__(
+        self,
+        place: Roads,
+        name: str,
+        account: Account | None = None,
+        alias: Alias | None = None,
+        mailing_list: List | None = None,
+        domain: Domain | None = None,
+    ) -> None:
         self._place, self._name, self._account, self._alias = place, comparable(name), account, alias
-        self.domain = place.domain
-        self.mailing_list = place.mailing_list
+        self._list, self._domain = mailing_list, domain
+        self.each_member = place.each_member
+
+    def domain(self, name: str) -> Domain | None:
+        if self._domain is not None and names.comparable(name) == names.comparable(self._domain.name):
+            return self._domain
+        return self._place.domain(name)
 
     def account(self, address: str) -> Account | None:
         return self._account if comparable(address) == self._name else self._place.account(address)
@@ -321,14 +352,22 @@ class Planned:
     def alias(self, address: str) -> Alias | None:
         return self._alias if comparable(address) == self._name else self._place.alias(address)
 
+    def mailing_list(self, address: str) -> List | None:
+        return self._list if comparable(address) == self._name else self._place.mailing_list(address)
 
-def circle(directory: Lookup, name: str, targets: Iterable[str]) -> list[str]:
+
+def circle(directory: Roads, name: str, targets: Iterable[str]) -> list[str]:
     """The way by which mail that is sent from ``name`` to ``targets`` comes back to it, both ends included; empty where
-    it does not."""
+    it does not. It leads through aliases, forwards, the members of mailing lists and the owners behind their
+    addresses. Of a list, the first MAX_MEMBERS members are looked at: a way through others ends when the mail comes to
+    the list again, by its List-Id."""
     seen: set[str] = set()
 
     def walk(address: str, path: list[str]) -> list[str]:
-        found = landing(directory, comparable(address))
+        try:
+            found = landing(directory, comparable(address))
+        except DamagedAccount:
+            return []  # nobody can say where it leads, and that is no fault of who asks
         if found is None or not found.name:
             return []
         path = [*path, found.name]
@@ -337,7 +376,15 @@ def circle(directory: Lookup, name: str, targets: Iterable[str]) -> list[str]:
         if found.name in seen or len(path) > MAX_ALIAS_DEPTH:
             return []
         seen.add(found.name)
-        following = found.account.forward if found.account is not None else found.targets
-        return next((way for one in following if (way := walk(one, path))), [])
+        return next((way for one in _following(directory, found) if (way := walk(one, path))), [])
 
     return next((way for one in targets if (way := walk(one, [name]))), [])
+
+
+def _following(directory: Roads, found: Landing) -> Iterable[str]:
+    """Where mail goes on to from a row."""
+    if found.account is not None:
+        return found.account.forward
+    if found.mailing_list is not None and not found.part:
+        return (one.address for one in islice(directory.each_member(found.mailing_list.address), MAX_MEMBERS))
+    return found.targets

@@ -11,17 +11,17 @@ Fails with DirectoryError, or NoSuchUser; then nothing was changed. A member who
 
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from fastmail.directory import audit, checks
+from fastmail.directory import audit, checks, rows
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.following import Following
+from fastmail.directory.lookup import Planned, Roads
 from fastmail.directory.reading import _beginning
 from fastmail.directory.records import ACTIVE, SUSPENDED, List, Member
-from fastmail.directory.rows import LISTS, MEMBER_ROWS, address_key, member_key
+from fastmail.directory.rows import LISTS, MEMBER_ROWS, NUL, member_key
 from fastmail.directory.tables import Txn
 from fastmail.model.errors import CorruptData
 
@@ -39,8 +39,8 @@ class Mailing(Following):
 
     # ---------------------------------------------------------------- lists
 
-    def put_list(self, new: List) -> None:
-        """Add a mailing list."""
+    def put_list(self, new: List, members: Iterable[Member] = ()) -> None:
+        """Add a mailing list with its members."""
         with self._write() as txn:
             domain, address, key = self._named(txn, new.address)
             if domain is None:
@@ -51,24 +51,36 @@ class Mailing(Following):
             for table, what in (("accounts", "an account"), ("aliases", "an alias")):
                 if txn.get(table, key) is not None:
                     raise DirectoryError(f"{address} is already {what}")
-            if txn.get("lists", key) is not None:
+            row = txn.get("lists", key)
+            if row is not None and _is_sound(key, row):
                 raise DirectoryError(f"list {address} is already there; `fastmail list set` changes it")
             most = domain.most_lists
-            if most and sum(1 for _ in self._addresses("lists", domain.name, "")) >= most:
+            if most and row is None and sum(1 for _ in self._addresses("lists", domain.name, "")) >= most:
                 raise DirectoryError(f"domain {domain.name} has its {most} mailing lists")
             new = replace(new, address=address, created=new.created or int(time.time()))
             checks.mailing_list(self, new)
+            joining = self._checked(txn, key, members, Planned(self, address, mailing_list=new))
             txn.put("lists", key, LISTS.pack(key, new))
             self._note(txn, "list add", address, audit.difference(None, new))
+            self._join(txn, address, joining)
 
-    def change_list(self, address: str, change: Callable[[List], List]) -> List:
-        """Replace a list's row by what ``change`` makes of it; its address and its members stay."""
+    def change_list(
+        self, address: str, change: Callable[[List], List], members: Iterable[Member] | None = None
+    ) -> List:
+        """Replace a list's row by what ``change`` makes of it; its address stays. ``members``: all that it is to have
+        from now on; those that are there keep their state. None lets them stay."""
         with self._write() as txn:
             key, row = self._list_row(txn, address)
             old = LISTS.unpack(key, row)
             new = replace(change(old), address=old.address)
-            if new != old:
+            if new.owners != old.owners:
                 checks.mailing_list(self, new)
+            if members is not None:
+                wanted = list(members)
+                joining = self._checked(txn, key, wanted, self)
+                self._leave_all_but(txn, key, old.address, wanted)
+                self._join(txn, old.address, joining)
+            if new != old:
                 txn.put("lists", key, LISTS.pack(key, new))
                 self._note(txn, "list set", new.address, audit.difference(old, new))
             return new
@@ -92,11 +104,6 @@ class Mailing(Following):
             raise NoSuchUser(f"there is no list {address}; `fastmail list list` shows them")
         return found
 
-    def _list_key(self, address: str) -> bytes:
-        """The key of a list that is perhaps not there."""
-        key = address_key(address)
-        return key if self._get("lists", key) is not None else self._main_key(address) or key
-
     # ---------------------------------------------------------------- members
 
     def member(self, of: str, address: str) -> Member | None:
@@ -104,14 +111,6 @@ class Mailing(Following):
         key = member_key(self._list_key(of), address)
         row = self._get("list_members", key) if key else None
         return MEMBER_ROWS.unpack(key, row) if row is not None else None
-
-    def each_member(self, of: str, after: str = "") -> Iterator[Member]:
-        """Its members by address, behind ``after``; each page from a short transaction of its own."""
-        prefix = member_key(self._list_key(of))
-        start = member_key(self._list_key(of), after) + b"\0" if after else prefix
-        for key, row in self._each("list_members", start, prefix):
-            with suppress(CorruptData):
-                yield MEMBER_ROWS.unpack(key, row)
 
     def count_members(self, of: str) -> int:
         prefix = member_key(self._list_key(of))
@@ -122,21 +121,41 @@ class Mailing(Following):
         what is given."""
         with self._write() as txn:
             key, _ = self._list_row(txn, of)
-            new, last, changed = 0, "", 0
-            now = int(time.time())
-            for one in members:
-                at = member_key(key, one.address)
-                if not at:
-                    raise DirectoryError(f"{one.address} is too long for a member of {of}")
-                checks.member(self, one.address)
-                known = txn.get("list_members", at) is not None
-                if known and not again:
-                    continue
-                txn.put("list_members", at, MEMBER_ROWS.pack(at, replace(one, joined=one.joined or now)))
-                new, changed, last = new + (not known), changed + 1, one.address
-            if changed:
-                self._note_members(txn, "list member add", of, last if changed == 1 else f"{changed} members")
+            joining = self._checked(txn, key, members, self, again)
+            new = sum(txn.get("list_members", at) is None for at in joining)
+            self._join(txn, of, joining)
             return new
+
+    def _checked(
+        self, txn: Txn, key: bytes, members: Iterable[Member], roads: Roads, again: bool = False
+    ) -> dict[bytes, Member]:
+        """Those who are to join the list with that key, by their keys; nothing is written. ``again``: members too."""
+        of, now = rows.shown(key), int(time.time())
+        out: dict[bytes, Member] = {}
+        for one in members:
+            at = member_key(key, one.address)
+            if not at:
+                raise DirectoryError(f"{one.address} is too long for a member of {of}")
+            if again or (at not in out and txn.get("list_members", at) is None):
+                checks.member(roads, of, one.address)
+                out[at] = replace(one, joined=one.joined or now)
+        return out
+
+    def _join(self, txn: Txn, of: str, joining: dict[bytes, Member]) -> None:
+        for at, one in joining.items():
+            txn.put("list_members", at, MEMBER_ROWS.pack(at, one))
+        self._note_many(txn, "list member add", of, [one.address for one in joining.values()])
+
+    def _leave_all_but(self, txn: Txn, key: bytes, of: str, wanted: Iterable[Member]) -> None:
+        kept = {member_key(key, one.address) for one in wanted}
+        gone = [at for at, _ in _beginning(txn, "list_members", member_key(key)) if at not in kept]
+        for at in gone:
+            txn.delete("list_members", at)
+        self._note_many(txn, "list member remove", of, [_address(at) for at in gone])
+
+    def _note_many(self, txn: Txn, what: str, of: str, addresses: list[str]) -> None:
+        if addresses:
+            self._note_members(txn, what, of, addresses[0] if len(addresses) == 1 else f"{len(addresses)} members")
 
     def change_member(self, of: str, address: str, change: Callable[[Member], Member]) -> Member:
         """Replace a member's row by what ``change`` makes of it; its address stays."""
@@ -170,21 +189,23 @@ class Mailing(Following):
 
     def note_bounce(self, of: str, address: str, now: int) -> tuple[Member, bool] | None:
         """Mail to a member came back for good: (the member, was it suspended by this?); None for who is no member, or
-        gets no mail anyway. All that comes back on one day (UTC) counts once; after two weeks without anything,
-        counting begins anew."""
+        gets no mail anyway, and where a row is damaged. All that comes back on one day (UTC) counts once; after two
+        weeks without anything, counting begins anew."""
         with self._write() as txn:
             found = self._there(txn, "lists", of)
             key = member_key(found[0], address) if found is not None else b""
             row = txn.get("list_members", key) if key else None
             if found is None or row is None:
                 return None
-            old = MEMBER_ROWS.unpack(key, row)
+            try:
+                old, most = MEMBER_ROWS.unpack(key, row), LISTS.unpack(*found).bounce_days
+            except CorruptData:
+                return None
             if old.state != ACTIVE:
                 return None
             if old.bounces and old.bounced // DAY == now // DAY:
                 return old, False
             bounces = old.bounces + 1 if old.bounced > now - FORGIVEN else 1
-            most = LISTS.unpack(*found).bounce_days
             ends = 0 < most <= bounces
             new = replace(old, bounces=bounces, bounced=now, state=SUSPENDED if ends else ACTIVE)
             txn.put("list_members", key, MEMBER_ROWS.pack(key, new))
@@ -204,6 +225,18 @@ class Mailing(Following):
             if found is not None:
                 kept = [*_posts(txn.get("posts", found[0]), now), (digest[:8], now)][-MOST_POSTS:]
                 txn.put("posts", found[0], POSTS + b"".join(POST.pack(*one) for one in kept))
+
+
+def _is_sound(key: bytes, row: bytes) -> bool:
+    try:
+        return bool(LISTS.unpack(key, row))
+    except CorruptData:
+        return False
+
+
+def _address(key: bytes) -> str:
+    """Of a member, from its key."""
+    return key.rpartition(NUL)[2].decode("utf-8", "replace")
 
 
 def _posts(row: bytes | None, now: int) -> list[tuple[bytes, int]]:

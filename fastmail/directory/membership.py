@@ -43,6 +43,13 @@ def put(txn: Txn, key: bytes, old: Group | None, new: Group | None) -> None:
         txn.delete(GROUP_TABLE, key)
 
 
+def remove_damaged(txn: Txn, key: bytes) -> None:
+    """Remove a group whose members nobody can read, with their rows."""
+    for one in [one for one, _ in txn.items(MEMBER_TABLE) if one[U64.size :] == key]:
+        txn.delete(MEMBER_TABLE, one)
+    txn.delete(GROUP_TABLE, key)
+
+
 def leave_all(txn: Txn, number: int) -> None:
     """An account is removed: it is in no group any more."""
     for key in keys_of(txn, number):

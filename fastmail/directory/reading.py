@@ -16,7 +16,7 @@ from typing import Protocol
 from fastmail.directory import apps, lookup, membership, rows, taken
 from fastmail.directory.lookup import Destinations, belongs
 from fastmail.directory.membership import GROUP_TABLE
-from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, List, Used
+from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, List, Member, Used
 from fastmail.directory.rows import (
     ACCOUNTS,
     ALIASES,
@@ -80,6 +80,25 @@ class _Rows:
         return LISTS.unpack(key, row) if row is not None else None
 
 
+class _Memory:
+    """What is remembered of one state of the directory: is a name local, domains, destinations, groups, keys of SRS.
+
+    It is never emptied but replaced, because other threads read as well: who began to read a row before a change keeps
+    what it found in the memory of that time, which nobody asks any more."""
+
+    __slots__ = ("domains", "found", "groups", "local", "srs")
+
+    def __init__(self) -> None:
+        self.local: dict[str, bool] = {}
+        self.domains: dict[str, Domain | None] = {}
+        self.found: dict[str, Destinations] = {}
+        self.groups: dict[int, frozenset[str]] = {}
+        self.srs: list[tuple[int, bytes]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.local) + len(self.domains) + len(self.found) + len(self.groups)
+
+
 class Reading:
     """See interface.Directory."""
 
@@ -91,12 +110,9 @@ class Reading:
         self._commit = -1  # the last one that was looked at
         self._changes = -1  # what its CHANGES was
         self._revised = -1, 0  # the commit that a revision was read at, and the revision
-        self._uncertain: bool | None = None
-        self._local: dict[str, bool] = {}
-        self._domains: dict[str, Domain | None] = {}
-        self._found: dict[str, Destinations] = {}
-        self._groups: dict[int, frozenset[str]] = {}
-        self._srs: list[tuple[int, bytes]] | None = None
+        self._uncertain = -1, False  # the commit that it was read at, and what was read
+        self._memory = _Memory()
+        self._others: dict[bytes, set[str]] | None = None  # other names by the key of their domain, while in a batch
         self.live: Asker | None = None
 
     def close(self) -> None:
@@ -117,29 +133,25 @@ class Reading:
         with self._tables.read() as txn:
             yield txn
 
-    def _check_memory(self) -> None:
-        """Forget what may not be true any more."""
+    def _check_memory(self) -> _Memory:
+        """What is remembered and still true. What is read after this call may be kept there."""
         if self._batch is not None:
-            self._forget()
-            return
-        commit = self._last_commit()
-        if commit != self._commit:
+            self._memory = _Memory()
+        elif (commit := self._last_commit()) != self._commit:
             changes = _counted(self._tables.get(META, CHANGES))
             if changes != self._changes:
-                self._forget()
-            self._commit, self._changes, self._uncertain = commit, changes, None
+                self._memory = _Memory()
+            self._commit, self._changes = commit, changes
+        return self._memory
 
-    def _have_room(self) -> None:
-        """Before something more is remembered."""
-        if len(self._local) + len(self._found) + len(self._domains) + len(self._groups) > REMEMBERED:
-            self._forget()
+    def _with_room(self) -> _Memory:
+        """The same, before something more is remembered; a search asks it again for each row that it reads."""
+        if len(self._memory) > REMEMBERED:
+            self._memory = _Memory()
+        return self._memory
 
     def _forget(self) -> None:
-        self._local.clear()
-        self._domains.clear()
-        self._found.clear()
-        self._groups.clear()
-        self._srs = None
+        self._memory = _Memory()
 
     def domain(self, name: str) -> Domain | None:
         """The row of a domain, by either spelling. DamagedAccount."""
@@ -148,12 +160,12 @@ class Reading:
 
     def _domain(self, name: str) -> Domain | None:
         """The same, where memory was checked already."""
-        found = self._domains.get(name, UNASKED)  # another thread may forget meanwhile
+        found = self._memory.domains.get(name, UNASKED)
         if found is UNASKED:
-            self._have_room()
+            memory = self._with_room()
             key = domain_key(name)
             row = self._get("domains", key)
-            found = self._domains[name] = DOMAINS.unpack(key, row) if row is not None else None
+            found = memory.domains[name] = DOMAINS.unpack(key, row) if row is not None else None
         return found
 
     def _main_key(self, address: str) -> bytes:
@@ -210,20 +222,18 @@ class Reading:
 
     def is_local(self, domain: str) -> bool:
         """True as well where the domain's row is damaged."""
-        self._check_memory()
-        known = self._local.get(domain)
+        known = self._check_memory().local.get(domain)
         if known is None:
-            self._have_room()
-            known = self._local[domain] = self._get("domains", domain_key(domain)) is not None
+            memory = self._with_room()
+            known = memory.local[domain] = self._get("domains", domain_key(domain)) is not None
         return known
 
     def destinations(self, address: str) -> Destinations:
         """Who gets mail for an address; remembered until something changes."""
-        self._check_memory()
-        known = self._found.get(address)
+        known = self._check_memory().found.get(address)
         if known is None or (known.until < math.inf and known.until <= time.time()):
-            self._have_room()
-            known = self._found[address] = lookup.find(self._rows, address)
+            memory = self._with_room()
+            known = memory.found[address] = lookup.find(self._rows, address)
         return known
 
     def resolve(self, address: str) -> list[Account]:
@@ -259,29 +269,28 @@ class Reading:
     @property
     def uncertain(self) -> bool:
         """Is the source of the accounts out of reach, so that an unknown address may be known there?"""
-        self._check_memory()
-        if self._uncertain is None:
-            self._uncertain = self._tables.get(META, UNCERTAIN) is not None
-        return self._uncertain
+        commit = self._last_commit()
+        if commit != self._uncertain[0]:
+            self._uncertain = commit, self._tables.get(META, UNCERTAIN) is not None
+        return self._uncertain[1]
 
     def srs_keys(self) -> list[tuple[int, bytes]]:
         """(when it was made, key) of directory.srs, the newest first."""
-        self._check_memory()
-        if self._srs is None:
+        memory = self._check_memory()
+        if memory.srs is None:
             with self._tables.read() as txn:
                 found = [(key, row) for key, row in _beginning(txn, META, SRS) if len(key) == len(SRS) + U64.size]
-            self._srs = [(int(U64.unpack(key[len(SRS) :])[0]), row) for key, row in reversed(found)]
-        return self._srs
+            memory.srs = [(int(U64.unpack(key[len(SRS) :])[0]), row) for key, row in reversed(found)]
+        return memory.srs
 
     def groups_of(self, number: int) -> frozenset[str]:
         """The names of the groups that an account is in; remembered until something changes."""
-        self._check_memory()
-        known = self._groups.get(number)
+        known = self._check_memory().groups.get(number)
         if known is None:
-            self._have_room()
+            memory = self._with_room()
             with self._batch_or_read() as txn:
                 known = frozenset(map(rows.shown, membership.keys_of(txn, number)))
-            self._groups[number] = known
+            memory.groups[number] = known
         return known
 
     # ---------------------------------------------------------------- app passwords
@@ -338,6 +347,17 @@ class Reading:
             with suppress(CorruptData):
                 yield DOMAINS.unpack(key, row)
 
+    def other_name(self, of: str) -> str:
+        """One of the other names of a domain; empty where it has none. It goes over all domains, in a batch once."""
+        others = self._others
+        if others is None:
+            others = {}
+            for one in self.each_domain():
+                if one.alias_of:
+                    others.setdefault(domain_key(one.alias_of), set()).add(one.name)
+            self._others = others if self._batch is not None else None
+        return min(others.get(domain_key(of), ()), default="")
+
     def each_account(self, domain: str = "", after: str = "") -> Iterator[Account]:
         """All accounts whose rows can be read, by domain and name: of one domain, and behind an address, if asked."""
         for key, row in self._addresses("accounts", domain, after):
@@ -355,6 +375,19 @@ class Reading:
         for key, row in self._addresses("lists", domain, after):
             with suppress(CorruptData):
                 yield LISTS.unpack(key, row)
+
+    def _list_key(self, address: str) -> bytes:
+        """The key of a list that is perhaps not there."""
+        key = address_key(address)
+        return key if self._get("lists", key) is not None else self._main_key(address) or key
+
+    def each_member(self, of: str, after: str = "") -> Iterator[Member]:
+        """The members of a list by address, behind ``after``; each page from a short transaction of its own."""
+        prefix = rows.member_key(self._list_key(of))
+        start = rows.member_key(self._list_key(of), after) + NUL if after else prefix
+        for key, row in self._each("list_members", start, prefix):
+            with suppress(CorruptData):
+                yield MEMBER_ROWS.unpack(key, row)
 
     def has_lists(self, domain: str) -> bool:
         """Has it any mailing list, damaged or not?"""

@@ -183,6 +183,7 @@ class Renames(Groups):
             self._refer(txn, moved_by(change))
             if keep:
                 txn.put("domains", key, DOMAINS.pack(key, Domain(row.name, alias_of=new)))
+            self._others = None  # they have followed
             self._end(txn, "domain rename", change)
             return renamed
 

@@ -1,28 +1,27 @@
-"""Requests to the directory as plain data: what a batch has in each line, and what a file of a wanted state comes to.
+"""Requests to the directory as plain data: what a batch has in each line, and what a file of a wanted state comes to
+(directory.wanted).
 
-A request is ``{"do": "account.set", "name": "a@example.org", "fields": {...}}``; ``do`` is domain, account, alias or
-group with add, set, remove or show behind the point (account.remove is a command of its own, because mail belongs to
-it). ``perform`` gives what the answer has beside ``ok``. Fails with DirectoryError, which leaves everything as it was.
-list with add, set, remove or show behind the point (account.remove is a command of its own, because mail belongs to
-it), or member with add, set or remove, where the name is a list's and the member's address is a field. ``perform``
-gives what the answer has beside ``ok``. Fails with DirectoryError, which leaves everything as it was.
+A request is ``{"do": "account.set", "name": "a@example.org", "fields": {...}}``. ``do`` is domain, account, alias,
+group or list with add, set, show, and but for accounts remove behind the point (account.remove is a command of its own,
+because mail belongs to it); domain or account with rename, whose fields are ``to`` and ``keep``; or member with add,
+set or remove, where the name is a list's and the member's address is a field. ``perform`` gives what the answer has
+beside ``ok``. Fails with DirectoryError, which leaves everything as it was.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
 
-from fastmail.directory import audit, fields
+from fastmail.directory import fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.groups import group_name
 from fastmail.directory.interface import Administration
-from fastmail.directory.records import Account, Alias, Domain, List, Member
-from fastmail.model.address import Address, account_address, domain_name
+from fastmail.directory.records import Alias, Domain, List, Member
+from fastmail.model import domain as names
+from fastmail.model.address import Address, account_address, comparable, domain_name
 
 Hash = Callable[[str], tuple[str, str]]  # of a password: what is stored of it, and keys for SCRAM
-PLURALS = {"domains": "domain", "accounts": "account", "aliases": "alias", "lists": "list"}
 
 
 def perform(place: Administration, request: Mapping[str, Any], hashed: Hash) -> dict[str, Any]:
@@ -157,14 +156,36 @@ def shown_group(place: Administration, name: str) -> dict[str, Any]:
     return {"group": found.name, "members": place.members(found), "description": found.description}
 
 
+def members_of(given: dict[str, Any]) -> list[Member] | None:
+    """Takes ``members`` out of the fields of a list: addresses, or objects with the fields of members. None where
+    nothing is said of them."""
+    found = given.pop("members", None)
+    if found is None:
+        return None
+    if isinstance(found, str):
+        found = fields.listed(found)
+    if not isinstance(found, list | tuple):
+        raise DirectoryError("members: a list of addresses is expected")
+    return [_member(one) for one in found]
+
+
+def _member(given: Any) -> Member:
+    values = fields.read("member", {"address": given} if isinstance(given, str) else dict(given))
+    if "address" not in values:
+        raise DirectoryError("a member needs an address")
+    return Member(**values)
+
+
 def _add_list(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
-    place.put_list(fields.changed(List(account_address(name).key), fields.read("list", given)))
+    members = members_of(given)
+    place.put_list(fields.changed(List(account_address(name).key), fields.read("list", given)), members or ())
     return {}
 
 
 def _set_list(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    members = members_of(given)
     values = fields.read("list", given)
-    place.change_list(account_address(name).key, lambda old: fields.changed(old, values))
+    place.change_list(account_address(name).key, lambda old: fields.changed(old, values), members)
     return {}
 
 
@@ -180,10 +201,7 @@ def _show_list(place: Administration, name: str, given: dict[str, Any], hashed: 
 
 
 def _add_member(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
-    values = fields.read("member", given)
-    if "address" not in values:
-        raise DirectoryError("a member needs an address")
-    return {"new": place.put_members(account_address(name).key, [Member(**values)])}
+    return {"new": place.put_members(account_address(name).key, [_member(given)])}
 
 
 def _set_member(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
@@ -198,15 +216,48 @@ def _remove_member(place: Administration, name: str, given: dict[str, Any], hash
     return {}
 
 
+def _renamed(place: Administration, name: str, given: dict[str, Any]) -> tuple[str, bool]:
+    """(the new name, whether the old one stays) of a rename. DirectoryError while the mail store has still to follow an
+    earlier change of the same name: it follows one after the other."""
+    new, keep = given.pop("to", ""), fields.flag(given.pop("keep", True))
+    if given or not new or not isinstance(new, str):
+        raise DirectoryError("a rename has the fields to (the new name) and keep (yes or no)")
+    if any(_follows(name, one.new) for _, one in place.renames()):
+        raise DirectoryError(f"{name} was renamed a moment ago, and lists of rights still have to follow: try again")
+    return new, keep
+
+
+def _follows(name: str, new: str) -> bool:
+    """Would a change of ``name`` change what was called ``new``, or what is in that domain, or the other way round?"""
+    local, _, domain = name.rpartition("@")
+    before, _, there = new.rpartition("@")
+    if names.comparable(domain) != names.comparable(there):
+        return False
+    return not local or not before or comparable(name) == comparable(new)
+
+
+def _rename_domain(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    new, keep = _renamed(place, name, given)
+    return {"name": place.rename_domain(domain_name(name), domain_name(new), keep).name}
+
+
+def _rename_account(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    new, keep = _renamed(place, account_address(name).key, given)
+    return {"name": place.rename_account(account_address(name).key, account_address(new).key, keep).address}
+
+
+RENAMES = ("domain.rename", "account.rename")  # the mail store has to follow them (app.renames)
 Action = Callable[[Administration, str, dict[str, Any], Hash], dict[str, Any]]
 ACTIONS: dict[str, Action] = {
     "domain.add": _add_domain,
     "domain.set": _set_domain,
     "domain.remove": _remove_domain,
     "domain.show": _show_domain,
+    "domain.rename": _rename_domain,
     "account.add": _add_account,
     "account.set": _set_account,
     "account.show": _show_account,
+    "account.rename": _rename_account,
     "alias.add": _add_alias,
     "alias.set": _set_alias,
     "alias.remove": _remove_alias,
@@ -223,76 +274,3 @@ ACTIONS: dict[str, Action] = {
     "member.set": _set_member,
     "member.remove": _remove_member,
 }
-
-
-# -------------------------------------------------------------------- a wanted state
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that is not as it is wanted. ``text``: what would change."""
-
-    request: dict[str, Any] = field(default_factory=dict)
-    text: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.request['do']} {self.request['name']}"
-
-
-def steps(place: Administration, wanted: Mapping[str, Any]) -> Iterator[Step]:
-    """What has to be done until the directory has what ``wanted`` says: ``{"domains": {name: fields}, "accounts":
-    {address: fields}, "aliases": {address: fields}, "lists": {address: fields}}``. What it does not name stays as it
-    is; a password counts for new accounts only."""
-    unknown = wanted.keys() - PLURALS.keys()
-    if unknown:
-        raise DirectoryError(f"{sorted(unknown)[0]} is none of {', '.join(PLURALS)}")
-    for plural, kind in PLURALS.items():
-        rows = wanted.get(plural, {})
-        if not isinstance(rows, Mapping) or not all(isinstance(one, Mapping) for one in rows.values()):
-            raise DirectoryError(f"{plural}: names with their fields are expected")
-        for name, given in rows.items():
-            found = _step(place, kind, name, dict(given))
-            if found is not None:
-                yield found
-
-
-def _step(place: Administration, kind: str, name: str, given: dict[str, Any]) -> Step | None:
-    plain = {key: value for key, value in given.items() if key not in ("hash", "password")}
-    values = fields.read(kind, plain)
-    old: Domain | Account | Alias | List | None
-    new: Domain | Account | Alias | List
-    if kind == "domain":
-        old = place.domain(domain_name(name))
-        new = fields.changed(old or Domain(domain_name(name)), values)
-    elif kind == "account":
-        old = place.account(account_address(name).key)
-        new = fields.changed(old or Account(0, name, ""), values)
-    elif kind == "list":
-        old = place.mailing_list(account_address(name).key)
-        new = fields.changed(old or List(account_address(name).key), values)
-    else:
-        old = place.alias(alias_name(name))
-        new = fields.changed(old or Alias(alias_name(name), ()), values)
-    if old is None:
-        return Step({"do": f"{kind}.add", "name": name, "fields": given}, audit.difference(None, new))
-    if old == new:
-        return None
-    return Step({"do": f"{kind}.set", "name": name, "fields": plain}, audit.difference(old, new))
-
-
-def in_any_order(changes: Sequence[Callable[[], object]]) -> None:
-    """Make changes of which some need others: what cannot be done is tried again after the rest. DirectoryError where
-    that never helps."""
-    while changes:
-        left: list[Callable[[], object]] = []
-        why: DirectoryError | None = None
-        for one in changes:
-            try:
-                one()
-            except DirectoryError as error:
-                left.append(one)
-                why = error
-        if why is not None and len(left) == len(changes):
-            raise why
-        changes = left

@@ -103,7 +103,7 @@ class Shape(Generic[T]):
 DOMAINS = Shape(Domain, "domain", "`fastmail domain add` makes it anew")
 ACCOUNTS = Shape(Account, "account", MEND)
 ALIASES = Shape(Alias, "alias", "`fastmail alias remove` and `add` make it anew")
-LISTS = Shape(List, "list", "`fastmail list remove` and `add` make it anew, its members stay")
+LISTS = Shape(List, "list", "`fastmail list add` makes it anew, its members stay")
 MEMBER_ROWS = Shape(Member, "member of list", "`fastmail list member add --replace` makes it anew")
 APPS = Shape(AppPassword, "app password", "`fastmail app-password remove` removes it")
 USED = Shape(Used, "last login", "the next login makes it anew")

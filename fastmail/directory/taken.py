@@ -12,7 +12,7 @@ from fastmail.model import domain as names
 from fastmail.model.address import comparable
 from fastmail.model.errors import CorruptData
 
-BESIDE = "~"  # no address of an account has it, so a place with it is nobody else's
+BESIDE = "%"  # no account may have it in its address (model.address), so a place with it is nobody else's
 
 
 def keep_home(txn: Txn, account: Account) -> None:

@@ -53,7 +53,7 @@ class Writing(Reading):
             try:
                 yield
             finally:
-                self._batch = None
+                self._batch = self._others = None
                 self._forget()
 
     @contextmanager
@@ -81,6 +81,14 @@ class Writing(Reading):
         domain = key.partition(NUL)[0]
         mine, others = _pair(txn.get("counts", domain))
         txn.put("counts", domain, COUNTS.pack(max(0, mine + accounts), max(0, others + aliases)))
+
+    def _note_other(self, old: Domain | None, new: Domain | None) -> None:
+        """What a batch knows of other names of domains stays true."""
+        if self._others is not None:
+            if old is not None and old.alias_of:
+                self._others.get(domain_key(old.alias_of), set()).discard(old.name)
+            if new is not None and new.alias_of:
+                self._others.setdefault(domain_key(new.alias_of), set()).add(new.name)
 
     def _domain_row(self, txn: Txn, name: str) -> Domain | None:
         key = domain_key(name)
@@ -114,6 +122,7 @@ class Writing(Reading):
             checks.domain(self, new)
             taken.refuse_while_renaming(txn, f"@{new.name}")
             txn.put("domains", key, DOMAINS.pack(key, new))
+            self._note_other(None, new)
             self._note(txn, "domain add", new.name, audit.difference(None, new))
 
     def change_domain(self, name: str, change: Callable[[Domain], Domain]) -> Domain:
@@ -128,6 +137,7 @@ class Writing(Reading):
             checks.domain(self, new)
             key = domain_key(name)
             txn.put("domains", key, DOMAINS.pack(key, new))
+            self._note_other(old, new)
             if (old.enabled, old.alias_of) != (new.enabled, new.alias_of):
                 self._revoke(txn, ())
             self._note(txn, "domain set", new.name, audit.difference(old, new))
@@ -146,11 +156,11 @@ class Writing(Reading):
             if used:
                 text = f"{len(used)} addresses, such as {used[0]}: remove them first"
                 raise DirectoryError(f"domain {name} still has {text}")
-            other = next(
-                (one.name for one in self.each_domain() if one.alias_of and domain_key(one.alias_of) == key), ""
-            )
+            other = self.other_name(name)
             if other:
                 raise DirectoryError(f"{other} is another name of {name}: remove that first")
+            with suppress(CorruptData):
+                self._note_other(self._domain_row(txn, name), None)
             for table in ("domains", "counts"):
                 txn.delete(table, key)
             self._note(txn, "domain remove", name, "")

@@ -5,7 +5,6 @@ not fields, and the body. A message without an empty line after its header gets 
 for header fields. Everything is linear in the header, which may be as long as the message.
 """
 
-import asyncio
 import re
 from array import array
 from collections import deque
@@ -38,6 +37,8 @@ async def with_end(content: Octets) -> Octets:
     at = header.text_start(content[:ON_LOOP], skip, len(content) <= ON_LOOP) if len(content) else -1
     if at == -1:
         return content
+    import asyncio  # commands that never come here need none of it
+
     loop = asyncio.get_running_loop()
     if at == -2:
         at = await loop.run_in_executor(None, header.text_start, content, skip, True)

@@ -37,8 +37,8 @@ class Address:
     @staticmethod
     def parse(text: str) -> "Address":
         """``local@domain`` and nothing else, as envelopes have it: with A-labels. BadAddress otherwise."""
-        data = text.encode("utf-8", "surrogateescape")
         try:
+            data = text.encode("utf-8", "surrogateescape")
             local, domain, end = grammar.parse_mailbox(data, 0, True)
         except ValueError as error:
             raise BadAddress(f"{text!r} is not an address: {error}") from None

@@ -45,6 +45,11 @@ def mapped_name(text: str) -> str:
 
 def comparable(text: str) -> str:
     """``ascii_name``, or the text in lower case where it is no name: for comparing what somebody else wrote."""
+    return _comparable(text) if len(text) <= LONGEST + 1 else text.lower().rstrip(".")
+
+
+@lru_cache(REMEMBERED)  # a look-up in the directory compares the same domain several times
+def _comparable(text: str) -> str:
     try:
         return ascii_name(text)
     except BadAddress:

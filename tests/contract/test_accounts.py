@@ -165,9 +165,9 @@ def test_an_old_name_is_nobodys_until_all_has_followed_and_its_maildir_never(pla
     ((number, _),) = place.renames()
     place.followed(number)
     place.add_accounts([("a@d.test", "{PLAIN}z")])
-    assert named(place, "a@d.test").placed == "a~3@d.test"
+    assert named(place, "a@d.test").placed == "a%3@d.test"
     place.rename_account("a@d.test", "third@d.test", keep=False)
-    assert named(place, "third@d.test").placed == "a~3@d.test"
+    assert named(place, "third@d.test").placed == "a%3@d.test"
     place.rename_account("b@d.test", "second@d.test", keep=False)
     for number, _ in list(place.renames()):
         place.followed(number)

@@ -51,8 +51,8 @@ def logs_in(server: Server, user: str) -> bool:
 EXPECTED = {
     "postfixadmin": (4, 5, 0),
     "mailcow": (3, 4, 0),
-    "iredmail": (4, 2, 2),
-    "hmailserver": (3, 3, 2),
+    "iredmail": (4, 3, 3),
+    "hmailserver": (3, 3, 4),
     "ispmail": (2, 2, 0),
     "vpopmail": (4, 2, 0),
 }

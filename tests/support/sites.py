@@ -176,6 +176,8 @@ IREDMAIL = Site(
         "alias": f"address {KEY}, name {V}, accesspolicy {V}, domain {V}, active SMALLINT",
         "maillists": f"id INT PRIMARY KEY, address {V}, domain {V}, accesspolicy {V}, name {V}, active SMALLINT",
         "domain_admins": f"username {V}, domain {V}, active SMALLINT",
+        "moderators": f"id INT PRIMARY KEY, address {V}, moderator {V}",
+        "maillist_owners": f"id INT PRIMARY KEY, address {V}, owner {V}",
     },
     rows(
         "domain",
@@ -204,8 +206,11 @@ IREDMAIL = Site(
         (8, "board@one.test", "anna@one.test", "one.test", 0, 1, 0, 0, 1),
         (9, "news@one.test", "news@one.test", "one.test", 1, 0, 0, 0, 1),
         (10, "over@one.test", "over@one.test", "one.test", 0, 0, 1, 0, 1),
+        (11, "talk@one.test", "carl@one.test", "one.test", 0, 1, 0, 0, 1),
     )
-    + rows("alias", "address name accesspolicy domain active", ("team@one.test", "Team", "public", "one.test", 1), ("board@one.test", "Board", "membersonly", "one.test", 1), ("empty@one.test", "", "", "one.test", 1))
+    + rows("alias", "address name accesspolicy domain active", ("team@one.test", "Team", "public", "one.test", 1), ("board@one.test", "Board", "membersonly", "one.test", 1), ("empty@one.test", "", "", "one.test", 1), ("talk@one.test", "", "membersAndModeratorsOnly", "one.test", 1))
+    + rows("moderators", "id address moderator", (1, "talk@one.test", "m@away.example"))
+    + rows("maillist_owners", "id address owner", (1, "news@one.test", "anna@one.test"))
     + rows("maillists", "id address domain accesspolicy name active", (1, "news@one.test", "one.test", "public", "News", 1))
     + rows("domain_admins", "username domain active", ("bert@one.test", "one.test", 1)),
 )  # fmt: skip
@@ -258,8 +263,10 @@ HMAILSERVER = Site(
         "distributionlistid distributionlistdomainid distributionlistaddress distributionlistenabled distributionlistrequireauth distributionlistrequireaddress distributionlistmode",
         (1, 1, "all@one.test", 1, 0, "", 0),
         (2, 1, "board@one.test", 1, 0, "", 1),
+        (3, 1, "news@one.test", 1, 1, "carl@one.test", 2),
+        (4, 1, "shop@one.test", 0, 0, "", 4),
     )
-    + rows("hm_distributionlistsrecipients", "distributionlistrecipientid distributionlistrecipientlistid distributionlistrecipientaddress", (1, 1, "anna@one.test"), (2, 1, "bert@one.test"), (3, 1, "out@away.example"), (4, 2, "anna@one.test"))
+    + rows("hm_distributionlistsrecipients", "distributionlistrecipientid distributionlistrecipientlistid distributionlistrecipientaddress", (1, 1, "anna@one.test"), (2, 1, "bert@one.test"), (3, 1, "out@away.example"), (4, 2, "anna@one.test"), (5, 3, "n@away.example"), (6, 4, "anna@one.test"))
     + rows("hm_fetchaccounts", "faid faaccountid faaccountname", (1, 1, "old"))
     + rows("hm_rules", "ruleid ruleaccountid rulename", (1, 0, "r"), (2, 1, "s"))
     + rows("hm_imapfolders", "folderid folderaccountid foldername", (1, 1, "INBOX"), (2, 0, "Public")),

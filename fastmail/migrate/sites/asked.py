@@ -24,9 +24,10 @@ LIMITS = ("most_accounts", "most_aliases", "most_lists", "most_octets", "most_st
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """``kind``: what it is there; ``name``: its address here; ``targets``: where it leads, of a mailbox its forwards.
-    ``fields``: all but those. ``say``: what the report says of it besides. ``maildir``: where its mail is, empty where
-    the configuration says it."""
+    """``kind``: what it is; ``name``: its address here; ``targets``: where it leads, of a mailbox its forwards, of a
+    list its members. ``owners``: of a list, empty where the site names none. ``fields``: all but those. ``first``:
+    fields that count only where it is new. ``say``: what the report says of it besides. ``maildir``: where its mail is,
+    empty where the configuration says it."""
 
     kind: str
     name: str
@@ -36,11 +37,13 @@ class Asked:
     left: tuple[str, ...] = field(default=())
     say: str = ""
     maildir: str = ""
+    owners: tuple[str, ...] = ()
+    first: Fields = field(default_factory=dict)
 
     @property
-    def record(self) -> str:
-        """What it becomes: account or alias."""
-        return ACCOUNT if self.kind == ACCOUNT else ALIAS
+    def links(self) -> tuple[str, ...]:
+        """All addresses that have to be there before it."""
+        return (*self.targets, *self.owners)
 
     def without(self, targets: Iterable[str], why: Iterable[str]) -> "Asked":
         """It with other targets."""
@@ -54,8 +57,7 @@ def asked(one: Linked, most_storage: int = 0, maildirs: str = "") -> Asked:
         found = _account(one, most_storage)
         return _placed(found, one.maildir, maildirs) if maildirs and one.maildir else found
     if isinstance(one, SiteList):
-        alias, say = lists.as_alias(one)
-        return replace(_alias(alias), kind=LIST, say=say)
+        return _list(one)
     return _alias(one)
 
 
@@ -169,3 +171,24 @@ def _alias(one: SiteAlias) -> Asked:
     )
     targets, bad = _each(one.targets, fields.address, "target")
     return Asked(ALIAS, name, good, fields.addresses(targets), left=(*left, *bad))
+
+
+def _list(one: SiteList) -> Asked:
+    name = account_address(one.address).key
+    given, say = lists.values(one)
+    good, wrong = readable(LIST, given)
+    announcers, bad_announcers = _each(one.announcers, fields.address, "announcer")
+    owners, bad_owners = _each(one.owners, fields.address, "owner")
+    members, bad = _each(one.members or (), fields.address, "member")
+    if announcers:
+        good["announcers"] = list(fields.addresses(announcers))
+    return Asked(
+        LIST,
+        name,
+        good,
+        fields.addresses(members),
+        left=(*wrong, *bad_announcers, *bad_owners, *bad),
+        say=say,
+        owners=fields.addresses(owners),
+        first={"enabled": False} if one.members is None else {},
+    )

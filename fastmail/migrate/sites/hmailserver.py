@@ -12,6 +12,10 @@ from fastmail.directory.records import OF_DOMAINS, SERVER
 from fastmail.migrate.sites.base import Base, need, picked, selected
 from fastmail.migrate.sites.model import (
     EVERYBODY,
+    ITS_ANNOUNCERS,
+    ITS_MEMBERS,
+    OF_ITS_DOMAIN,
+    OF_THE_SERVER,
     BadRow,
     Hint,
     NotTaken,
@@ -44,7 +48,7 @@ ACCOUNTS, ALIASES, LISTS = 1, 2, 4  # bits of domainlimitationsenabled
 CLEAR, BLOWFISH, MD5, SALTED, PBKDF2, ARGON2 = range(6)  # accountpwencryption; the last two of a fork
 SALTED_FORM = re.compile(r".{6}[0-9a-fA-F]{64}", re.DOTALL)
 ROLES = {1: OF_DOMAINS, 2: SERVER}  # accountadminlevel
-WRITERS = {0: EVERYBODY, 1: "its members", 2: "its announcer", 3: "accounts of its domain", 4: "accounts of the server"}
+WRITERS = {0: EVERYBODY, 1: ITS_MEMBERS, 2: ITS_ANNOUNCERS, 3: OF_ITS_DOMAIN, 4: OF_THE_SERVER}  # distributionlistmode
 LEFT = (
     ("hm_fetchaccounts", "external accounts", "`fastmail import imap` fetches once; nothing does it every hour"),
     ("hm_rules", "rules", "of accounts and of the server: nothing runs them here yet"),
@@ -181,7 +185,11 @@ def _lists(base: Base) -> Records:
     for address, mine in groups(rows, "distributionlistaddress"):
         row = mine[0]
         writers = WRITERS.get(number(row, "distributionlistmode"), "some")
-        if writers == EVERYBODY and flag(row, "distributionlistrequireauth", False):
-            writers = "who is logged in"
-        members = tuple(one for each in mine if (one := text(each, "member")))
-        yield SiteList(address, members, flag(row, "distributionlistenabled"), writers=writers)
+        yield SiteList(
+            address,
+            tuple(one for each in mine if (one := text(each, "member"))),
+            flag(row, "distributionlistenabled"),
+            writers=writers,
+            announcers=words(text(row, "distributionlistrequireaddress")) if writers == ITS_ANNOUNCERS else (),
+            logins_only=flag(row, "distributionlistrequireauth", False),
+        )

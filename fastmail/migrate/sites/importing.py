@@ -10,7 +10,7 @@ come later; all else streams.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -20,10 +20,11 @@ import msgspec
 from fastmail.directory import audit, fields
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import Account, Alias, Domain
+from fastmail.directory.records import OF_DOMAINS, Account, Alias, Domain, List, Member
 from fastmail.directory.requests import perform
 from fastmail.migrate.sites import asked as asking
-from fastmail.migrate.sites.asked import ACCOUNT, DOMAIN, Asked
+from fastmail.migrate.sites import lists
+from fastmail.migrate.sites.asked import ACCOUNT, DOMAIN, LIST, Asked
 from fastmail.migrate.sites.linking import Waiting, wrong
 from fastmail.migrate.sites.model import (
     BadRow,
@@ -45,12 +46,21 @@ SKIPPED = "skipped"  # a bad row
 PART = "in part"  # something of a row was left out
 NOT_HERE = "not here"  # no equivalent
 ELSEWHERE = "elsewhere"  # outside the database
-SAID = "said"  # how something was taken that is no account, alias or domain there
+SAID = "said"  # how something was taken that is not quite the same here
 STATES = (NEW, SAME, DIFFERS, CHANGED, SKIPPED, PART, SAID, NOT_HERE, ELSEWHERE)
 replace = msgspec.structs.replace
 AT_ONCE = 5000  # records of one transaction
 MADE_HERE = "{ARGON2ID}"
 RELAYED = "addresses of domains that are only relayed"
+SHOWN = 3  # members that a difference names
+Known = Domain | Account | Alias | List
+# fields with addresses, by record
+LINKS: dict[type, tuple[str, ...]] = {
+    Domain: (),
+    Account: ("forward",),
+    Alias: ("targets",),
+    List: ("owners", "announcers"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,7 @@ class Importer:
         self._names: list[SiteDomain] = []  # other names of domains, which have to be there first
         self._limited: list[SiteDomain] = []
         self._most: dict[str, int] = {}  # octets that an account of a domain may have
+        self._admins: dict[str, str] = {}  # of domains: the first account with that role
         self._waiting = Waiting(place)
         self.counts: Counter[tuple[str, str]] = Counter()
 
@@ -143,7 +154,7 @@ class Importer:
         if asking.limits(one):
             self._limited.append(one)
         given, left = asking.domain(one)
-        done = self._put(DOMAIN, DOMAIN, name, given)
+        done = self._put(DOMAIN, name, given)
         if done.state == NEW:
             self._made.add(name)
         yield done
@@ -153,14 +164,14 @@ class Importer:
     def _name(self, one: SiteDomain) -> Iterator[Outcome]:
         """Another name of a domain."""
         given: dict[str, Any] = {"enabled": one.enabled, "alias_of": domain_name(one.alias_of)}
-        yield self._put(DOMAIN, DOMAIN, domain_name(one.name), given)
+        yield self._put(DOMAIN, domain_name(one.name), given)
 
     def _limit(self, one: SiteDomain) -> Iterator[Outcome]:
         """Limits come when all is there that they might keep out. They are a part of a domain that was just made."""
         name = domain_name(one.name)
         fresh = name in self._made
         if fresh or self._place.domain(name) is not None:
-            done = self._put(DOMAIN, DOMAIN, name, asking.limits(one), overwrite=fresh)
+            done = self._put(DOMAIN, name, asking.limits(one), overwrite=fresh)
             if done.state == DIFFERS or (done.state == CHANGED and not fresh):
                 yield done
 
@@ -174,7 +185,9 @@ class Importer:
         wanted = asking.asked(one, self._most.get(domain, 0), self._maildirs)
         if wanted in self._waiting:
             raise DirectoryError(f"{wanted.name} is there more than once")
-        if any(wrong(self._place, wanted, target)[1] for target in wanted.targets):
+        for name in wanted.fields.get("administers", ()) if wanted.fields.get("role") == OF_DOMAINS else ():
+            self._admins.setdefault(names.comparable(name), wanted.name)
+        if any(wrong(self._place, wanted, target)[1] for target in wanted.links):
             self._waiting.add(wanted)
             return
         yield from self._link(wanted)
@@ -191,6 +204,9 @@ class Importer:
             else:
                 good.append(target)
         kept = one.without(good, why)
+        if kept.kind == LIST:
+            yield from self._list(kept)
+            return
         if kept.kind != ACCOUNT and not good:
             raise DirectoryError("; ".join(kept.left) or "it has no targets")
         given = dict(kept.fields)
@@ -199,40 +215,73 @@ class Importer:
             given["keeps"] = True
         if kept.kind == ACCOUNT and kept.password:
             given["hash"] = kept.password
-        yield self._put(kept.kind, kept.record, kept.name, given, maildir=kept.maildir)
+        yield self._put(kept.kind, kept.name, given, maildir=kept.maildir)
         for text in kept.left:
             yield Outcome(PART, kept.kind, kept.name, text)
-        if kept.say:
-            yield Outcome(SAID, kept.kind, kept.name, kept.say)
+
+    def _list(self, one: Asked) -> Iterator[Outcome]:
+        """Make a mailing list with its members, of which those that cannot be were taken out."""
+        owners, left, say = [], list(one.left), [one.say] if one.say else []
+        for address in one.owners:
+            text, _ = wrong(self._place, one, address)
+            if text:
+                left.append(f"owner {text}")
+            else:
+                owners.append(address)
+        given = dict(one.fields)
+        if owners:
+            given["owners"] = owners
+        if self._known(LIST, one.name) is None:
+            given |= one.first
+            if not owners:
+                admin = self._admins.get(names.comparable(one.name.rpartition("@")[2]), "")
+                found = lists.owner(self._place, one, admin)
+                if not found:
+                    raise DirectoryError(lists.NOBODY)
+                given["owners"] = [found]
+                say.append(f"its owner is {found}")
+        yield self._put(LIST, one.name, given, members=one.targets)
+        for text in left:
+            yield Outcome(PART, LIST, one.name, text)
+        if say:
+            yield Outcome(SAID, LIST, one.name, "; ".join(say))
 
     # ---------------------------------------------------------------- one row
 
     def _put(
-        self, kind: str, record: str, name: str, given: dict[str, Any], overwrite: bool = False, maildir: str = ""
+        self,
+        kind: str,
+        name: str,
+        given: dict[str, Any],
+        overwrite: bool = False,
+        maildir: str = "",
+        members: Sequence[str] = (),
     ) -> Outcome:
-        """Make it, or compare it. ``kind``: what it is there, ``record``: what it is here."""
-        old = self._known(record, name)
+        """Make it, or compare it. ``members``: of a mailing list; those that are only here stay."""
+        old = self._known(kind, name)
         if old is None:
-            self._do(f"{record}.add", name, given)
+            self._do(f"{kind}.add", name, given)
             self._lay(name, maildir)
+            self._join(name, members)
             return Outcome(NEW, kind, name)
         plain = {key: value for key, value in given.items() if key != "hash"}
-        new = _changed(old, fields.read(record, plain))
+        new = _changed(old, fields.read(kind, plain))
         if isinstance(new, Account) and maildir:
             new = replace(new, maildir=maildir)
         hashed = given.get("hash", "")
         if isinstance(old, Account) and not self._another(old, hashed):
             hashed = ""
-        if new == old and not hashed:
+        missing = [one for one in members if self._place.member(name, one) is None]
+        if new == old and not hashed and not missing:
             return Outcome(SAME, kind, name)
-        text = "; ".join(filter(None, [audit.difference(old, new), "password" if hashed else ""]))
+        parts = [audit.difference(old, new) if new != old else "", "password" if hashed else "", _members(missing)]
+        text = "; ".join(filter(None, parts))
         if not (self._overwrite or overwrite):
             return Outcome(DIFFERS, kind, name, text)
-        if not isinstance(old, Domain):
-            links = "forward" if isinstance(old, Account) else "targets"
-            plain[links] = list(getattr(new, links))
-        self._do(f"{record}.set", name, plain | ({"hash": hashed} if hashed else {}))
+        plain |= {one: list(getattr(new, one)) for one in LINKS[type(old)] if one in plain}
+        self._do(f"{kind}.set", name, plain | ({"hash": hashed} if hashed else {}))
         self._lay(name, maildir)
+        self._join(name, missing)
         return Outcome(CHANGED, kind, name, text)
 
     def _lay(self, name: str, maildir: str) -> None:
@@ -240,13 +289,19 @@ class Importer:
         if maildir:
             self._place.change_account(name, lambda old: replace(old, maildir=maildir))
 
-    def _known(self, record: str, name: str) -> Domain | Account | Alias | None:
-        if record == DOMAIN:
+    def _join(self, name: str, members: Sequence[str]) -> None:
+        if members:
+            self._place.put_members(name, map(Member, members))
+
+    def _known(self, kind: str, name: str) -> Known | None:
+        if kind == DOMAIN:
             return self._place.domain(name)
         domain = self._place.domain(name.rpartition("@")[2])
         if domain is not None and domain.alias_of:
             return None  # adding it says what is wrong
-        return self._place.account(name) if record == ACCOUNT else self._place.alias(name)
+        if kind == LIST:
+            return self._place.mailing_list(name)
+        return self._place.account(name) if kind == ACCOUNT else self._place.alias(name)
 
     def _another(self, old: Account, hashed: str) -> bool:
         """Is it another password than ours, as far as one can say?"""
@@ -259,15 +314,16 @@ class Importer:
         perform(self._place, {"do": what, "name": name, "fields": given}, _no_hash)
 
 
-def _changed(old: Domain | Account | Alias, values: dict[str, Any]) -> Domain | Account | Alias:
-    """The record with these values, in our spelling of targets that are the same."""
-    if isinstance(old, Domain):
-        return fields.changed(old, values)
-    if isinstance(old, Account):
-        forward = old.forward if _same(old.forward, values["forward"]) else values["forward"]
-        return fields.changed(old, values | {"forward": forward})
-    targets = old.targets if _same(old.targets, values["targets"]) else values["targets"]
-    return fields.changed(old, values | {"targets": targets})
+def _changed(old: Known, values: dict[str, Any]) -> Known:
+    """The record with these values, in our spelling of addresses that are the same."""
+    mine = {one: getattr(old, one) for one in LINKS[type(old)] if one in values}
+    return fields.changed(old, values | {one: value for one, value in mine.items() if _same(value, values[one])})
+
+
+def _members(missing: Sequence[str]) -> str:
+    """What is said of members that are only there."""
+    more = ", ..." if len(missing) > SHOWN else ""
+    return f"{len(missing)} members more: {', '.join(missing[:SHOWN])}{more}" if missing else ""
 
 
 def _same(mine: Iterable[str], theirs: Iterable[str]) -> bool:
@@ -287,7 +343,7 @@ def _called(one: object) -> tuple[str, str]:
         case SiteAlias():
             return asking.ALIAS, one.address
         case SiteList():
-            return asking.LIST, one.address
+            return LIST, one.address
     return type(one).__name__, ""
 
 

@@ -4,7 +4,8 @@ domain_admins.
 Since 0.9.7 a row of ``forwardings`` is one target of an address, and flags say what it is: is_forwarding (of a
 mailbox, which keeps a copy if one row leads to itself), is_alias (another address of a mailbox), is_list (a member of
 an entry of ``alias``), is_maillist (mlmmj, whose members are in files). An address without a local part is a domain's
-catch-all. Before, ``alias.goto`` had all targets. Quotas are MB, 0 is no limit.
+catch-all. Before, ``alias.goto`` had all targets. An entry of ``alias`` that everybody may write to is an alias, any
+other one a list: its policy says who may. Quotas are MB, 0 is no limit.
 """
 
 import time
@@ -12,6 +13,10 @@ import time
 from fastmail.migrate.sites.base import Base, need, picked, selected
 from fastmail.migrate.sites.model import (
     EVERYBODY,
+    ITS_ANNOUNCERS,
+    ITS_MEMBERS,
+    MEMBERS_AND_ANNOUNCERS,
+    OF_ITS_DOMAIN,
     Hint,
     NotTaken,
     Options,
@@ -33,13 +38,16 @@ MAILBOX = (
     *("username", "password", "name", "language", "storagebasedirectory", "storagenode", "maildir", "quota", "active"),
     *("allow_nets", "expired", "isadmin", "isglobaladmin", "enablesmtp", "enableimap", "enablepop3", "enabledeliver"),
 )
-PUBLIC = ("", "public")  # alias.accesspolicy
+PUBLIC = ("", "public")
+WRITERS = {  # accesspolicy of alias and maillists
+    **dict.fromkeys(PUBLIC, EVERYBODY),
+    "domain": OF_ITS_DOMAIN,
+    "membersonly": ITS_MEMBERS,
+    "allowedonly": ITS_ANNOUNCERS,
+    "moderatorsonly": ITS_ANNOUNCERS,
+    "membersandmoderatorsonly": MEMBERS_AND_ANNOUNCERS,
+}
 LEFT = (
-    (
-        "maillists",
-        "lists of mlmmj",
-        "their members are in mlmmj's spool directory: make aliases, or keep mlmmj behind a route",
-    ),
     ("sender_bcc_user", "BCC of senders", "nothing copies mail unasked here"),
     ("sender_bcc_domain", "BCC of senders", "nothing copies mail unasked here"),
     ("recipient_bcc_user", "BCC of recipients", "make the address a forward with a copy"),
@@ -51,7 +59,6 @@ LEFT = (
         "their lists of rights are in the Maildirs: `fastmail migrate switch` reads them",
     ),
     ("anyone_shares", "mailboxes shared with everybody", "share them anew"),
-    ("moderators", "moderators of lists", "lists are not moderated here"),
 )
 
 
@@ -85,11 +92,13 @@ def read(base: Base, options: Options) -> Records:
         if flag(row, "active"):
             admins.add(text(row, "username"), text(row, "domain"))
     yield from _accounts(base, options, admins)
+    moderators = _People(base, "moderators", "moderator")
     if base.columns("forwardings"):
         yield from _aliases(base)
-        yield from _lists(base)
+        yield from _lists(base, moderators)
     else:
         yield from _old_aliases(base)
+    yield from _mlmmj(base, moderators)
     yield from admins.left()
     yield from only_counted(base, LEFT)
     yield Hint(
@@ -169,7 +178,26 @@ def _aliases(base: Base) -> Records:
         yield SiteAlias(_catching(address), tuple(text(row, "forwarding") for row in on or mine), bool(on))
 
 
-def _lists(base: Base) -> Records:
+class _People:
+    """Those whom a table names for a list, by its address: they are few."""
+
+    def __init__(self, base: Base, table: str, column: str) -> None:
+        self._of: dict[str, tuple[str, ...]] = {}
+        for row in selected(base, table, ("address", column)):
+            name, person = text(row, "address").lower(), text(row, column)
+            if name and person:
+                self._of[name] = (*self._of.get(name, ()), person)
+
+    def of(self, address: str) -> tuple[str, ...]:
+        return self._of.get(address.lower(), ())
+
+
+def _writers(row: Row) -> str:
+    policy = text(row, "accesspolicy").lower()
+    return WRITERS.get(policy, policy)
+
+
+def _lists(base: Base, moderators: _People) -> Records:
     """Entries of ``alias``, with their members."""
     columns = picked(base, "alias", ("address", "name", "accesspolicy", "active"), "a")
     rows = base.rows(
@@ -177,11 +205,29 @@ def _lists(base: Base) -> Records:
         "LEFT JOIN forwardings f ON f.address = a.address AND f.is_list = 1 AND f.active = 1 ORDER BY a.address"
     )
     for address, mine in groups(rows, "address"):
-        row = mine[0]
-        policy = text(row, "accesspolicy").lower()
+        row, writers = mine[0], _writers(mine[0])
         members = tuple(one for each in mine if (one := text(each, "member")))
-        writers = EVERYBODY if policy in PUBLIC else policy
-        yield SiteList(address, members, flag(row, "active"), one_line(text(row, "name")), writers)
+        name, on = one_line(text(row, "name")), flag(row, "active")
+        if writers == EVERYBODY:
+            yield SiteAlias(_catching(address), members, on, note=name)
+        else:
+            yield SiteList(address, members, on, name, writers, moderators.of(address))
+
+
+def _mlmmj(base: Base, moderators: _People) -> Records:
+    """Mailing lists, whose members are in files of mlmmj."""
+    owners = _People(base, "maillist_owners", "owner")
+    for row in selected(base, "maillists", ("address", "name", "accesspolicy", "active"), "ORDER BY address"):
+        address = text(row, "address")
+        yield SiteList(
+            address,
+            None,
+            flag(row, "active"),
+            one_line(text(row, "name")),
+            _writers(row),
+            moderators.of(address),
+            owners=owners.of(address),
+        )
 
 
 def _old_aliases(base: Base) -> Records:
@@ -195,4 +241,4 @@ def _old_aliases(base: Base) -> Records:
         if policy in PUBLIC or "@" not in address:
             yield SiteAlias(_catching(address), targets, flag(row, "active"), note=one_line(text(row, "name")))
         else:
-            yield SiteList(address, targets, flag(row, "active"), one_line(text(row, "name")), policy)
+            yield SiteList(address, targets, flag(row, "active"), one_line(text(row, "name")), _writers(row))

@@ -8,22 +8,24 @@ loses the targets that close it. That is linear in the number of targets that wa
 from collections import deque
 from collections.abc import Iterator
 
-from fastmail.directory.lookup import Lookup, Planned, at_home, circle, landing
+from fastmail.directory.lookup import OWNER, Planned, Roads, at_home, circle, landing
 from fastmail.directory.records import Account, Alias
-from fastmail.migrate.sites.asked import ACCOUNT, Asked
+from fastmail.migrate.sites.asked import ACCOUNT, LIST, Asked
 from fastmail.model.address import comparable, without_detail
 
 ARROW = " -> "
 
 
-def wrong(place: Lookup, one: Asked, target: str) -> tuple[str, bool]:
+def wrong(place: Roads, one: Asked, target: str) -> tuple[str, bool]:
     """(why the address cannot lead to this target, whether only because nothing is there); empty where it can."""
     found = landing(place, comparable(target))
     if found is None or found.refusal:
         return "", False
     if not found.name:
         return f"{target}: an address of this server, and not there: left out", True
-    if one.record == ACCOUNT:
+    if one.kind == LIST and found.mailing_list is not None and found.part != OWNER:
+        return f"{target}: a mailing list is no member of another one: left out", False
+    if one.kind == ACCOUNT:
         planned = Planned(place, one.name, account=Account(0, one.name, ""), alias=place.alias(one.name))
     else:
         planned = Planned(place, one.name, place.account(one.name), Alias(one.name, (target,)))
@@ -34,7 +36,7 @@ def wrong(place: Lookup, one: Asked, target: str) -> tuple[str, bool]:
 class Waiting:
     """What waits for targets, by its address in the form for comparing."""
 
-    def __init__(self, place: Lookup) -> None:
+    def __init__(self, place: Roads) -> None:
         self._place = place
         self._all: dict[str, Asked] = {}
 
@@ -61,7 +63,7 @@ class Waiting:
         needs: dict[str, set[str]] = {}
         after: dict[str, list[str]] = {}
         for name, one in self._all.items():
-            needs[name] = {found for target in one.targets if (found := self._needs(target)) and found != name}
+            needs[name] = {found for target in one.links if (found := self._needs(target)) and found != name}
             for other in needs[name]:
                 after.setdefault(other, []).append(name)
         ready = deque(name for name, others in needs.items() if not others)

@@ -8,7 +8,10 @@ site has them: the importer (``importing``) checks them, and reports what is wro
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-EVERYBODY = "everybody"  # SiteList.writers
+# SiteList.writers
+EVERYBODY, ITS_MEMBERS, ITS_ANNOUNCERS = "everybody", "its members", "its announcers"
+MEMBERS_AND_ANNOUNCERS = "its members and announcers"
+OF_ITS_DOMAIN, OF_THE_SERVER = "accounts of its domain", "accounts of the server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +96,18 @@ class SiteAlias:
 
 @dataclass(frozen=True, slots=True)
 class SiteList:
-    """A distribution list. ``writers``: who may write to it, EVERYBODY or the site's own word for a narrower group."""
+    """A mailing list. ``members``: None where they are not in the database. ``writers``: who may write to it, one of
+    EVERYBODY to OF_THE_SERVER, or the site's own word for a group that has no equivalent; ``announcers``: those whom
+    ITS_ANNOUNCERS means; ``logins_only``: who may write has to log in. ``owners``: empty where the site names none."""
 
     address: str
-    members: tuple[str, ...]
+    members: tuple[str, ...] | None
     enabled: bool = True
     name: str = ""
     writers: str = EVERYBODY
+    announcers: tuple[str, ...] = ()
+    logins_only: bool = False
+    owners: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

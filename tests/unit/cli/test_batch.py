@@ -1,10 +1,16 @@
-"""``fastmail batch``: what has come is one transaction, however many reads it takes."""
+"""``fastmail batch``: what has come is one transaction, however many reads it takes, and new names. ``fastmail apply``:
+groups and lists."""
 
+import json
 import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from fastmail.cli import batch
+from tests.unit.cli.place import USER, Place
 
 REQUESTS = b"".join(b'{"do": "account.set", "name": "user%d@d.test"}\n' % n for n in range(50))
 
@@ -37,3 +43,111 @@ def test_no_more_than_a_chunk_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     found = list(batch._chunks(source))
     assert b"".join(found) == REQUESTS and max(map(len, found)) == 1000
     os.close(source)
+
+
+class Batch(Protocol):
+    def __call__(self, *requests: Mapping[str, object], code: int = 0) -> list[dict[str, object]]: ...
+
+
+@pytest.fixture
+def asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> Batch:
+    """Requests that come together, and their answers."""
+
+    def ask(*requests: Mapping[str, object], code: int = 0) -> list[dict[str, object]]:
+        monkeypatch.setattr(batch, "_arrived", lambda: iter([[json.dumps(one).encode() for one in requests]]))
+        said = place.run("batch", code=code)
+        return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+    return ask
+
+
+def rename(what: str, name: str, to: str, **more: object) -> dict[str, object]:
+    return {"do": f"{what}.rename", "name": name, "fields": {"to": to, **more}}
+
+
+def test_new_names(place: Place, asked: Batch) -> None:
+    made = {"do": "account.add", "name": "a@example.test", "fields": {"hash": "{PLAIN}x"}}
+    first, done, again, whole = asked(
+        made,
+        rename("account", "A@example.test", "b@example.test"),
+        rename("account", "b@example.test", "c@example.test"),
+        rename("domain", "example.test", "example.net"),
+        code=1,
+    )
+    assert first["ok"] and done == {"ok": True, "name": "b@example.test"}
+    assert not again["ok"] and not whole["ok"] and "moment ago" in str(again["error"])
+    assert place.rows("alias", "list", "--match", "a@example.test")[0]["targets"] == ["b@example.test"]
+    (done,) = asked(rename("account", "b@example.test", "c@example.test", keep=False))
+    (done,) = asked(rename("domain", "example.test", "example.net"))
+    assert done == {"ok": True, "name": "example.net"}
+    assert {row["address"] for row in place.rows("account", "list")} == {"me@example.net", "c@example.net"}
+
+
+@pytest.mark.parametrize("more", [{}, {"to": ""}, {"to": 5}, {"to": "b@example.test", "what": 1}, {"to": "x"}])
+def test_a_new_name_that_is_none(place: Place, asked: Batch, more: dict[str, object]) -> None:
+    (said,) = asked({"do": "account.rename", "name": USER, "fields": more}, code=1)
+    assert not said["ok"] and place.rows("account", "list")[0]["address"] == USER
+
+
+def test_names_of_accounts_that_another_program_keeps(place: Place, asked: Batch) -> None:
+    (place.base / "passwd").write_text("")
+    text = place.config.read_text()
+    place.config.write_text(f'{text}\n[directory]\npasswd_file = "{place.base / "passwd"}"\n')
+    (said,) = asked(rename("account", USER, "b@example.test"), code=1)
+    assert "another program" in str(said["error"])
+
+
+def test_groups_and_lists_that_are_wanted(place: Place, tmp_path: Path) -> None:
+    file = tmp_path / "wanted.toml"
+    file.write_text(
+        f"""
+        [lists."team@example.test"]
+        owners = ["new@example.test"]
+        members = ["x@far.test", {{address = "y@far.test", name = "Y", state = "suspended"}}]
+        [groups."sales@example.test"]
+        members = ["{USER}", "new@example.test"]
+        [accounts."new@example.test"]
+        hash = "{{PLAIN}}x"
+        """
+    )
+    said = {row["do"]: row["change"] for row in place.rows("apply", str(file), "--dry-run")}
+    assert said["group.add sales@example.test"] == f"members: +{USER}, +new@example.test"
+    assert said["list.add team@example.test"].endswith("members: +x@far.test, +y@far.test")
+    assert place.rows("group", "list") == place.rows("list", "list") == []
+    place.run("apply", str(file), "--yes")
+    assert place.rows("apply", str(file), "--yes") == []
+    team = {row["address"]: (row["name"], row["state"]) for row in place.rows("list", "members", "team@example.test")}
+    assert team == {"x@far.test": ("", "active"), "y@far.test": ("Y", "suspended")}
+    file.write_text(
+        f"""
+        lists."team@example.test".members = ["y@far.test", "z@far.test"]
+        groups."sales@example.test".members = ["{USER}"]
+        """
+    )
+    changed = {row["do"]: row["change"] for row in place.rows("apply", str(file), "--yes")}
+    assert changed == {
+        "group.set sales@example.test": "members: -new@example.test",
+        "list.set team@example.test": "members: +z@far.test, -x@far.test",
+    }
+    rows = place.rows("list", "members", "team@example.test")
+    assert [(row["address"], row["state"]) for row in rows] == [("y@far.test", "suspended"), ("z@far.test", "active")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ('lists."l@example.test" = {members = ["x@far.test"]}', "needs an owner"),
+        ('lists."l@example.test" = {owners = ["me@example.test"], members = ["l@example.test"]}', "is a mailing list"),
+        ('lists."l@example.test" = {owners = ["me@example.test"], members = 5}', "a list of addresses"),
+        ('lists."l@example.test" = {owners = ["me@example.test"], members = [{name = "x"}]}', "needs an address"),
+        ('groups."g@example.test" = {members = ["no@example.test"]}', "no account"),
+        ('groups."g@example.test" = {join = ["me@example.test"]}', "can be wanted"),
+        ('groups."g@other.test" = {members = ["me@example.test"]}', "not a domain"),
+    ],
+)
+def test_a_state_that_cannot_be_changes_nothing(place: Place, tmp_path: Path, wanted: str, why: str) -> None:
+    file = tmp_path / "wanted.toml"
+    file.write_text(wanted)
+    said = place.call("apply", str(file), "--yes")
+    assert said.exit_code != 0 and why in said.output
+    assert place.rows("group", "list") == place.rows("list", "list") == []

@@ -1,10 +1,14 @@
 """``fastmail``: every command of the table is there, with a help of its own; and one loads no more than it needs."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import fastmail
@@ -16,6 +20,36 @@ from fastmail.directory.local import LocalDirectory
 def test_every_command_has_a_help(name: str) -> None:
     done = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"})
     assert done.exit_code == 0 and "Usage" in done.stdout
+
+
+def commands(name: str) -> Iterator[tuple[list[str], Any]]:
+    """A command and those below it, with the words that call each."""
+    group: Any = get_command(app)
+    todo: list[tuple[list[str], Any]] = [([name], group.get_command(None, name))]
+    while todo:
+        words, found = todo.pop()
+        yield words, found
+        todo += [([*words, below], one) for below, one in getattr(found, "commands", {}).items()]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_stands_in_brackets_is_shown(name: str) -> None:
+    """Names of parts of the configuration, and of tables in files, look like markup to what prints help."""
+    for words, command in commands(name):
+        texts = [command.help or "", *(getattr(one, "help", None) or "" for one in command.params)]
+        bracketed = [one for text in texts for one in re.findall(r"\\(\[[^\]]*\])", text)]
+        if bracketed:
+            done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "400"})
+            assert [one for one in bracketed if one not in done.stdout] == [], words
+
+
+def test_a_part_of_the_configuration_is_named() -> None:
+    done = CliRunner().invoke(app, ["account", "quota", "--help"], env={"COLUMNS": "200"})
+    assert "[limits]" in done.stdout
+    done = CliRunner().invoke(app, ["apply", "--help"], env={"COLUMNS": "200"})
+    assert '[domains."example.org"]' in done.stdout
+    done = CliRunner().invoke(app, ["migrate", "--help"], env={"COLUMNS": "200"})
+    assert "[bold]" not in done.stdout and "In order: plan" in done.stdout
 
 
 def test_the_version_is_told() -> None:
@@ -78,6 +112,7 @@ def test_a_command_loads_what_it_needs(words: tuple[str, ...], module: str, show
     loaded = set(done.stdout.splitlines()[-1].split())
     assert loaded & HEAVY == set()
     assert loaded & {f"fastmail.{one}" for one in SERVER} == set()
-    assert {one for one in loaded if one.startswith("fastmail.cli.")} - {"fastmail.cli.renaming"} == {
+    small = {"fastmail.cli.renaming"}  # what accounts and domains share
+    assert {one for one in loaded if one.startswith("fastmail.cli.")} - small == {
         "fastmail.cli.main", "fastmail.cli.common", f"fastmail.cli.{module}",
     }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import Answer
+from fastmail.directory.records import ANNOUNCERS, INSIDE, MEMBERS, PUBLIC, Answer, List, Member
 from fastmail.migrate.sites import importing, report
 from fastmail.migrate.sites.importing import (
     CHANGED,
@@ -23,6 +23,12 @@ from fastmail.migrate.sites.importing import (
     Outcome,
 )
 from fastmail.migrate.sites.model import (
+    EVERYBODY,
+    ITS_ANNOUNCERS,
+    ITS_MEMBERS,
+    MEMBERS_AND_ANNOUNCERS,
+    OF_ITS_DOMAIN,
+    OF_THE_SERVER,
     BadRow,
     Hint,
     NotTaken,
@@ -281,15 +287,122 @@ def test_spellings_of_targets_are_no_differences(place: LocalDirectory) -> None:
     assert {one.state for one in bring(place, *site)} == {SAME}
 
 
-def test_lists_become_aliases_and_are_named(place: LocalDirectory) -> None:
-    site: list[Record] = [ONE, account("a"), SiteList("all@one.test", ("a@one.test", "x@away.example"), name="All"),
-            SiteList("board@one.test", ("a@one.test",), writers="its members")]  # fmt: skip
+def mailing(name: str, *members: str, writers: str = EVERYBODY, announcers: tuple[str, ...] = ()) -> SiteList:
+    return SiteList(f"{name}@one.test", members, writers=writers, announcers=announcers)
+
+
+def listed(place: LocalDirectory, name: str) -> List:
+    found = place.mailing_list(f"{name}@one.test")
+    assert found is not None
+    return found
+
+
+def members(place: LocalDirectory, name: str) -> list[str]:
+    return [one.address for one in place.each_member(f"{name}@one.test")]
+
+
+def test_lists_stay_lists_with_their_members(place: LocalDirectory) -> None:
+    site: list[Record] = [
+        ONE,
+        mailing("both", "all@one.test", "later@one.test", "a@one.test"),  # a list in a list
+        SiteList("all@one.test", ("a@one.test", "X@away.example"), enabled=False, name="All"),
+        alias("way", "all@one.test"),
+        alias("later", "a@one.test"),
+        account("a"),
+    ]
     done = bring(place, *site)
-    assert states(done)["all@one.test"] == states(done)["board@one.test"] == f"{NEW}, {SAID}"
+    assert states(done)["all@one.test"] == f"{NEW}, {SAID}" and states(done)["way@one.test"] == NEW
     assert {one.kind for one in done if one.name == "all@one.test"} == {"list"}
-    everybody, board = place.alias("all@one.test"), place.alias("board@one.test")
-    assert everybody is not None and not everybody.internal and everybody.note == "All"
-    assert board is not None and board.internal  # never wider than there
+    found = listed(place, "all")
+    assert (found.name, found.mode, found.enabled, found.owners) == ("All", PUBLIC, False, ("a@one.test",))
+    assert members(place, "all") == ["a@one.test", "X@away.example"]
+    assert members(place, "both") == ["a@one.test", "later@one.test"]
+    assert [one.text for one in done if one.state == PART] == [
+        "all@one.test: a mailing list is no member of another one: left out"
+    ]
+    before = len(list(place.audit()))
+    assert {one.state for one in bring(place, *site)} == {SAME, PART} and len(list(place.audit())) == before
+
+
+@pytest.mark.parametrize(
+    ("writers", "mode", "logins_only"),
+    [
+        (EVERYBODY, PUBLIC, False),
+        (ITS_MEMBERS, MEMBERS, False),
+        (MEMBERS_AND_ANNOUNCERS, MEMBERS, False),
+        (ITS_ANNOUNCERS, ANNOUNCERS, False),
+        (OF_ITS_DOMAIN, INSIDE, False),
+        (OF_THE_SERVER, PUBLIC, True),
+        ("whom the moon likes", INSIDE, False),  # never wider than there
+    ],
+)
+def test_who_may_write_to_a_list(place: LocalDirectory, writers: str, mode: str, logins_only: bool) -> None:
+    done = bring(place, ONE, account("a"), mailing("l", "b@away.example", writers=writers, announcers=("a@one.test",)))
+    found = listed(place, "l")
+    assert (found.mode, found.logins_only, found.announcers) == (mode, logins_only, ("a@one.test",))
+    assert ("here logins of its domain" in done[-1].text) == (writers == "whom the moon likes")
+
+
+def test_who_owns_a_list(place: LocalDirectory) -> None:
+    """Whom the site names, else who may announce, the postmaster, an administrator, a member; once, and then never
+    another one."""
+    said = SiteList("said@one.test", (), owners=("gone@one.test", "b@one.test"))
+    done = bring(place, ONE, account("a"), account("b"), said, mailing("l", "x@away.example", "b@one.test"))
+    assert listed(place, "said").owners == ("b@one.test",) and listed(place, "l").owners == ("b@one.test",)
+    assert [one.text for one in done if one.state == PART] == [
+        "owner gone@one.test: an address of this server, and not there: left out"
+    ]
+    boss = SiteAccount("boss@one.test", KEPT, role="domain", administers=("one.test",))
+    bring(place, boss, mailing("m", "b@one.test"), mailing("n", writers=ITS_ANNOUNCERS, announcers=("a@one.test",)))
+    assert listed(place, "m").owners == ("boss@one.test",) and listed(place, "n").owners == ("a@one.test",)
+    site: list[Record] = [
+        alias("postmaster", "a@one.test"),
+        mailing("o", "b@one.test"),
+        mailing("l", "x@away.example", "b@one.test"),
+    ]
+    bring(place, *site, overwrite=True)
+    assert listed(place, "o").owners == ("postmaster@one.test",) and listed(place, "l").owners == ("b@one.test",)
+
+
+def test_a_list_nobody_could_own(place: LocalDirectory) -> None:
+    """A member of a list for announcers would be let write as its owner."""
+    site: list[Record] = [
+        ONE,
+        account("a"),
+        mailing("l", "a@one.test", writers=ITS_ANNOUNCERS),
+        mailing("m", "x@away.example"),
+    ]
+    done = bring(place, *site)
+    assert [one.state for one in done] == [NEW, NEW, SKIPPED, SKIPPED] and "could be its owner" in done[-1].text
+
+
+def test_members_that_are_only_here_stay(place: LocalDirectory) -> None:
+    site: list[Record] = [ONE, account("a"), mailing("l", "a@one.test", "x@away.example")]
+    bring(place, *site)
+    place.put_members("l@one.test", [Member("ours@away.example")])
+    place.remove_member("l@one.test", "x@away.example")
+    (done,) = bring(place, mailing("l", "a@one.test", "x@away.example"))
+    assert (done.state, done.text) == (DIFFERS, "1 members more: x@away.example")
+    assert members(place, "l") == ["a@one.test", "ours@away.example"], "who left is not signed up again unasked"
+    (done,) = bring(place, mailing("l", "a@one.test", "x@away.example", writers=ITS_MEMBERS), overwrite=True)
+    assert done.state == CHANGED and "mode: public -> members" in done.text
+    assert members(place, "l") == ["a@one.test", "ours@away.example", "x@away.example"]
+
+
+def test_a_list_whose_members_are_elsewhere_is_off_until_they_come(place: LocalDirectory) -> None:
+    site: list[Record] = [ONE, account("a"), SiteList("l@one.test", None, owners=("a@one.test",))]
+    done = bring(place, *site)
+    assert not listed(place, "l").enabled and "`fastmail list import`" in done[-1].text
+    place.put_members("l@one.test", [Member("x@away.example")])
+    place.change_list("l@one.test", lambda old: importing.replace(old, enabled=True))
+    assert {one.state for one in bring(place, *site, overwrite=True)} == {SAME, SAID}
+    assert listed(place, "l").enabled and members(place, "l") == ["x@away.example"]
+
+
+def test_a_member_that_leads_back_to_its_list(place: LocalDirectory) -> None:
+    done = bring(place, ONE, account("a"), mailing("l", "ring@one.test", "a@one.test"), alias("ring", "l@one.test"))
+    assert states(done)["l@one.test"] == f"{NEW}, {PART}, {SAID}" and states(done)["ring@one.test"] == NEW
+    assert members(place, "l") == ["a@one.test"]
 
 
 def test_relayed_domains_and_kinds_without_an_equivalent(place: LocalDirectory) -> None:

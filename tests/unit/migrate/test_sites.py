@@ -14,6 +14,11 @@ from fastmail.migrate.sites import hmailserver, vpopmail
 from fastmail.migrate.sites.base import opened
 from fastmail.migrate.sites.known import SITES
 from fastmail.migrate.sites.model import (
+    ITS_ANNOUNCERS,
+    ITS_MEMBERS,
+    MEMBERS_AND_ANNOUNCERS,
+    OF_ITS_DOMAIN,
+    OF_THE_SERVER,
     BadRow,
     Hint,
     NotTaken,
@@ -196,10 +201,16 @@ def test_iredmail(read: Read) -> None:
     assert {name: one.targets for name, one in read.aliases.items()} == {
         "a.nna@one.test": ("anna@one.test",),
         "@one.test": ("bert@one.test",),
+        "team@one.test": ("anna@one.test", "bert@one.test"),
+        "empty@one.test": (),
     }
-    assert read.lists["team@one.test"] == SiteList("team@one.test", ("anna@one.test", "bert@one.test"), name="Team")
-    assert read.lists["board@one.test"].writers == "membersonly" and read.lists["empty@one.test"].members == ()
-    assert read.left == {"accounts without IMAP, or without POP3": 1, "lists of mlmmj": 1}
+    assert read.aliases["team@one.test"].note == "Team"
+    board, talk, news = (read.lists[f"{name}@one.test"] for name in ("board", "talk", "news"))
+    assert (board.members, board.writers, board.name) == (("anna@one.test",), ITS_MEMBERS, "Board")
+    assert (talk.members, talk.writers) == (("carl@one.test",), MEMBERS_AND_ANNOUNCERS)
+    assert talk.announcers == ("m@away.example",)
+    assert news == SiteList("news@one.test", None, name="News", owners=("anna@one.test",))
+    assert read.left == {"accounts without IMAP, or without POP3": 1}
     assert read.hints["mail"].startswith("/var/vmail/vmail1/one.test/a/n/n/anna-2026/Maildir")
 
 
@@ -225,7 +236,7 @@ def test_iredmail_before_forwardings(tmp_path: Path) -> None:
     anna = read.accounts["anna@one.test"]
     assert (anna.forward, anna.keeps, anna.quota) == (("a@away.example",), True, 5 * MIB)
     assert read.aliases["@one.test"].targets == ("anna@one.test",)
-    assert read.lists["team@one.test"].writers == "domain"
+    assert read.lists["team@one.test"].writers == OF_ITS_DOMAIN
 
 
 @only("hmailserver")
@@ -252,7 +263,10 @@ def test_hmailserver(read: Read) -> None:
     assert "Blowfish" in read.accounts["fish@one.test"].why and "Directory" in read.accounts["ad@one.test"].why
     assert read.aliases["@one.test"].targets == ("anna@one.test",) and not read.aliases["off@one.test"].enabled
     assert read.lists["all@one.test"].members == ("anna@one.test", "bert@one.test", "out@away.example")
-    assert read.lists["board@one.test"].writers == "its members"
+    assert read.lists["board@one.test"].writers == ITS_MEMBERS
+    news, shop = read.lists["news@one.test"], read.lists["shop@one.test"]
+    assert (news.writers, news.announcers, news.logins_only) == (ITS_ANNOUNCERS, ("carl@one.test",), True)
+    assert (shop.writers, shop.announcers, shop.enabled) == (OF_THE_SERVER, (), False)
     assert read.left == {
         "DKIM keys of domains": 1,
         "external accounts": 1,
