@@ -1,9 +1,13 @@
 """What checks of a message say: reasons with scores, and what one judge of its content found.
 
-The nouns that scanners, the classifier and the verdict share. Nothing here decides anything: policy.verdict does.
+The nouns that scanners, the classifier and the verdict share. Nothing here decides anything: policy.verdict does. Nouns
+that each message has several of are structs of msgspec, here and beside: making one costs a tenth of what a frozen
+dataclass does.
 """
 
 from dataclasses import dataclass
+
+import msgspec
 
 ACCEPT, JUNK, LATER, REFUSE = "accept", "junk", "later", "refuse"
 RANK = {ACCEPT: 0, JUNK: 1, LATER: 2, REFUSE: 3}  # of several wishes the one with the highest rank is done
@@ -13,8 +17,7 @@ Reply = tuple[int, str, str]
 TAKEN: Reply = (250, "2.0.0", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """``name``: a key of verdict.SCORES, or one of a list, a scanner or the classifier; ``why``: for people."""
 
     name: str
