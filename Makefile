@@ -25,7 +25,7 @@ SHORT_ALONE := harness and alone
 # Tests start hundreds of commands and servers: their modules are compiled once, not by each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run check test build lint types layers quick slow journeys counted alone coverage lock bench bench-directory bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-short test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
+.PHONY: help run check test build lint types layers quick slow journeys counted alone coverage lock bench bench-auth bench-directory bench-journal bench-mailbox bench-peers bench-relay bench-sessions test-short test-crash test-power test-load test-arm test-damage test-faults test-queue test-mutations test-wheel nightly fuzz fuzz-every sdist wheel clean
 
 help:
 	@echo "make run             a server on high loopback ports, with one account; Ctrl-C stops it"
@@ -41,6 +41,7 @@ help:
 	@echo "make bench-directory look-ups, memory and changes with 100,000 and 1,000,000 accounts: benchmarks/directory.md"
 	@echo "make bench-journal   the journal by itself, and starts after a kill: benchmarks/journal.md (DIR= for a disk)"
 	@echo "make bench-relay     relaying and MX beside Postfix: benchmarks/relay.md (needs root, Postfix and Dovecot)"
+	@echo "make bench-auth      what SPF, DKIM, DMARC and ARC cost, and signing; Postfix with milters beside it: benchmarks/auth.md"
 	@echo "make test-crash      kill -9 of all or some processes, at random and at steps, under load (ROUNDS=20 SEED=1)"
 	@echo "make test-power      disks as power loss leaves them (IMAGES=1000 SEED=1; needs strace)"
 	@echo "make test-load       loads and floods, each with its figure (SCALE=1)"
@@ -167,6 +168,9 @@ fuzz-every: $(STAMP)
 test-damage: $(STAMP)
 	$(BIN)/python -m tests.crash.damage --rounds $(or $(ROUNDS),1000) --seed $(or $(SEED),1) --content maildir
 	$(BIN)/python -m tests.crash.damage --rounds $(or $(ROUNDS),1000) --seed $(or $(SEED),1) --content segments
+
+bench-auth: $(STAMP)
+	$(BIN)/python -m benchmarks.auth --rounds $(or $(ROUNDS),3) --dir "$(DIR)"
 
 bench-relay: $(STAMP)
 	$(BIN)/python -m benchmarks.relay --rounds $(or $(ROUNDS),3) --dir "$(DIR)"

@@ -1,4 +1,5 @@
-"""Canonical forms of DKIM (RFC 6376 3.4): bodies as they come in, header fields, and which fields a signature covers.
+"""Canonical forms of DKIM (RFC 6376 3.4): bodies as they come in, header fields, and which fields a signature covers;
+and tag lists (3.2), which each signature and key record is.
 
 A line ends with CRLF, or with LF as content is kept here; both are CRLF in what comes out. A CR elsewhere is a
 character like any other. A body may be cut anywhere: what a cut leaves open (a CR, white space, empty lines) is a few
@@ -8,7 +9,8 @@ Promise: linear in what is given, and no longer than twice that and what was lef
 walked once, however many signatures name them.
 """
 
-from libc.string cimport memchr, memcpy
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.string cimport memchr, memcmp
 
 from fastmail._core.header cimport END, FIELD, Kind, Line, next_line
 from fastmail._core.octets cimport Out, lower
@@ -16,15 +18,41 @@ from fastmail._core.octets cimport Out, lower
 cdef enum:
     KEPT = 65536   # octets that a body keeps between two takes
     MOST = 10000   # fields of a header that are looked at
+    BLOCK = 4096   # octets of a body that are looked through at once for white space that relaxed changes
+    STEP = 64      # of these in one go: a fixed number, so that the compiler makes vector instructions of it
+    TAGS = 100     # of a list
 
 cdef inline bint wsp(char c) noexcept nogil:
     return c == 32 or c == 9
+
+cdef inline bint space(char c) noexcept nogil:
+    """White space of tag lists, which are folded."""
+    return c == 32 or c == 9 or c == 13 or c == 10
+
+
+cdef bint tidy(const unsigned char* p, const unsigned char* end, const unsigned char* stop) noexcept nogil:
+    """Is all white space of p .. end as relaxed has it, single spaces with a character behind each? ``stop``: up to
+    where one may look for that character."""
+    cdef unsigned char odd = 0
+    cdef int i
+    while end - p >= STEP and stop - p > STEP:
+        for i in range(STEP):
+            odd |= (p[i] == 9) | ((p[i] == 32) & (p[i + 1] <= 32))
+        if odd:
+            return False
+        p += STEP
+    while p < end:
+        if p[0] == 9 or (p[0] == 32 and (p + 1 == stop or p[1] <= 32)):
+            return False
+        p += 1
+    return True
 
 
 cdef class Body:
     """A body on its way into a hash; ``relaxed`` or simple."""
     cdef Out out
     cdef bint relaxed
+    cdef bint as_it_is    # white space stays: it is simple, or none of this block has to change
     cdef bint held_cr     # the last octet was a CR
     cdef bint space       # relaxed: white space came and nothing behind it in this line
     cdef Py_ssize_t ends  # line ends that came since the last character
@@ -34,6 +62,7 @@ cdef class Body:
     def __cinit__(self, bint relaxed):
         self.out = Out(4096)
         self.relaxed = relaxed
+        self.as_it_is = not relaxed
 
     cdef int text(self, const char* p, Py_ssize_t n) except -1 nogil:
         """Characters of a line, not all of them white space when relaxed."""
@@ -51,7 +80,7 @@ cdef class Body:
         cdef const char* q
         if p == end:
             return 0
-        if not self.relaxed or (memchr(p, 32, end - p) == NULL and memchr(p, 9, end - p) == NULL):
+        if self.as_it_is or (memchr(p, 32, end - p) == NULL and memchr(p, 9, end - p) == NULL):
             return self.text(p, end - p)
         while p < end:
             if wsp(p[0]):
@@ -94,6 +123,20 @@ cdef class Body:
             p = q + 1
         return 0
 
+    cdef int take_blocks(self, const char* p, const char* end) except -1 nogil:
+        """Most blocks need no change of their white space, which is seen faster than it is looked for in each line."""
+        cdef const char* stop
+        if not self.relaxed:
+            return self.take_in(p, end)
+        while p < end:
+            stop = p + BLOCK if end - p > BLOCK else end
+            self.as_it_is = not self.space and tidy(
+                <const unsigned char*>p, <const unsigned char*>stop, <const unsigned char*>end
+            )
+            self.take_in(p, stop)
+            p = stop
+        return 0
+
     cdef bytes given(self):
         cdef bytes result = self.out.take()
         self.size += len(result)
@@ -105,7 +148,7 @@ cdef class Body:
         if data.shape[0]:
             p = <const char*>&data[0]
             with nogil:
-                self.take_in(p, p + data.shape[0])
+                self.take_blocks(p, p + data.shape[0])
         return self.given()
 
     def finish(self):
@@ -213,7 +256,7 @@ cdef class Fields:
     def names(self):
         return list(self.places)
 
-    def canonical(self, list names not None, bint relaxed):
+    def canonical(self, names, bint relaxed):
         cdef Out out = Out(2048)
         cdef const char* base = self.data
         cdef dict used = {}
@@ -234,3 +277,107 @@ cdef class Fields:
             else:
                 simple_field(out, base + start, base + end)
         return out.take()
+
+
+def tags(str text not None):
+    cdef Py_ssize_t size
+    cdef const char* p = PyUnicode_AsUTF8AndSize(text, &size)
+    cdef const char* stop = p + size
+    cdef const char* q = p
+    cdef const char* end
+    cdef const char* equals
+    cdef dict found = {}
+    cdef str name
+    cdef int count = 0
+    while True:
+        q = <const char*>memchr(q, 59, stop - q)
+        if q == NULL:
+            break
+        q += 1
+        count += 1
+    if count > TAGS:
+        raise ValueError(f"more than {TAGS} tags")
+    while True:
+        q = <const char*>memchr(p, 59, stop - p)
+        end = stop if q == NULL else q
+        while p < end and space(p[0]):
+            p += 1
+        while end > p and space((end - 1)[0]):
+            end -= 1
+        if p == end:
+            if q == NULL:
+                return found
+            raise ValueError("an empty tag")
+        equals = <const char*>memchr(p, 61, end - p)
+        name = tag_name(p, equals) if equals != NULL else None
+        if name is None:
+            raise ValueError("a part is no tag")
+        if name in found:
+            raise ValueError(f"{name[:20]}= is there twice")
+        p = equals + 1
+        while p < end and space(p[0]):
+            p += 1
+        found[name] = p[: end - p].decode("utf-8")
+        if q == NULL:
+            return found
+        p = q + 1
+
+
+def plain(str text not None):
+    cdef Py_ssize_t size
+    cdef const char* p = PyUnicode_AsUTF8AndSize(text, &size)
+    cdef const char* stop = p + size
+    cdef const char* q
+    cdef Out out = Out(size)
+    while p < stop:
+        q = p
+        while q < stop and not space(q[0]):
+            q += 1
+        out.put(p, q - p)
+        p = q + 1
+    return text if out.len == size else out.buf[: out.len].decode("utf-8")
+
+
+cdef str tag_name(const char* p, const char* end):
+    """The name in front of the equals sign at ``end``; None for what is no name."""
+    cdef const char* q
+    while end > p and space((end - 1)[0]):
+        end -= 1
+    q = p
+    while q < end and (97 <= lower(q[0]) <= 122 or (q > p and (48 <= q[0] <= 57 or q[0] == 95))):
+        q += 1
+    return p[: end - p].decode("ascii") if q == end and p < end else None
+
+
+def without(bytes data not None, bytes name not None):
+    cdef const char* base = data
+    cdef const char* stop = base + len(data)
+    cdef const char* p = <const char*>memchr(base, 58, len(data))
+    cdef const char* q
+    cdef const char* end
+    cdef const char* equals
+    if p == NULL:
+        raise ValueError("no field")
+    p += 1
+    while True:
+        q = <const char*>memchr(p, 59, stop - p)
+        end = stop if q == NULL else q
+        equals = <const char*>memchr(p, 61, end - p)
+        if equals != NULL and is_tag(p, equals, name):
+            if q == NULL:  # the line end of the field is not part of the value
+                if end - 1 > equals and (end - 1)[0] == 10:
+                    end -= 1
+                    if end - 1 > equals and (end - 1)[0] == 13:
+                        end -= 1
+            return data[: equals + 1 - base] + data[end - base :]
+        if q == NULL:
+            return data
+        p = q + 1
+
+
+cdef bint is_tag(const char* p, const char* end, bytes name):
+    while p < end and space(p[0]):
+        p += 1
+    while end > p and space((end - 1)[0]):
+        end -= 1
+    return end - p == len(name) and memcmp(p, <const char*>name, end - p) == 0

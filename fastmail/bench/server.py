@@ -16,8 +16,11 @@ PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3
 
 
 @contextlib.contextmanager
-def running(parent: str, content: str, workers: int, extra: str = "", fresh: int = FRESH) -> Iterator[Target]:
-    """A server on the disk that ``parent`` lies on; ``extra``: more of its configuration; ``fresh``: see Target."""
+def running(
+    parent: str, content: str, workers: int, extra: str = "", fresh: int = FRESH, listen: str = ""
+) -> Iterator[Target]:
+    """A server on the disk that ``parent`` lies on; ``extra``: more of its configuration, ``listen``: of that section;
+    ``fresh``: see Target."""
     directory = tempfile.mkdtemp(prefix="fastmail-bench-", dir=parent or None)
     try:
         quickstart(directory, account_address("big@bench.example"), "localhost", "unused", standard_ports=False)
@@ -30,7 +33,7 @@ def running(parent: str, content: str, workers: int, extra: str = "", fresh: int
             name = line.partition(" = ")[0]
             lines.append(f'{name} = ["127.0.0.1:{ports[name]}"]' if name in ports else line)
         text = "\n".join(lines).replace('content = "maildir"', f'content = "{content}"')
-        text = text.replace("[server]", f"[server]\nworkers = {workers}")
+        text = text.replace("[server]", f"[server]\nworkers = {workers}").replace("[listen]", f"[listen]\n{listen}", 1)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text + '\n[log]\nlevel = "warning"\n' + extra)
         users = LocalDirectory(os.path.join(directory, "data"))

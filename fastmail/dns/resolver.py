@@ -188,8 +188,9 @@ class Resolver:
 
     async def _fetch(self, key: cache.Key, budget: Budget | None) -> Answer:
         """Ask, or wait with those who ask already; as long as the budget allows."""
+        left = budget.left if budget is not None else 0.0  # before this one is counted: the last one may wait too
         if budget is not None:
-            if not budget.left:
+            if not left:
                 return Answer(FAILED, why="the look-ups of this message took too long")
             budget.asked += 1
         task = self._asking.get(key)
@@ -204,7 +205,7 @@ class Resolver:
             answer = await asyncio.shield(task)
         else:
             try:
-                async with asyncio.timeout(budget.left):
+                async with asyncio.timeout(left):
                     answer = await asyncio.shield(task)
             except TimeoutError:
                 return Answer(FAILED, why="no answer in the time that was left")

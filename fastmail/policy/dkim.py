@@ -15,8 +15,9 @@ import re
 import time
 from binascii import Error as BadBase64
 from binascii import a2b_base64
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from fastmail._core import dkim as core
 from fastmail.dns.interface import FAILED, Budget, Names, ask_all
@@ -37,9 +38,9 @@ USUAL = 1024  # characters of an h= that is remembered
 IDENTITY = 320  # of i=
 REMEMBERED = 2048  # domains, selectors and lists of fields, in their one form
 RECORDS = 10  # TXT records at one name that are tried
+DIGITS = 12  # of t=, x= and l=
 _FIELD_NAMES = re.compile(r"[\x21-\x39\x3b-\x7e]+(?::[\x21-\x39\x3b-\x7e]+)*")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
-_NUMBER = re.compile(r"\d{1,12}")
 
 
 class BadSignature(ValueError):
@@ -51,8 +52,7 @@ class BadSignature(ValueError):
         self.known = known or {}
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(msgspec.Struct, frozen=True):
     """What a signature says. ``field``: the whole header field; ``instance``: of an ARC set, 0 for DKIM."""
 
     domain: str
@@ -76,8 +76,7 @@ class Signature:
         return f"{self.selector}._domainkey.{self.domain}"
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """The result of one signature."""
 
     result: str
@@ -191,7 +190,7 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
     header, _, body = found.get("c", "simple").lower().partition("/")
     if header not in ("simple", "relaxed") or (body or "simple") not in ("simple", "relaxed"):
         raise BadSignature("c= is not known")
-    if "dns/txt" not in tags.words(found.get("q", "dns/txt")):
+    if "q" in found and "dns/txt" not in tags.words(found["q"]):
         raise BadSignature("q= is not known")
     names = _names(found["h"]) if len(found["h"]) <= USUAL else _names.__wrapped__(found["h"])
     if arc and any(name.startswith(b"arc-") for name in names):
@@ -202,6 +201,7 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
     identity, instance = ("", _number(found, "i")) if arc else (_identity(found.get("i", ""), domain), 0)
     signed, expires = _number(found, "t"), _number(found, "x")
     _check_times(signed, expires)
+    own = tags.plain(found["b"])
     return Signature(
         domain,
         selector_of(found["s"]),
@@ -211,8 +211,8 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
         body == "relaxed",
         names,
         octets_of(found["bh"]),
-        octets_of(found["b"]),
-        tags.plain(found["b"])[:SHOWN],
+        octets_of(own),
+        own[:SHOWN],
         signed,
         expires,
         _number(found, "l", -1),
@@ -273,9 +273,10 @@ def octets_of(text: str) -> bytes:
 def _number(found: dict[str, str], name: str, otherwise: int = 0) -> int:
     if name not in found:
         return otherwise
-    if not _NUMBER.fullmatch(found[name]) or not found[name].isascii():
+    text = found[name]
+    if not text.isdecimal() or not text.isascii() or len(text) > DIGITS:
         raise BadSignature(f"{name}= is no number")
-    return int(found[name])
+    return int(text)
 
 
 @lru_cache(REMEMBERED)
@@ -322,8 +323,8 @@ class Verifier:
 
     async def verify(self, content: Content, found: list[Signature | Signed], budget: Budget) -> list[Signed]:
         """The result of each, in order; ``content`` is finished. The look-ups do not wait for each other."""
-        changed = {id(one) for one in found if isinstance(one, Signature) and not self._same(content, one)}
-        await ask_all(self._names, self.wanted([one for one in found if id(one) not in changed]), budget)
+        if len(found) > 1:  # a single one asks by itself
+            await self.prefetch([one for one in found if isinstance(one, Signed) or self._same(content, one)], budget)
         return [one if isinstance(one, Signed) else await self.one(content, one, budget) for one in found]
 
     @staticmethod
@@ -369,7 +370,7 @@ class Verifier:
     def signed(content: Content, one: Signature) -> bytes:
         """What was signed: the fields of h=, then the signature's own, without b= (RFC 6376 3.7)."""
         own = core.field(tags.without(one.field, b"b"), one.header_relaxed)
-        return content.fields.canonical(list(one.names), one.header_relaxed) + own.removesuffix(b"\r\n")
+        return content.fields.canonical(one.names, one.header_relaxed) + own.removesuffix(b"\r\n")
 
 
 def _usable(key: Key, one: Signature) -> None:

@@ -10,8 +10,6 @@ what else must speak against the message.
 """
 
 import re
-import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +19,7 @@ from fastmail.dns.interface import FAILED, NO_NAME, Budget, Names, ask_all
 from fastmail.message import authors
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
+from fastmail.policy.kept import Kept
 
 QUERIES = 8  # names of a walk (RFC 9989 4.10)
 RECORD = 4096  # octets
@@ -199,10 +198,13 @@ class Evaluator:
 
     def __init__(self, resolver: Names) -> None:
         self._names = resolver
-        self._kept: OrderedDict[tuple[object, ...], tuple[Dmarc, float]] = OrderedDict()
+        self._kept: Kept[tuple[str, ...], Dmarc] = Kept(KEPT)
+        self._walked: Kept[str, bool] = Kept(KEPT)  # domains whose walks the cache of the DNS has
 
     def unknown(self, domain: str) -> bool:
         """Does a walk from there need the network?"""
+        if self._walked.get(domain):
+            return False
         return any(self._names.cached(f"_dmarc.{name}", "TXT") is None for name in names(domain))
 
     async def walk(self, domain: str, budget: Budget, memo: dict[str, Walk]) -> Walk:
@@ -224,6 +226,7 @@ class Evaluator:
             walk.records.append((name, records[0]))
             if records[0].psd != "u":
                 break
+        self._walked.put(domain, True, min(answer.until for answer in answers))
         return walk
 
     async def evaluate(
@@ -238,15 +241,12 @@ class Evaluator:
         ``unsure``: why another of them could not be known, or empty."""
         key = (domain, spf, *dkim)
         kept = self._kept.get(key) if not unsure else None
-        if kept is not None and kept[1] > time.monotonic():
-            return kept[0]
+        if kept is not None:
+            return kept
         walks: dict[str, Walk] = {}
         found = await self._evaluate(domain, spf, dkim, unsure, budget, walks)
         if not unsure and found.result != "temperror" and len(dkim) <= KEPT_SIGNATURES:
-            self._kept[key] = found, min(walk.until for walk in walks.values())
-            self._kept.move_to_end(key)
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._kept.put(key, found, min(walk.until for walk in walks.values()))
         return found
 
     async def _evaluate(

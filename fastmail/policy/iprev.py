@@ -4,13 +4,13 @@ Promise: at most NAMES names are looked at, and none of them in turn has names t
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from fastmail.dns.interface import FAILED, Answer, Budget, Names, ask_all
 from fastmail.net import networks
+from fastmail.policy.kept import Kept
 
 NAMES = 10
-REMEMBERED = 4096  # clients
+KEPT = 10_000  # results
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,6 @@ class _Client:
     kind: str
 
 
-@lru_cache(REMEMBERED)
 def _client(ip: str) -> _Client | None:
     """None for what is no address."""
     try:
@@ -42,25 +41,28 @@ def _client(ip: str) -> _Client | None:
     return _Client(str(address), address.reverse_pointer, "A" if address.version == 4 else "AAAA")
 
 
-async def check(resolver: Names, ip: str, budget: Budget) -> Reverse:
-    """Never raises for what the DNS says."""
-    client = _client(ip)
-    if client is None:
-        return Reverse("permerror", why="no IP address")
-    answer = await resolver.ask(client.pointer, "PTR", budget)
-    names = sorted(answer.records)[:NAMES]
-    return _judged(client, answer, names, await ask_all(resolver, [(name, client.kind) for name in names], budget))
+class Iprev:
+    """Checks clients; one for each worker."""
 
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._kept: Kept[str, Reverse] = Kept(KEPT)
 
-def known(resolver: Names, ip: str) -> Reverse | None:
-    """The same where the cache has all of it."""
-    client = _client(ip)
-    answer = resolver.cached(client.pointer, "PTR") if client is not None else None
-    if client is None or answer is None:
-        return None
-    names = sorted(answer.records)[:NAMES]
-    found = [one for name in names if (one := resolver.cached(name, client.kind)) is not None]
-    return _judged(client, answer, names, found) if len(found) == len(names) else None
+    def known(self, ip: str) -> Reverse | None:
+        """A result that is kept."""
+        return self._kept.get(ip)
+
+    async def check(self, ip: str, budget: Budget) -> Reverse:
+        """Never raises for what the DNS says."""
+        client = _client(ip)
+        if client is None:
+            return Reverse("permerror", why="no IP address")
+        answer = await self._names.ask(client.pointer, "PTR", budget)
+        names = sorted(answer.records)[:NAMES]
+        found = await ask_all(self._names, [(name, client.kind) for name in names], budget)
+        result = _judged(client, answer, names, found)
+        self._kept.put(ip, result, min(one.until for one in (answer, *found)))
+        return result
 
 
 def _judged(client: _Client, answer: Answer, names: list[str], found: list[Answer]) -> Reverse:

@@ -22,6 +22,7 @@ from fastmail.dns.interface import FOUND, Answer, Budget, Names, ask_all
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 from fastmail.net import networks
+from fastmail.policy.kept import Kept
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -29,6 +30,7 @@ DEFAULT = 2.0
 DOMAINS = 10
 SECONDS = 3.0
 SAID = 3600.0  # s until a list that is out of order is logged again
+KEPT = 10_000  # clients, and domains of messages, of which it is kept what the lists say
 _LIST = re.compile(r"([A-Za-z0-9_.-]+)(?:=([0-9.\[\];]+))?(?:\*(-?\d+(?:\.\d+)?))?")
 _OCTET = re.compile(r"(\d{1,3})|\[(\d{1,3}(?:\.\.\d{1,3})?(?:;\d{1,3}(?:\.\.\d{1,3})?)*)\]")
 Ranges = tuple[tuple[int, int], ...]
@@ -96,7 +98,13 @@ class Lists:
         self._names = names
         self._addresses = addresses
         self._domains = domains
+        self._kept: Kept[str | tuple[str, ...], list[Listed]] = Kept(KEPT)
         self._said: dict[str, float] = {}  # lists that are out of order, and when that was logged
+
+    def known(self, what: str | tuple[str, ...]) -> list[Listed] | None:
+        """The listings of a client, or of a message's domains, as ``client`` and ``names`` found them, as long as the
+        answers count."""
+        return self._kept.get(what)
 
     async def client(self, ip: str, seconds: float = SECONDS) -> list[Listed]:
         """The listings of an address."""
@@ -105,30 +113,40 @@ class Lists:
         except ValueError:
             return []
         label = address.reverse_pointer.removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
-        return await self._listed(self._addresses, [(str(address), label)], "2.0.0.127", "1.0.0.127", seconds)
+        return await self._listed(ip, self._addresses, [(str(address), label)], "2.0.0.127", "1.0.0.127", seconds)
 
     async def names(self, found: Iterable[str], seconds: float = SECONDS) -> list[Listed]:
         """The listings of the domains that a message has."""
-        asked = [(name, name) for name in dict.fromkeys(found) if "." in name][:DOMAINS]
-        return await self._listed(self._domains, asked, "test", "invalid", seconds)
+        names = tuple(found)
+        asked = [(name, name) for name in dict.fromkeys(names) if "." in name][:DOMAINS]
+        return await self._listed(names, self._domains, asked, "test", "invalid", seconds)
 
     async def _listed(
-        self, zones: Sequence[Zone], asked: list[tuple[str, str]], good: str, bad: str, seconds: float
+        self,
+        key: str | tuple[str, ...],
+        zones: Sequence[Zone],
+        asked: list[tuple[str, str]],
+        good: str,
+        bad: str,
+        seconds: float,
     ) -> list[Listed]:
         labels = [label for _, label in asked] + [good, bad]
         questions = [(f"{label}.{zone.name}", "A") for zone in zones for label in labels]
         if not asked or not zones:
             return []
         answers = await ask_all(self._names, questions, Budget(seconds, len(questions)))
-        out = []
+        out, sound = [], True
         for number, zone in enumerate(zones):
             own = answers[number * len(labels) : (number + 1) * len(labels)]
             if not self._sound(zone, own[-2], own[-1], good == "test"):
+                sound = False
                 continue
             for (what, _), answer in zip(asked, own, strict=False):
                 codes = tuple(sorted(code for code in answer.records if zone.counts(code)))
                 if codes and not _faults(answer, good == "test"):
                     out.append(Listed(zone.name, zone.weight, what, codes))
+        if sound:
+            self._kept.put(key, out, min(answer.until for answer in answers))
         return out
 
     def _sound(self, zone: Zone, good: Answer, bad: Answer, domains: bool) -> bool:

@@ -1,9 +1,13 @@
 """What checks of a message say: reasons with scores, and what one judge of its content found.
 
-The nouns that scanners, the classifier and the verdict share. Nothing here decides anything: policy.verdict does.
+The nouns that scanners, the classifier and the verdict share. Nothing here decides anything: policy.verdict does. Nouns
+that each message has several of are structs of msgspec, here and beside: making one costs a tenth of what a frozen
+dataclass does.
 """
 
 from dataclasses import dataclass
+
+import msgspec
 
 ACCEPT, JUNK, QUARANTINE, LATER, REFUSE = "accept", "junk", "quarantine", "later", "refuse"
 RANK = {
@@ -19,8 +23,7 @@ Reply = tuple[int, str, str]
 TAKEN: Reply = (250, "2.0.0", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """``name``: a key of verdict.SCORES, or one of a list, a scanner or the classifier; ``why``: for people."""
 
     name: str

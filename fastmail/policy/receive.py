@@ -16,8 +16,11 @@ What is kept of a message is its header, HEADER octets at most.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
 
 from fastmail._core import header as scanner
 from fastmail._core import lines
@@ -25,12 +28,12 @@ from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message.authors import MOST as MOST_FROM
 from fastmail.model.domain import comparable
-from fastmail.policy import arc, dkim, dmarc, iprev, marks, received_spf, results, verdict, wishes
+from fastmail.policy import arc, dkim, dmarc, marks, received_spf, results, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.greylist import Greylist, place
-from fastmail.policy.iprev import Reverse
+from fastmail.policy.iprev import Iprev, Reverse
 from fastmail.policy.lists import Listed, Lists, Zone
 from fastmail.policy.reasons import RANK, Finding, Reply
 from fastmail.policy.results import Result
@@ -78,8 +81,7 @@ class Settings:
         return Wishes(self.enforce, self.thresholds, self.greylist, levels, self.junk)
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """What the checks came to. ``add``: the fields to put in front of the message (LF); what to remove from it,
     ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields. ``each``: the
     verdict by what was asked for recipients; ``verdict`` is the mildest of these, and ``enforce`` says whether that
@@ -123,7 +125,6 @@ class Receiver:
     """What the transactions of a worker share: resolver, caches, settings."""
 
     def __init__(self, names: Names, settings: Settings, greylist: Greylist | None = None) -> None:
-        self.names = names
         self.greylist = greylist
         self.settings = settings
         self.wishes = settings.wishes
@@ -131,6 +132,7 @@ class Receiver:
         self.dkim = Verifier(names)
         self.dmarc = Evaluator(names)
         self.arc = Arc(names, self.dkim)
+        self.iprev = Iprev(names)
         self.lists = Lists(names, settings.lists, settings.domain_lists)
 
     def begin(self, ip: str, helo: str) -> "Receiving":
@@ -153,7 +155,7 @@ class Receiving:
         self._greeted: asyncio.Task[Checked] | Checked | None = None
         self._sender: asyncio.Task[Checked] | Checked | None = None
         self._from = ""
-        self._lists: list[asyncio.Task[list[Listed]]] = []
+        self._lists: list[asyncio.Task[list[Listed]] | list[Listed]] = []
         self._domains: set[str] = set()  # of HELO and MAIL FROM
         # The content: its header until that has ended, then hashes of its body.
         self._head = bytearray()
@@ -189,10 +191,10 @@ class Receiving:
         if self._settings.domain_lists:
             self._domains = {comparable(name) for name in (helo, sender.rpartition("@")[2]) if name}
         if self._settings.lists:
-            self._lists.append(self._start(receiver.lists.client(ip)))
+            listed = receiver.lists.known(ip)
+            self._lists.append(self._start(receiver.lists.client(ip)) if listed is None else listed)
         if self._settings.reverse:
-            known = iprev.known(receiver.names, ip)
-            self._reverse = known or self._start(iprev.check(receiver.names, ip, budget))
+            self._reverse = receiver.iprev.known(ip) or self._start(receiver.iprev.check(ip, budget))
         if self._settings.spf:
             greeted = receiver.spf.known(ip, helo, "helo")
             self._greeted = greeted or self._start(receiver.spf.helo(ip, helo, budget))
@@ -226,10 +228,12 @@ class Receiving:
         for start in (b"\n", b"\r\n"):
             if head.startswith(start):
                 return 0, len(start)
-        found = [
-            (at + 1, at + len(mark)) for mark in (b"\n\n", b"\n\r\n") if (at := head.find(mark, self._looked)) >= 0
-        ]
-        return min(found) if found else (-1, -1)
+        at = head.find(b"\n\n", self._looked)
+        # the other form is of interest in front of this one only, and all of a body is long to look through
+        crlf = head.find(b"\n\r\n", self._looked, at + 2 if at >= 0 else len(head))
+        if crlf >= 0:
+            return crlf + 1, crlf + 3
+        return (at + 1, at + 2) if at >= 0 else (-1, -1)
 
     def _header(self, head: bytes) -> None:
         """The header has come: see what it asks for, and start it."""
@@ -250,8 +254,9 @@ class Receiving:
             self._chain = arc.read(content)
         if settings.domain_lists:
             signers = {one.domain for one in self._signatures if isinstance(one, Signature)}
-            named = sorted(self._domains) + [self._author] + sorted(signers)
-            self._lists.append(self._start(receiver.lists.names(named)))
+            named = (*sorted(self._domains), self._author, *sorted(signers))
+            listed = receiver.lists.known(named)
+            self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
             self._start(receiver.dmarc.walk(self._author, self._budget(), {}))
 
@@ -282,7 +287,7 @@ class Receiving:
         policy = None
         if settings.dmarc and self._author:
             policy = await self._evaluate(sender, signed or [], budget)
-        lists = [one for task in self._lists for one in await task]
+        lists = [one for found in self._lists for one in await _found(found)]
         checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
         who = wishes.Who(self._ip)
         if any(one.levels for one in wanted):

@@ -12,8 +12,9 @@ removed after signatures were verified, since a signature may cover them.
 import asyncio
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from fastmail._core import header as scanner
 from fastmail.durable.staging import Staged
@@ -33,8 +34,7 @@ _NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s()<>@,;:\\"/\[\]?=]+)')
 _VERSION = re.compile(r"1(?:[\s;(]|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """One method's. ``properties``: pairs such as ("header.d", "example.org"); ``comment``: for people."""
 
     method: str
@@ -44,6 +44,7 @@ class Result:
     comment: str = ""
 
 
+@lru_cache(REMEMBERED)
 def value(text: str) -> str:
     """A value as RFC 8601 2.2 has it: a token, an address, or a quoted string."""
     text = _UNSAFE.sub("?", text[:VALUE])

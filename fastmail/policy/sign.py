@@ -14,6 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -41,6 +42,7 @@ SIGNED = (
 LIFETIME = 14 * 86400  # s until a signature expires: longer than a queue keeps its messages
 LINE = 72
 MOST_NAMED = 100  # instances of one name in h=
+REMEMBERED = 512  # lists of fields: what users send has the same ones each time
 _PKCS1, _HASHED = PKCS1v15(), Prehashed(SHA256())
 
 
@@ -75,12 +77,21 @@ class SigningKey:
 
 def names(fields: core.Fields) -> list[bytes]:
     """What h= says for a message."""
+    return list(_covered(_numbers(fields))[0])
+
+
+def _numbers(fields: core.Fields) -> tuple[int, ...]:
+    """How many fields of each name of SIGNED and OVERSIGNED there are, as far as that counts."""
+    return tuple([min(fields.number(name), MOST_NAMED) for name in (*SIGNED, *OVERSIGNED)])
+
+
+@lru_cache(REMEMBERED)
+def _covered(numbers: tuple[int, ...]) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """The names of h= of a header that has so many fields, and its lines."""
     out: list[bytes] = []
-    for name in SIGNED:
-        out += [name] * min(fields.number(name), MOST_NAMED)
-    for name in OVERSIGNED:
-        out += [name] * (min(fields.number(name), MOST_NAMED) + 1)
-    return out
+    for name, number in zip((*SIGNED, *OVERSIGNED), numbers, strict=True):
+        out += [name] * (number + (name in OVERSIGNED))
+    return tuple(out), tuple(listed(out))
 
 
 def message(content: bytes | memoryview, keys: Sequence[SigningKey], lifetime: int = LIFETIME) -> bytes:
@@ -120,19 +131,19 @@ def fields(content: Content, keys: Iterable[SigningKey], lifetime: int = LIFETIM
     """The same for a message whose body was hashed while it came: ``content`` is finished, and its relaxed body was
     wanted."""
     now = int(time.time())
-    covered = names(content.fields)
+    covered, named = _covered(_numbers(content.fields))
     data = content.fields.canonical(covered, True)
     digest = b64encode(content.body_hash(True)).decode()
-    return [_field(key, data, covered, digest, now, lifetime) for key in keys]
+    return [_field(key, data, named, digest, now, lifetime) for key in keys]
 
 
-def _field(key: SigningKey, data: bytes, covered: list[bytes], digest: str, now: int, lifetime: int) -> bytes:
+def _field(key: SigningKey, data: bytes, named: Sequence[str], digest: str, now: int, lifetime: int) -> bytes:
     times = f"t={now}; x={now + lifetime};" if lifetime else f"t={now};"
     lines = [
         f"DKIM-Signature: v=1; a={key.algorithm}; c=relaxed/relaxed;",
         f"\td={key.domain};",
         f"\ts={key.selector}; {times}",
-        *listed(covered),
+        *named,
         f"\tbh={digest};",
     ]
     return completed(lines, data, key)

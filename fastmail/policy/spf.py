@@ -11,7 +11,6 @@ shortest TTL that it rests on. An explanation is the words of a stranger: ASCII,
 
 import re
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -20,6 +19,7 @@ from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 from fastmail.net import networks
 from fastmail.policy import macros, spf_record
+from fastmail.policy.kept import Kept
 from fastmail.policy.macros import Template
 from fastmail.policy.spf_record import BadRecord, Mechanism, Record
 
@@ -73,7 +73,7 @@ class Spf:
         self._names = names
         self._hostname = hostname
         self._voids = voids
-        self._kept: OrderedDict[tuple[str, str], Checked] = OrderedDict()
+        self._kept: Kept[tuple[str, str], Checked] = Kept(KEPT)
 
     async def helo(self, ip: str, helo: str, budget: Budget) -> Checked:
         """The HELO identity (RFC 7208 2.3): only a name with several labels has one."""
@@ -88,9 +88,7 @@ class Spf:
     def known(self, ip: str, domain: str, identity: str) -> Checked | None:
         """A result that is kept."""
         found = self._kept.get((domain, ip))
-        if found is None or found.until < time.monotonic():
-            return None
-        return found if found.identity == identity else replace(found, identity=identity)
+        return found if found is None or found.identity == identity else replace(found, identity=identity)
 
     async def check(self, ip: str, domain: str, identity: str, sender: str, helo: str, budget: Budget) -> Checked:
         """``check_host`` for one identity; never raises for what the DNS or the sender says."""
@@ -116,15 +114,8 @@ class Spf:
         checked = Checked(
             found.result, identity, name, found.mechanism, run.why, explanation, run.terms, run.voids, until
         )
-        if until > time.monotonic():
-            self._keep((domain, ip), checked)
+        self._kept.put((domain, ip), checked, until)
         return checked
-
-    def _keep(self, key: tuple[str, str], checked: Checked) -> None:
-        self._kept[key] = checked
-        self._kept.move_to_end(key)
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
 
 
 def _name(text: str) -> str:

@@ -17,6 +17,8 @@ want always.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from fastmail.policy.arc import Chain
 from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
@@ -67,8 +69,7 @@ class Thresholds:
     quarantine: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Checks:
+class Checks(msgspec.Struct, frozen=True):
     """What was found out; None for what was not looked at. ``lists``: listings by DNS lists; ``nobody``: why the
     message has no one author; ``listed``: it comes from a mailing list, as it says itself; ``more``: signatures that
     were not looked at; ``findings``: what scanners and the classifier say of the content."""
@@ -86,8 +87,7 @@ class Checks:
     findings: Sequence[Finding] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """``action``: accept, junk, quarantine, refuse or later; ``reply``: the SMTP reply of the last two; ``override``:
     why DMARC's wish was not followed (RFC 9990 names these). ``always`` and ``always_reply``: what is done even where
     the verdict is only written down. ``named``: allowed or blocked by a list (policy.wishes), empty where none

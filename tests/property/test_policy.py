@@ -24,6 +24,15 @@ from tests.support.signing import MESSAGE, key, published, rsa, signed, verify
 PIECES = st.sampled_from([b" ", b"\t", b"\r\n", b"\r\n", b"\r", b"a", b"bc", b"  ", b".", b"\x0b", b"\xff", b"-- "])
 BODIES = st.lists(PIECES, max_size=40).map(b"".join)
 CUTS = st.lists(st.integers(0, 80), max_size=8)
+# pieces that make a body longer than the blocks in which it is looked through
+LONG = st.lists(
+    PIECES | st.sampled_from([b"x" * 63, b"y z" * 21, b"w" * 4090, b"v " * 2048, b"u t\r\n" * 900]), max_size=20
+).map(b"".join)
+LONG_CUTS = st.lists(st.integers(0, 20_000), max_size=8)
+TAG_PIECES = st.sampled_from(
+    [";", "=", "a", "b", "bh", "_1", " ", "\t", "\r\n ", "x=1;", "b = y z ;", "\u00e4", "\x0b"]
+)
+TAG_LISTS = st.lists(TAG_PIECES, max_size=20).map("".join)
 
 
 def relaxed(body: bytes) -> bytes:
@@ -54,6 +63,42 @@ def test_bodies(body: bytes, cuts: list[int]) -> None:
     lf = body.replace(b"\r\n", b"\n")
     if b"\r\n" not in lf and relaxed(lf.replace(b"\n", b"\r\n")) == relaxed(body):
         assert cut(lf, cuts, True) == relaxed(body)
+
+
+@given(LONG, LONG_CUTS)
+@settings(max_examples=some(50))
+def test_long_bodies(body: bytes, cuts: list[int]) -> None:
+    assert cut(body, cuts, True) == relaxed(body)
+    assert cut(body, cuts, False) == simple(body)
+
+
+def parsed(text: str) -> dict[str, str] | None:
+    """RFC 6376 3.2, part by part; None for what is no tag list."""
+    out: dict[str, str] = {}
+    parts = text.split(";")
+    for at, part in enumerate(parts):
+        name, equals, value = (one.strip(" \t\r\n") for one in part.partition("="))
+        if at + 1 == len(parts) and not part.strip(" \t\r\n"):
+            break
+        if not equals or not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) or name in out:
+            return None
+        out[name] = value
+    return out if len(parts) <= 101 else None
+
+
+@given(TAG_LISTS)
+def test_tag_lists(text: str) -> None:
+    try:
+        found = core.tags(text)
+    except ValueError:
+        assert parsed(text) is None
+        return
+    assert found == parsed(text)
+    field = b"X: " + text.encode() + b"\n"
+    emptied = core.tags(core.without(field, b"b").decode().partition(":")[2])
+    assert emptied == found | ({"b": ""} if "b" in found else {})
+    assert core.without(field, b"b").endswith(b"\n")
+    assert list(emptied) == list(found)
 
 
 @given(BODIES.filter(lambda body: b"\n" not in body.replace(b"\r\n", b"") and b"\r" not in body.replace(b"\r\n", b"")))

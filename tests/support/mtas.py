@@ -61,8 +61,10 @@ def _wait(port: int, log: Path, tls: bool = False) -> None:
 
 
 @contextmanager
-def postfix(base: Path, far: int, domain: str = "example.test", hop: str = "smtp", extra: str = "") -> Iterator[int]:
-    """``hop``: smtp or lmtp to the far port; ``extra``: more of its main.cf."""
+def postfix(
+    base: Path, far: int, domain: str = "example.test", hop: str = "smtp", extra: str = "", services: str = ""
+) -> Iterator[int]:
+    """``hop``: smtp or lmtp to the far port; ``extra``: more of its main.cf; ``services``: of its master.cf."""
     _program("postfix", "postfix")
     (port,) = free_ports(1)
     _open_up(base)
@@ -82,7 +84,7 @@ def postfix(base: Path, far: int, domain: str = "example.test", hop: str = "smtp
     source = master if master.exists() else Path("/usr/share/postfix/master.cf.dist")
     lines = [line for line in source.read_text().splitlines() if not line.startswith("smtp      inet")]
     (base / "etc" / "master.cf").write_text(
-        f"127.0.0.1:{port} inet n - n - - smtpd\n" + "\n".join(lines).replace(" y ", " n ") + "\n"
+        f"127.0.0.1:{port} inet n - n - - smtpd\n" + "\n".join([*lines, services]).replace(" y ", " n ") + "\n"
     )
     command = ["/usr/sbin/postfix", "-c", str(base / "etc")]
     done = subprocess.run([*command, "start"], capture_output=True, text=True)

@@ -109,7 +109,7 @@ async def reverse(asked: Asked, address: str) -> Line:
     check, name = "reverse dns", asked.hostname
     wanted = f"{ip_address(address).reverse_pointer}. IN PTR {name}."
     ask = f"have who gave you the address publish {wanted}"
-    found = await iprev.check(asked.names, address, asked.budget)
+    found = await iprev.Iprev(asked.names).check(address, asked.budget)
     match found.result:
         case "temperror":
             return unknown(check, f"the name of {address}", found.why)

@@ -6,7 +6,7 @@ from base64 import b64encode
 
 import pytest
 
-from fastmail._core.dkim import Body, Fields, field
+from fastmail._core.dkim import Body, Fields, field, tags, without
 
 HEADER = b"A: X\r\nB : Y\t\r\n\tZ  \r\n"
 BODY = b" C \r\nD \t E\r\n\r\n\r\n"
@@ -88,3 +88,41 @@ def test_one_field() -> None:
     for none in (b"", b"no colon"):
         with pytest.raises(ValueError):
             field(none, True)
+
+
+def test_tag_lists() -> None:
+    """RFC 6376 3.2."""
+    assert tags(" v = 1 ;\r\n\tb=a b=\r\n ; d=\u00e4.test; ") == {"v": "1", "b": "a b=", "d": "\u00e4.test"}
+    assert tags("") == tags(" \r\n") == {}
+    assert len(tags("".join(f"a{n}=;" for n in range(100)))) == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (";", "an empty tag"),
+        ("a=1;;b=2", "an empty tag"),
+        ("a", "a part is no tag"),
+        ("=1", "a part is no tag"),
+        ("1a=1", "a part is no tag"),
+        ("_a=1", "a part is no tag"),
+        ("a b=1", "a part is no tag"),
+        ("\u00e4=1", "a part is no tag"),
+        ("a=1; b=2; a=3", "a= is there twice"),
+        ("".join(f"a{n}=;" for n in range(101)), "more than 100 tags"),
+    ],
+)
+def test_what_is_no_tag_list(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        tags(text)
+
+
+def test_a_value_is_taken_out() -> None:
+    """RFC 6376 3.7: the line end of the field is none of it."""
+    assert without(b"X: v=1;\n b = e A ;\n bh=47; z=b=1\n", b"b") == b"X: v=1;\n b =;\n bh=47; z=b=1\n"
+    for end in (b"", b"\n", b"\r\n"):
+        assert without(b"X: a=1; b=eA==" + end, b"b") == b"X: a=1; b=" + end
+        assert without(b"X: a=1; b=" + end, b"b") == b"X: a=1; b=" + end
+        assert without(b"X: a=1; b" + end, b"b") == b"X: a=1; b" + end
+    with pytest.raises(ValueError):
+        without(b"no colon", b"b")

@@ -243,3 +243,16 @@ def test_s16_strangers_cannot_have_more_than_so_many_questions_under_way(monkeyp
         server.transport.close()
 
     asyncio.run(main())
+
+
+def test_the_last_question_of_a_budget_may_wait_for_its_answer() -> None:
+    asked = Budget(5.0, 2)
+    for name in ("plain.test", "nowhere.test", "one.a.test"):
+        assert (
+            ask(lambda r, name=name: r.ask(name, "A", asked), trusted=False).state
+            == {
+                "plain.test": "found",
+                "nowhere.test": "no such name",
+                "one.a.test": "failed",
+            }[name]
+        )

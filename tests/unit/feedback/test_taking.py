@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from fastmail.feedback import taking, writing
 from fastmail.feedback.days import COMPLAINTS, TOLD, Days, day_of

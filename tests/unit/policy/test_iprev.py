@@ -12,7 +12,7 @@ REVERSE = "1.2.0.192.in-addr.arpa"
 
 
 def check(names: MemoryResolver, ip: str = "192.0.2.1") -> iprev.Reverse:
-    return asyncio.run(iprev.check(names, ip, Budget()))
+    return asyncio.run(iprev.Iprev(names).check(ip, Budget()))
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,12 @@ def test_trouble_and_bounds() -> None:
     assert check(names).result == "temperror"
     many = MemoryResolver({(REVERSE, "PTR"): [f"n{n:03}.test" for n in range(100)]})
     assert check(many).result == "fail" and len(many.asked) == 11
+
+
+def test_results_are_kept_as_long_as_their_answers_count() -> None:
+    names = MemoryResolver({(REVERSE, "PTR"): ["a.test"], ("a.test", "A"): ["192.0.2.1"]})
+    made = iprev.Iprev(names)
+    assert made.known("192.0.2.1") is None
+    assert asyncio.run(made.check("192.0.2.1", Budget())) == made.known("192.0.2.1")
+    names.broken.add(REVERSE.replace("1", "2", 1))
+    assert asyncio.run(made.check("192.0.2.2", Budget())).result == "temperror" and made.known("192.0.2.2") is None

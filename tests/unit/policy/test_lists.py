@@ -73,6 +73,18 @@ def test_a_list_that_does_not_answer_does_not_count() -> None:
     assert client({("1.2.0.192.bl.test", "A"): ["127.0.0.2"]}, slow=["2.0.0.127.bl.test"]) == []
 
 
+def test_what_was_found_is_kept_while_its_answers_count() -> None:
+    names = MemoryResolver({**SOUND, ("1.2.0.192.bl.test", "A"): ["127.0.0.2"]})
+    made = Lists(names, [lists.parse("bl.test")], [lists.parse("dbl.test")])
+    assert made.known("192.0.2.1") is None and made.known(("a.test",)) is None
+    found = asyncio.run(made.client("192.0.2.1"))
+    assert found == made.known("192.0.2.1") == [Listed("bl.test", 2.0, "192.0.2.1", ("127.0.0.2",))]
+    assert asyncio.run(made.names(("a.test",))) == made.known(("a.test",)) == []
+    for broken, ip in (("3.2.0.192.bl.test", "192.0.2.3"), ("2.0.0.127.bl.test", "192.0.2.4")):
+        names.broken.add(broken)
+        assert asyncio.run(made.client(ip)) == [] and made.known(ip) is None, broken
+
+
 def test_domains_of_a_message() -> None:
     there = {("evil.test.dbl.test", "A"): ["127.0.1.4"], ("ip.test.dbl.test", "A"): ["127.0.1.255"]}
     found = domains(there, "good.test", "evil.test", "evil.test", "ip.test", "localhost")
