@@ -15,6 +15,8 @@ does (directory.named), and of two that are equally exact the one that blocks.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from fastmail.directory.named import NOBODY, Book, Fit, book
 from fastmail.directory.records import TO_JUNK, Account, Domain
 from fastmail.message import authors
@@ -154,13 +156,13 @@ def judged(checks: Checks, wishes: Wishes, who: Who) -> Verdict:
     always = decided.always, decided.always_reply
     if allowed:
         action, reply = always
-        return replace(decided, action=action, reply=reply, reasons=why_too, override="", named=ALLOWED)
+        return structs.replace(decided, action=action, reply=reply, reasons=why_too, override="", named=ALLOWED)
     wanted = (JUNK, TAKEN) if level.junk else (REFUSE, REFUSED)
     action, reply = _stricter((decided.action, decided.reply), wanted)
     more, more_reply = _stricter(always, wanted)
     if not wishes.enforce:  # a list counts all the same, and nothing else does
         action, reply = more, more_reply
-    return replace(
+    return structs.replace(
         decided, action=action, reply=reply, reasons=why_too, always=more, always_reply=more_reply, named=BLOCKED
     )
 
