@@ -3,6 +3,7 @@
 NSD serves the zones. The client introduces itself by XCLIENT, because mail of this machine is not checked."""
 
 import email
+import email.message
 import json
 import os
 import re
