@@ -55,12 +55,20 @@ _TAG = re.compile(r"\[(?=[a-z#/@][^\[]*\])(?!bold\]|/\])")
 
 
 def _as_written(command: Any) -> None:
-    """Let the help of a command, its options and its subcommands show ``[limits]`` as such: rich would drop it."""
+    """Let the help of a command, its options and its subcommands show ``[limits]`` as such: rich would drop it. In a
+    list each is shown by the first sentence of its help."""
     for one in (command, *command.params):
         if getattr(one, "help", None):
             one.help = _TAG.sub(r"\[", one.help)
+    if command.help and not command.short_help:
+        command.short_help = _first_sentence(command.help)
     for one in getattr(command, "commands", {}).values():
         _as_written(one)
+
+
+def _first_sentence(text: str) -> str:
+    """What a list of commands shows of one of them; its own help has the rest."""
+    return re.split(r"(?<=[.!?])\s", " ".join(text.partition("\n\n")[0].split()), maxsplit=1)[0]
 
 
 class Commands(typer.core.TyperGroup):
