@@ -112,8 +112,9 @@ slow: $(STAMP)
 	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(SLOW)"
 
 # Servers of other users (Dovecot, PostgreSQL) have their files there: each pytest that starts closes the usual place to
-# all users but its own, so what runs beside these tests must not share it.
-journeys: export PYTEST_DEBUG_TEMPROOT = $(or $(TMPDIR),/tmp)/fastmail-journeys
+# all users but its own, so what runs beside these tests must not share it. The name is short, because the path of a
+# socket may have 107 octets.
+journeys: export PYTEST_DEBUG_TEMPROOT = $(or $(TMPDIR),/tmp)/fmj
 
 journeys: $(STAMP)
 	@mkdir -p $(PYTEST_DEBUG_TEMPROOT)
