@@ -14,6 +14,7 @@ from functools import partial
 from fastmail.app.assembly import Assembly
 from fastmail.config.settings import Config
 from fastmail.durable.env import Environment
+from fastmail.durable.mapped import Mapped
 from fastmail.queue.spool import open_queue
 from fastmail.store.local.index.shard import open_index
 from fastmail.store.local.recovery.file_locations import FileLocations
@@ -45,10 +46,14 @@ def run(config: Config, supervisor: int, pipe: int) -> None:
     with suppress(OSError):
         os.write(pipe, READY)
     log.event("keeper.ready", environments=len(every))
-    last = 0.0
+    last = given_back = 0.0
+    mapped = Mapped()  # a checkpoint looks at pages all over the index
     while not last or time.monotonic() < last:
         for env in every:
             env.checkpoint(SECONDS, OCTETS)
+        if time.monotonic() - given_back > SECONDS:
+            mapped.release()
+            given_back = time.monotonic()
         if os.getppid() != supervisor and not last:
             last = time.monotonic() + ORPHANED
         if signal.sigtimedwait(ends, LOOK) is not None:

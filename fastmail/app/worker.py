@@ -23,6 +23,7 @@ from fastmail.app.confine import confine
 from fastmail.app.derived import control_template, maildir_template
 from fastmail.config.settings import Config
 from fastmail.durable import env
+from fastmail.durable.mapped import Mapped
 from fastmail.model.errors import ConfigError, CorruptData
 from fastmail.net.listener import Registry
 from fastmail.net.tls import ServerTls
@@ -35,6 +36,7 @@ M_ARENA_MAX = -8
 M_MMAP_THRESHOLD = -3
 M_TRIM_THRESHOLD = -1
 PR_SET_PDEATHSIG = 1
+GIVE_BACK = 5.0  # s between two looks whether the index takes much memory that nobody needs now
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ async def _main(
     sweep = loop.create_task(registry.sweep())
     renaming = loop.create_task(renames.at_start(assembly)) if number == 0 else None
     revoking = loop.create_task(revoke.watch(assembly.directory, registry, assembly.verifier.has_expired))
+    giving_back = loop.create_task(_give_back())
     log.event("worker.ready", worker=number)
     serving.say()
     await stop.wait()
@@ -143,10 +146,19 @@ async def _main(
         connection.abort()
     sweep.cancel()
     revoking.cancel()
+    giving_back.cancel()
     if renaming is not None:
         renaming.cancel()
     await assembly.close()
     _report(number)
+
+
+async def _give_back() -> None:
+    """Keep what idle sessions once read of the index from counting as this worker's memory; runs as long as it."""
+    loop, mapped = asyncio.get_running_loop(), Mapped()
+    while True:
+        await asyncio.sleep(GIVE_BACK)
+        await loop.run_in_executor(None, mapped.release)
 
 
 def _reload(tls: ServerTls | None) -> None:
