@@ -297,8 +297,9 @@ def find(directory: Lookup, address: str) -> Destinations:
 
 
 class Resolver(Domains, Protocol):
-    """The same with ``destinations``, which may remember."""
+    """The same with aliases, and with ``destinations``, which may remember."""
 
+    def alias(self, address: str) -> Alias | None: ...
     def destinations(self, address: str) -> Destinations: ...
 
 
@@ -317,11 +318,26 @@ def belongs(directory: Resolver, account: Account, address: str) -> bool:
         return True
     if account.senders and not {whole, base, f"@{domain}", asked}.isdisjoint(map(comparable, account.senders)):
         return True
+    plain = account.enabled and account.receives and (account.keeps or not account.forward)
     for one in (whole, base) if base != whole else (whole,):
+        # Most aliases name their account at once, which one row tells; the search for all that an address leads to
+        # costs twice as much. An account that gets no mail itself is left to the search.
+        if plain and row is not None and row.enabled and _names(directory.alias(one), account):
+            return True
         found = directory.destinations(one)
         if found.alias == one and account.id in [each.id for each in found.accounts]:
             return True
     return False
+
+
+def _names(alias: Alias | None, account: Account) -> bool:
+    """Does an alias that counts now name the account itself?"""
+    if alias is None or is_off(alias, time.time()):
+        return False
+    if account.address in alias.targets:
+        return True
+    name = comparable(account.address)
+    return any(comparable(target) == name for target in alias.targets)
 
 
 class Planned:
