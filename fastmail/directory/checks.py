@@ -2,7 +2,7 @@
 circle, or is more than its domain allows. Each check raises DirectoryError or NoSuchUser with what to do, or gives the
 record with its addresses in the spelling in which they are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,6 +24,9 @@ class Known(Roads, Protocol):
 
     def counts(self, domain: str) -> tuple[int, int]: ...
     def has_lists(self, domain: str) -> bool: ...
+    def each_account(self, domain: str = "", after: str = "") -> Iterator[Account]: ...
+    def each_alias(self, domain: str = "", after: str = "") -> Iterator[Alias]: ...
+    def each_list(self, domain: str = "", after: str = "") -> Iterator[List]: ...
     def other_name(self, of: str) -> str:
         """One of the other names of a domain; empty where it has none."""
         ...
@@ -54,6 +57,33 @@ def domain(known: Known, new: Domain) -> None:
     other = known.other_name(new.name)
     if other:
         raise DirectoryError(f"{other} is another name of {new.name}: there is one level of them only")
+    _comes_back(planned, known, main, new)
+
+
+def _comes_back(planned: Planned, known: Known, main: Domain, new: Domain) -> None:
+    """Refuse another name of ``main`` by which mail for one of its addresses would come back to that address. Until now
+    the name was another host's, so whoever sent mail there was right. A circle by way of the new name passes an address
+    of ``main``, so only those are looked at."""
+    for one in known.each_alias(main.name):
+        _no_circle(planned, one.address, one.targets, new)
+    for account in known.each_account(main.name):
+        if account.forward:
+            _no_circle(planned, account.address, account.forward, new)
+    for row in known.each_list(main.name):
+        local, _, name = row.address.rpartition("@")
+        _no_circle(planned, f"{local}-{lookup.OWNER}@{name}", row.owners, new)
+        for member in known.each_member(row.address):
+            if names.comparable(member.address.rpartition("@")[2]) == names.comparable(new.name):
+                _no_circle(planned, row.address, [member.address], new)
+
+
+def _no_circle(planned: Planned, address: str, targets: Sequence[str], new: Domain) -> None:
+    way = circle(planned, comparable(address), targets)
+    if way:
+        raise DirectoryError(
+            f"with {new.name} as another name, mail for {address} would come back to it: {ARROW.join(way)}; "
+            "change that alias, forward or member first"
+        )
 
 
 def account(known: Known, old: Account, new: Account) -> None:

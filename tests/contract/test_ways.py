@@ -263,3 +263,30 @@ def test_other_names_within_a_batch(place: Mailing) -> None:
         place.remove_domain("f.test")
         assert place.other_name("g.test") == "other.test"
     assert place.other_name("g.test") == "other.test"
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        lambda place: place.add_alias("z@d.test", ["z@new.test"]),
+        lambda place: place.add_alias("@d.test", ["caught@new.test"]),
+        lambda place: place.change_account("a@d.test", lambda old: replace(old, forward=("a@new.test",))),
+        lambda place: place.put_members("l@d.test", [Member("L@new.test")]),
+        lambda place: place.change_list("l@d.test", lambda old: replace(old, owners=("l-owner@new.test",))),
+    ],
+)
+def test_another_name_that_closes_a_circle_is_refused(place: Mailing, prepare: Callable[[Mailing], object]) -> None:
+    """The addresses at that name were another host's before."""
+    prepare(place)
+    with pytest.raises(DirectoryError, match=r"with new\.test as another name, mail for .*d\.test would come back"):
+        place.add_domain(Domain("new.test", alias_of="d.test"))
+    assert place.domain("new.test") is None
+
+
+def test_a_circle_by_way_of_another_domain(place: Mailing) -> None:
+    place.add_domain("e.test")
+    place.add_alias("y@e.test", ["z@new.test"])
+    place.add_alias("z@d.test", ["y@e.test"])
+    with pytest.raises(DirectoryError, match=r"z@d\.test -> y@e\.test -> z@d\.test"):
+        place.add_domain(Domain("new.test", alias_of="d.test"))
+    place.add_domain(Domain("new.test", alias_of="e.test"))
