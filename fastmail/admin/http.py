@@ -12,6 +12,7 @@ status that says why, and the connection ends.
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
@@ -34,6 +35,7 @@ ANSWER = 60.0  # s for the application; it waits for the disk
 REST = 2.0  # s in which the rest of a body that is too large is dropped, so that the peer reads our answer first
 TOO_LARGE = f"A body may have {BODY} octets."
 DROPPED = 1 << 20  # octets of it; after that the connection is cut off
+WHY = {431: f"A header may have {HEADER} octets.", 501: "This transfer coding is not known here."}
 _WHOLE = re.compile(r"(?i)https?://[^/?]*")
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -140,7 +142,8 @@ class HttpSession:
                         self._send(h11.InformationalResponse(status_code=100, headers=[]))
                     return False
         except h11.RemoteProtocolError as error:
-            return self._refuse(error.error_status_hint, str(error))
+            status = error.error_status_hint  # its words are for who debugs h11
+            return self._refuse(status, WHY.get(status, "This is no request that can be read."))
 
     def _refuse(self, status: int, why: str) -> bool:
         """Answer what is not read any further; always False. The peer may still be sending: what it sends is dropped
@@ -156,7 +159,7 @@ class HttpSession:
                 (b"Date", _date()),
                 (b"Connection", b"close"),
             ]
-            self._send(h11.Response(status_code=status, headers=fields))
+            self._send(h11.Response(status_code=status, headers=fields, reason=_phrase(status)))
             if self._request is None or self._request.method != b"HEAD":
                 self._send(h11.Data(data=text))
         self._connection.touch(REST, fixed=True)
@@ -226,7 +229,8 @@ class HttpSession:
         assert self._request is not None
         count("web.requests")
         body = b"".join(self._answer)
-        self._send(h11.Response(status_code=self._status, headers=[*self._fields, (b"Date", _date())]))
+        fields = [*self._fields, (b"Date", _date())]
+        self._send(h11.Response(status_code=self._status, headers=fields, reason=_phrase(self._status)))
         if self._request.method != b"HEAD" and body:
             self._send(h11.Data(data=body))
         self._send(h11.EndOfMessage())
@@ -236,6 +240,11 @@ class HttpSession:
         octets = self._http.send(event)
         if octets:
             self._connection.write(octets)
+
+
+def _phrase(status: int) -> bytes:
+    """A status in words; for people who look at answers; programs do not need it."""
+    return HTTPStatus(status).phrase.encode("ascii")
 
 
 def _date() -> bytes:

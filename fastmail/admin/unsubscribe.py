@@ -31,13 +31,7 @@ from fastmail.telemetry.counters import count
 T = TypeVar("T")
 NAME, VALUE = "List-Unsubscribe", "One-Click"  # RFC 8058 3.1
 FIELDS = 20  # of a form; more of them are no click
-# A part of a multipart/form-data body (RFC 7578). Its boundary is not compared: the example of RFC 8058 8.3 itself has
-# it wrong, and the token is what decides, not the form.
-_PART = re.compile(
-    rb'content-disposition:[^\r\n]*\bname="?list-unsubscribe"?[^\r\n]*\r?\n'
-    rb"(?:[^\r\n]+\r?\n)*\r?\none-click[ \t]*\r?\n--",
-    re.IGNORECASE,
-)
+_NAME = re.compile(rb'(?i)content-disposition:.*[; \t]name="?list-unsubscribe"?[ \t]*(?:;|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,7 @@ async def _is_click(request: Request) -> bool:
     body = await request.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return _PART.search(body) is not None
+        return has_click(body)
     if kind not in ("application/x-www-form-urlencoded", ""):
         return False
     try:
@@ -95,6 +89,24 @@ async def _is_click(request: Request) -> bool:
     except ValueError:
         return False
     return fields.get(NAME) == [VALUE]
+
+
+def has_click(body: bytes) -> bool:
+    """True if a multipart/form-data body (RFC 7578) has the field. Its boundary is not compared: that of the example in
+    RFC 8058 8.3 is wrong, and the token decides, not the form."""
+    named, value = False, None  # value: None in the header of a part
+    for line in body.replace(b"\r\n", b"\n").split(b"\n"):
+        if line.startswith(b"--"):
+            if named and value == [VALUE.encode()]:
+                return True
+            named, value = False, None
+        elif value is not None:
+            value.append(line.strip())
+        elif not line:
+            value = list[bytes]()
+        else:
+            named = named or _NAME.match(line) is not None
+    return False
 
 
 # ---------------------------------------------------------------- pages

@@ -1,6 +1,7 @@
 """One-click unsubscribing (RFC 8058) at a server that runs: a member elsewhere leaves by the link in its mail; what
 scanners, forgers and slow or greedy clients get; certificates that are renewed, and a web process that dies."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -202,12 +203,17 @@ def test_a_renewed_certificate_and_a_process_that_dies(site: Site, tmp_path: Pat
 
 @pytest.mark.peer("curl")
 def test_without_tls_behind_a_reverse_proxy(tmp_path: Path, far: FarHost) -> None:
-    site = Site(tmp_path / "s", far, "plain = true\nconnections_per_ip = 1\n")
+    site = Site(tmp_path / "s", far, "plain = true\nconnections = 3\nconnections_per_ip = 1\n")
     site.start()
     try:
         url = link(site.post("one")[YOU]).replace("https://", "http://")
         assert site.curl(url)[0] == 200 and site.curl("-d", CLICK, url)[0] == 200
         assert YOU not in site.members()
+        with contextlib.ExitStack() as stack:  # more than may be connected at once are told so
+            held = [stack.enter_context(socket.create_connection(("127.0.0.1", site.port), 40)) for _ in range(4)]
+            held[3].settimeout(40)
+            assert held[3].recv(1000).startswith(b"HTTP/1.1 503 ")
+        until(lambda: site.curl(url)[0] == 200)
         assert "web=127.0.0.1" in site.server.cli("check-config").stdout
     finally:
         site.server.stop()
