@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from fastmail._core import header
 from fastmail.delivery.lists.content import part_of
+from fastmail.delivery.lists.leaving import leave
 from fastmail.directory.interface import Directory
 from fastmail.directory.list_tokens import AGREE_DAYS, Tokens
 from fastmail.directory.lookup import ToList
 from fastmail.directory.records import ACTIVE, OPEN, List, Member
-from fastmail.model.address import comparable
 from fastmail.telemetry import log
 
 VALUE = 2048  # octets of a subject that are looked at
@@ -99,15 +99,13 @@ def _confirm(directory: Directory, row: List, sender: str, said: str) -> Answer:
 
 
 def _unsubscribe(directory: Directory, row: List, sender: str) -> Answer:
-    if directory.member(row.address, sender) is None:
+    if not leave(directory, row.address, sender):
         text = [
             f"{sender} is no member of {row.address}.",
             "If you get its mail at another address, write from that.",
             "",
         ]
         return Answer(sender, f"You are no member of {row.address}", [*text, *_help(row)])
-    directory.remove_member(row.address, comparable(sender))
-    log.event("list.left", list=row.address, member=sender)
     text = [f"You left {row.address} and get no more of its mail.", ""]
     text += [f"If it was not you who asked for that, write to {part_of(row, 'owner')}."]
     return Answer(sender, f"You left {row.address}", text)
