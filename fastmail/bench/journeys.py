@@ -18,8 +18,9 @@ import uvloop
 from fastmail.bench import load, machine
 
 USERS = 100
-SETTLED = 12.0  # s from the last of many sessions that goes idle until their memory is read: both servers have given back
-# by then what the sessions needed only to begin
+# s from the last of many sessions that goes idle until their memory is read: by then servers have given back what the
+# sessions needed only to begin
+SETTLED = 12.0
 FRESH = 2000  # users for idle sessions: a thousand plain, a thousand with TLS
 FRESH_PATTERN = "f%d@bench.example"
 SETTLE = 3.0

@@ -104,7 +104,7 @@ class Runner:
             self._scheduler,
             self._outcomes,
             limits.pipe,
-            Lists(spool, deliverer, routes, history, hostname, Demands(finder.resolver).of, signer),
+            Lists(spool, deliverer, routes, history, hostname, Demands(finder.resolver).of, signer, sealer),
             signer,
             sealer,
             one_click,

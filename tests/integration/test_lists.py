@@ -245,6 +245,10 @@ def test_joining_and_leaving(tmp_path: Path) -> None:
         assert member is not None and member.state == ACTIVE and len(sent(one)) == 1
         assert (await receive(one, "crew-unsubscribe@example.test", NEW, body=asks("x"))).startswith(b"250")
         await one.drained()
+        assert place.member(TEAM, NEW) is not None, "who wrote that is not known"
+        (subject,) = re.findall(rb"(?m)^Subject: (confirm [^\r]*)", sent(one)[-1][2])
+        assert (await receive(one, back.decode(), NEW, body=asks("Re: " + subject.decode()))).startswith(b"250")
+        await one.drained()
         assert place.member(TEAM, NEW) is None and b"You left" in sent(one)[-1][2]
 
     scenario(tmp_path, work)
@@ -464,8 +468,11 @@ def test_joining_posting_and_leaving_as_a_dialogue(tmp_path: Path) -> None:
         got = await write(TEAM, "hello all", "4")
         assert b"\r\nSubject: hello all\r\n" in got and b"List-Unsubscribe: <mailto:crew-unsubscribe@" in got
         assert b"List-Unsubscribe-Post" not in got, "there is no web address"
-        assert b"You left" in await write("crew-unsubscribe@example.test", "unsubscribe", "5")
-        assert b"You are no member" in await write("crew-request@example.test", "leave", "6")
+        asked = await write("crew-unsubscribe@example.test", "unsubscribe", "5")
+        (confirm,) = re.findall(rb"(?m)^Subject: (confirm [^\r]*)", asked)
+        assert b"You left" in await write("crew-request@example.test", "Re: " + confirm.decode(), "9")
+        assert place.member(TEAM, NEW) is None
+        assert b"Subject" not in await write("crew-request@example.test", "leave", "6"), "four answers in an hour"
         assert (await write(TEAM, "too late", "7")).startswith(b"550 5.7.2")
         one.sink.taken.clear()
         assert (await receive(one, TEAM, YOU, post(YOU, "8@x"))).startswith(b"250")

@@ -20,6 +20,7 @@ from fastmail.queue.model import Item
 
 PATH = "/u/"  # behind the address of the web server; admin.unsubscribe serves it
 FIELD = b"list-unsubscribe"
+CHANGED = frozenset((FIELD, b"list-unsubscribe-post"))  # fields that are another one in each copy
 POST = b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\n"  # RFC 8058 5
 
 
