@@ -29,12 +29,14 @@ from fastmail.auth.verifier import Masters, Verifier
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer, Envelope
 from fastmail.delivery.history import History
+from fastmail.delivery.lists.one_click import OneClick
 from fastmail.delivery.reports import Reports
 from fastmail.delivery.submission import Submission
 from fastmail.delivery.training import Trainer
 from fastmail.directory import external, sources, standing
 from fastmail.directory.batv import Batv
 from fastmail.directory.interface import AccountRecord
+from fastmail.directory.list_links import Links
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.srs import Srs
@@ -287,6 +289,7 @@ class Assembly:
             self.signer,
             self._sealer(),
             self._watch(),
+            self._one_click(),
         )
         if self.config.policy.send_reports:
             self.runner.send_reports = self.report_sender().send_due
@@ -300,6 +303,11 @@ class Assembly:
             return None
         rules = Rules(relay.suspend_after, relay.suspend_recipients, frozenset(map(comparable, relay.never_suspend)))
         return Watch(rules, self.spool, self.directory, self._post, self.config.server.hostname)
+
+    def _one_click(self) -> OneClick | None:
+        """What lets members of lists leave by a web address; None where this server has none."""
+        url = self.config.web.url
+        return OneClick(url, Links(self.directory), self.signer) if url else None
 
     def _sealer(self) -> Sealer | None:
         """Who seals what is forwarded; None where a setting does not say who, or nobody verifies chains."""

@@ -181,6 +181,16 @@ def make_tls(config: Config) -> "ServerTls | None":
     return ServerTls(tls.certificate, tls.key, tls.minimum_version, tls.client_ca, tls.client_crl)
 
 
+def make_web_tls(config: Config) -> "ServerTls | None":
+    """The same for the web server, which asks browsers for no certificate; None where it speaks without TLS."""
+    if not config.web.listen or config.web.plain:
+        return None
+    from fastmail.net.tls import ServerTls
+
+    tls = config.tls
+    return ServerTls(tls.certificate, tls.key, tls.minimum_version)
+
+
 def read_instance(config: Config) -> str:
     """The mark of the running server, or NO_INSTANCE."""
     from fastmail.store.local.maildir.names import NO_INSTANCE

@@ -5,7 +5,7 @@ import os
 import socket
 
 from fastmail.app import owner
-from fastmail.config.settings import Listen
+from fastmail.config.settings import Listen, Web
 from fastmail.model.errors import ConfigError
 from fastmail.net.listener import bind
 from fastmail.telemetry import log
@@ -70,6 +70,26 @@ def bind_all(
     return _bind(listen, workers, delivering, mode, who), moved
 
 
+def _bind_unix(address: str, mode: int, who: owner.Who | None) -> socket.socket:
+    root = who is None or owner.trusted(os.path.dirname(address[5:]), who)
+    with owner.acting(None if root else who):
+        return bind(address, mode=mode)
+
+
+def bind_web(web: Web, mode: int, who: owner.Who | None) -> list[socket.socket]:
+    """Return the sockets of the web process. None is moved to a free port: links in mail name the port."""
+    sockets: list[socket.socket] = []
+    try:
+        for address in web.listen:
+            unix = address.startswith("unix:")
+            sockets.append(_bind_unix(address, mode, who) if unix else bind(address, reuse_port=False))
+    except ConfigError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
 def _bind(listen: Listen, workers: int, delivering: int, mode: int, who: owner.Who | None) -> Sockets:
     sockets: Sockets = [[] for _ in range(workers)]
     try:
@@ -77,9 +97,7 @@ def _bind(listen: Listen, workers: int, delivering: int, mode: int, who: owner.W
             for address in getattr(listen, protocol):
                 shared = None
                 if address.startswith("unix:"):
-                    root = who is None or owner.trusted(os.path.dirname(address[5:]), who)
-                    with owner.acting(None if root else who):
-                        shared = bind(address, mode=mode)
+                    shared = _bind_unix(address, mode, who)
                 else:
                     bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
                 for number in range(delivering if protocol in ("smtp", "lmtp") else workers):

@@ -22,14 +22,18 @@ LATE = (
     "traceback", "unicodedata", "urllib.request", "uu", "zoneinfo",
 )  # fmt: skip
 OPTIONAL = ("asyncpg", "pymysql", "ldap3")  # sources of accounts; what is not installed is not needed
+WEB = ("starlette", "anyio._backends._asyncio", "h11")  # of the web process
 NEVER = ("fastmail.cli", "fastmail.bench", "fastmail.migrate", "fastmail.backup", "fastmail.maildir")  # commands only
 
 
-def everything(accounts: bool = False) -> None:
-    """Import it all. ``accounts``: the libraries of account sources too."""
+def everything(accounts: bool = False, web: bool = False) -> None:
+    """Import it all. ``accounts``: the libraries of account sources too; ``web``: those of the web process."""
+    for name in WEB if web else ():
+        _try(name)
+    never = NEVER if web else (*NEVER, "fastmail.admin", "fastmail.app.website")
     for package in (fastmail, encodings, *map(importlib.import_module, ("passlib", "idna", "jwt"))):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + ".", onerror=lambda _: None):
-            if not found.name.startswith(NEVER) and not found.name.endswith("__main__"):
+            if not found.name.startswith(never) and not found.name.endswith("__main__"):
                 _try(found.name)
     for name in LATE:
         _try(name)

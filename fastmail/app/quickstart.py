@@ -62,6 +62,7 @@ def configuration(hostname: str, standard_ports: bool) -> str:
     for name, (standard, high) in PORTS.items():
         local = "127.0.0.1" if name == "lmtp" else host or "0.0.0.0"
         lines.append(f'{name} = ["{local}:{standard if standard_ports else high}"]')
+    web, web_port = ("0.0.0.0:443", "") if standard_ports else ("127.0.0.1:2443", ":2443")
     return f"""# fastmail: `fastmail config-reference` prints every setting with its meaning.
 
 [server]
@@ -83,6 +84,11 @@ plaintext_without_tls = "loopback"
 [store]
 content = "maildir"
 maildir = "mail/{{domain}}/{{user}}"
+
+# members of mailing lists leave with one click by a web page (docs/operating.md)
+# [web]
+# listen = ["{web}"]
+# url = "https://{hostname}{web_port}"
 
 # users may send to other servers as it is; through a smart host, or with filters, it is
 # [relay]

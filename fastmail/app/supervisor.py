@@ -26,6 +26,7 @@ from typing import NoReturn
 from fastmail.app import heal, keeper, owner, ports, preload, refuse, worker
 from fastmail.app.derived import make_tls, users_of
 from fastmail.app.keyholder import KeyHolder
+from fastmail.app.webprocess import WebProcess
 from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.durable import staging
@@ -75,6 +76,7 @@ class Supervisor:
         self._keeper_says = -1  # a pipe on which it says that the environments are open
         self._keeper_due = 0.0  # when it is started
         self._open = False  # are they?
+        self._web = WebProcess(config)
         self._pausing = False  # workers are to end, so that an index file can be made anew
         self._failed = 0
 
@@ -86,8 +88,10 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT. ``ready`` is called once, when every worker serves."""
         self._prepare()
         tls = make_tls(self._config)
-        if tls is not None:  # workers may write nowhere else
-            tls.scratch = os.path.join(self._config.server.data_dir, "staging")
+        self._web.load_certificate()
+        for one in (tls, self._web.tls):
+            if one is not None:  # workers may write nowhere else
+                one.scratch = os.path.join(self._config.server.data_dir, "staging")
         for why in certificate.faults(self._config):
             log.event("tls.certificate", "error", why=why, path=self._config.tls.certificate)
         self._bind()
@@ -98,7 +102,7 @@ class Supervisor:
         if heal.unfinished(self._config):
             self._begin(self._finish)
         deadline = 0.0
-        while self._children or self._doctor or self._keeper or ((self._due or self._pausing) and not self._stopping):
+        while self._lives or ((self._due or self._pausing) and not self._stopping):
             found = signal.sigtimedwait(signals, 0.2 if self._open else 0.02)
             if found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT):
                 if not self._stopping:
@@ -107,13 +111,17 @@ class Supervisor:
                     deadline = time.monotonic() + STOP_AFTER
                 self._send(signal.SIGTERM)
             elif found is not None and found.si_signo in (signal.SIGHUP, signal.SIGUSR1):
-                if found.si_signo == signal.SIGHUP and tls is not None:
-                    self._reload(tls)
+                for one in (tls, self._web.tls):
+                    if found.si_signo == signal.SIGHUP and one is not None:
+                        self._reload(one)
                 self._send(signal.Signals(found.si_signo))
             was_pausing = self._pausing
             self._listen_to_workers()
             self._reap()
             self._keep()
+            if self._open and self._web.is_due and not (self._stopping or self._pausing):
+                key = self._holder.content if self._holder is not None else None
+                self._web.start(self._be_child, self._close_sockets, key)
             self._refuse()
             if self._pausing and not was_pausing:
                 deadline = time.monotonic() + STOP_AFTER
@@ -122,8 +130,7 @@ class Supervisor:
                 self._send(signal.SIGKILL)
                 if self._keeper and time.monotonic() > deadline + STOP_AFTER:
                     os.kill(self._keeper, signal.SIGKILL)
-            ended = not (self._children or self._doctor or self._keeper)
-            if self._pausing and ended and not self._stopping:
+            if self._pausing and not self._lives and not self._stopping:
                 self._begin(self._restore)
             if self._pausing or not self._open:
                 continue
@@ -136,6 +143,11 @@ class Supervisor:
                 os.unlink(os.path.join(self._config.server.run_dir, name))
         log.event("stopped")
         return self._failed
+
+    @property
+    def _lives(self) -> bool:
+        """True while any process of the server runs, the key holder's apart."""
+        return bool(self._children or self._doctor or self._keeper or self._web.pid)
 
     def _prepare(self) -> None:
         """Directories, and the files in them. What the server's user may have put there is met with that user's rights
@@ -169,6 +181,7 @@ class Supervisor:
         self._sockets, self.moved = ports.bind_all(
             self._config.listen, self._count, self._delivering, mode, who, self._free_ports
         )
+        self._web.bind(mode, who)
         if not any(self._sockets):
             raise ConfigError(f"{self._config.path}: [listen] names no address, so there is nothing to serve")
 
@@ -176,7 +189,8 @@ class Supervisor:
         """Become the server's user, with all that is needed as root done before: modules, ownership, the key."""
         if owner.user_of(self._config) is None:
             return
-        preload.everything(bool(self._config.directory.sql or self._config.directory.ldap))
+        sources, web = self._config.directory, bool(self._config.web.listen)
+        preload.everything(bool(sources.sql or sources.ldap), web)
         if tls is not None and os.geteuid() == 0:
             own = self._config.tls
             files = [own.certificate, own.key, own.client_ca, own.client_crl]
@@ -185,7 +199,7 @@ class Supervisor:
         sockets = [
             place[5:] for name in ports.PROTOCOLS for place in getattr(listen, name) if place.startswith("unix:")
         ]
-        owner.drop(self._config, self._places, sockets)
+        owner.drop(self._config, self._places, [*sockets, *self._web.unix_sockets])
 
     def _reload(self, tls: ServerTls) -> None:
         """The files' new content; workers take it when they hear the signal."""
@@ -215,6 +229,7 @@ class Supervisor:
                     for _, sock in self._sockets[other]:
                         if sock.family != socket.AF_UNIX:
                             sock.close()
+            self._web.close_sockets()
             if self._holder is not None and tls is not None:
                 tls.source = self._holder.content
             serving = worker.Serving(number, self._count, mine, says)
@@ -266,6 +281,7 @@ class Supervisor:
 
         def keep() -> None:
             self._close_sockets()
+            self._web.close_sockets()
             try:
                 keeper.run(self._config, mine, says)
             except CorruptData as error:
@@ -285,7 +301,7 @@ class Supervisor:
             self._tell("keeper.failed", said)
 
     def _close_sockets(self) -> None:
-        """In a child that serves nobody."""
+        """In a child that serves no mail."""
         for _, sock in [pair for mine in self._sockets for pair in mine]:
             if sock.fileno() >= 0:
                 os.close(sock.detach())
@@ -324,7 +340,7 @@ class Supervisor:
     def _tell(self, event: str, said: bytes, **more: int) -> None:
         """Why a process did not start, each reason once."""
         why = said.decode("utf-8", "replace").strip()
-        if why not in self._reasons and len(self._reasons) < 100:
+        if why and why not in self._reasons and len(self._reasons) < 100:
             self._reasons.add(why)
             log.event(event, "error", **more, why=why.splitlines()[-1])
             if "\n" in why:
@@ -346,7 +362,8 @@ class Supervisor:
 
     def _send(self, which: signal.Signals) -> None:
         doctor = [self._doctor] if self._doctor and self._stopping and which in STOPS else []
-        for pid in [*self._children, *doctor]:
+        web = [self._web.pid] if self._web.pid else []
+        for pid in [*self._children, *doctor, *web]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, which)
 
@@ -363,6 +380,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._close_sockets()
+            self._web.close_sockets()
             if what != self._restore:  # that one keeps the next server out until it is done, whatever becomes of us
                 os.close(self._lock)
             code = what()
@@ -404,7 +422,7 @@ class Supervisor:
             self._pausing = True
 
     def _reap(self) -> None:
-        while self._children or self._doctor or self._keeper:
+        while self._lives:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -416,6 +434,9 @@ class Supervisor:
                 os.close(self._started.pop(pid))
             if pid == self._keeper:
                 self._keeper_ended(status)
+                continue
+            if pid == self._web.pid:
+                self._tell("web.failed", self._web.ended(status, self._stopping or self._pausing))
                 continue
             if pid == self._doctor:
                 self._doctor = 0

@@ -89,6 +89,7 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data
         for app in settings.apps.get(row["address"], []):
             into.add_app_password(row["address"], app)
     if not only:
+        into.put_link_keys(settings.link_keys)  # links in mail that members have go on to work
         of = {one.address: one for one in settings.aliases}
         later += [
             partial(into.put_alias, of.get(address, Alias(address, tuple(targets))))

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from fastmail.backup.vault import FORM, Vault
+from fastmail.directory import list_links
 from fastmail.directory.records import Account as Record
 from fastmail.directory.records import Alias, AppPassword, Domain, List, Member
 from fastmail.model.address import Address, account_address, domain_name
@@ -103,6 +104,7 @@ class Settings(msgspec.Struct):
     keys: dict[str, str] = {}
     lists: list[List] = []
     members: dict[str, list[Member]] = {}
+    link_keys: list[tuple[int, bytes]] = []  # by which members leave lists (directory.list_links)
 
 
 def settings(found: Mapping[str, Any]) -> Settings:
@@ -119,6 +121,9 @@ def settings(found: Mapping[str, Any]) -> Settings:
             account_address(row.address)
         for member in chain.from_iterable(made.members.values()):
             Address.parse(member.address)
+        for at, key in made.link_keys:
+            if len(key) != list_links.KEY or not 0 <= at < MOST:
+                raise msgspec.ValidationError("a key of links is none")
         return made
     except (msgspec.ValidationError, BadAddress) as error:
         raise _refuse("directory.json: settings", error) from None

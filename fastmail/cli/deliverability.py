@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
 
-from fastmail.app.deliverability import sources
+from fastmail.app.deliverability import lists, sources
 from fastmail.app.deliverability.nouns import ERROR, Asked, Line
 from fastmail.app.deliverability.survey import LOOKUPS, SECONDS, Subject, survey
 from fastmail.app.deliverability.wishes import fetcher
@@ -53,7 +53,8 @@ def deliverability(
     json: JsonOption = False,
 ) -> None:
     """Look at all that decides whether others accept mail of a domain: MX, reverse DNS, SPF, DKIM, DMARC, MTA-STS, TLS
-    reports, the certificate, and the rules of the big receivers. Says what to do next, with the record to publish.
+    reports, the certificate, one-click unsubscribing, and the rules of the big receivers. Says what to do next, with
+    the record to publish.
 
     Asks the DNS of now, changes nothing, and ends within a minute. Exit code 1 while there is an error; hints and
     warnings are none.
@@ -68,7 +69,7 @@ def deliverability(
     domain = ascii_name(row.name)
     found = sources.find(relay, table, domain)
     subject = Subject(row, Signer(place, settings.server.data_dir).of(domain), settings)
-    lines = asyncio.run(_survey(subject, domain, found, _addresses(address or ())))
+    lines = asyncio.run(_survey(subject, domain, found, _addresses(address or ()), place.has_lists(row.name)))
     if json:
         show((asdict(one) for one in lines), True)
     else:
@@ -85,7 +86,9 @@ def _addresses(given: Sequence[str]) -> list[str]:
         raise  # not reached: fail ends the command
 
 
-async def _survey(subject: Subject, domain: str, found: sources.Sources, given: Sequence[str]) -> list[Line]:
+async def _survey(
+    subject: Subject, domain: str, found: sources.Sources, given: Sequence[str], has_lists: bool
+) -> list[Line]:
     config: Config = subject.config
     resolver = resolver_of(config)
     asked = Asked(
@@ -99,6 +102,8 @@ async def _survey(subject: Subject, domain: str, found: sources.Sources, given: 
         "" if given else found.smarthost,
         config.policy.void_lookups,
     )
+    if has_lists:
+        subject = replace(subject, page=lists.fetcher(asked))
     try:
         return await survey(asked, subject, fetcher(asked, config.relay.private_web_servers))
     finally:

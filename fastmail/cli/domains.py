@@ -73,13 +73,26 @@ def domain_rename(
     config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Give a domain, with all its accounts, aliases and groups, a new name, in one step; their sessions end. Mail stays
-    where it is. The old name becomes another name of the domain."""
+    where it is. The old name becomes another name of the domain, and keeps its DKIM keys; the new one gets keys of its
+    own, which are used once their records are in the DNS."""
     settings = read_config(config)
     place = may_rename(settings, config)
+    before = _domain(place, old).dkim
     found = place.rename_domain(domain_name(old), domain_name(new), not drop_old)
     place.close()
     follow_renames(settings)
+    if drop_old and before:
+        from fastmail.policy import keyfiles  # with a library that few commands need
+
+        for key in before:
+            keyfiles.remove(settings.server.data_dir, key.file)  # no name has that key any more
     output.print(f"renamed {domain_name(old)} to {found.name}", markup=False)
+    if before and not found.dkim:
+        output.print(
+            f"{found.name} has no DKIM key yet, and mail from it goes unsigned: `fastmail dkim add {found.name}`, "
+            f"then put what `fastmail dkim zone {found.name}` prints into its DNS",
+            markup=False,
+        )
     warn_of_settings(config, domain_name(old))
 
 

@@ -85,8 +85,11 @@ def check_config(config: ConfigOption = "fastmail.toml") -> None:
     if wrong:
         raise ConfigError("\n".join(f"{settings.tls.certificate}: {one}" for one in wrong))
     ports = [f"{p}={','.join(getattr(settings.listen, p))}" for p in first.PORTS if getattr(settings.listen, p)]
+    ports += [f"web={','.join(settings.web.listen)}"] if settings.web.listen else []
     output.print(f"{settings.path} is right. It serves {settings.server.hostname} from {settings.server.data_dir}:")
     output.print("  " + " ".join(ports) if ports else "  nothing: [listen] is empty", markup=False)
+    if settings.web.listen and not settings.web.url:
+        output.print("  but [web] has no url, so mail of lists has no link to it", markup=False)
     if os.path.isdir(settings.server.data_dir):
         why = owner.open_to_all(settings.server.data_dir)
         if why:

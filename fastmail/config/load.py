@@ -243,6 +243,7 @@ def _finish(config: Config, text: str, path: str) -> None:
                 networks.parse(network)
             except ValueError as error:
                 problem(section, key, str(error))
+    _check_web(config, problem)
     _check_reports(config, problem)
     _check_lists(config, problem)
     _check_named(config, problem)
@@ -316,6 +317,23 @@ def _check_routes(config: Config, base: str) -> None:
         from fastmail.queue import routes
 
         routes.parse(relay.routes, relay.tls_policies, base, relay.pools)
+
+
+def _check_web(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Whether the web server can be reached as links to it say."""
+    web = config.web
+    if web.url:
+        try:
+            web.url = place.https_url(web.url)
+        except ValueError as error:
+            problem("web", "url", f"url {error}")
+        if not web.listen:
+            problem("web", "url", "url needs listen, or links would lead nowhere")
+    if web.listen and not web.plain and not config.tls.certificate:
+        problem("web", "listen", "listen needs [tls] certificate and key, or plain = true behind a reverse proxy")
+    for one in web.listen if web.plain else ():
+        if not place.is_loopback(one):
+            problem("web", "listen", f"plain HTTP is for loopback addresses and Unix sockets only, not for {one}")
 
 
 def _check_lists(config: Config, problem: Callable[[str, str, str], None]) -> None:

@@ -359,6 +359,31 @@ class Relay:
 
 
 @dataclass(slots=True)
+class Web:
+    """The web server, in a process of its own: members of mailing lists leave by it with one click (RFC 8058)."""
+
+    listen: list[str] = _s(
+        [],
+        'Where it listens: "host:port" ("[::]:443" for IPv6) or "unix:path", with the certificate of [tls]. Empty: '
+        "there is none.",
+        "places",
+    )
+    url: str = _s(
+        "",
+        'How members reach it, such as "https://lists.example.org", with a path where a proxy has it below one. '
+        "It stands in List-Unsubscribe of what lists send to other hosts, and should stay as it is for years. Empty: "
+        "that field has a mail address alone.",
+    )
+    plain: bool = _s(
+        False,
+        "Speak HTTP without TLS, for a reverse proxy on this machine that has the certificate; then listen may name "
+        "loopback addresses and Unix sockets only.",
+    )
+    connections: int = _s(500, "Connections at once.")
+    connections_per_ip: int = _s(20, "Of these from one address (IPv6: a /64); loopback and Unix sockets are exempt.")
+
+
+@dataclass(slots=True)
 class Filters:
     """Milters, such as rspamd, OpenDKIM or ClamAV: they see each connection, command and message before the answer."""
 
@@ -593,6 +618,7 @@ class Config:
     oauth: Oauth = field(default_factory=Oauth)
     store: Store = field(default_factory=Store)
     relay: Relay = field(default_factory=Relay)
+    web: Web = field(default_factory=Web)
     filters: Filters = field(default_factory=Filters)
     policy: Policy = field(default_factory=Policy)
     learning: Learning = field(default_factory=Learning)
@@ -612,6 +638,7 @@ SECTIONS = {
     "oauth": Oauth,
     "store": Store,
     "relay": Relay,
+    "web": Web,
     "filters": Filters,
     "policy": Policy,
     "learning": Learning,

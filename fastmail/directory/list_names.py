@@ -14,6 +14,7 @@ from fastmail.directory.tables import Txn
 from fastmail.model.errors import CorruptData
 
 replace = msgspec.structs.replace
+FORMERLY = 5  # names that a list had before and that still count in tokens
 
 
 def move_all(txn: Txn, key: bytes, new: str) -> None:
@@ -34,7 +35,8 @@ def move_all(txn: Txn, key: bytes, new: str) -> None:
             txn.put("posts", there, posts)
             txn.delete("posts", one)
         txn.delete("lists", one)
-        txn.put("lists", there, LISTS.pack(there, replace(mailing_list, address=address)))
+        formerly = (mailing_list.address, *mailing_list.formerly)[:FORMERLY]
+        txn.put("lists", there, LISTS.pack(there, replace(mailing_list, address=address, formerly=formerly)))
 
 
 def refer(txn: Txn, moved: Callable[[str], str]) -> None:

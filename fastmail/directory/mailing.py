@@ -9,26 +9,28 @@ Fails with DirectoryError, or NoSuchUser; then nothing was changed. A member who
 ``each_member`` gives, and gets no mail until it is added again.
 """
 
+import os
 import struct
 import time
 from collections.abc import Callable, Iterable
 
 import msgspec
 
-from fastmail.directory import audit, checks, rows
+from fastmail.directory import audit, checks, list_links, rows
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.following import Following
 from fastmail.directory.lookup import Planned, Roads
 from fastmail.directory.reading import _beginning
 from fastmail.directory.records import ACTIVE, SUSPENDED, List, Member
-from fastmail.directory.rows import LISTS, MEMBER_ROWS, NUL, member_key
-from fastmail.directory.tables import Txn
+from fastmail.directory.rows import LISTS, MEMBER_ROWS, NUL, U64, member_key
+from fastmail.directory.tables import META, Txn
 from fastmail.model.errors import CorruptData
 
 POST = struct.Struct(">8sI")  # what a list sent: the first octets of a hash of its Message-ID, s since 1970
 POSTS = b"\1"  # the layout of a row of them, its first octet; one of another layout counts as empty
 MOST_POSTS = 500
 POST_DAYS = 7
+LINK = b"list-link:"  # with the time(8) when a key was made: the key
 DAY = 86400
 FORGIVEN = 14 * DAY  # s without a bounce after which counting begins anew
 replace = msgspec.structs.replace
@@ -225,6 +227,36 @@ class Mailing(Following):
             if found is not None:
                 kept = [*_posts(txn.get("posts", found[0]), now), (digest[:8], now)][-MOST_POSTS:]
                 txn.put("posts", found[0], POSTS + b"".join(POST.pack(*one) for one in kept))
+
+    # ---------------------------------------------------------------- links by which members leave
+
+    def link_keys(self) -> list[tuple[int, bytes]]:
+        """(when it was made, key) of directory.list_links, the newest first."""
+        memory = self._check_memory()
+        if memory.links is None:
+            with self._tables.read() as txn:
+                found = [pair for pair in _beginning(txn, META, LINK) if len(pair[0]) == len(LINK) + U64.size]
+            memory.links = [(int(U64.unpack(key[len(LINK) :])[0]), row) for key, row in reversed(found)]
+        return memory.links
+
+    def renew_link_keys(self, now: int) -> None:
+        """Make a new key where the newest is too old, and remove the oldest where there are too many."""
+        with self._write() as txn:
+            made = [key for key, _ in _beginning(txn, META, LINK)]
+            if made and U64.unpack(made[-1][len(LINK) :])[0] > now - list_links.KEY_DAYS * DAY:
+                return  # another process did it
+            for key in made[: 1 - list_links.KEPT]:
+                txn.delete(META, key)
+            txn.put(META, LINK + U64.pack(now), os.urandom(list_links.KEY))
+            self._note(txn, "list links", "key", "renewed")
+
+    def put_link_keys(self, keys: Iterable[tuple[int, bytes]]) -> None:
+        """Add keys of another server, whose members' links are to count here too."""
+        with self._write() as txn:
+            for made, key in keys:
+                if txn.get(META, LINK + U64.pack(made)) is None:
+                    txn.put(META, LINK + U64.pack(made), key)
+            self._note(txn, "list links", "key", "added")
 
 
 def _is_sound(key: bytes, row: bytes) -> bool:

@@ -81,12 +81,12 @@ class _Rows:
 
 
 class _Memory:
-    """What is remembered of one state of the directory: is a name local, domains, destinations, groups, keys of SRS.
+    """What is remembered of one state of the directory: is a name local, domains, destinations, groups, keys.
 
     It is never emptied but replaced, because other threads read as well: who began to read a row before a change keeps
     what it found in the memory of that time, which nobody asks any more."""
 
-    __slots__ = ("domains", "found", "groups", "local", "srs")
+    __slots__ = ("domains", "found", "groups", "links", "local", "srs")
 
     def __init__(self) -> None:
         self.local: dict[str, bool] = {}
@@ -94,6 +94,7 @@ class _Memory:
         self.found: dict[str, Destinations] = {}
         self.groups: dict[int, frozenset[str]] = {}
         self.srs: list[tuple[int, bytes]] | None = None
+        self.links: list[tuple[int, bytes]] | None = None
 
     def __len__(self) -> int:
         return len(self.local) + len(self.domains) + len(self.found) + len(self.groups)

@@ -195,6 +195,8 @@ class List(msgspec.Struct, frozen=True, omit_defaults=True):
     ``rewrite_from``: whether the list's address stands in From: NEVER, ALWAYS, or DEMANDED, where the author's domain
     asks receivers to refuse or to set aside what fails DMARC.
     ``bounce_days``: a member is suspended whose mail came back on so many days; 0 for never. ``created``: s since 1970.
+    ``formerly``: addresses that it had before, the last one first; tokens made under them count. An older fastmail
+    takes no notice of them.
     """
 
     address: str
@@ -212,12 +214,13 @@ class List(msgspec.Struct, frozen=True, omit_defaults=True):
     rewrite_from: str = DEMANDED
     bounce_days: int = BOUNCE_DAYS
     created: int = 0
+    formerly: tuple[str, ...] = ()
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A member of a mailing list. ``state``: only ACTIVE ones get its mail; SUSPENDED: by an owner, or because mail to
-    it came back; UNCONFIRMED: it has not agreed yet. ``bounces``: days on which mail came back, ``bounced``: the last
-    time; ``joined``; s since 1970, 0 for never."""
+    """A member of a mailing list. ``state``: only ACTIVE ones get its mail; SUSPENDED: by an owner (``bounces`` is 0),
+    or because mail to it came back, and then it may resume by mail; UNCONFIRMED: it has not agreed yet. ``bounces``:
+    days on which mail came back, ``bounced``: the last time; ``joined``; s since 1970, 0 for never."""
 
     address: str
     name: str = ""

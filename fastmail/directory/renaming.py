@@ -159,7 +159,7 @@ class Renames(Groups):
 
     def rename_domain(self, old: str, new: str, keep: bool = True) -> Domain:
         """Give a domain, with all its addresses and groups, another name. ``keep``: the old one stays, as another name
-        of it. The new one may be another name of it already."""
+        of it, and keeps its DKIM keys. The new one may be another name of it already; then it keeps its own."""
         with self._write() as txn:
             row = self._domain_row(txn, old)
             if row is None:
@@ -171,7 +171,10 @@ class Renames(Groups):
             if key == new_key or (there is not None and domain_key(there.alias_of) != key):
                 raise DirectoryError(f"domain {new} is already there")
             taken.refuse_while_renaming(txn, f"@{new}")
-            renamed, counts = replace(row, name=new), txn.get("counts", key)
+            # Keys stay with the name in whose zone their public halves are: mail of the new name that was signed with
+            # them would fail everywhere. policy.rotation makes keys for the new name.
+            own = there.dkim if there is not None else ()
+            renamed, counts = replace(row, name=new, dkim=own), txn.get("counts", key)
             self._move_accounts(txn, key, new)
             self._move_rest(txn, key, new)
             txn.delete("domains", key)
@@ -182,7 +185,7 @@ class Renames(Groups):
             change = Renamed(f"@{row.name}", f"@{new}")
             self._refer(txn, moved_by(change))
             if keep:
-                txn.put("domains", key, DOMAINS.pack(key, Domain(row.name, alias_of=new)))
+                txn.put("domains", key, DOMAINS.pack(key, Domain(row.name, alias_of=new, dkim=row.dkim)))
             self._others = None  # they have followed
             self._end(txn, "domain rename", change)
             return renamed

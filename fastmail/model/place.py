@@ -5,10 +5,15 @@ the setting.
 """
 
 import ipaddress
+import re
+from urllib.parse import urlsplit
 
 from fastmail.model.address import domain_name
 from fastmail.model.domain import comparable
 from fastmail.model.errors import BadAddress
+
+_PATH = re.compile(r"[A-Za-z0-9/._~!$&'*+;=:@%-]*")  # nothing that ends a URL in a header field (RFC 2369 2)
+LONGEST_URL = 200  # characters; a header field has to hold what stands behind it, too
 
 
 def host_name(text: str) -> str:
@@ -88,6 +93,30 @@ def place(text: str, listening: bool = False) -> str:
         raise ValueError(f"{text!r} has no host")
     host = name_or_address(host) if host and host != "*" else ""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(text: str) -> bool:
+    """Return True if only this machine reaches a place."""
+    host = text.rpartition(":")[0].strip("[]")
+    if text.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def https_url(text: str) -> str:
+    """The https URL of a server, with a path perhaps and no slash at its end, in one form."""
+    if not re.fullmatch(r"(?i)https://\S+", text) or not text.isprintable() or len(text) > LONGEST_URL:
+        raise ValueError(f"must be an https:// URL of at most {LONGEST_URL} characters, without blanks")
+    found = urlsplit(text)
+    if found.query or found.fragment or found.username is not None or not _PATH.fullmatch(found.path):
+        raise ValueError("must have a host and perhaps a path of ASCII characters, and nothing else")
+    host, port = found.hostname or "", found.port  # ValueError for a port that is none
+    host = name_or_address(host)
+    host = f"[{host}]" if ":" in host else host
+    return f"https://{host}{f':{port}' if port is not None and port != 443 else ''}{found.path.rstrip('/')}"
 
 
 def resolver(text: str) -> str:

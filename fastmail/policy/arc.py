@@ -11,6 +11,7 @@ import hashlib
 import re
 import time
 from base64 import b64encode
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from fastmail._core import dkim as core
@@ -192,10 +193,19 @@ class Arc:
         return why
 
 
-def seal(content: Content, found: Found, chain: Chain, payload: str, hostname: str, key: SigningKey) -> list[bytes]:
+def seal(
+    content: Content,
+    found: Found,
+    chain: Chain,
+    payload: str,
+    hostname: str,
+    key: SigningKey,
+    uncovered: Container[bytes] = (),
+) -> list[bytes]:
     """Our own set for a message that we pass on (RFC 8617 5.1): fields (LF) to be put in front of it, as they stand.
     ``content`` is finished and its relaxed body was wanted; ``payload``: of our Authentication-Results, as
-    ``results.payload`` gives it. None are added to a chain that is full, or was said to fail."""
+    ``results.payload`` gives it; ``uncovered``: names of fields that will still change. None are added to a chain that
+    is full, or was said to fail."""
     count = len(found.sets)
     if chain.result == FAIL and (not found.seals or found.seals[-1].cv == FAIL or count == 0):
         return []
@@ -204,7 +214,7 @@ def seal(content: Content, found: Found, chain: Chain, payload: str, hostname: s
         return []
     results = f"ARC-Authentication-Results: i={number}; {hostname}{payload}\n".encode("ascii")
     now = int(time.time())
-    covered = [name for name in sign.names(content.fields) if not name.startswith(b"arc-")]
+    covered = [name for name in sign.names(content.fields) if not name.startswith(b"arc-") and name not in uncovered]
     covered += [b"dkim-signature"] * min(content.fields.number(b"dkim-signature"), sign.MOST_NAMED)
     start = [
         f"ARC-Message-Signature: i={number}; a={key.algorithm}; c=relaxed/relaxed;",

@@ -1,5 +1,6 @@
-"""Our ARC set on mail of others that is forwarded (RFC 8617 5.1): what was seen of the message when it came, sealed, so
-that the next host, whose SPF check sees us and not the sender, may believe the sender all the same.
+"""Our ARC set on mail of others that is forwarded, or sent on by a mailing list (RFC 8617 5.1): what was seen of the
+message when it came, sealed, so that the next host, whose SPF check sees us and not the sender, may believe the sender
+all the same.
 
 What was seen is the Authentication-Results field that this server put in front of the message then; the state of the
 chain before us (cv=) is what it says of ARC. So nothing is asked of the DNS again, and the chain is judged as it came.
@@ -10,7 +11,7 @@ not checked is not sealed. A chain that failed gets no further set. Hashing and 
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from fastmail._core import header as scanner
@@ -35,14 +36,15 @@ class Sealer:
     hostname: str
     domain: str
 
-    async def seal(self, content: bytes) -> bytes:
-        """The fields (LF) to put in front of a message (LF) that was checked here; empty where it is not sealed."""
+    async def seal(self, content: bytes, uncovered: Container[bytes] = ()) -> bytes:
+        """The fields (LF) to put in front of a message (LF) that was checked here; empty where it is not sealed.
+        ``uncovered``: names of header fields that will still change."""
         keys = await self.signer.keys(self.domain)
         if not keys:
             return b""
-        return await asyncio.get_running_loop().run_in_executor(None, self._seal, content, keys)
+        return await asyncio.get_running_loop().run_in_executor(None, self._seal, content, keys, uncovered)
 
-    def _seal(self, content: bytes, keys: Sequence[SigningKey]) -> bytes:
+    def _seal(self, content: bytes, keys: Sequence[SigningKey], uncovered: Container[bytes]) -> bytes:
         payload = _payload(content, self.hostname)
         if not payload:
             return b""
@@ -59,7 +61,7 @@ class Sealer:
             made.feed(piece)
         made.finish()
         chain = Chain(said.group(1) if said is not None else NONE, sets=len(found.sets))
-        fields = arc.seal(made, found, chain, payload, self.hostname, keys[0])
+        fields = arc.seal(made, found, chain, payload, self.hostname, keys[0], uncovered)
         if fields:
             count("arc.sealed")
         return b"".join(fields)

@@ -7,12 +7,14 @@ own disk raises MailError or OSError and leaves the job unchanged.
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fastmail.delivery import forward
 from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
 from fastmail.delivery.forward import Forward
 from fastmail.delivery.lists.engine import Lists
+from fastmail.delivery.lists.one_click import OneClick
 from fastmail.directory.list_tokens import Tokens
 from fastmail.directory.lookup import Destinations
 from fastmail.dns.resolver import NoSuchDomain, NullMx
@@ -36,7 +38,8 @@ PER_CONNECTION = 200  # messages
 @dataclass(slots=True)
 class Deliveries:
     """Delivers the jobs of a runner. ``seconds``: the time that a program may take; ``signer``: makes our signatures
-    anew where a host needs other octets; ``sealer``: puts our ARC set on what is forwarded."""
+    anew where a host needs other octets; ``sealer``: puts our ARC set on what is forwarded; ``one_click``: gives each
+    copy of a list's message the web address by which its member leaves."""
 
     spool: Spool
     routes: Routes
@@ -48,6 +51,7 @@ class Deliveries:
     lists: Lists
     signer: Signer | None = None
     sealer: Sealer | None = None
+    one_click: OneClick | None = None
 
     async def deliver(self, destination: Destination, job: Job, client: SmtpClient | None) -> SmtpClient | None:
         """Work off one job and settle it.
@@ -98,9 +102,8 @@ class Deliveries:
         self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
     ) -> SmtpClient | None:
         """Send one message to the hosts of a destination; returns the connection for the next one."""
-        anew = self.signer.again(item.signed) if self.signer is not None and item.signed and item.eight else None
         sender = await self._sender(item)
-        sending = Sending(sender, job.recipients, content, item.size, item.eight, item.options, anew)
+        sending = Sending(sender, job.recipients, content, item.size, item.eight, item.options, self._anew(item))
         try:
             if item.options.expired(time.time()):
                 raise Expired
@@ -126,6 +129,10 @@ class Deliveries:
             return None
         return done.client
 
+    def _anew(self, item: Item) -> Callable[[bytes], bytes] | None:
+        """What signs a message again for a host that takes 7 bits only; None where it will not be needed."""
+        return self.signer.again(item.signed) if self.signer is not None and item.signed and item.eight else None
+
     async def _sender(self, item: Item) -> str:
         """The reverse-path that hosts get to see: with a tag, where the domain of the sender wants that."""
         batv = self.deliverer.batv
@@ -138,15 +145,21 @@ class Deliveries:
         self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
     ) -> SmtpClient | None:
         """A message of a mailing list to the hosts of a destination: a mail transaction for each member, whose
-        reverse-path is its own. The job is settled once, for all of them."""
-        tokens = Tokens(self.deliverer.directory)
-        await asyncio.get_running_loop().run_in_executor(None, tokens.prepare)
+        reverse-path, and where this server has a web address the way to leave the list, are its own. The job is settled
+        once, for all of them."""
+        tokens, loop = Tokens(self.deliverer.directory), asyncio.get_running_loop()
+        await loop.run_in_executor(None, tokens.prepare)
+        if self.one_click is not None:
+            await loop.run_in_executor(None, self.one_click.prepare)
+        copy, size, anew = content, item.size, self._anew(item)
         said: list[Said] = []
         given = client
         try:
             for rcpt in job.recipients:
                 back = tokens.bounces(item.mailing_list, rcpt.address)
-                sending = Sending(back, [rcpt], content, item.size, item.eight, item.options)
+                if self.one_click is not None:
+                    copy, size = await loop.run_in_executor(None, self.one_click.copy, item, content, rcpt.address)
+                sending = Sending(back, [rcpt], copy, size, item.eight, item.options, anew)
                 if client is None or not client.usable or client.sent >= PER_CONNECTION:
                     if client is not None and client is not given:
                         await client.close()

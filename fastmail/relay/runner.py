@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.lists.engine import Lists
+from fastmail.delivery.lists.one_click import OneClick
 from fastmail.delivery.lists.policies import Demands
 from fastmail.delivery.reports import Reports
 from fastmail.model.errors import MailError
@@ -76,6 +77,7 @@ class Runner:
         signer: Signer | None = None,
         sealer: Sealer | None = None,
         watch: Watch | None = None,
+        one_click: OneClick | None = None,
     ) -> None:
         routes: Routes = destinations.routes
         self._spool = spool
@@ -102,9 +104,10 @@ class Runner:
             self._scheduler,
             self._outcomes,
             limits.pipe,
-            Lists(spool, deliverer, routes, history, hostname, Demands(finder.resolver).of, signer),
+            Lists(spool, deliverer, routes, history, hostname, Demands(finder.resolver).of, signer, sealer),
             signer,
             sealer,
+            one_click,
         )
         # the loop
         self._streams: set[asyncio.Task[None]] = set()

@@ -7,7 +7,7 @@ from fastmail.directory import fields, requests, rows
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.interface import Line
 from fastmail.directory.mailing import Mailing
-from fastmail.directory.records import Account, Alias, AppPassword, Domain, Group, List, Member
+from fastmail.directory.records import ACTIVE, Account, Alias, AppPassword, DkimKey, Domain, Group, List, Member
 from fastmail.model.errors import DamagedAccount
 from tests.contract.test_directory import place, who
 
@@ -240,6 +240,30 @@ def test_a_domain_with_all_that_is_in_it(place: Mailing, keep: bool, known: bool
     assert who(place, "a@d.test") == (["a@n.test"] if keep else []) and place.is_local("d.test") == keep
     assert [(one.old, one.new) for _, one in place.renames()] == [("b@d.test", "c@d.test"), ("@d.test", "@n.test")]
     assert not hasattr(place, "faults") or place.faults() == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_keys_stay_with_the_name_whose_zone_has_them(place: Mailing, known: bool) -> None:
+    """A signature for the new name by such a key would fail everywhere."""
+    old, own = (
+        DkimKey("one", "rsa", "dkim/d.test/one.pem", ACTIVE),
+        DkimKey("two", "rsa", "dkim/n.test/two.pem", ACTIVE),
+    )
+    place.change_domain("d.test", lambda row: replace(row, dkim=(old,)))
+    if known:
+        place.add_domain(Domain("n.test", alias_of="d.test", dkim=(own,)))
+    assert place.rename_domain("d.test", "n.test").dkim == ((own,) if known else ())
+    before, after = place.domain("d.test"), place.domain("n.test")
+    assert before is not None and (before.alias_of, before.dkim) == ("n.test", (old,))
+    assert after is not None and after.dkim == ((own,) if known else ())
+
+
+def test_a_list_knows_the_names_that_it_had(place: Mailing) -> None:
+    place.put_list(List("crew@d.test", owners=("a@d.test",)))
+    for old, new in (("d.test", "e.test"), ("e.test", "f.test")):
+        place.rename_domain(old, new)
+    row = place.mailing_list("crew@f.test")
+    assert row is not None and row.formerly == ("crew@e.test", "crew@d.test")
 
 
 def test_a_domain_that_cannot_have_that_name(place: Mailing) -> None:

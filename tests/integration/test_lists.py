@@ -10,6 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from fastmail.delivery.lists import engine
+from fastmail.delivery.lists.leaving import leave
+from fastmail.delivery.lists.one_click import OneClick
+from fastmail.directory.list_links import Links
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import ACTIVE, ALWAYS, ANNOUNCERS, OPEN, PUBLIC, SUSPENDED, List, Member
 from fastmail.policy.signer import Signer
@@ -242,6 +245,10 @@ def test_joining_and_leaving(tmp_path: Path) -> None:
         assert member is not None and member.state == ACTIVE and len(sent(one)) == 1
         assert (await receive(one, "crew-unsubscribe@example.test", NEW, body=asks("x"))).startswith(b"250")
         await one.drained()
+        assert place.member(TEAM, NEW) is not None, "who wrote that is not known"
+        (subject,) = re.findall(rb"(?m)^Subject: (confirm [^\r]*)", sent(one)[-1][2])
+        assert (await receive(one, back.decode(), NEW, body=asks("Re: " + subject.decode()))).startswith(b"250")
+        await one.drained()
         assert place.member(TEAM, NEW) is None and b"You left" in sent(one)[-1][2]
 
     scenario(tmp_path, work)
@@ -380,3 +387,96 @@ def test_what_a_list_sends_is_signed_for_its_domain(tmp_path: Path) -> None:
             assert [results(content, made) for _, _, content in got] == [PASSES] * 3
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("extensions", [["PIPELINING", "8BITMIME"], ["CHUNKING", "8BITMIME"], ["PIPELINING"]])
+def test_each_member_elsewhere_has_a_link_of_its_own_that_is_signed(tmp_path: Path, extensions: list[str]) -> None:
+    """RFC 8058 4; also for a host that takes 7 bits only, whose copy is changed once more."""
+    url = "https://lists.example.test"
+
+    async def main() -> None:
+        async with world(tmp_path, extensions=extensions) as one:
+            place = directory()
+            place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC))
+            place.put_members(TEAM, [Member(address) for address in (USER, OTHER, YOU, ME)])
+            made = keyed(place, tmp_path)
+            signer = Signer(place, str(tmp_path))
+            one.outward.sign_with(signer)
+            one.outward.one_click = OneClick(url, Links(place), signer)
+            use(one, place)
+            one.run()
+            body = post(more="Content-Type: text/plain; charset=utf-8\r\n") + "\u00e4\r\n".encode()
+            assert (await receive(one, TEAM, body=body)).startswith(b"250")
+            await one.drained()
+            links: dict[str, str] = {}
+            for _, (to,), content in sent(one):
+                assert results(content, made) == PASSES
+                (field,) = re.findall(rb"(?m)^List-Unsubscribe: <(https:[^>]*)>,\r\n <mailto:[^>]*>\r$", content)
+                assert content.count(b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n") == 1
+                links[to] = field.decode().removeprefix(url + "/u/")
+            assert {to: Links(place).read(token) for to, token in links.items()} == {YOU: (TEAM, YOU), ME: (TEAM, ME)}
+            here = [text for address in (USER, OTHER) for text in await inbox(one, address)]
+            assert len(here) == 2 and b"https:" not in here[0] + here[1], "their content is kept once"
+            assert [results(content, made) for content in here] == [PASSES] * 2
+            found = Links(place).read(links[YOU])
+            assert found is not None and leave(place, *found)
+            one.sink.taken.clear()
+            assert (await receive(one, TEAM, body=post(ident="2@far.test"))).startswith(b"250")
+            await one.drained()
+            assert [to for _, to, _ in sent(one)] == [[ME]]
+
+    asyncio.run(main())
+
+
+def test_a_copy_that_is_sent_again_has_the_same_link(tmp_path: Path) -> None:
+    async def main() -> None:
+        answers = iter(["451 4.3.0 later", *["250 ok"] * 9])
+        async with world(tmp_path, answers={"RCPT": lambda sink, line: next(answers)}) as one:
+            place = directory()
+            place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC))
+            place.put_members(TEAM, [Member(YOU), Member(ME)])
+            one.outward.one_click = OneClick("https://lists.example.test", Links(place), None)
+            use(one, place)
+            one.run()
+            assert (await receive(one, TEAM, body=post())).startswith(b"250")
+            await one.drained()
+            got = [(to, re.findall(rb"<(https:[^>]*)>", content)) for _, to, content in sent(one)]
+            tokens = {to: f"https://lists.example.test/u/{Links(place).token(TEAM, to)}".encode() for to in (YOU, ME)}
+            assert sorted(got) == [([to], [tokens[to]]) for to in (ME, YOU)]
+
+    asyncio.run(main())
+
+
+def test_joining_posting_and_leaving_as_a_dialogue(tmp_path: Path) -> None:
+    """A life of a member: what it writes and what it gets, in order."""
+
+    async def work(one: World, place: MemoryDirectory) -> None:
+        place.change_list(TEAM, lambda old: replace(old, joins=OPEN, mode="members"))
+
+        async def write(to: str, subject: str, ident: str) -> bytes:
+            """The reply of our server, and what the member then gets."""
+            one.sink.taken.clear()
+            text = f"From: <{NEW}>\r\nTo: <{to}>\r\nSubject: {subject}\r\nMessage-ID: <{ident}@x>\r\n\r\n.\r\n"
+            said = await receive(one, to, NEW, text.encode())
+            await one.drained()
+            return said + b"".join(content for _, rcpts, content in sent(one) if rcpts == [NEW])
+
+        assert (await write(TEAM, "too early", "1")).startswith(b"550 5.7.2")
+        asked = await write("crew-request@example.test", "subscribe", "2")
+        (confirm,) = re.findall(rb"(?m)^Subject: (confirm [^\r]*)", asked)
+        assert b"You joined" in await write("crew-request@example.test", "Re: " + confirm.decode(), "3")
+        got = await write(TEAM, "hello all", "4")
+        assert b"\r\nSubject: hello all\r\n" in got and b"List-Unsubscribe: <mailto:crew-unsubscribe@" in got
+        assert b"List-Unsubscribe-Post" not in got, "there is no web address"
+        asked = await write("crew-unsubscribe@example.test", "unsubscribe", "5")
+        (confirm,) = re.findall(rb"(?m)^Subject: (confirm [^\r]*)", asked)
+        assert b"You left" in await write("crew-request@example.test", "Re: " + confirm.decode(), "9")
+        assert place.member(TEAM, NEW) is None
+        assert b"Subject" not in await write("crew-request@example.test", "leave", "6"), "four answers in an hour"
+        assert (await write(TEAM, "too late", "7")).startswith(b"550 5.7.2")
+        one.sink.taken.clear()
+        assert (await receive(one, TEAM, YOU, post(YOU, "8@x"))).startswith(b"250")
+        await one.drained()
+        assert sorted(to for _, (to,), _ in sent(one)) == [ME, YOU]
+
+    scenario(tmp_path, work)

@@ -11,7 +11,10 @@ import dkim as dkimpy
 import pytest
 
 from fastmail.auth.send_as import LOG, OFF, Rules
+from fastmail.delivery.lists.one_click import OneClick
+from fastmail.directory.list_links import Links
 from fastmail.directory.memory import MemoryDirectory
+from fastmail.directory.records import PUBLIC, List, Member
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
 from fastmail.policy.receive import Receiver, Settings
@@ -180,6 +183,39 @@ def test_reports_are_signed(tmp_path: Path) -> None:
         assert results(content, made) == PASSES and report["DKIM-Signature"]
 
     run(tmp_path, work)
+
+
+def test_what_a_list_sends_is_sealed(tmp_path: Path) -> None:
+    """What was seen of the author's signature counts, although the list changed the subject and each copy is another."""
+    names = MemoryResolver({**ZONE, **published(key())})
+    team, members = "crew@example.test", ["you@far.test", "me@far.test"]
+
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = forwarding()
+            place.put_list(List(team, owners=(USER,), mode=PUBLIC, tag="[crew]"))
+            place.put_members(team, [Member(to) for to in members])
+            made = keyed(place, tmp_path)
+            signer = Signer(place, str(tmp_path))
+            one.outward.sign_with(signer, "example.test")
+            one.outward.one_click = OneClick("https://lists.example.test", Links(place), signer)
+            mail = {"outbound": one.outward.submission, "policy": Receiver(names, Settings("mx.example.test"))}
+            one.bench = Bench(str(tmp_path), one.bench.store, outbound=mail)
+            use(one, place)
+            one.run()
+            client = one.bench.open("smtp", "192.0.2.1")
+            await say(client, "EHLO mail.example.org", "MAIL FROM:<joe@example.org>", f"RCPT TO:<{team}>", "DATA")
+            assert (await client.send(signed(MESSAGE).replace(b"\n", b"\r\n") + b".\r\n")).startswith(b"250")
+            await one.drained()
+            loop, there = asyncio.get_running_loop(), MemoryResolver(published(made, key()))
+            assert len(one.sink.taken) == len(members)
+            for taken in one.sink.taken:
+                assert b"List-Unsubscribe-Post" in taken.content and b"Subject: [crew]" in taken.content
+                _, _, chain = await loop.run_in_executor(None, verify_arc, taken.content, there)
+                assert (chain.result, chain.sealers, chain.sets) == ("pass", ("example.test",), 1), chain
+                assert "dkim=pass" in chain.results
+
+    asyncio.run(main())
 
 
 def test_what_is_forwarded_is_sealed(tmp_path: Path) -> None:

@@ -487,3 +487,44 @@ def test_a_backup_of_roots_is_written_where_root_says(place: Place) -> None:
     place.run("export", "maildir", "me@example.test", str(place.home / "box"), "-c", str(place.config))
     place.run("export", "mbox", "me@example.test", str(place.home / "boxes"), "-c", str(place.config))
     assert (place.home / "box" / "cur").stat().st_uid == who.pw_uid
+
+
+def test_the_web_process_is_not_root_and_has_the_new_certificate(place: Place) -> None:
+    place.quickstart()
+    (port,) = free_ports(1)
+    place.ports["imaps"], imaps = port, place.ports["imaps"]  # whose certificate is looked at
+    with open(place.config, "a") as file:
+        file.write(
+            f'[web]\nlisten = ["127.0.0.1:{port}", "unix:{place.home}/data/web"]\nurl = "https://localhost:{port}"\n'
+        )
+    place.start()
+    place.until(lambda: "event=web.ready" in place.log.read_text())
+    (pid,) = re.findall(r"event=web.ready pid=(\d+)", place.log.read_text())
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert re.search(rf"(?m)^Uid:\s+{pwd.getpwnam(USER).pw_uid}\s+{pwd.getpwnam(USER).pw_uid}\s", status)
+    assert place.owners() == {USER}, "its socket too"
+    said = place.log.read_text()
+    assert "event=web.confined" in said or "Landlock" in said
+    before = place.certificate()
+    quickstart.write_certificate(str(place.home), "mx.example.test")
+    count = place.log.read_text().count("tls.reloaded")
+    assert place.process is not None
+    place.process.send_signal(signal.SIGHUP)
+    place.until(lambda: place.log.read_text().count("tls.reloaded") >= count + 3)
+    after = place.certificate()
+    assert after == ssl.PEM_cert_to_DER_cert((place.home / "cert.pem").read_text()) != before
+    os.kill(int(pid), signal.SIGKILL)
+    place.until(lambda: place.log.read_text().count("event=web.ready") == 2)
+    assert place.certificate() == after, "as one that is started later has"
+    context = ssl.create_default_context(cafile=str(place.home / "cert.pem"))
+    with (
+        socket.create_connection(("127.0.0.1", port), 20) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as web,
+    ):
+        web.sendall(b"GET /u/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        got = b"".join(iter(lambda: web.recv(65536), b""))
+    assert got.startswith(b"HTTP/1.1 404 ") and b"This link leads nowhere" in got
+    place.ports["imaps"] = imaps
+    assert not list((place.home / "data" / "staging").iterdir())
+    said = place.log.read_text()
+    assert "Traceback" not in said and "worker.died" not in said, said

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "fastmail"
 PYTHON = sorted(PACKAGE.rglob("*.py"))
 CYTHON = sorted(PACKAGE.rglob("*.pyx"))
 ROWS = [["_core"], ["model", "telemetry"], ["message"], ["durable", "dns"], ["net"], ["directory"], ["store", "auth", "queue", "policy"], ["delivery"],
-        ["smtp"], ["imap", "pop3"], ["config"], ["app"], ["cli"]]  # fmt: skip
+        ["smtp"], ["imap", "pop3"], ["config"], ["admin"], ["app"], ["cli"]]  # fmt: skip
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 
 

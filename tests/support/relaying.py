@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
+from fastmail.delivery.lists.one_click import OneClick
 from fastmail.delivery.reports import Reports
 from fastmail.delivery.submission import Submission
 from fastmail.policy.sealing import Sealer
@@ -43,6 +44,7 @@ class Outward:
         self.signer: Signer | None = None
         self.sealer: Sealer | None = None
         self.watch: Watch | None = None
+        self.one_click: OneClick | None = None
 
     def sign_with(self, signer: Signer, seals: str = "") -> None:
         """Sign from now on; ``seals``: the domain that seals what is forwarded by runners that are made later."""
@@ -63,4 +65,5 @@ class Outward:
             self.signer,
             self.sealer,
             self.watch,
+            self.one_click,
         )

@@ -146,6 +146,12 @@ class FakeDirectory:
     def renew_srs_keys(self, now: int) -> None:
         pass
 
+    def link_keys(self) -> list[tuple[int, bytes]]:
+        return [(0, b"k" * 32)]
+
+    def renew_link_keys(self, now: int) -> None:
+        pass
+
 
 class FakeTransport:
     """Collects what a connection writes; the peer is ``host``."""

@@ -8,7 +8,8 @@ server.
 import asyncio
 from dataclasses import dataclass
 
-from fastmail.app.deliverability import host, sender, wishes
+from fastmail.app.deliverability import host, lists, sender, wishes
+from fastmail.app.deliverability.lists import Page
 from fastmail.app.deliverability.nouns import ERROR, HINT, LOOKED_AT, OK, WARNING, Asked, Line, some
 from fastmail.app.deliverability.wishes import Get, Wished
 from fastmail.config.settings import Config
@@ -23,11 +24,13 @@ MUCH = 5000  # messages a day to one of the big receivers, from which their rule
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The domain as the directory has it, who signs for it, and this server's configuration."""
+    """The domain as the directory has it, who signs for it, and this server's configuration. ``page``: fetches a page
+    of our own web server, where the domain has mailing lists."""
 
     row: Domain
     signing: Signing | None
     config: Config
+    page: Page | None = None
 
 
 async def survey(asked: Asked, subject: Subject, get: Get) -> list[Line]:
@@ -60,6 +63,8 @@ async def _survey(asked: Asked, subject: Subject, get: Get) -> list[Line]:
         wishes.policy(asked, spf, dkim), wishes.transport(asked, mx, get), wishes.tls_reports(asked)
     )
     lines += [*host.encrypted(config), *hosts, *reverse, *spf.lines, *dkim.lines, *wished.lines, *sts, *reports]
+    if subject.page is not None:
+        lines += await lists.one_click(config.web.url, dkim.passes, subject.page)
     return [*lines, *_receivers(asked, config, reverse, wished)]
 
 
@@ -97,7 +102,7 @@ def _receivers(asked: Asked, config: Config, reverse: list[Line], wished: Wished
     if len(wished.aligned) < 2 and not missing:
         bulk = f"one of SPF and DKIM is missing; {bulk}"
     todo = (
-        "have the program that sends newsletters add List-Unsubscribe with an https address, and "
-        "List-Unsubscribe-Post: List-Unsubscribe=One-Click (RFC 8058)"
+        "mailing lists here have it where [web] url is set; a program that sends newsletters has to add "
+        "List-Unsubscribe with an https address, and List-Unsubscribe-Post: List-Unsubscribe=One-Click (RFC 8058)"
     )
     return [line, Line(check, HINT, bulk, todo)]

@@ -4,8 +4,8 @@ Everything else stays as it was written, octet for octet, so signatures of its a
 another list are taken out, and what the list's settings ask for is changed: the subject gets its tag, a footer is put
 behind the text, Reply-To leads to the list, From names the list where the author's domain would have its mail refused.
 
-List-Unsubscribe-Post (RFC 8058) needs a web address, which this server does not have: List-Unsubscribe has an address
-for mail alone. There is no archive, and so no List-Archive. Sender stays as it is.
+List-Unsubscribe has an address for mail alone here; where this server has a web address, delivery.lists.one_click puts
+that in front of it for each member (RFC 8058). There is no archive, and so no List-Archive. Sender stays as it is.
 
 Promise: linear in the message. A header that is longer than is looked at keeps its fields as they are.
 """

@@ -25,7 +25,7 @@ from fastmail.delivery import signing
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.forward import Forward
 from fastmail.delivery.history import History
-from fastmail.delivery.lists import answers, bounces, content, moderation, posting, requests
+from fastmail.delivery.lists import answers, bounces, content, moderation, one_click, posting, requests
 from fastmail.directory.interface import Directory
 from fastmail.directory.list_tokens import Tokens, digest_of
 from fastmail.directory.lookup import BOUNCES, OWNER, ToList
@@ -34,6 +34,7 @@ from fastmail.message import submitted
 from fastmail.model.address import comparable
 from fastmail.model.errors import ClientError, CorruptData, DamagedAccount
 from fastmail.model.esmtp import EsmtpOptions, Rcpt
+from fastmail.policy.sealing import Sealer
 from fastmail.policy.signer import Signer
 from fastmail.queue.model import LOCAL, Item, Job, Outgoing
 from fastmail.queue.routes import STRICT, Routes, marked
@@ -56,7 +57,8 @@ async def nobody_demands(header: bytes) -> bool:
 @dataclass(slots=True)
 class Lists:
     """One in the process that empties the queue. ``demands``: does the author of a header ask receivers to refuse or to
-    set aside what is not signed as he wrote it? ``signer``: signs what a list sends, for the list's domain."""
+    set aside what is not signed as he wrote it? ``signer``: signs what a list sends, for the list's domain; ``sealer``:
+    puts our ARC set on it, because the list may have changed what the author signed."""
 
     spool: Spool
     deliverer: Deliverer
@@ -65,6 +67,7 @@ class Lists:
     hostname: str
     demands: Demands = nobody_demands
     signer: Signer | None = None
+    sealer: Sealer | None = None
     _answered: answers.Bounded = field(default_factory=answers.Bounded)
     _under_way: dict[tuple[str, bytes], int] = field(default_factory=dict)  # posts: the item that makes each
 
@@ -116,6 +119,8 @@ class Lists:
             return []
         rewrites = row.rewrite_from == ALWAYS or (row.rewrite_from != NEVER and await self.demands(text))
         whole = await _aside(content.made, row, text, rewrites)
+        if self.sealer is not None and item.checked:
+            whole = await self.sealer.seal(whole, one_click.CHANGED) + whole
         made = self._message(item, whole, row)
         made.mailing_list = row.address
         count("lists.posts")
@@ -286,7 +291,7 @@ class Lists:
         report = bounces.read(text)
         if ours:
             return [(one.address, one.why) for one in report or () if one.failed and one.address]
-        address, digest = Tokens(self._directory).bounced(to.row.address, to.detail)
+        address, digest = Tokens(self._directory).bounced(to.row, to.detail)
         if report is not None:
             failed = [one.why for one in report if one.failed]
         else:
@@ -317,17 +322,19 @@ class Lists:
     # ---------------------------------------------------------------- requests
 
     async def _asked(self, item: Item, text: bytes, to: ToList) -> list[Outgoing]:
-        """Do what a request asks for, and answer it; neither for a program, nor too often for one address. What an
-        owner decides is done in any case: its token is proof of who asks."""
+        """Do what a request asks for, and answer it; neither for a program, nor too often for one address. What comes
+        with a token, from an owner or from who joins or leaves, is done in any case: the token is proof of who asks."""
         wish, said = requests.wish(to.part, text), None
         automatic = posting.is_automatic(text)
         if wish in (requests.APPROVE, requests.REJECT) and not automatic:
             said = await moderation.decide(self.spool, to.row, item.sender, text, wish == requests.APPROVE)
+        elif wish == requests.CONFIRM and not automatic:
+            said = await _aside(requests.answer, self._directory, to, item.sender, text)
         if automatic or not self._answered.allows(comparable(item.sender)):
             log.event("list.unanswered", id=item.number, list=to.row.address, sender=item.sender)
             return []
         if said is None:
-            said = await _aside(requests.answer, self._directory, to, item.sender, text)
+            said = await _aside(requests.answer, self._directory, to, item.sender, text, item.login)
         return [self._ours(to.row, said.to, said.subject, said.lines, submitted.message_id(text) or "none@invalid")]
 
     def _ours(self, row: List, to: str, subject: str, lines: list[str], about: str = "") -> Outgoing:

@@ -94,5 +94,5 @@ async def decide(spool: Spool, row: List, sender: str, content: bytes, agrees: b
 
 
 def _is_of(item: Item, row: List, made: str) -> bool:
-    mine = item.mailing_list == row.address and bool(item.token)
+    mine = item.mailing_list in (row.address, *row.formerly) and bool(item.token)
     return hmac.compare_digest(item.token, _kept(made)) and mine

@@ -44,7 +44,7 @@ def at_rcpt(directory: Directory, there: Destinations, sender: str) -> str:
         if one.part == BOUNCES:
             if sender:
                 return REPORTS_ONLY
-            if not any(Tokens(directory).bounced(one.row.address, one.detail)):
+            if not any(Tokens(directory).bounced(one.row, one.detail)):
                 return NOT_FOUND
         elif not sender:
             return NO_REPORTS

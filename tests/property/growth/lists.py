@@ -25,6 +25,7 @@ def _tokens() -> Tokens:
     return made
 
 
+CREW = List("crew@d.test")
 TOKENS = _tokens()
 CASES = [
     Case("list: subjects", 400, lambda n: b"Subject: x\n" * n + b"\nbody\n", _made),
@@ -39,8 +40,8 @@ CASES = [
         lambda n: b"Subject: " + b"Re: " * n + b"\n\n",
         lambda t: requests.wish("", t),
     ),
-    Case("list: a token", 8_000, lambda n: "a" * n, lambda text: TOKENS.joins("crew@d.test", text)),
-    Case("list: an envelope sender", 8_000, lambda n: "=" * n, lambda text: TOKENS.bounced("crew@d.test", text)),
+    Case("list: a token", 8_000, lambda n: "a" * n, lambda text: TOKENS.joins(CREW, text)),
+    Case("list: an envelope sender", 8_000, lambda n: "=" * n, lambda text: TOKENS.bounced(CREW, text)),
     Case("list: parts of a report", 2_000, lambda n: REPORT + b"\n--b\n" * n, bounces.read),
     Case("list: recipients of a report", 200, lambda n: REPORT + STATUS + b"Action: failed\n\n" * n, bounces.read),
     Case("list: space in a report", 8_000, lambda n: REPORT + STATUS + b"\n \t" * n, bounces.read),

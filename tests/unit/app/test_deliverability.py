@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from fastmail.app.deliverability import sources, survey, wishes
+from fastmail.app.deliverability import lists, sources, survey, wishes
 from fastmail.app.deliverability.nouns import ERROR, HINT, OK, WARNING, Asked, Line
 from fastmail.app.deliverability.survey import Subject
 from fastmail.config.settings import Config, Relay
 from fastmail.directory.records import ACTIVE, WAITING, DkimKey, Domain
 from fastmail.dns.interface import Budget
 from fastmail.dns.resolver import Resolver
+from fastmail.net import web
 from fastmail.policy import keyfiles
 from fastmail.policy.signer import Signing
 from fastmail.queue import routes
@@ -54,6 +55,8 @@ def look(
     signing: bool = True,
     domain: str = DOMAIN,
     broken: tuple[str, ...] = (),
+    url: str = "",
+    page: lists.Page | None = None,
     **more: Any,
 ) -> list[Line]:
     """What is said of a domain whose records are GOOD but for some; an empty list takes a record away."""
@@ -62,6 +65,7 @@ def look(
         keyfiles.keep(str(tmp_path), ROW.file, rsa(2048))
     config = Config()
     config.server.data_dir, config.server.hostname = str(tmp_path), HOST
+    config.web.url = url
     found = Signing(DOMAIN, tuple(one for one in keys if one.state == ACTIVE)) if signing else None
 
     async def get(name: str) -> str:
@@ -75,7 +79,7 @@ def look(
         resolver = Resolver([f"127.0.0.1:{server.port}"], trusted=False)
         asked = Asked(resolver, Budget(), domain, HOST, f"postmaster@{domain}", **({"sources": (FOUR,)} | more))
         try:
-            return await survey.survey(asked, Subject(Domain(domain, dkim=keys), found, config), get)
+            return await survey.survey(asked, Subject(Domain(domain, dkim=keys), found, config, page), get)
         finally:
             resolver.close()
             server.transport.close()
@@ -258,3 +262,46 @@ def test_which_addresses_mail_leaves_from(monkeypatch: pytest.MonkeyPatch) -> No
 def test_own_addresses_are_asked_of_the_system() -> None:
     assert all(sources.own(version) == "" or sources.own(version)[0].isalnum() for version in (4, 6))
     assert sources.is_inside("fd00::1") and sources.is_inside("100.64.0.1") and not sources.is_inside(FOUR)
+
+
+@pytest.mark.parametrize(
+    ("url", "answer", "signing", "said"),
+    [
+        ("", web.Answer(404, "text/html", b""), True, [(HINT, "by mail only")]),
+        (
+            "https://l.test",
+            web.Answer(404, "text/html", b""),
+            True,
+            [(OK, "can leave with one click, at https://l.test")],
+        ),
+        ("https://l.test", web.Answer(200, "text/html", b""), True, [(ERROR, "another program answers at")]),
+        ("https://l.test", web.Answer(404, "text/plain", b""), True, [(ERROR, "another program answers at")]),
+        ("https://l.test", OSError("refused"), True, [(ERROR, "https://l.test does not answer: refused")]),
+        (
+            "https://l.test",
+            web.Answer(404, "text/html", b""),
+            False,
+            [(OK, "can leave"), (WARNING, "no signature covers")],
+        ),
+    ],
+)
+def test_one_click_of_lists(
+    tmp_path: Path, url: str, answer: web.Answer | Exception, signing: bool, said: list[tuple[str, str]]
+) -> None:
+    asked: list[str] = []
+
+    async def page(where: str) -> web.Answer:
+        asked.append(where)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    found = of(look(tmp_path, url=url, page=page, signing=signing), "one-click")
+    assert [one.state for one in found] == [state for state, _ in said]
+    assert all(words in one.found for one, (_, words) in zip(found, said, strict=True))
+    assert asked == ([f"{url}/u/deliverability"] if url else [])
+    assert all(one.todo for one in found if one.state != OK)
+
+
+def test_a_domain_without_lists_is_not_asked_for_one_click(tmp_path: Path) -> None:
+    assert of(look(tmp_path, url="https://l.test"), "one-click") == []

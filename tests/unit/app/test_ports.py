@@ -3,11 +3,12 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from fastmail.app import ports
-from fastmail.config.settings import Listen
+from fastmail.config.settings import Listen, Web
 from fastmail.model.errors import ConfigError
 from tests.support.ports import free_ports
 
@@ -80,3 +81,17 @@ def test_other_trouble_is_told(others: ExitStack) -> None:
     listen = Listen(imap=["192.0.2.77:14300"])
     with pytest.raises(ConfigError, match="cannot listen on 192.0.2.77:14300"):
         ports.bind_all(listen, 1, 1, 0o660, None, move=True)
+
+
+def test_sockets_of_the_web_server(others: ExitStack, tmp_path: Path) -> None:
+    first, second = free_ports(2)
+    path = str(tmp_path / "s")
+    places = [f"127.0.0.1:{first}", f"unix:{path}"]
+    sockets = ports.bind_web(Web(places), 0o660, None)
+    assert [sock.getsockname() for sock in sockets] == [("127.0.0.1", first), path]
+    for sock in sockets:
+        sock.close()
+    take(others, second)
+    with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{second}"):
+        ports.bind_web(Web([f"127.0.0.1:{first}", f"127.0.0.1:{second}"]), 0o660, None)
+    ports.bind_web(Web([f"127.0.0.1:{first}"]), 0o660, None)[0].close()

@@ -12,6 +12,7 @@ import pytest
 
 from fastmail.backup import restore, save, sound
 from fastmail.backup.vault import Vault, write_rows
+from fastmail.directory.list_links import Links
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import List, Member
 from fastmail.durable.replace import replace_file
@@ -235,6 +236,9 @@ def test_a_restore_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         ("settings", {"lists": [{"address": "../x@example.test"}]}),
         ("settings", {"lists": [{"address": 5}]}),
         ("settings", {"members": {"crew@example.test": [{"address": "nobody"}]}}),
+        ("settings", {"link_keys": [[1, "c2hvcnQ="]]}),
+        ("settings", {"link_keys": [[-1, "A" * 43 + "="]]}),
+        ("settings", {"link_keys": [["x", 5]]}),
     ],
 )
 def test_a_directory_that_is_none_is_refused(name: str, value: object) -> None:
@@ -252,6 +256,8 @@ def test_mailing_lists_come_back_with_their_members(tmp_path: Path) -> None:
     place.put_list(List("crew@example.test", owners=(USER,), tag="[c]"))
     place.put_members("crew@example.test", [Member("a@far.test", "A"), Member("b@far.test", state="suspended")])
     place.add_alias("all@example.test", ["crew@example.test"])
+    Links(place).prepare()
+    token = Links(place).token("crew@example.test", "a@far.test")
     vault = Vault(str(tmp_path / "vault"))
     with vault.locked():
         begun = vault.begin()
@@ -262,6 +268,7 @@ def test_mailing_lists_come_back_with_their_members(tmp_path: Path) -> None:
     assert again.mailing_list("crew@example.test") == place.mailing_list("crew@example.test")
     assert list(again.each_member("crew@example.test")) == list(place.each_member("crew@example.test"))
     assert again.destinations("all@example.test").lists
+    assert Links(again).read(token) == ("crew@example.test", "a@far.test"), "links in mail that members have count"
     restore.directory(vault, again, run)
     place.close()
     again.close()

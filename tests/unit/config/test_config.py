@@ -34,6 +34,28 @@ def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
         ("[listen]\nsmtp = ['x:99999']\n", "port above 65535"),
         ("[listen]\nimaps = [':993']\n", "imaps needs [tls] certificate and key"),
         ("[tls]\ncertificate = 'x'\n", "go together"),
+        ("[web]\nlisten = [':443']\n", "f.toml:2: listen needs [tls] certificate and key, or plain = true"),
+        ("[web]\nurl = 'https://x.test'\n", "f.toml:2: url needs listen, or links would lead nowhere"),
+        ("[web]\nlisten = ['x']\n", "must be a list of"),
+        ("[web]\nplain = true\nlisten = ['192.0.2.1:80']\n", "f.toml:3: plain HTTP is for loopback addresses"),
+        ("[web]\nplain = true\nlisten = [':80']\n", "plain HTTP is for loopback addresses"),
+        *[
+            (f"[web]\nplain = true\nlisten = ['unix:/x']\nurl = '{url}'\n", f"f.toml:4: url {why}")
+            for url, why in (
+                ("http://x.test", "must be an https:// URL"),
+                ("https://x.test/a b", "must be an https:// URL"),
+                ("https://x.test/?a", "must have a host"),
+                ("https://x.test/#a", "must have a host"),
+                ("https://me@x.test", "must have a host"),
+                ("https://x.test/>,<", "must have a host"),
+                ("https://x.test/\u00e4", "must have a host"),
+                ("https://", "must be an https:// URL"),
+                ("https:///x", ""),
+                ("https://x..test", "'x..test' is not a host name"),
+                ("https://x.test:99999", "Port out of range"),
+                ("https://" + "x" * 200, "must be an https:// URL of at most 200"),
+            )
+        ],
         ("[store]\nmaildir = '{home}'\n", "needs [store] homes"),
         ("[store]\nmaildir = '{house}'\n", "{domain}, {user} and {home} only"),
         ("[store]\nshared = 'dovecot'\ncontent = 'segments'\n", 'content = "maildir"'),
@@ -206,3 +228,20 @@ def test_what_is_wrong_with_a_scanner_is_told(text: str, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, "f.toml")
     assert wanted in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("https://Lists.Example.TEST/", "https://lists.example.test"),
+        ("HTTPS://x.test:443", "https://x.test"),
+        ("https://x.test:8443/a/b//", "https://x.test:8443/a/b"),
+        ("https://m\u00fcller.test", "https://xn--mller-kva.test"),
+        ("https://[2001:DB8::1]:2443", "https://[2001:db8::1]:2443"),
+        ("https://192.0.2.1", "https://192.0.2.1"),
+    ],
+)
+def test_the_address_of_the_web_server_has_one_form(url: str, wanted: str) -> None:
+    text = f"[web]\nplain = true\nlisten = ['127.0.0.1:80', '[::1]:80', 'localhost:80', 'unix:/x']\nurl = '{url}'\n"
+    config = parse(text, "/x/fastmail.toml")
+    assert config.web.url == wanted and len(config.web.listen) == 4

@@ -23,10 +23,10 @@ def place() -> Iterator[MemoryDirectory]:
     yield made
 
 
-def ask(place: MemoryDirectory, subject: str, sender: str = YOU, part: str = "request") -> Answer:
+def ask(place: MemoryDirectory, subject: str, sender: str = YOU, part: str = "request", login: str = "") -> Answer:
     row = place.mailing_list(CREW)
     assert row is not None
-    return answer(place, ToList(row, part), sender, f"Subject: {subject}\n\n".encode())
+    return answer(place, ToList(row, part), sender, f"Subject: {subject}\n\n".encode(), login)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,28 @@ def test_joining_takes_two_messages(place: MemoryDirectory) -> None:
     assert place.member(CREW, "other@far.test") is None
 
 
+def test_the_tag_of_an_envelope_is_no_part_of_the_address(place: MemoryDirectory) -> None:
+    tagged = f"prvs=0123abcdef={YOU}"
+    asked = ask(place, "subscribe", sender=tagged)
+    assert asked.to == tagged, "a host that writes tags may refuse answers without one"
+    assert ask(place, asked.subject, sender=f"prvs=4567abcdef={YOU}").to == f"prvs=4567abcdef={YOU}"
+    assert [one.address for one in place.each_member(CREW)] == [YOU]
+    assert "get its mail already" in "".join(ask(place, "subscribe", sender=tagged).lines)
+    ask(place, ask(place, "leave", sender=tagged).subject, sender=tagged)
+    assert place.count_members(CREW) == 0
+
+
+def test_whom_an_owner_suspended_stays_out(place: MemoryDirectory) -> None:
+    place.put_members(CREW, [Member(YOU, "You")])
+    tokens = Tokens(place)
+    tokens.prepare()
+    token = tokens.joining(CREW, YOU)
+    place.put_members(CREW, [Member(YOU, "You", SUSPENDED)], True)
+    assert "suspended" in ask(place, "subscribe").subject and "suspended" in ask(place, f"confirm {token}").subject
+    member = place.member(CREW, YOU)
+    assert member is not None and member.state == SUSPENDED
+
+
 @pytest.mark.parametrize("state", [SUSPENDED, UNCONFIRMED])
 def test_who_was_suspended_or_never_agreed_may_agree(place: MemoryDirectory, state: str) -> None:
     place.put_members(CREW, [Member(YOU, "You", state, bounces=5, bounced=9)])
@@ -78,13 +100,18 @@ def test_a_list_that_is_closed(place: MemoryDirectory) -> None:
 
 def test_leaving(place: MemoryDirectory) -> None:
     assert "no member" in ask(place, "", part="unsubscribe").subject
-    place.put_members(CREW, [Member(YOU)])
-    assert "You left" in ask(place, "", sender="YOU@far.test", part="unsubscribe").subject
-    assert place.member(CREW, YOU) is None
+    place.put_members(CREW, [Member(YOU), Member("a@d.test")])
+    asked = ask(place, "", sender="YOU@far.test", part="unsubscribe")
+    assert asked.subject.startswith("confirm ") and place.member(CREW, YOU) is not None, "anybody can write a sender"
+    assert "You left" in ask(place, f"Re: {asked.subject}").subject and place.member(CREW, YOU) is None
+    assert "no member" in ask(place, asked.subject).subject, "once more"
+    assert "confirm" in ask(place, "leave", sender="a@d.test", login="other@d.test").subject
+    assert "You left" in ask(place, "leave", sender="a@d.test", login="A@d.test").subject
+    assert place.count_members(CREW) == 0
 
 
 def test_a_token_that_is_none(place: MemoryDirectory) -> None:
-    assert "did not join" in ask(place, "confirm abc").subject and place.count_members(CREW) == 0
+    assert "changed nothing" in ask(place, "confirm abc").subject and place.count_members(CREW) == 0
 
 
 def test_help_names_the_ways(place: MemoryDirectory) -> None:
