@@ -24,7 +24,8 @@ from fastmail.config.load import load
 from fastmail.directory import fields
 from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import LATER, NO_MAIL, Alias, Domain
+from fastmail.directory.records import LATER, NO_MAIL, Domain
+from fastmail.directory.requests import catch_all
 from fastmail.model.address import domain_name
 
 app = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
@@ -112,21 +113,10 @@ def domain_set(name: NameArgument, settings: FieldsArgument, config: ConfigOptio
     given = pairs(settings)
     with place.batch():
         if "catch_all" in given:
-            _catch_all(place, _domain(place, name).name, fields.addresses(given.pop("catch_all")))
+            catch_all(place, name, fields.addresses(given.pop("catch_all")))
         values = fields.read("domain", given)
         place.change_domain(domain_name(name), lambda old: fields.changed(old, values))
     output.print(f"changed {domain_name(name)}", markup=False)
-
-
-def _catch_all(place: LocalDirectory, name: str, targets: tuple[str, ...]) -> None:
-    """The catch-all of a domain is the alias that has its name alone."""
-    there = place.alias(f"@{name}")
-    if there is None and targets:
-        place.put_alias(Alias(f"@{name}", targets))
-    elif there is not None and targets:
-        place.change_alias(f"@{name}", lambda old: Alias(old.address, targets, note=old.note))
-    elif there is not None:
-        place.remove_alias(f"@{name}")
 
 
 @app.command("enable")

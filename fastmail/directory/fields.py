@@ -44,6 +44,7 @@ from fastmail.directory.records import (
     Account,
     Alias,
     Answer,
+    AppPassword,
     Domain,
     List,
 )
@@ -53,7 +54,7 @@ from fastmail.model.quota import Quota
 from fastmail.model.units import parse_size
 
 Reader = Callable[[Any], Any]
-Record = TypeVar("Record", bound=Domain | Account | Alias | List)
+Record = TypeVar("Record", bound=Domain | Account | Alias | List | AppPassword)
 MOST_TEXT = 10_000  # characters
 LINE = 500
 SEPARATORS = "+-_.=#~!"  # that may begin a detail
@@ -141,6 +142,14 @@ def domains(value: Any) -> tuple[str, ...]:
 def a_domain(value: Any) -> str:
     """A domain, or nothing."""
     return domain_name(line(value)) if value else ""
+
+
+def protocols(value: Any) -> tuple[str, ...]:
+    """Where an app password counts; none for everywhere."""
+    found = listed(value)
+    if any(one not in apps.PROTOCOLS for one in found):
+        raise ValueError(f"protocols are of {', '.join(apps.PROTOCOLS)}")
+    return tuple(dict.fromkeys(found))
 
 
 def networks(value: Any) -> str:
@@ -293,7 +302,14 @@ MEMBER: dict[str, Reader] = {
     "name": line,
     "state": one_of(ACTIVE, SUSPENDED, UNCONFIRMED),
 }
+APP_PASSWORD: dict[str, Reader] = {
+    "name": line,
+    "protocols": protocols,
+    "nets": networks,
+    "expires": moment,
+}
 KINDS: dict[str, dict[str, Reader]] = {
+    "app-password": APP_PASSWORD,
     "domain": DOMAIN,
     "account": ACCOUNT,
     "alias": ALIAS,

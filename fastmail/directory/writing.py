@@ -358,6 +358,20 @@ class Writing(Reading):
             txn.put("apps", key, APPS.pack(key, new))
             self._note(txn, "app-password add", record.address, new.name)
 
+    def change_app_password(self, address: str, new: AppPassword) -> None:
+        """Where and until when the password with that digest counts; sessions that it no longer allows end."""
+        with self._write() as txn:
+            record = self._account_row(txn, address)
+            key = rows.app_key(record.id, new.digest)
+            row = txn.get("apps", key)
+            if row is None:
+                raise NoSuchUser(f"{record.address} has no such app password; `fastmail app-password list` shows them")
+            txn.put("apps", key, APPS.pack(key, new))
+            self._revoke(txn, ())
+            self._note(
+                txn, "app-password set", record.address, f"{new.name}: {audit.difference(APPS.unpack(key, row), new)}"
+            )
+
     def remove_app_password(self, address: str, new: AppPassword) -> None:
         """Sessions that began with it end."""
         with self._write() as txn:
