@@ -52,7 +52,7 @@ def batch(config: ConfigOption = "fastmail.toml") -> None:
     for lines in _arrived():
         for start in range(0, len(lines), AT_ONCE):
             with place.batch():
-                answers = [_answer(place, line, settings) for line in lines[start : start + AT_ONCE]]
+                answers = [_answer(place, line) for line in lines[start : start + AT_ONCE]]
             sys.stdout.write("".join(json.dumps(answer) + "\n" for answer in answers))
             sys.stdout.flush()
             failed = failed or not all(answer["ok"] for answer in answers)
@@ -100,7 +100,7 @@ def _followed(place: LocalDirectory, settings: Config, config: str) -> LocalDire
     return directory(config)
 
 
-def _answer(place: LocalDirectory, line: bytes, settings: Config) -> dict[str, Any]:
+def _answer(place: LocalDirectory, line: bytes) -> dict[str, Any]:
     ident: dict[str, Any] = {}
     try:
         request = json.loads(line)
@@ -108,7 +108,7 @@ def _answer(place: LocalDirectory, line: bytes, settings: Config) -> dict[str, A
             raise DirectoryError("an object is expected")
         ident = {"id": request["id"]} if "id" in request else {}
         if request.get("do") in RENAMES:
-            need_accounts_here(settings)
+            need_accounts_here(place, str(request.get("name", "")))
         return ident | {"ok": True} | perform(place, request, hashed)
     except (ClientError, CorruptData) as error:
         return ident | {"ok": False, "error": str(error)}

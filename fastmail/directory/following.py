@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from fastmail.directory import membership
+from fastmail.directory import membership, origins
 from fastmail.directory.interface import Line
 from fastmail.directory.membership import MOST
-from fastmail.directory.reading import UNCERTAIN
+from fastmail.directory.origins import domain_of, uncertain_key
 from fastmail.directory.records import Alias, Group
 from fastmail.directory.renaming import Renames
 from fastmail.directory.rows import ALIASES, address_key
@@ -62,9 +62,10 @@ class Following(Renames):
         if old is not None:
             self._put_account(txn, key, old, replace(old, enabled=False), revokes=True, who=SOURCE)
 
-    def replace_aliases(self, wanted: Mapping[str, Sequence[str]]) -> int:
-        """Make these the aliases; how many changed. Targets are not looked up: they may come later."""
-        known = {one.address: one for one in self.aliases()}
+    def replace_aliases(self, wanted: Mapping[str, Sequence[str]], source: str = "") -> int:
+        """Make these the aliases of the source's domains; how many changed. Targets are not looked up: they may come
+        later."""
+        known = {one.address: one for one in self.aliases() if self._is_from(source, one.address)}
         asked = {_spelled(self, address): tuple(targets) for address, targets in wanted.items()}
         gone = known.keys() - asked.keys()
         changed = {one: to for one, to in asked.items() if one not in known or known[one].targets != to}
@@ -84,10 +85,13 @@ class Following(Renames):
             self._note(txn, "alias set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
         return len(changed) + len(gone)
 
-    def replace_groups(self, wanted: Mapping[str, Sequence[str]]) -> int:
-        """Make these the groups that the source keeps; how many changed. Those that were made here stay, and go before
-        one of the source with the same name."""
-        known = {one.name: one for one in self.each_group()}
+    def _is_from(self, source: str, address: str) -> bool:
+        return self.source_of(domain_of(address)) == source
+
+    def replace_groups(self, wanted: Mapping[str, Sequence[str]], source: str = "") -> int:
+        """Make these the groups that the source keeps in its domains; how many changed. Those that were made here stay,
+        and go before one of the source with the same name."""
+        known = {one.name: one for one in self.each_group() if self._is_from(source, one.name)}
         new: dict[str, Group] = {}
         for name, members in wanted.items():
             numbers = (found.id for one in members if (found := self.account(one)) is not None)
@@ -106,12 +110,17 @@ class Following(Renames):
             self._note(txn, "group set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
         return len(changed) + len(gone)
 
-    def set_uncertain(self, on: bool) -> None:
+    def set_uncertain(self, source: str = "") -> None:
+        """The source cannot be read."""
         with self._write() as txn:
-            if on:
-                txn.put(META, UNCERTAIN, b"1")
-            else:
-                txn.delete(META, UNCERTAIN)
+            origins.mark(txn, source)
+
+    def settle(self, source: str, mark: bytes) -> None:
+        """The source was read for all of its domains since ``mark`` was there. Another mark than that one stays: a
+        domain came in meanwhile."""
+        with self._write() as txn:
+            if txn.get(META, uncertain_key(source)) == mark:
+                txn.delete(META, uncertain_key(source))
 
 
 def _spelled(place: Writing, address: str) -> str:
