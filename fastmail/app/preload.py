@@ -22,7 +22,10 @@ LATE = (
     "traceback", "unicodedata", "urllib.request", "uu", "zoneinfo",
 )  # fmt: skip
 OPTIONAL = ("asyncpg", "pymysql", "ldap3")  # sources of accounts; what is not installed is not needed
-NEVER = ("fastmail.cli", "fastmail.bench", "fastmail.migrate", "fastmail.backup", "fastmail.maildir")  # commands only
+NEVER = (
+    *("fastmail.cli", "fastmail.bench", "fastmail.migrate", "fastmail.backup", "fastmail.maildir"),  # commands only
+    *("fastmail.auth.passkeys", "fastmail.auth.totp"),  # second factors: no mail session asks for them
+)
 
 
 def everything(accounts: bool = False) -> None:

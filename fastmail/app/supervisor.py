@@ -176,7 +176,7 @@ class Supervisor:
         """Become the server's user, with all that is needed as root done before: modules, ownership, the key."""
         if owner.user_of(self._config) is None:
             return
-        preload.everything(bool(self._config.directory.sql or self._config.directory.ldap))
+        preload.everything(any(one.sql or one.ldap for one in (self._config.directory, *self._config.source)))
         if tls is not None and os.geteuid() == 0:
             own = self._config.tls
             files = [own.certificate, own.key, own.client_ca, own.client_crl]

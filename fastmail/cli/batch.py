@@ -74,7 +74,7 @@ def batch(
             try:
                 with place.batch():
                     by = _administrator(place, as_)  # the role may have changed meanwhile
-                    answers = [_answer(place, line, settings, by) for line in lines[start : start + AT_ONCE]]
+                    answers = [_answer(place, line, by) for line in lines[start : start + AT_ONCE]]
                     if dry_run:
                         raise _NotDone
             except _NotDone:
@@ -159,7 +159,7 @@ def _followed(place: LocalDirectory, settings: Config, config: str) -> LocalDire
     return directory(config)
 
 
-def _answer(place: LocalDirectory, line: bytes, settings: Config, by: Account | None) -> dict[str, Any]:
+def _answer(place: LocalDirectory, line: bytes, by: Account | None) -> dict[str, Any]:
     ident: dict[str, Any] = {}
     try:
         request = json.loads(line)
@@ -167,7 +167,7 @@ def _answer(place: LocalDirectory, line: bytes, settings: Config, by: Account | 
             raise DirectoryError("an object is expected")
         ident = {"id": request["id"]} if "id" in request else {}
         if request.get("do") in RENAMES:
-            need_accounts_here(settings)
+            need_accounts_here(place, str(request.get("name", "")))
         return ident | {"ok": True} | perform(place, request, hashed, by)
     except (ClientError, CorruptData) as error:
         return ident | {"ok": False, "error": str(error)}

@@ -4,7 +4,8 @@ What the source says is brought into the built-in directory, which every worker 
 quotas and aliases take effect within seconds (a file) or at the next look (a database). An account that is gone from
 the source is disabled, not removed; its mail stays, and it is back when its row is. A source that cannot be read, or
 has suddenly become empty, changes nothing, the log says so, and until it is back an address that is not known is a
-temporary failure: an outage is never "no such user".
+temporary failure: an outage is never "no such user". Several sources may be followed, each for domains of its own
+(directory.origins), one not waiting for another.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from fastmail.directory import access
 from fastmail.directory.database import Database, Unreadable
 from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.origins import domain_of
 from fastmail.model.address import account_address, comparable
 from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
 from fastmail.model.quota import Quota
@@ -46,6 +48,10 @@ class Source(Protocol):
 
     async def read(self) -> Content | None:
         """What it says now; None when that is what it said the last time. Unreadable."""
+        ...
+
+    def forget(self) -> None:
+        """Let the next ``read`` say all of it."""
         ...
 
 
@@ -125,6 +131,9 @@ class PasswdFile:
         self._domain, self._homes = domain, homes
         self._state: tuple[int, int, int] | None = None
 
+    def forget(self) -> None:
+        self._state = None
+
     async def read(self) -> Content | None:
         return await asyncio.get_running_loop().run_in_executor(None, self._read)
 
@@ -158,6 +167,9 @@ class Sql:
         if not accounts:
             raise ConfigError("sql_accounts is needed: a query for address and password")
 
+    def forget(self) -> None:
+        self._said = None
+
     async def read(self) -> Content | None:
         tables = await self._database.select(self._statements)
         names = tables[1].rows if len(tables) > 1 else None
@@ -190,12 +202,17 @@ class Sql:
 
 
 class Follower:
-    """Brings the directory up to a source, again and again; one in the first worker."""
+    """Brings the directory up to a source, again and again; one for each source, in the first worker. ``name``: what
+    domains call the source, empty for that of the [directory] section."""
 
-    def __init__(self, directory: LocalDirectory, source: Source) -> None:
+    def __init__(self, directory: LocalDirectory, source: Source, name: str = "") -> None:
         self._directory = directory
         self._source = source
+        self._name = name
         self._task: asyncio.Task[None] | None = None
+        self._away = False
+        self._looked = -1  # the directory's ``changes`` when its domains were looked at
+        self._domains: frozenset[str] = frozenset()
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._follow())
@@ -216,41 +233,88 @@ class Follower:
     async def take_in(self) -> int:
         """How many accounts and aliases changed; -1 when the source cannot be read."""
         loop = asyncio.get_running_loop()
+        mark = self._directory.uncertain_mark(self._name)  # before the domains: one that comes later has another mark
+        await loop.run_in_executor(None, self._look_at_domains)
+        if self._name and not self._domains:
+            return 0  # nobody asks for it
         try:
             content = await self._source.read()
-            if content is not None and not content.lines and self._directory.accounts():
+            if content is not None and not content.lines and await loop.run_in_executor(None, self._has_accounts):
+                self._source.forget()  # or the next look would find nothing new, and so nothing wrong
                 raise Unreadable("it has no accounts any more")
         except Unreadable as error:
-            if not self._directory.uncertain:
+            if not self._away:
                 log.event(
                     "directory.unreadable", "error", source=self._source.name, why=error, then="accounts stay as known"
                 )
-                await loop.run_in_executor(None, self._directory.set_uncertain, True)
+            self._away = True
+            if not mark:
+                await loop.run_in_executor(None, self._directory.set_uncertain, self._name)
             return -1
-        if self._directory.uncertain:
-            await loop.run_in_executor(None, self._directory.set_uncertain, False)
+        count = 0
+        if content is not None:
+            try:
+                count = await loop.run_in_executor(None, apply, self._directory, content, self._name)
+            except BaseException:
+                self._source.forget()  # what was not brought over is read again
+                raise
+        if self._away:
+            self._away = False
             log.event("directory.readable", source=self._source.name)
-        if content is None:
-            return 0
-        count = await loop.run_in_executor(None, apply, self._directory, content)
-        if count:
+        if mark:
+            await loop.run_in_executor(None, self._directory.settle, self._name, mark)
+        if count and content is not None:
             log.event("directory.followed", source=self._source.name, accounts=len(content.lines), changed=count)
         return count
 
+    def _look_at_domains(self) -> None:
+        """Whether the source has other domains than at the last look: then all that it says counts again."""
+        changes = self._directory.changes
+        if changes == self._looked:
+            return
+        domains = self._directory.names(self._name)
+        if domains != self._domains:
+            self._domains = domains
+            self._source.forget()
+        self._looked = changes
 
-def apply(directory: LocalDirectory, content: Content) -> int:
-    """Make the directory what the source says; how much changed. Waits for the disk."""
-    there = {comparable(address) for address in content.lines}
-    gone = [one.address for one in directory.accounts() if one.enabled and comparable(one.address) not in there]
-    for domain in sorted({address.rpartition("@")[2] for address in content.aliases or ()}):
+    def _has_accounts(self) -> bool:
+        return any(True for _ in self._directory.accounts_from(self._name))
+
+
+def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
+    """Make the domains of a source what it says; how much changed. Waits for the disk. What the source says of other
+    domains is left out; the source of the [directory] section adds domains that are not there."""
+
+    def mine(address: str) -> bool:
+        return directory.source_of(domain_of(address)) == name
+
+    lines = [line for line in content.lines.values() if mine(line.address)]
+    if len(lines) < len(content.lines):
+        others = [line.address for line in content.lines.values() if not mine(line.address)]
+        why = "their domains have their accounts elsewhere: domain set source="
+        log.event("directory.others", "warning", source=name, accounts=len(others), such_as=others[0], why=why)
+    there = {comparable(line.address) for line in lines}
+    known = directory.accounts_from(name)
+    gone = [one.address for one in known if one.enabled and comparable(one.address) not in there]
+    aliases = {address: targets for address, targets in (content.aliases or {}).items() if mine(address)}
+    aliases = {address: targets for address, targets in aliases.items() if not _is_other_name(directory, address)}
+    for domain in sorted({domain_of(address) for address in aliases}):
         if domain and not directory.is_local(domain):
             directory.add_domain(domain)
-    count = bring_lines(directory, list(content.lines.values()), gone)
+    count = bring_lines(directory, lines, gone)
     if content.aliases is not None:
-        count += directory.replace_aliases({a: t for a, t in content.aliases.items() if comparable(a) not in there})
+        count += directory.replace_aliases({a: t for a, t in aliases.items() if comparable(a) not in there}, name)
     if content.groups is not None:
-        count += directory.replace_groups(content.groups)
+        groups = {one: members for one, members in content.groups.items() if mine(one)}
+        count += directory.replace_groups(groups, name)
     return count
+
+
+def _is_other_name(directory: LocalDirectory, address: str) -> bool:
+    """Is it an address of another name of a domain? Such a name has no addresses of its own."""
+    found = directory.domain(domain_of(address))
+    return found is not None and bool(found.alias_of)
 
 
 def bring_lines(directory: LocalDirectory, lines: Sequence[Line], gone: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ field's name, and nothing has been changed.
 """
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ Reader = Callable[[Any], Any]
 Record = TypeVar("Record", bound=Domain | Account | Alias | List | AppPassword)
 MOST_TEXT = 10_000  # characters
 LINE = 500
+MOST_DAYS = 365
 SEPARATORS = "+-_.=#~!"  # that may begin a detail
 YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 QUOTA = Quota._fields  # octets, messages, mailboxes
@@ -96,6 +98,14 @@ def number(value: Any) -> int:
     return found
 
 
+def days(value: Any) -> int:
+    """Days between two automatic answers to one sender; default and 0 are the default."""
+    found = 0 if value == "default" else number(value)
+    if found > MOST_DAYS:
+        raise ValueError(f"at most {MOST_DAYS} days are expected, or default")
+    return found
+
+
 def size(value: Any) -> int:
     """Octets; none and 0 are no limit."""
     if isinstance(value, str) and value != "none":
@@ -128,6 +138,14 @@ def address(value: str) -> str:
 
 def addresses(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(address, listed(value))))
+
+
+def origin(value: Any) -> str:
+    """The name of a source of accounts, local, or default for what the configuration's [directory] says."""
+    found = "" if value == "default" else line(value)
+    if found and not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", found):
+        raise ValueError("the name of a source in the configuration, local or default is expected")
+    return found
 
 
 def identities(value: Any) -> tuple[str, ...]:
@@ -243,7 +261,7 @@ DOMAIN: dict[str, Reader] = {
     "app_passwords_only": flag,
     "footer": text,
     "footer_html": text,
-    "source": line,
+    "source": origin,
     **JUDGED,
     "batv": one_of("", TAG, REFUSE),
 }
@@ -272,6 +290,10 @@ ACCOUNT: dict[str, Reader] = {
     "answer_text": text,
     "answer_begins": moment,
     "answer_ends": moment,
+    "answer_html": text,
+    "answer_enabled": flag,
+    "answer_days": days,
+    "answer_addresses": addresses,
     **JUDGED,
 }
 ALIAS: dict[str, Reader] = {
@@ -361,7 +383,8 @@ def shown(record: Domain | Account | Alias | List) -> dict[str, Any]:
             found = record.quota[QUOTA_FIELDS.index(name)]  # type: ignore[union-attr]
             out[name] = {0: "default", -1: "none"}.get(found, found)
         elif name.startswith("answer_"):
-            out[name] = _moment(name, getattr(record.answer, name.removeprefix("answer_")))  # type: ignore[union-attr]
+            value = _moment(name, getattr(record.answer, name.removeprefix("answer_")))  # type: ignore[union-attr]
+            out[name] = list(value) if isinstance(value, tuple) else value
         else:
             value = _moment(name, getattr(record, name))
             if name == "nets":
@@ -370,6 +393,7 @@ def shown(record: Domain | Account | Alias | List) -> dict[str, Any]:
             out[name] = list(value) if isinstance(value, tuple) else value
     if kind == "domain":
         out["separators"] = out["separators"] or "none"
+        out["source"] = out["source"] or "default"
     return out
 
 

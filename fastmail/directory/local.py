@@ -28,6 +28,7 @@ class LocalDirectory(Mailing):
         """Another directory with the same rows (but for the audit log), to try changes on; to be closed by the
         caller."""
         other = LocalDirectory(data_dir)
+        other.sources = self.sources
         with self._tables.read() as mine, other._write() as theirs:
             for table in (*TABLES, META):
                 if table != "audit":

@@ -27,6 +27,8 @@ from fastmail.directory.rows import (
     LISTS,
     MEMBER_ROWS,
     NUL,
+    PASSKEYS,
+    TOTPS,
     U64,
     USED,
     address_key,
@@ -40,13 +42,13 @@ NEXT = b"next-id"
 REVISION = b"revision"  # see directory.standing
 REVOKED = b"revoked:"  # with an account's number: the revision of the last change
 CHANGES = b"changes"  # grows with each change of what is remembered here
-UNCERTAIN = b"uncertain"
 SRS = b"srs:"  # with the time(8) when a key was made: the key
 REMEMBERED = 50_000
+NUMBERED = ("apps", "totp", "passkeys")  # tables whose keys begin with the number of an account
 UNASKED = Domain("")  # stands for a domain of which nothing is remembered
 PAGE = 1000  # rows that are read in one transaction
 SHAPES = (("domains", DOMAINS), ("accounts", ACCOUNTS), ("aliases", ALIASES), ("apps", APPS), ("lists", LISTS),
-          ("list_members", MEMBER_ROWS), (GROUP_TABLE, GROUPS))  # fmt: skip
+          ("list_members", MEMBER_ROWS), (GROUP_TABLE, GROUPS), ("totp", TOTPS), ("passkeys", PASSKEYS))  # fmt: skip
 
 
 class Asker(Protocol):
@@ -110,7 +112,6 @@ class Reading:
         self._commit = -1  # the last one that was looked at
         self._changes = -1  # what its CHANGES was
         self._revised = -1, 0  # the commit that a revision was read at, and the revision
-        self._uncertain = -1, False  # the commit that it was read at, and what was read
         self._memory = _Memory()
         self._others: dict[bytes, set[str]] | None = None  # other names by the key of their domain, while in a batch
         self.live: Asker | None = None
@@ -267,12 +268,9 @@ class Reading:
         return _counted(self._tables.get(META, REVOKED + b"%d" % number))
 
     @property
-    def uncertain(self) -> bool:
-        """Is the source of the accounts out of reach, so that an unknown address may be known there?"""
-        commit = self._last_commit()
-        if commit != self._uncertain[0]:
-            self._uncertain = commit, self._tables.get(META, UNCERTAIN) is not None
-        return self._uncertain[1]
+    def changes(self) -> int:
+        """A number that grows with every change but notes of logins."""
+        return _counted(self._tables.get(META, CHANGES))
 
     def srs_keys(self) -> list[tuple[int, bytes]]:
         """(when it was made, key) of directory.srs, the newest first."""
@@ -432,7 +430,7 @@ class Reading:
                 try:
                     found = shape.unpack(key, row)
                 except CorruptData as error:
-                    out.append((rows.shown(key) if NUL in key and table != "apps" else _text(key), str(error)))
+                    out.append((rows.shown(key) if NUL in key and table not in NUMBERED else _text(key), str(error)))
                     damaged.add(key)
                     continue
                 if isinstance(found, Account):

@@ -27,6 +27,8 @@ TABLES = [
     "lists",
     "list_members",
     "posts",
+    "totp",
+    "passkeys",
 ]
 META = "meta"
 MAP = 8 << 30
