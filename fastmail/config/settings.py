@@ -145,7 +145,8 @@ class Directory:
     sql_accounts: str = _s(
         "",
         "A query for address, password ({SCHEME}hash) and perhaps quota in octets: "
-        "SELECT username, password, quota FROM mailbox WHERE active.",
+        "SELECT username, password, quota FROM mailbox WHERE active. Columns called as fields of `fastmail account "
+        "set` (name, forward, suspended ...) set these; what a row does not say is kept here.",
     )
     sql_aliases: str = _s("", "A query for address and targets (commas between several). Empty: aliases are kept here.")
     sql_password_query: str = _s(
@@ -198,6 +199,11 @@ class Directory:
         'Groups in groups: "follow" counts the accounts in them, as long as ldap_groups names them too, ten levels '
         'deep; "chain" lets Active Directory find them (LDAP_MATCHING_RULE_IN_CHAIN, one question for each group); '
         '"no" counts direct members only.',
+    )
+    ldap_fields: list[str] = _s(
+        [],
+        'Other fields of accounts and the attributes that say them, such as ["name=cn", "forward=mailForward"]. '
+        "Fields are those of `fastmail account set`; what an entry does not say is kept here.",
     )
 
 

@@ -15,17 +15,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import unquote
 
-from fastmail.directory import access
+from fastmail.directory import access, fields
 from fastmail.directory.database import Database, Unreadable
 from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
+from fastmail.directory.told import FIELDS, told
 from fastmail.model.address import account_address, comparable
 from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
 
+OURS = "fastmail_"  # in front of our fields among Dovecot's extra fields
 UNUSABLE = "{NONE}!"  # a password that none is right for
 LOOK = 2.0  # s between two looks at a file's times
 _QUOTA = re.compile(r"(?:userdb_)?quota_rule\d{0,3}=\*:[^=\s]*storage=(\d{1,18})([KMGT]?)", re.IGNORECASE)
@@ -63,11 +66,13 @@ def make_line(
     home: str = "",
     mail: str = "",
     homes: str = "",
-    fields: Mapping[str, Any] | None = None,
+    conditions: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Line | None:
     """One account; None for what is no address, and ``domain`` where there is none. ``mail``: as Dovecot says it,
     "maildir:~/Maildir". Home and mail count below ``homes`` only: Unreadable for others, not there without it.
-    ``fields``: Dovecot's extra fields, of which conditions on logins count."""
+    ``conditions``: Dovecot's extra fields, of which conditions on logins count; ``more``: other fields of the account
+    (directory.told)."""
     try:
         address = str(account_address(user if "@" in user else f"{user}@{domain}"))
     except ClientError:
@@ -83,10 +88,11 @@ def make_line(
         if place and not os.path.normpath(place).startswith(homes.rstrip("/") + "/"):
             raise Unreadable(f"{address}: {place} is not below {homes} ([store] homes)")
     stored = password if password.startswith("{") else "{CRYPT}" + password
-    if fields and access.has_no_password(fields):
+    if conditions and access.has_no_password(conditions):
         stored = UNUSABLE
     path = path.rstrip("/") if path.startswith("/") else ""
-    return Line(address, stored, quota, home.rstrip("/"), path, *access.conditions(fields or {}))
+    login = access.conditions(conditions or {})
+    return Line(address, stored, quota, home.rstrip("/"), path, *login, told=told(address, more or {}))
 
 
 def parse_quota(rule: Any) -> Quota | None:
@@ -106,17 +112,19 @@ def _octets(number: str, unit: str) -> int:
 
 def parse(text: str, domain: str, homes: str = "") -> Iterator[Line]:
     """``user:{SCHEME}hash:uid:gid:gecos:home:shell:extra``; users without an @ get ``domain``. Lines that are no
-    accounts are left out."""
+    accounts are left out. Beside Dovecot's extra fields there may be those of an account, as
+    ``fastmail_forward=a@x.example``, with %20 for a blank."""
     for line in text.splitlines():
-        fields = [*line.split(":", 7), *[""] * 7]
-        if not line.strip() or line.startswith("#") or line.count(":") < 1 or not fields[0].strip():
+        parts = [*line.split(":", 7), *[""] * 7]
+        if not line.strip() or line.startswith("#") or line.count(":") < 1 or not parts[0].strip():
             continue
-        found = _QUOTA.search(fields[7])
+        found = _QUOTA.search(parts[7])
         quota = Quota(_octets(found.group(1), found.group(2) or "K")) if found is not None else None
-        extra = dict(word.partition("=")[::2] for word in fields[7].split())
-        home = extra.get("userdb_home") or fields[5]
+        extra = dict(word.partition("=")[::2] for word in parts[7].split())
+        more = {name.removeprefix(OURS): unquote(value) for name, value in extra.items() if name.startswith(OURS)}
+        home = extra.get("userdb_home") or parts[5]
         mail = extra.get("userdb_mail", "")
-        made = make_line(fields[0].strip().lower(), fields[1], domain, quota, home, mail, homes, extra)
+        made = make_line(parts[0].strip().lower(), parts[1], domain, quota, home, mail, homes, extra, more)
         if made is not None:
             yield made
 
@@ -155,7 +163,8 @@ class PasswdFile:
 class Sql:
     """Tables of a database. ``accounts`` selects address, password and, if there is a third column, quota in octets;
     ``aliases`` selects address and targets, several rows or commas for several targets. Columns called allow_nets,
-    nologin, reason, proxy and host are conditions on logins."""
+    nologin, reason, proxy and host are conditions on logins; columns called as fields of accounts (name, forward,
+    suspended ...) are those."""
 
     def __init__(self, url: str, accounts: str, aliases: str, domain: str, every: float) -> None:
         self._database = Database(url)
@@ -184,10 +193,12 @@ class Sql:
             user, password = row[0], row[1]
             if not user or not password:
                 continue
-            limited = len(row) > 2 and columns[2] not in access.FIELDS and row[2]
+            limited = len(row) > 2 and columns[2] not in access.FIELDS and columns[2] not in FIELDS and row[2]
             quota = Quota(int(row[2])) if limited else None
-            fields = {name: value for name, value in zip(columns, row, strict=False) if name in access.FIELDS}
-            line = make_line(str(user).strip().lower(), str(password), self._domain, quota, fields=fields)
+            named = dict(zip(columns[2:], row[2:], strict=False))
+            conditions = {name: value for name, value in named.items() if name in access.FIELDS}
+            name = str(user).strip().lower()
+            line = make_line(name, str(password), self._domain, quota, conditions=conditions, more=named)
             if line is not None:
                 out.lines[line.address] = line
         if names is not None:
@@ -335,6 +346,8 @@ def _known(directory: LocalDirectory, address: str) -> AccountRecord | None:
 
 def _same(record: AccountRecord | None, line: Line) -> bool:
     if record is None or not record.enabled or (line.quota is not None and record.quota != line.quota):
+        return False
+    if line.told and fields.changed(record, dict(line.told)) != record:
         return False
     return (record.password, record.home, record.maildir, record.nets, record.nologin) == (
         line.password,

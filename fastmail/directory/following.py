@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from fastmail.directory import membership, origins
+from fastmail.directory import fields, membership, origins
 from fastmail.directory.interface import Line
 from fastmail.directory.membership import MOST
 from fastmail.directory.origins import domain_of, uncertain_key
@@ -60,7 +60,7 @@ class Following(Renames):
             nologin=line.nologin,
             quota=line.quota if line.quota is not None else row_of.quota,
         )
-        self._put_account(txn, key, old, new, revokes=True, who=SOURCE)
+        self._put_account(txn, key, old, fields.changed(new, dict(line.told)), revokes=True, who=SOURCE)
 
     def _leave(self, txn: Txn, asked: str) -> None:
         _, address, key = self._named(txn, asked)

@@ -5,7 +5,7 @@ Answers are immediate and reflect the last commit, so that a command takes effec
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastmail.directory.lookup import Destinations
 from fastmail.directory.records import (
@@ -29,7 +29,8 @@ AccountRecord = Account  # its name where store.interface.Account, the account o
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One account as a source beside the built-in directory has it; ``quota`` None where it says nothing of that."""
+    """One account as a source beside the built-in directory has it; ``quota`` None where it says nothing of that;
+    ``told``: what else it says (directory.told)."""
 
     address: str
     password: str
@@ -38,6 +39,7 @@ class Line:
     maildir: str = ""
     nets: str = ""
     nologin: str = ""
+    told: tuple[tuple[str, Any], ...] = ()
 
 
 class Directory(Protocol):

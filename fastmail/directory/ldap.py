@@ -42,7 +42,8 @@ REFUSED = (32, 34, 48, 49, 53)  # no such object, no such name, not so, wrong pa
 class Settings:
     """``url``: ldap or ldaps; ``bind``, ``password``: who asks; attributes by their names, empty for none. ``binds``:
     passwords are checked by binding, over TLS whose certificate is of ``ca`` (a file) or of the system's authorities.
-    ``groups``: a filter; ``nested``: what becomes of groups in groups (ldap_groups)."""
+    ``groups``: a filter; ``nested``: what becomes of groups in groups (ldap_groups); ``fields``: (field of an account,
+    attribute that says it)."""
 
     url: str
     bind: str = ""
@@ -61,6 +62,7 @@ class Settings:
     group_name: str = "cn"
     group_member: str = "member"
     nested: str = ldap_groups.FOLLOW
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class Ldap:
@@ -129,7 +131,12 @@ class Ldap:
             found = [text(one) for one in values.get(attribute, [])] if attribute else []
             if any(one.upper() != "FALSE" for one in found):  # RFC 4517 3.3.3: a Boolean is TRUE or FALSE
                 fields[name] = "yes"
-        return make_line(addresses[0], secrets[0], self._domain, quota, fields=fields), addresses
+        more = {
+            name: ",".join(found) if len(found) > 1 else found[0]
+            for name, attribute in settings.fields
+            if (found := [text(one) for one in values.get(attribute, [])])
+        }
+        return make_line(addresses[0], secrets[0], self._domain, quota, conditions=fields, more=more), addresses
 
     async def lookup(self, user: str) -> Line | None:
         """The account of a login or an address, where it is kept: also by one of its further addresses."""
@@ -159,7 +166,7 @@ class Ldap:
 
     def _entries(self, filter_: str, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         settings = self._settings
-        more = (settings.quota, settings.nets, settings.nologin, settings.proxy)
+        more = (settings.quota, settings.nets, settings.nologin, settings.proxy, *(one for _, one in settings.fields))
         every = names or (settings.address, "" if settings.binds else settings.secret, *more)
         with self._errors(), self._connection(settings.bind, settings.password, True) as connection:
             connection.bind()

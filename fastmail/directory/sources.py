@@ -2,7 +2,7 @@
 sections, which have the same settings, for the domains that name them (directory.origins)."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
 from fastmail.directory.queries import DovecotSql, Queries
 from fastmail.directory.records import LOCAL
+from fastmail.directory.told import FIELDS
 from fastmail.model import secret
 from fastmail.model.errors import ConfigError
 
@@ -158,4 +159,17 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
         settings.ldap_group_name,
         settings.ldap_group_member,
         settings.ldap_nested_groups,
+        _ldap_fields(settings.ldap_fields),
     )
+
+
+def _ldap_fields(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(field, attribute) of each ``field=attribute``."""
+    out = []
+    for word in words:
+        name, found, attribute = (part.strip() for part in word.partition("="))
+        if name not in FIELDS or not found or not attribute:
+            there = ", ".join(sorted(FIELDS))
+            raise ConfigError(f'ldap_fields: {word!r}: "field=attribute" is expected, field one of {there}')
+        out.append((name, attribute))
+    return tuple(out)
