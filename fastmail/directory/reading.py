@@ -6,14 +6,17 @@ it is. Lists come a page at a time, each from its own short transaction, so memo
 slow reader keeps no old commit alive.
 """
 
+import heapq
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Protocol
 
 from fastmail.directory import apps, lookup, membership, rows, taken
+from fastmail.directory.audit import ACTED, CHANGED
 from fastmail.directory.lookup import Destinations, belongs
 from fastmail.directory.membership import GROUP_TABLE
 from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, List, Member, Used
@@ -405,11 +408,16 @@ class Reading:
         found = self._get("counts", domain_key(domain))
         return _pair(found)
 
-    def audit(self, limit: int = 0, name: str = "") -> Iterator[Change]:
-        """The last changes, the oldest of them first; of one thing, if asked."""
-        end = self._tables_last("audit")
-        start = max(0, end + 1 - limit) if limit and not name else 0
-        for key, row in self._each("audit", U64.pack(start)):
+    def audit(self, limit: int = 0, name: str = "", logins: bool = False) -> Iterator[Change]:
+        """The last changes, and logins of master users, the oldest of them first: of one thing, if asked, or of
+        ``logins`` alone."""
+        tables = (ACTED,) if logins else (CHANGED, ACTED)
+        rows = heapq.merge(*(self._noted(table, limit, name) for table in tables), key=lambda one: one.at)
+        yield from deque(rows, limit) if limit and not name else rows
+
+    def _noted(self, table: str, limit: int, name: str) -> Iterator[Change]:
+        start = max(0, self._tables_last(table) + 1 - limit) if limit and not name else 0
+        for key, row in self._each(table, U64.pack(start)):
             with suppress(CorruptData):
                 found = AUDIT.unpack(key, row)
                 if not name or name in (found.name, found.who):

@@ -20,6 +20,7 @@ TABLES = [
     "used",
     "counts",
     "audit",
+    "acted",
     "groups",
     "group_members",
     "homes",

@@ -411,7 +411,7 @@ class Writing(Origins):
     def note_acting(self, master: str, address: str, protocol: str, host: str) -> None:
         """Write down that a master user opened an account. It changes nothing that anybody remembers."""
         with self._write() as txn:
-            audit.note(txn, master, "login as", address, f"by {protocol} from {host}")
+            audit.note(txn, master, "login as", address, f"by {protocol} from {host}", audit.ACTED)
 
     def renew_srs_keys(self, now: int) -> None:
         """Make a new key where the newest is too old, and remove those that no address can be of any more."""
