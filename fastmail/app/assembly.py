@@ -16,6 +16,7 @@ from fastmail.app.derived import (
     learned_of,
     limits,
     maildir_template,
+    masters_of,
     policy_settings,
     quarantine_of,
     read_instance,
@@ -25,7 +26,7 @@ from fastmail.app.derived import (
 )
 from fastmail.app.homes import Homes
 from fastmail.auth import oauth, provider, send_as
-from fastmail.auth.verifier import Masters, Verifier
+from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer, Envelope
 from fastmail.delivery.history import History
@@ -37,7 +38,7 @@ from fastmail.directory import external, sources, standing
 from fastmail.directory.batv import Batv
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.list_links import Links
-from fastmail.directory.live import Live
+from fastmail.directory.live import LiveByDomain
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.srs import Srs
 from fastmail.dns.resolver import Resolver
@@ -184,27 +185,29 @@ class Assembly:
         self.runner: Runner | None = None
         self.bans: Bans | None = None
         self.guesses: Guesses | None = None
-        self.followed: external.Follower | None = None
-        self.live: Live | None = None
+        self.followed: list[external.Follower] = []
         self.greylist: Greylist | None = None
         self.learned = learned_of(config) if config.learning.enabled else None
         self.trainer: Trainer | None = None
         self.days = Days(config.server.data_dir)
         self.tally: Tally | None = None
-        finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
-        if finder is not None:
-            self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
+        self.directory.sources = config.source_names
+        self.origins = sources.origins(
+            config.directory, config.source, config.auth.default_domain, config.base, config.store.homes
+        )
+        self.live: LiveByDomain | None = sources.live(self.directory, self.origins)
+        self.directory.live = self.live
+        self.binders = sources.binders(self.directory, self.origins)
         self.verifier = Verifier(
             self.directory,
             max(1, config.auth.threads),
             config.auth.default_domain,
             config.auth.mechanisms,
             oauth.Tokens(provider.load(config.oauth, config.base)),
-            config.auth.upgrade_hashes
-            and not (config.directory.passwd_file or config.directory.sql or config.directory.ldap),
+            config.auth.upgrade_hashes,
             self._salts() if worker >= 0 else b"",
-            Masters(frozenset(map(comparable, config.auth.admins))) if config.auth.master_users else None,
-            sources.binder(config.directory, config.base),
+            masters_of(config),
+            self.binders,
         )
         self.staging = os.path.join(config.server.data_dir, "staging")
 
@@ -238,12 +241,10 @@ class Assembly:
                 self.trainer.sweep()
 
     def follow_accounts(self) -> None:
-        """Take in the accounts that another program keeps, from this process; only one may."""
-        config = self.config
-        source = sources.source(config.directory, config.auth.default_domain, config.base, config.store.homes)
-        if source is not None:
-            self.followed = external.Follower(self.directory, source)
-            self.followed.start()
+        """Take in the accounts that other programs keep, from this process; only one may."""
+        self.followed = sources.followers(self.directory, self.origins)
+        for one in self.followed:
+            one.start()
 
     @cached_property
     def resolver(self) -> Resolver:
@@ -376,8 +377,8 @@ class Assembly:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if self.followed is not None:
-            await self.followed.close()
+        for one in self.followed:
+            await one.close()
         if self.live is not None:
             await self.live.close()
         await self.filler.close()
@@ -404,6 +405,7 @@ class Assembly:
         if "resolver" in self.__dict__:  # nobody has asked anything otherwise
             self.resolver.close()
         self.verifier.close()
+        self.binders.close()
         self.directory.close()
 
     def sessions(self) -> dict[str, Callable[[Connection], Session]]:

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastmail.config.settings import Config
+from fastmail.model.address import comparable as folded
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 
 if TYPE_CHECKING:
+    from fastmail.auth.verifier import Masters
     from fastmail.delivery.quarantine import Quarantine
     from fastmail.dns.resolver import Resolver
     from fastmail.net.bans import Rules
@@ -161,6 +163,14 @@ def judge_of(config: Config, learned: "Learned | None" = None) -> "Judge | None"
     own = policy_settings(config)
     taught = Taught(learned, config.learning.score) if learned is not None else None
     return Judge(Panel(scanners_of(config)), own.thresholds, own.enforce, taught)
+
+
+def masters_of(config: Config) -> "Masters | None":
+    """Who may act for others; None where nobody may."""
+    from fastmail.auth.verifier import Masters
+
+    auth = config.auth
+    return Masters(frozenset(map(folded, auth.admins)), auth.master_user_separator) if auth.master_users else None
 
 
 def users_of(names: Sequence[str]) -> frozenset[int]:

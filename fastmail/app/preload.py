@@ -23,7 +23,10 @@ LATE = (
 )  # fmt: skip
 OPTIONAL = ("asyncpg", "pymysql", "ldap3")  # sources of accounts; what is not installed is not needed
 WEB = ("starlette", "anyio._backends._asyncio", "h11")  # of the web process
-NEVER = ("fastmail.cli", "fastmail.bench", "fastmail.migrate", "fastmail.backup", "fastmail.maildir")  # commands only
+NEVER = (
+    *("fastmail.cli", "fastmail.bench", "fastmail.migrate", "fastmail.backup", "fastmail.maildir"),  # commands only
+    *("fastmail.auth.passkeys", "fastmail.auth.totp"),  # second factors: no mail session asks for them
+)
 
 
 def everything(accounts: bool = False, web: bool = False) -> None:

@@ -189,8 +189,8 @@ class Supervisor:
         """Become the server's user, with all that is needed as root done before: modules, ownership, the key."""
         if owner.user_of(self._config) is None:
             return
-        sources, web = self._config.directory, bool(self._config.web.listen)
-        preload.everything(bool(sources.sql or sources.ldap), web)
+        followed = any(one.sql or one.ldap for one in (self._config.directory, *self._config.source))
+        preload.everything(followed, bool(self._config.web.listen))
         if tls is not None and os.geteuid() == 0:
             own = self._config.tls
             files = [own.certificate, own.key, own.client_ca, own.client_crl]

@@ -90,8 +90,9 @@ def _confine(config: Config, number: int, workers: int) -> None:
         places = [config.server.data_dir, config.server.run_dir]
         mail += [config.store.homes] if config.store.homes else []
         places += [path for path in mail if not path.startswith(config.server.data_dir + "/")]
-        if config.directory.sql.startswith("sqlite:"):  # readers of a database write beside it
-            places.append(os.path.dirname(os.path.join(config.base, config.directory.sql.removeprefix("sqlite:"))))
+        for one in (config.directory, *config.source):
+            if one.sql.startswith("sqlite:"):  # readers of a database write beside it
+                places.append(os.path.dirname(os.path.join(config.base, one.sql.removeprefix("sqlite:"))))
         staging = os.path.join(config.server.data_dir, "staging")
         for path in [*places, staging]:
             os.makedirs(path, mode=0o700, exist_ok=True)

@@ -144,6 +144,8 @@ class Login:
         """Check a claim. ``prepare``: what has to be done before the client hears that it is in; a login that ends
         meanwhile (directory.standing) has failed."""
         begun = time.monotonic()
+        if isinstance(claim, sasl.Credentials):
+            claim = self._verifier.named(claim, self._protocol)
         try:
             entry = await self._verifier.admit(claim, self._peer.host, APPS_SAY.get(self._protocol, self._protocol))
         except LoginRefused as error:

@@ -13,9 +13,10 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from fastmail.auth import sasl, schemes
 from fastmail.auth.lastlogins import LastLogins
@@ -25,6 +26,7 @@ from fastmail.auth.provider import Settings
 from fastmail.directory import access, apps, standing
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.directory.ldap import BINDS
+from fastmail.directory.origins import domain_of
 from fastmail.model.address import comparable
 from fastmail.model.errors import KeptOut, LoginRefused, MailError, TemporaryError
 from fastmail.net.guesses import Guesses
@@ -47,9 +49,19 @@ Checked = tuple[AccountRecord, int, bytes, int]
 
 @dataclass(frozen=True, slots=True)
 class Masters:
-    """Accounts with a role may act for others. ``reserved``: for whom nobody may, in the form for comparing."""
+    """Accounts with a role may act for others. ``reserved``: for whom nobody may, in the form for comparing;
+    ``separator``: stands between whom and who in a login, empty where only the authorization identity says whom."""
 
     reserved: frozenset[str] = frozenset()
+    separator: str = ""
+
+
+class Binder(Protocol):
+    """Who checks passwords that another directory knows."""
+
+    async def check(self, address: str, stored: str, password: str) -> bool:
+        """Is it the password of the account with this address and row? TemporaryError where nobody says."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,7 @@ class Verifier:
         upgrade: bool = False,
         salts: bytes = b"",
         masters: Masters | None = None,
-        binder: Callable[[str, str], bool] | None = None,
+        binder: Binder | None = None,
     ) -> None:
         self._upgrade = upgrade
         self._upgraded = -UPGRADE_EVERY
@@ -155,6 +167,17 @@ class Verifier:
         """Are there master users, who act for others, in this protocol? Nobody sends in another one's name by that."""
         return self._masters is not None and protocol in MASTER_PROTOCOLS
 
+    def named(self, claim: sasl.Credentials, protocol: str) -> sasl.Credentials:
+        """The claim with whom its login acts for, where that is in the login (``user*master``) and may be."""
+        separator = self._masters.separator if self._masters is not None else ""
+        if not separator or claim.acting or not self.lets_act(protocol):
+            return claim
+        whom, found, master = claim.login.partition(separator)
+        if not (whom and found and master):
+            return claim
+        own = self.address(whom) == self.address(master)
+        return sasl.Credentials(master, claim.password, "" if own else whom)
+
     def address(self, login: str) -> str:
         """Whose login it is: completed with the default domain, where there is one."""
         if "@" not in login and self._default_domain:
@@ -203,6 +226,9 @@ class Verifier:
         why = access.refusal(record, domain)
         if not why and not app and _showed_password(claim) and domain is not None and domain.app_passwords_only:
             why = access.APP_NEEDED if protocol in access.MAIL else ""
+        if not why and not app and record.role and _showed_password(claim) and protocol in access.MAIL:
+            # programs cannot ask for a second factor, so what it protects would be open to the password alone
+            why = access.APP_NEEDED if self._directory.has_second_factor(record.id) else ""
         if why:
             count("auth.failed")
             log.event(
@@ -277,7 +303,7 @@ class Verifier:
         address = await self._directory.freshen(self.address(claim.login))
         revision = self._directory.revision
         record = self._directory.account(address)
-        if record is None and self._directory.uncertain:
+        if record is None and self._directory.is_uncertain(domain_of(address)):
             raise TemporaryError("accounts cannot be looked up now")
         if record is None or not record.enabled:
             return None
@@ -296,7 +322,7 @@ class Verifier:
         record = self._directory.account(address)
         if record is not None and not record.enabled:
             record = None
-        if record is None and self._directory.uncertain:
+        if record is None and self._directory.is_uncertain(domain_of(address)):
             raise TemporaryError("accounts cannot be looked up now")
         if not password or len(password) > MAX_PASSWORD:
             record = None
@@ -311,6 +337,11 @@ class Verifier:
             if known is not None and known[1] > time.monotonic() and _same(known[0], record.password):
                 count("auth.remembered")
                 return record, revision, b"", 0
+        if record is not None and self._binder is not None and record.password.startswith(BINDS):
+            if not await self._bind(self._binder, record, password):
+                return None
+            self._remember((address, digest), record.password)
+            return record, revision, b"", 0
         if self._waiting >= QUEUE:
             count("auth.shed")
             raise TemporaryError("too many logins wait")
@@ -318,16 +349,25 @@ class Verifier:
         try:
             stored = record.password if record is not None else ""
             good = await asyncio.get_running_loop().run_in_executor(
-                self._threads, _work, stored, password[:MAX_PASSWORD], address, self._binder
+                self._threads, _work, stored, password[:MAX_PASSWORD], address
             )
         finally:
             self._waiting -= 1
         if record is None or not good:
             return None
         self._remember((address, digest), record.password)
-        if self._upgrade and not (schemes.is_strong(record.password) and record.scram):
+        weak = not (schemes.is_strong(record.password) and record.scram)
+        if self._upgrade and weak and not self._directory.is_followed(domain_of(record.address)):
             self._improve(record, password, (address, digest))
         return record, revision, b"", 0
+
+    @staticmethod
+    async def _bind(binder: Binder, record: AccountRecord, password: bytes) -> bool:
+        """It waits for somebody else, on threads of his: those that hash are for the accounts that are kept here."""
+        try:
+            return await binder.check(record.address, record.password, password.decode("utf-8"))
+        except UnicodeDecodeError:
+            return False
 
     def _remember(self, entry: tuple[str, bytes], stored: str) -> None:
         """This password was found to be the one of what is stored for the account."""
@@ -371,13 +411,8 @@ def _showed_password(claim: sasl.Claim) -> bool:
     return isinstance(claim, sasl.Credentials) or (isinstance(claim, sasl.Verified) and claim.revision >= 0)
 
 
-def _work(stored: str, password: bytes, address: str, binder: Callable[[str, str], bool] | None = None) -> bool:
-    """Is it right in one of its forms? ASCII has one. TemporaryError where somebody else has to say, and does not."""
-    if binder is not None and stored.startswith(BINDS):
-        try:
-            return binder(stored, password.decode("utf-8"))
-        except UnicodeDecodeError:
-            return False
+def _work(stored: str, password: bytes, address: str) -> bool:
+    """Is it right in one of its forms? ASCII has one."""
     user = (address,) if schemes.wants_user(stored) else ()
     for form in schemes.forms(password):
         if stored and schemes.verify(stored, form, *user):

@@ -179,7 +179,7 @@ def account_rename(
     names it (aliases, forwards, lists of rights, subscriptions, groups) follows; app passwords stay. The old address
     becomes an alias."""
     settings = read_config(config)
-    place = may_rename(settings, config)
+    place = may_rename(settings, config, account_address(old).key)
     record = place.rename_account(account_address(old).key, account_address(new).key, not drop_old)
     place.close()
     follow_renames(settings)
@@ -218,7 +218,8 @@ def account_set(
     config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Change settings of an account in one step; they count at once. `suspended=REASON` keeps it from logging in and
-    from sending: support sees the reason, its user only that."""
+    from sending: support sees the reason, its user only that. The fields `answer_...` are kept for later: no automatic
+    answer is sent yet."""
     place = directory(config)
     values = fields.read("account", pairs(settings))
     record = place.change_account(account_address(address).key, lambda old: fields.changed(old, values))

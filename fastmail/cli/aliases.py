@@ -19,6 +19,7 @@ from fastmail.cli.common import (
     pairs,
     show,
     show_one,
+    switch,
 )
 from fastmail.directory import fields
 from fastmail.directory.errors import NoSuchUser
@@ -70,16 +71,14 @@ def _change(config: str, address: str, given: dict[str, str]) -> None:
 @command
 def alias_enable(address: AliasArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Take mail for an alias again."""
-    _change(config, address, {"enabled": "yes"})
-    output.print(f"switched on {alias_name(address)}", markup=False)
+    switch(_change, config, address, True, alias_name(address))
 
 
 @app.command("disable")
 @command
 def alias_disable(address: AliasArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Take no mail for an alias until `alias enable`; a catch-all does not get it either."""
-    _change(config, address, {"enabled": "no"})
-    output.print(f"switched off {alias_name(address)}", markup=False)
+    switch(_change, config, address, False, alias_name(address))
 
 
 @app.command("show")

@@ -14,14 +14,20 @@ from fastmail.cli.common import (
     directory,
     moment,
     output,
+    pairs,
     show,
     show_one,
 )
 from fastmail.directory import apps, fields
-from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.errors import DirectoryError
+from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import AppPassword
 
 app = typer.Typer(no_args_is_help=True, help="Passwords for single programs, each of which can be withdrawn alone.")
+FieldsArgument = Annotated[
+    list[str], typer.Argument(metavar="FIELD=VALUE...", help=f"Fields: {', '.join(fields.APP_PASSWORD)}.")
+]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="As `app-password list` shows it.")]
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="Of the account.")]
 
 
@@ -47,7 +53,7 @@ def app_add(
             apps.digest(text.encode()),
             fields.line(name),
             int(time.time()),
-            _protocols(protocols),
+            fields.protocols(protocols),
             fields.networks(nets),
             fields.moment(expires),
         )
@@ -58,13 +64,6 @@ def app_add(
         show_one({"id": apps.ident(new), "password": text}, True)
     else:
         output.print(f"{text}\n{apps.ident(new)} for {record.address}; it is not shown again", markup=False)
-
-
-def _protocols(text: str) -> tuple[str, ...]:
-    found = fields.listed(text)
-    if any(one not in apps.PROTOCOLS for one in found):
-        raise ValueError(f"protocols are of {', '.join(apps.PROTOCOLS)}")
-    return tuple(dict.fromkeys(found))
 
 
 @app.command("list")
@@ -78,35 +77,63 @@ def app_list(
     """The app passwords of an account, and when each was last used."""
     place = directory(config)
     record = account_of(place, address)
-    rows = []
-    for one in place.app_passwords(record.id):
-        last = max(place.used(record.id, one.digest).items(), key=lambda item: item[1], default=("", 0))
-        rows.append(
-            {
-                "id": apps.ident(one),
-                "name": one.name,
-                "protocols": ",".join(one.protocols) or "all",
-                "nets": one.nets or "all",
-                "created": moment(one.created),
-                "expires": moment(one.expires),
-                "last_used": f"{moment(last[1])} {last[0]}".strip(),
-            }
-        )
-    show(rows, json, csv=csv)
+    show([_row(place, record.id, one) for one in place.app_passwords(record.id)], json, csv=csv)
+
+
+@app.command("show")
+@command
+def app_show(
+    address: AddressArgument,
+    ident: IdArgument,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """One app password of an account: where it counts, and when it was used last. The password itself is not kept."""
+    place = directory(config)
+    record = account_of(place, address)
+    show_one(_row(place, record.id, apps.named(place, record, ident)), json)
+
+
+def _row(place: LocalDirectory, number: int, one: AppPassword) -> dict[str, str]:
+    last = max(place.used(number, one.digest).items(), key=lambda item: item[1], default=("", 0))
+    return {
+        "id": apps.ident(one),
+        "name": one.name,
+        "protocols": ",".join(one.protocols) or "all",
+        "nets": one.nets or "all",
+        "created": moment(one.created),
+        "expires": moment(one.expires),
+        "last_used": f"{moment(last[1])} {last[0]}".strip(),
+    }
+
+
+@app.command("set")
+@command
+def app_set(
+    address: AddressArgument,
+    ident: IdArgument,
+    settings: FieldsArgument,
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Change the name, protocols, nets or expires of an app password: `expires=2027-01-31`. The password stays, and
+    sessions that began with it end and may log in again."""
+    place = directory(config)
+    record = account_of(place, address)
+    found = apps.named(place, record, ident)
+    place.change_app_password(record.address, fields.changed(found, fields.read("app-password", pairs(settings))))
+    output.print(f"set {found.name} of {record.address}", markup=False)
 
 
 @app.command("remove")
 @command
 def app_remove(
     address: AddressArgument,
-    ident: Annotated[str, typer.Argument(metavar="ID", help="As `app-password list` shows it.")],
+    ident: IdArgument,
     config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Withdraw an app password; sessions that began with it end."""
     place = directory(config)
     record = account_of(place, address)
-    found = next((one for one in place.app_passwords(record.id) if apps.ident(one) == ident.lower()), None)
-    if found is None:
-        raise NoSuchUser(f"{record.address} has no app password {ident}; `fastmail app-password list` shows them")
+    found = apps.named(place, record, ident)
     place.remove_app_password(record.address, found)
     output.print(f"removed {found.name} of {record.address}", markup=False)

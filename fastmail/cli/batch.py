@@ -11,6 +11,8 @@ import os
 import select
 import sys
 from collections.abc import Iterator
+from csv import DictReader
+from csv import Error as CsvError
 from functools import partial
 from typing import Annotated, Any
 
@@ -20,6 +22,7 @@ from fastmail.cli.common import (
     FAILED,
     ConfigOption,
     JsonOption,
+    account_of,
     command,
     directory,
     hashed,
@@ -31,6 +34,7 @@ from fastmail.cli.renaming import follow_renames, need_accounts_here, warn_of_se
 from fastmail.config.settings import Config
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.records import Account
 from fastmail.directory.requests import RENAMES, perform
 from fastmail.directory.wanted import in_any_order, steps
 from fastmail.model.errors import ClientError, CorruptData
@@ -41,24 +45,61 @@ LONGEST = 1 << 20  # octets of a request
 
 
 @command
-def batch(config: ConfigOption = "fastmail.toml") -> None:
+def batch(
+    config: ConfigOption = "fastmail.toml",
+    as_: Annotated[
+        str, typer.Option("--as", metavar="ADDRESS", help="With the rights of this administrator, and in its name.")
+    ] = "",
+    csv: Annotated[
+        str,
+        typer.Option(
+            "--csv",
+            metavar="DO",
+            help="Read CSV instead: each line is such a request, as account.add. The first line names the columns: "
+            "name, and fields. An empty cell says nothing.",
+        ),
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Answer as if it were done, and change nothing.")] = False,
+) -> None:
     """Do requests from standard input, one JSON object a line, and answer each with one.
 
     {"do": "account.set", "name": "me@example.org", "fields": {"suspended": "unpaid"}} is answered with {"ok": true} or
     {"ok": false, "error": "..."}, in order, when it is on the disk; an "id" comes back in the answer. Exit code 1 if
-    any could not be done."""
+    any could not be done. With --as, requests may do what the role of that account allows (`fastmail account set
+    ADDRESS role=domain administers=DOMAIN`), and the audit log names it."""
     place, settings = directory(config), read_config(config)
     failed = False
-    for lines in _arrived():
+    for lines in _arrived() if not csv else [_rows(csv)]:
         for start in range(0, len(lines), AT_ONCE):
-            with place.batch():
-                answers = [_answer(place, line, settings) for line in lines[start : start + AT_ONCE]]
+            try:
+                with place.batch():
+                    by = _administrator(place, as_)  # the role may have changed meanwhile
+                    answers = [_answer(place, line, by) for line in lines[start : start + AT_ONCE]]
+                    if dry_run:
+                        raise _NotDone
+            except _NotDone:
+                pass
             sys.stdout.write("".join(json.dumps(answer) + "\n" for answer in answers))
             sys.stdout.flush()
             failed = failed or not all(answer["ok"] for answer in answers)
             place = _followed(place, settings, config)
     if failed:
         raise typer.Exit(FAILED)
+
+
+class _NotDone(Exception):
+    """Ends the transaction of a dry run without a commit."""
+
+
+def _administrator(place: LocalDirectory, address: str) -> Account | None:
+    """The account in whose name requests are done; None for whoever runs the server."""
+    if not address:
+        return None
+    found = account_of(place, address)
+    if not found.enabled or found.suspended:
+        raise DirectoryError(f"{found.address} is switched off or suspended")
+    place.actor = found.address
+    return found
 
 
 def _arrived() -> Iterator[list[bytes]]:
@@ -72,6 +113,24 @@ def _arrived() -> Iterator[list[bytes]]:
             raise DirectoryError(f"a request has {LONGEST} octets at most")
     if rest.strip():
         yield [rest]
+
+
+def _rows(what: str) -> list[bytes]:
+    """Requests from a table: one for each line, whose number comes back as id. DirectoryError."""
+    try:
+        reader = DictReader(sys.stdin, strict=True)
+        if "name" not in (reader.fieldnames or ()):
+            raise DirectoryError("the first line of the table has to name its columns, and one of them is name")
+        out = []
+        for row in reader:
+            if None in row:
+                raise DirectoryError(f"line {reader.line_num} has more cells than the first line")
+            given = {key: value for key, value in row.items() if value}
+            request = {"id": reader.line_num, "do": what, "name": given.pop("name", ""), "fields": given}
+            out.append(json.dumps(request).encode())
+        return out
+    except (OSError, CsvError, UnicodeDecodeError) as error:
+        raise DirectoryError(f"this is no table in CSV: {error}") from None
 
 
 def _chunks(source: int) -> Iterator[bytes]:
@@ -100,7 +159,7 @@ def _followed(place: LocalDirectory, settings: Config, config: str) -> LocalDire
     return directory(config)
 
 
-def _answer(place: LocalDirectory, line: bytes, settings: Config) -> dict[str, Any]:
+def _answer(place: LocalDirectory, line: bytes, by: Account | None) -> dict[str, Any]:
     ident: dict[str, Any] = {}
     try:
         request = json.loads(line)
@@ -108,8 +167,8 @@ def _answer(place: LocalDirectory, line: bytes, settings: Config) -> dict[str, A
             raise DirectoryError("an object is expected")
         ident = {"id": request["id"]} if "id" in request else {}
         if request.get("do") in RENAMES:
-            need_accounts_here(settings)
-        return ident | {"ok": True} | perform(place, request, hashed)
+            need_accounts_here(place, str(request.get("name", "")))
+        return ident | {"ok": True} | perform(place, request, hashed, by)
     except (ClientError, CorruptData) as error:
         return ident | {"ok": False, "error": str(error)}
     except (ValueError, RecursionError) as error:

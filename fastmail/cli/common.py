@@ -135,8 +135,9 @@ def directory(path: str) -> LocalDirectory:
     """The directory of the configured server, closed when the command ends: a process opens an environment once. What
     is changed is written down as this user's doing."""
     who = actor()  # before root becomes the server's user
-    place = LocalDirectory(read_config(path).server.data_dir)
-    place.actor = who
+    settings = read_config(path)
+    place = LocalDirectory(settings.server.data_dir)
+    place.actor, place.sources = who, settings.source_names
     _opened.append(place)
     return place
 
@@ -149,6 +150,13 @@ def actor() -> str:
         name = str(os.getuid())
     before = os.environ.get("SUDO_USER", "")
     return f"{before} as {name}"[:100] if before and before != name else name
+
+
+def switch(change: Callable[[str, str, dict[str, str]], None], config: str, name: str, on: bool, shown: str) -> None:
+    """``enable`` and ``disable`` of what has a field ``enabled``. ``change``: what ``set`` does with a configuration, a
+    name and fields; ``shown``: the name for people."""
+    change(config, name, {"enabled": "yes" if on else "no"})
+    output.print(f"switched {'on' if on else 'off'} {shown}", markup=False)
 
 
 def pairs(words: Sequence[str]) -> dict[str, str]:

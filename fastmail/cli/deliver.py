@@ -13,6 +13,7 @@ from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer, Envelope, NotAll, Outcome
 from fastmail.directory.interface import fresh
 from fastmail.directory.lookup import NOT_FOUND
+from fastmail.directory.origins import domain_of
 from fastmail.message import header
 from fastmail.message.header import Octets
 from fastmail.model.address import Address
@@ -68,7 +69,7 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
             address = str(Address.parse(whole))
             try:
                 await fresh(assembly.directory, address)
-                unsure = assembly.directory.uncertain
+                unsure = assembly.directory.is_uncertain(domain_of(address))
             except TemporaryError:
                 unsure = True
             there = assembly.deliverer.destinations(address)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from fastmail.cli.common import (
+    USAGE,
     AfterOption,
     ConfigOption,
     CsvOption,
@@ -13,6 +14,7 @@ from fastmail.cli.common import (
     MatchOption,
     command,
     directory,
+    fail,
     output,
     pairs,
     read_config,
@@ -24,13 +26,24 @@ from fastmail.config.load import load
 from fastmail.directory import fields
 from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import LATER, NO_MAIL, Alias, Domain
+from fastmail.directory.records import LATER, NO_MAIL, Domain
+from fastmail.directory.requests import catch_all
 from fastmail.model.address import domain_name
 
 app = typer.Typer(no_args_is_help=True, help="Domains that this server takes mail for.")
+SourceOption = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        metavar="NAME",
+        help="Where its accounts come from: a [[source]] of the configuration, local (they are kept here), or default "
+        "(what [directory] says).",
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(metavar="DOMAIN", help="Such as example.org.")]
 FieldsArgument = Annotated[
-    list[str], typer.Argument(metavar="FIELD=VALUE...", help="`fastmail domain show` has all fields; catch_all too.")
+    list[str] | None,
+    typer.Argument(metavar="FIELD=VALUE...", help="`fastmail domain show` has all fields; catch_all too."),
 ]
 
 
@@ -39,10 +52,12 @@ FieldsArgument = Annotated[
 def domain_add(
     name: NameArgument,
     alias_of: Annotated[str, typer.Option("--alias-of", help="Make it another name for the whole of a domain.")] = "",
+    source: SourceOption = "default",
     config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Take mail for a domain."""
-    new = Domain(domain_name(name), alias_of=domain_name(alias_of) if alias_of else "")
+    other = domain_name(alias_of) if alias_of else ""
+    new = fields.changed(Domain(domain_name(name), alias_of=other), fields.read("domain", {"source": source}))
     directory(config).add_domain(new)
     output.print(f"added {new.name}")
 
@@ -76,7 +91,7 @@ def domain_rename(
     where it is. The old name becomes another name of the domain, and keeps its DKIM keys; the new one gets keys of its
     own, which are used once their records are in the DNS."""
     settings = read_config(config)
-    place = may_rename(settings, config)
+    place = may_rename(settings, config, domain_name(old))
     before = _domain(place, old).dkim
     found = place.rename_domain(domain_name(old), domain_name(new), not drop_old)
     place.close()
@@ -105,9 +120,21 @@ def domain_show(name: NameArgument, config: ConfigOption = "fastmail.toml", json
     accounts, aliases = place.counts(found.name)
     caught = place.alias(f"@{found.name}")
     lists = sum(1 for _ in place.each_list(found.name))
-    counted = {"domain": found.name, "accounts": accounts, "aliases": aliases, "lists": lists}
+    counted: dict[str, Any] = {"domain": found.name, "accounts": accounts, "aliases": aliases, "lists": lists}
+    counted["accounts_from"] = _origin(place, found)
     more = {"catch_all": list(caught.targets) if caught is not None else [], "dkim": fields.keys_shown(found)}
     show_one(counted | fields.shown(found) | more, json)
+
+
+def _origin(place: LocalDirectory, domain: Domain) -> str:
+    """Where its accounts come from, and whether that source can be read, for people."""
+    source = place.source_of(domain.name)
+    if not place.is_followed(domain.name):
+        return "kept here"
+    known = f"source {source}" if source else "[directory]"
+    if source and source not in (place.sources or ()):
+        return f"{known}, which the configuration does not have: known accounts stay, nobody is unknown"
+    return f"{known}, which cannot be read now, or was not yet" if place.is_uncertain(domain.name) else known
 
 
 def _domain(place: LocalDirectory, name: str) -> Domain:
@@ -119,27 +146,24 @@ def _domain(place: LocalDirectory, name: str) -> Domain:
 
 @app.command("set")
 @command
-def domain_set(name: NameArgument, settings: FieldsArgument, config: ConfigOption = "fastmail.toml") -> None:
-    """Change settings of a domain in one step; they count at once."""
+def domain_set(
+    name: NameArgument,
+    settings: FieldsArgument = None,
+    source: SourceOption = "",
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Change settings of a domain in one step; they count at once. With another source, its accounts become what that
+    source says: who is not there is switched off."""
     place = directory(config)
-    given = pairs(settings)
+    given = pairs(settings or ()) | ({"source": source} if source else {})
+    if not given:
+        fail("nothing is said that shall change: FIELD=VALUE, or --source", USAGE)
     with place.batch():
         if "catch_all" in given:
-            _catch_all(place, _domain(place, name).name, fields.addresses(given.pop("catch_all")))
+            catch_all(place, name, fields.addresses(given.pop("catch_all")))
         values = fields.read("domain", given)
         place.change_domain(domain_name(name), lambda old: fields.changed(old, values))
     output.print(f"changed {domain_name(name)}", markup=False)
-
-
-def _catch_all(place: LocalDirectory, name: str, targets: tuple[str, ...]) -> None:
-    """The catch-all of a domain is the alias that has its name alone."""
-    there = place.alias(f"@{name}")
-    if there is None and targets:
-        place.put_alias(Alias(f"@{name}", targets))
-    elif there is not None and targets:
-        place.change_alias(f"@{name}", lambda old: Alias(old.address, targets, note=old.note))
-    elif there is not None:
-        place.remove_alias(f"@{name}")
 
 
 @app.command("enable")

@@ -23,6 +23,7 @@ from fastmail.cli.common import (
     pairs,
     show,
     show_one,
+    switch,
 )
 from fastmail.directory import checks, fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
@@ -99,16 +100,14 @@ def _change(config: str, address: str, given: dict[str, str]) -> None:
 @command
 def list_enable(address: ListArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Take mail for a mailing list again."""
-    _change(config, address, {"enabled": "yes"})
-    output.print(f"switched on {_named(address)}", markup=False)
+    switch(_change, config, address, True, _named(address))
 
 
 @app.command("disable")
 @command
 def list_disable(address: ListArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Take no mail for a mailing list until `list enable`; its members stay."""
-    _change(config, address, {"enabled": "no"})
-    output.print(f"switched off {_named(address)}", markup=False)
+    switch(_change, config, address, False, _named(address))
 
 
 @app.command("show")

@@ -34,6 +34,7 @@ COMMANDS = {
     "group": "groups.app",
     "list": "lists.app",
     "app-password": "apps.app",
+    "admin": "admin.app",
     "dkim": "dkim.app",
     "batch": "batch.batch",
     "apply": "batch.apply",

@@ -6,18 +6,19 @@ from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
 
 
-def need_accounts_here(settings: Config) -> None:
-    """DirectoryError where another program keeps the accounts."""
-    source = settings.directory
-    if source.passwd_file or source.sql or source.ldap:
+def need_accounts_here(place: LocalDirectory, name: str) -> None:
+    """DirectoryError where another program keeps an account, or the accounts of a domain: the directory itself refuses
+    those of a domain that names a source."""
+    domain = name.rpartition("@")[2]
+    if place.is_followed(domain) and not place.source_of(domain):
         raise DirectoryError("another program keeps the accounts ([directory]): rename them there")
 
 
-def may_rename(settings: Config, config: str) -> LocalDirectory:
-    """The directory, where accounts are kept here; DirectoryError where another program keeps them. What an earlier
-    change of a name has left to do is done first."""
-    need_accounts_here(settings)
+def may_rename(settings: Config, config: str, name: str) -> LocalDirectory:
+    """The directory, where the account or domain of that name is kept here; DirectoryError where another program keeps
+    it. What an earlier change of a name has left to do is done first."""
     place = directory(config)
+    need_accounts_here(place, name)
     if any(place.renames()):
         place.close()
         follow_renames(settings)

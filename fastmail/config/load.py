@@ -25,6 +25,7 @@ _CHOICES = {
     "shared": ("none", "dovecot"),
     "format": ("text", "json"),
     "level": ("debug", "info", "warning", "error"),
+    "ldap_nested_groups": ("no", "follow", "chain"),
 }
 
 
@@ -172,6 +173,16 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("directory", str(error).partition(" ")[0], str(error))
     if config.directory.passwd_file:
         config.directory.passwd_file = os.path.join(base, config.directory.passwd_file)
+    if config.source:
+        from fastmail.config import named_sources  # with what reads them, which few commands need
+
+        for number, key, what in named_sources.faults(config):
+            problems.append(f"{path}:{_line(text, 'source', key, number)}: {what}")
+    separator = config.auth.master_user_separator
+    if separator and (len(separator) != 1 or separator not in "*!%&#$~^|/:;,="):
+        problem("auth", "master_user_separator", "master_user_separator must be one of * ! % & # $ ~ ^ | / : ; , =")
+    elif separator and not config.auth.master_users:
+        problem("auth", "master_user_separator", "master_user_separator needs master_users = true")
     for key in ("certificate", "key", "client_ca", "client_crl"):
         value = getattr(config.tls, key)
         if value:

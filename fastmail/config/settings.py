@@ -108,6 +108,12 @@ class Auth:
         "authorization identity. Never those of accounts with a role, or of admins. Each such login is in `fastmail "
         "audit`.",
     )
+    master_user_separator: str = _s(
+        "",
+        'A character with which master users may also log in: with "*", the login user*master and the password of the '
+        "master user is what the authorization identity user is with the login master. By IMAP and POP3; it needs "
+        "master_users. Empty: no such logins. A name with this character in it is always taken apart at the first one.",
+    )
     header_senders: str = _s(
         "refuse",
         "What happens to a user's message whose From, Sender, Resent-From or Resent-Sender names an address that does "
@@ -139,7 +145,8 @@ class Directory:
     sql_accounts: str = _s(
         "",
         "A query for address, password ({SCHEME}hash) and perhaps quota in octets: "
-        "SELECT username, password, quota FROM mailbox WHERE active.",
+        "SELECT username, password, quota FROM mailbox WHERE active. Columns called as fields of `fastmail account "
+        "set` (name, forward, suspended ...) set these; what a row does not say is kept here.",
     )
     sql_aliases: str = _s("", "A query for address and targets (commas between several). Empty: aliases are kept here.")
     sql_password_query: str = _s(
@@ -187,6 +194,27 @@ class Directory:
     )
     ldap_group_name: str = _s("cn", "Attribute with the name of a group; auth.default_domain completes it.")
     ldap_group_member: str = _s("member", "Attribute with the names (DN) of the entries that are in a group.")
+    ldap_nested_groups: str = _s(
+        "follow",
+        'Groups in groups: "follow" counts the accounts in them, as long as ldap_groups names them too, ten levels '
+        'deep; "chain" lets Active Directory find them (LDAP_MATCHING_RULE_IN_CHAIN, one question for each group); '
+        '"no" counts direct members only.',
+    )
+    ldap_fields: list[str] = _s(
+        [],
+        'Other fields of accounts and the attributes that say them, such as ["name=cn", "forward=mailForward"]. '
+        "Fields are those of `fastmail account set`; what an entry does not say is kept here.",
+    )
+
+
+@dataclass(slots=True)
+class Source(Directory):
+    """A source of accounts for the domains that name it (`fastmail domain set DOMAIN --source NAME`), with the settings
+    of [directory]. What it says of other domains does not count, and they go on while it is away. A domain that names
+    none has its accounts from [directory], or here."""
+
+    name: str = _s("", "What domains call it: a-z, 0-9 and hyphens.")
+    domain: str = _s("", "Completes its users, aliases and groups that have no domain. Empty: auth.default_domain.")
 
 
 @dataclass(slots=True)
@@ -625,8 +653,16 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
     scanner: list[Scanner] = field(default_factory=list)
+    source: list[Source] = field(default_factory=list)
     path: str = ""
     base: str = ""
+
+    @property
+    def source_names(self) -> frozenset[str]:
+        """The names of the sources of accounts, an empty one for that of [directory]."""
+        default = self.directory
+        there = [""] if default.passwd_file or default.sql or default.ldap else []
+        return frozenset([*there, *(one.name for one in self.source)])
 
 
 SECTIONS = {
@@ -645,7 +681,12 @@ SECTIONS = {
     "limits": Limits,
     "log": Log,
 }
-TABLES = {"scanner": Scanner}  # sections that may be there several times, with [[ ]]
+TABLES = {"scanner": Scanner, "source": Source}  # sections that may be there several times, with [[ ]]
+
+
+def in_order(section: Any) -> list[Any]:
+    """The settings of a section, its name first."""
+    return sorted(fields(section), key=lambda item: item.name != "name")
 
 
 def shown(value: Any, kind: str) -> str:
@@ -675,7 +716,8 @@ def dump(config: "Config") -> str:
         for values in getattr(config, name):
             out.append(f"[[{name}]]")
             out += [
-                f"{item.name} = {shown(getattr(values, item.name), item.metadata['kind'])}" for item in fields(section)
+                f"{item.name} = {shown(getattr(values, item.name), item.metadata['kind'])}"
+                for item in in_order(section)
             ]
     return "\n".join(out) + "\n"
 
@@ -693,7 +735,7 @@ def reference() -> str:
     for name, section in TABLES.items():  # none is there at first, so all of it is a comment
         out.append(f"# [[{name}]]")
         out += [f"# {line}" for line in (section.__doc__ or "").strip().splitlines()]
-        for item in fields(section):
+        for item in in_order(section):
             out.append(f"# {item.metadata['help']}")
             out.append(f"# {item.name} = {shown(item.metadata['default'], item.metadata['kind'])}")
         out.append("")

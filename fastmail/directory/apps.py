@@ -13,9 +13,11 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from fastmail.directory.access import allows
-from fastmail.directory.records import AppPassword
+from fastmail.directory.errors import NoSuchUser
+from fastmail.directory.records import Account, AppPassword
 
 CHARACTERS = 20  # five bits each
 GROUP = 5
@@ -46,6 +48,20 @@ def same(one: bytes, other: bytes) -> bool:
 def ident(found: AppPassword) -> str:
     """What commands call it: the first 40 bits of its hash, which lead back to no password."""
     return base64.b32encode(found.digest[:5]).decode().lower()
+
+
+class Keeper(Protocol):
+    """What is asked of the directory."""
+
+    def app_passwords(self, number: int) -> list[AppPassword]: ...
+
+
+def named(place: Keeper, account: Account, text: str) -> AppPassword:
+    """The app password that commands call so. NoSuchUser."""
+    found = next((one for one in place.app_passwords(account.id) if ident(one) == text.lower()), None)
+    if found is None:
+        raise NoSuchUser(f"{account.address} has no app password {text}; `fastmail app-password list` shows them")
+    return found
 
 
 def counts(found: AppPassword, protocol: str, host: str, now: float = 0.0) -> bool:

@@ -1,5 +1,9 @@
 """Who changed what in the directory: rows of the same transaction as the change itself, so neither is there without the
-other. The last MOST are kept. No password, key or hash is ever written down."""
+other. The last MOST are kept. No password, key or hash is ever written down.
+
+Which master user opened whose mailbox is in a table of its own, because a program that copies mail opens thousands:
+they would push out who changed what.
+"""
 
 import time
 from functools import cache
@@ -17,14 +21,17 @@ SECRET = frozenset(["password", "scram", "digest"])
 SILENT = frozenset(["id", "created"])
 
 
-def note(txn: Txn, who: str, what: str, name: str, text: str) -> None:
+CHANGED, ACTED = "audit", "acted"  # tables
+
+
+def note(txn: Txn, who: str, what: str, name: str, text: str, table: str = CHANGED) -> None:
     """Add a row, and let go of the oldest one."""
-    last = txn.last("audit")
+    last = txn.last(table)
     number = int(U64.unpack(last)[0]) + 1 if len(last) == U64.size else 0
     key = U64.pack(number)
-    txn.put("audit", key, AUDIT.pack(key, Change(int(time.time()), who, what, name, text[:LONGEST])))
+    txn.put(table, key, AUDIT.pack(key, Change(int(time.time()), who, what, name, text[:LONGEST])))
     if number >= MOST:
-        txn.delete("audit", U64.pack(number - MOST))
+        txn.delete(table, U64.pack(number - MOST))
 
 
 def difference(old: Any, new: Any) -> str:

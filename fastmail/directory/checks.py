@@ -2,7 +2,7 @@
 circle, or is more than its domain allows. Each check raises DirectoryError or NoSuchUser with what to do, or gives the
 record with its addresses in the spelling in which they are kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -10,18 +10,21 @@ import msgspec
 from fastmail.directory import lookup
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.lookup import Planned, Roads, circle, find, landing
-from fastmail.directory.records import Account, Alias, Domain, List
+from fastmail.directory.records import LOCAL, Account, Alias, Domain, List
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
 from fastmail.model.errors import DamagedAccount
 
 MOST_APPS = 20  # app passwords of an account
+MOST_PASSKEYS = 20
 ARROW = " -> "
 
 
 class Known(Roads, Protocol):
     """What is asked of the directory."""
 
+    @property
+    def sources(self) -> Collection[str] | None: ...
     def counts(self, domain: str) -> tuple[int, int]: ...
     def has_lists(self, domain: str) -> bool: ...
     def each_account(self, domain: str = "", after: str = "") -> Iterator[Account]: ...
@@ -86,9 +89,35 @@ def _no_circle(planned: Planned, address: str, targets: Sequence[str], new: Doma
         )
 
 
+def source(known: Known, new: Domain) -> None:
+    """The configuration has the source that a domain names; another name has the accounts of its domain."""
+    if not new.source:
+        return
+    if new.alias_of:
+        raise DirectoryError(
+            f"{new.name} is another name of {new.alias_of}, whose accounts it has: set the source there"
+        )
+    if new.source == LOCAL or known.sources is None or new.source in known.sources:
+        return
+    there = ", ".join(sorted(filter(None, known.sources)))
+    raise DirectoryError(
+        f"the configuration has no source {new.source}; "
+        + (f"it has {there}, " if there else f'write [[source]] with name = "{new.source}" there, ')
+        + f"or say {LOCAL} for accounts that are kept here"
+    )
+
+
+def kept_here(domain: Domain | None, then: str) -> None:
+    """The accounts of a domain are not those of a source that it names. ``then``: what to do where they are."""
+    if domain is not None and domain.source not in ("", LOCAL):
+        raise DirectoryError(f"the accounts of {domain.name} come from the source {domain.source}: {then}")
+
+
 def account(known: Known, old: Account, new: Account) -> None:
-    """Limits of the domain, and where its mail is forwarded to."""
+    """Limits of the domain, where its mail is forwarded to, and whether its password is kept here."""
     row = known.domain(new.address.rpartition("@")[2])
+    if old.id and new.password != old.password:
+        kept_here(row, "change the password there")
     most = row.most_storage if row is not None else 0
     if most and new.quota != old.quota and (new.quota.octets > most or new.quota.octets < 0):
         raise DirectoryError(f"an account of {new.address.rpartition('@')[2]} may have {most} octets at most")

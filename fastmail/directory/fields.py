@@ -7,6 +7,7 @@ field's name, and nothing has been changed.
 """
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -44,6 +45,7 @@ from fastmail.directory.records import (
     Account,
     Alias,
     Answer,
+    AppPassword,
     Domain,
     List,
 )
@@ -53,9 +55,10 @@ from fastmail.model.quota import Quota
 from fastmail.model.units import parse_size
 
 Reader = Callable[[Any], Any]
-Record = TypeVar("Record", bound=Domain | Account | Alias | List)
+Record = TypeVar("Record", bound=Domain | Account | Alias | List | AppPassword)
 MOST_TEXT = 10_000  # characters
 LINE = 500
+MOST_DAYS = 365
 SEPARATORS = "+-_.=#~!"  # that may begin a detail
 YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 QUOTA = Quota._fields  # octets, messages, mailboxes
@@ -95,6 +98,14 @@ def number(value: Any) -> int:
     return found
 
 
+def days(value: Any) -> int:
+    """Days between two automatic answers to one sender; default and 0 are the default."""
+    found = 0 if value == "default" else number(value)
+    if found > MOST_DAYS:
+        raise ValueError(f"at most {MOST_DAYS} days are expected, or default")
+    return found
+
+
 def size(value: Any) -> int:
     """Octets; none and 0 are no limit."""
     if isinstance(value, str) and value != "none":
@@ -129,6 +140,14 @@ def addresses(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(address, listed(value))))
 
 
+def origin(value: Any) -> str:
+    """The name of a source of accounts, local, or default for what the configuration's [directory] says."""
+    found = "" if value == "default" else line(value)
+    if found and not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", found):
+        raise ValueError("the name of a source in the configuration, local or default is expected")
+    return found
+
+
 def identities(value: Any) -> tuple[str, ...]:
     """Addresses and @domains."""
     return tuple("@" + domain_name(one[1:]) if one.startswith("@") else address(one) for one in listed(value))
@@ -141,6 +160,14 @@ def domains(value: Any) -> tuple[str, ...]:
 def a_domain(value: Any) -> str:
     """A domain, or nothing."""
     return domain_name(line(value)) if value else ""
+
+
+def protocols(value: Any) -> tuple[str, ...]:
+    """Where an app password counts; none for everywhere."""
+    found = listed(value)
+    if any(one not in apps.PROTOCOLS for one in found):
+        raise ValueError(f"protocols are of {', '.join(apps.PROTOCOLS)}")
+    return tuple(dict.fromkeys(found))
 
 
 def networks(value: Any) -> str:
@@ -234,7 +261,7 @@ DOMAIN: dict[str, Reader] = {
     "app_passwords_only": flag,
     "footer": text,
     "footer_html": text,
-    "source": line,
+    "source": origin,
     **JUDGED,
     "batv": one_of("", TAG, REFUSE),
 }
@@ -263,6 +290,10 @@ ACCOUNT: dict[str, Reader] = {
     "answer_text": text,
     "answer_begins": moment,
     "answer_ends": moment,
+    "answer_html": text,
+    "answer_enabled": flag,
+    "answer_days": days,
+    "answer_addresses": addresses,
     **JUDGED,
 }
 ALIAS: dict[str, Reader] = {
@@ -293,7 +324,14 @@ MEMBER: dict[str, Reader] = {
     "name": line,
     "state": one_of(ACTIVE, SUSPENDED, UNCONFIRMED),
 }
+APP_PASSWORD: dict[str, Reader] = {
+    "name": line,
+    "protocols": protocols,
+    "nets": networks,
+    "expires": moment,
+}
 KINDS: dict[str, dict[str, Reader]] = {
+    "app-password": APP_PASSWORD,
     "domain": DOMAIN,
     "account": ACCOUNT,
     "alias": ALIAS,
@@ -345,7 +383,8 @@ def shown(record: Domain | Account | Alias | List) -> dict[str, Any]:
             found = record.quota[QUOTA_FIELDS.index(name)]  # type: ignore[union-attr]
             out[name] = {0: "default", -1: "none"}.get(found, found)
         elif name.startswith("answer_"):
-            out[name] = _moment(name, getattr(record.answer, name.removeprefix("answer_")))  # type: ignore[union-attr]
+            value = _moment(name, getattr(record.answer, name.removeprefix("answer_")))  # type: ignore[union-attr]
+            out[name] = list(value) if isinstance(value, tuple) else value
         else:
             value = _moment(name, getattr(record, name))
             if name == "nets":
@@ -354,6 +393,7 @@ def shown(record: Domain | Account | Alias | List) -> dict[str, Any]:
             out[name] = list(value) if isinstance(value, tuple) else value
     if kind == "domain":
         out["separators"] = out["separators"] or "none"
+        out["source"] = out["source"] or "default"
     return out
 
 

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from fastmail.directory import membership
+from fastmail.directory import fields, membership, origins
 from fastmail.directory.interface import Line
 from fastmail.directory.membership import MOST
-from fastmail.directory.reading import UNCERTAIN
+from fastmail.directory.origins import domain_of, uncertain_key
 from fastmail.directory.records import Alias, Group
 from fastmail.directory.renaming import Renames
 from fastmail.directory.rows import ALIASES, address_key
 from fastmail.directory.tables import META, Txn
 from fastmail.directory.writing import SOURCE, Writing
+from fastmail.telemetry import log
 
 replace = msgspec.structs.replace
 
@@ -33,8 +34,14 @@ class Following(Renames):
                 self._leave(txn, one)
 
     def _bring(self, txn: Txn, line: Line) -> None:
-        self._have_domain(txn, line.address)
+        domain = self._have_domain(txn, line.address)
         _, address, key = self._named(txn, line.address)
+        if domain.alias_of:
+            _left_out(address, f"{domain.name} is another name of {domain.alias_of}, which has the accounts")
+            return
+        if txn.get("lists", key) is not None:
+            _left_out(address, "a mailing list has that address")
+            return
         row = txn.get("accounts", key)
         old = self._present(txn, key, address, row) if row is not None else None
         row_of = old
@@ -53,7 +60,7 @@ class Following(Renames):
             nologin=line.nologin,
             quota=line.quota if line.quota is not None else row_of.quota,
         )
-        self._put_account(txn, key, old, new, revokes=True, who=SOURCE)
+        self._put_account(txn, key, old, fields.changed(new, dict(line.told)), revokes=True, who=SOURCE)
 
     def _leave(self, txn: Txn, asked: str) -> None:
         _, address, key = self._named(txn, asked)
@@ -62,12 +69,18 @@ class Following(Renames):
         if old is not None:
             self._put_account(txn, key, old, replace(old, enabled=False), revokes=True, who=SOURCE)
 
-    def replace_aliases(self, wanted: Mapping[str, Sequence[str]]) -> int:
-        """Make these the aliases; how many changed. Targets are not looked up: they may come later."""
-        known = {one.address: one for one in self.aliases()}
+    def replace_aliases(self, wanted: Mapping[str, Sequence[str]], source: str = "") -> int:
+        """Make these the aliases that the source keeps in its domains; how many changed. Those that were made here
+        stay, and go before one of the source with the same address; one of the same targets is the source's from now
+        on. An account or a mailing list goes before an alias, too. Targets are not looked up: they may come later."""
+        known = {one.address: one for one in self.aliases() if self._is_from(source, one.address)}
         asked = {_spelled(self, address): tuple(targets) for address, targets in wanted.items()}
-        gone = known.keys() - asked.keys()
-        changed = {one: to for one, to in asked.items() if one not in known or known[one].targets != to}
+        gone = [address for address, one in known.items() if one.source and address not in asked]
+        changed = {}
+        for address, targets in asked.items():
+            old = known.get(address)
+            if old is None or (old.source and old.targets != targets) or (not old.source and old.targets == targets):
+                changed[address] = replace(old or Alias(address, targets), targets=targets, source=True)
         if not changed and not gone:
             return 0
         with self._write() as txn:
@@ -75,19 +88,26 @@ class Following(Renames):
                 key = address_key(address)
                 txn.delete("aliases", key)
                 self._count(txn, key, 0, -1)
-            for address, targets in changed.items():
-                key, old = address_key(address), known.get(address)
-                new = replace(old, targets=targets) if old is not None else Alias(address, targets)
+            for address, new in list(changed.items()):
+                key = address_key(address)
+                if txn.get("accounts", key) is not None or txn.get("lists", key) is not None:
+                    _left_out(address, "an account or a mailing list has that address")
+                    del changed[address]
+                    continue
                 if txn.get("aliases", key) is None:
                     self._count(txn, key, 0, 1)
                 txn.put("aliases", key, ALIASES.pack(key, new))
-            self._note(txn, "alias set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
+            if changed or gone:
+                self._note(txn, "alias set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
         return len(changed) + len(gone)
 
-    def replace_groups(self, wanted: Mapping[str, Sequence[str]]) -> int:
-        """Make these the groups that the source keeps; how many changed. Those that were made here stay, and go before
-        one of the source with the same name."""
-        known = {one.name: one for one in self.each_group()}
+    def _is_from(self, source: str, address: str) -> bool:
+        return self.source_of(domain_of(address)) == source
+
+    def replace_groups(self, wanted: Mapping[str, Sequence[str]], source: str = "") -> int:
+        """Make these the groups that the source keeps in its domains; how many changed. Those that were made here stay,
+        and go before one of the source with the same name."""
+        known = {one.name: one for one in self.each_group() if self._is_from(source, one.name)}
         new: dict[str, Group] = {}
         for name, members in wanted.items():
             numbers = (found.id for one in members if (found := self.account(one)) is not None)
@@ -106,12 +126,21 @@ class Following(Renames):
             self._note(txn, "group set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
         return len(changed) + len(gone)
 
-    def set_uncertain(self, on: bool) -> None:
+    def set_uncertain(self, source: str = "") -> None:
+        """The source cannot be read."""
         with self._write() as txn:
-            if on:
-                txn.put(META, UNCERTAIN, b"1")
-            else:
-                txn.delete(META, UNCERTAIN)
+            origins.mark(txn, source)
+
+    def settle(self, source: str, mark: bytes) -> None:
+        """The source was read for all of its domains since ``mark`` was there. Another mark than that one stays: a
+        domain came in meanwhile."""
+        with self._write() as txn:
+            if txn.get(META, uncertain_key(source)) == mark:
+                txn.delete(META, uncertain_key(source))
+
+
+def _left_out(address: str, why: str) -> None:
+    log.event("directory.left_out", "warning", address=address, why=why)
 
 
 def _spelled(place: Writing, address: str) -> str:

@@ -5,10 +5,22 @@ Answers are immediate and reflect the last commit, so that a command takes effec
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastmail.directory.lookup import Destinations
-from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Group, List, Member, Renamed
+from fastmail.directory.records import (
+    Account,
+    Alias,
+    AppPassword,
+    Change,
+    Domain,
+    Group,
+    List,
+    Member,
+    Passkey,
+    Renamed,
+    Totp,
+)
 from fastmail.model.address import without_detail
 from fastmail.model.quota import Quota
 
@@ -17,7 +29,8 @@ AccountRecord = Account  # its name where store.interface.Account, the account o
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One account as a source beside the built-in directory has it; ``quota`` None where it says nothing of that."""
+    """One account as a source beside the built-in directory has it; ``quota`` None where it says nothing of that;
+    ``told``: what else it says (directory.told)."""
 
     address: str
     password: str
@@ -26,6 +39,7 @@ class Line:
     maildir: str = ""
     nets: str = ""
     nologin: str = ""
+    told: tuple[tuple[str, Any], ...] = ()
 
 
 class Directory(Protocol):
@@ -53,9 +67,17 @@ class Directory(Protocol):
         """The revision at which the logins of an account were last taken back; 0 for never."""
         ...
 
-    @property
-    def uncertain(self) -> bool:
-        """Is the source of the accounts out of reach? Then an address that is not known is no "no such user"."""
+    def is_uncertain(self, domain: str) -> bool:
+        """True if the source of the domain's accounts is out of reach: then an address that is not known is no "no such
+        user"."""
+        ...
+
+    def source_of(self, domain: str) -> str:
+        """The name of the source that the accounts of a domain come from (directory.origins)."""
+        ...
+
+    def is_followed(self, domain: str) -> bool:
+        """True if somebody else keeps the accounts of the domain."""
         ...
 
     @property
@@ -90,6 +112,11 @@ class Directory(Protocol):
 
     def app_password(self, number: int, digest: bytes) -> AppPassword | None:
         """The app password of an account by its SHA-256 (directory.apps)."""
+        ...
+
+    def has_second_factor(self, number: int) -> bool:
+        """True if the account has one-time codes or passkeys (directory.factors), so that its password alone is not
+        enough."""
         ...
 
     def note_used(self, logins: Iterable[tuple[int, bytes, str, int]]) -> None:
@@ -158,7 +185,7 @@ class Administration(Directory, Protocol):
     def each_alias(self, domain: str = "", after: str = "") -> Iterator[Alias]: ...
     def each_list(self, domain: str = "", after: str = "") -> Iterator[List]: ...
     def counts(self, domain: str) -> tuple[int, int]: ...
-    def audit(self, limit: int = 0, name: str = "") -> Iterator[Change]: ...
+    def audit(self, limit: int = 0, name: str = "", logins: bool = False) -> Iterator[Change]: ...
     def add_domain(self, domain: str | Domain) -> None: ...
     def change_domain(self, name: str, change: Callable[[Domain], Domain]) -> Domain: ...
     def remove_domain(self, name: str) -> None: ...
@@ -199,8 +226,16 @@ class Administration(Directory, Protocol):
     def remove_list(self, address: str) -> int: ...
     def count_members(self, of: str) -> int: ...
     def add_app_password(self, address: str, new: AppPassword) -> None: ...
+    def change_app_password(self, address: str, new: AppPassword) -> None: ...
     def remove_app_password(self, address: str, new: AppPassword) -> None: ...
     def app_passwords(self, number: int) -> list[AppPassword]: ...
+    def totp(self, number: int) -> Totp | None: ...
+    def change_totp(self, address: str, what: str, change: Callable[[Totp | None], Totp | None]) -> Totp | None: ...
+    def use_totp(self, number: int, change: Callable[[Totp], Totp]) -> Totp: ...
+    def passkeys(self, number: int) -> list[Passkey]: ...
+    def add_passkey(self, address: str, new: Passkey) -> None: ...
+    def remove_passkey(self, address: str, credential: bytes) -> None: ...
+    def use_passkey(self, number: int, credential: bytes, change: Callable[[Passkey], Passkey]) -> Passkey: ...
 
 
 async def fresh(directory: Directory, address: str) -> None:

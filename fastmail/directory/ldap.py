@@ -5,28 +5,36 @@ has them a quota, conditions on logins, and further addresses, which become alia
 time (RFC 2696), so the login that is used must be allowed to read the password attribute; without TLS it is not sent
 except on this machine. Active Directory, and others whose hashes nobody can read, check passwords themselves: with
 ``binds`` an account's row says by which name it binds, and ``check`` tries that (RFC 4513 5.1). Groups are read where
-``groups`` says which entries they are. Whoever logs in or gets mail is looked up at that moment besides (``lookup``),
-so that a new account counts at once.
+``groups`` says which entries they are (directory.ldap_groups). Whoever logs in or gets mail is looked up at that moment
+besides (``lookup``), so that a new account counts at once.
+
+Each source has threads of its own: one whose server does not answer keeps nobody waiting who has his account elsewhere.
 """
 
 import asyncio
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from fastmail.directory import ldap_groups
 from fastmail.directory.database import PATIENCE, Unreadable
 from fastmail.directory.external import Content, make_line
 from fastmail.directory.interface import Line
-from fastmail.model.address import Address
-from fastmail.model.errors import BadAddress, ConfigError
+from fastmail.directory.ldap_groups import escaped, text
+from fastmail.model.errors import ConfigError, TemporaryError
 from fastmail.model.quota import Quota
-from fastmail.telemetry import log
 
 PAGE = 500
 BINDS = "{LDAP}"  # in front of the name that an account binds by
+THREADS = 4  # of each source
+WAITING = 64  # passwords that wait for a bind; who comes then may try again later
+AWAY = 5.0  # s until a server that does not answer is asked to check a password again
+T = TypeVar("T")
 REFUSED = (32, 34, 48, 49, 53)  # no such object, no such name, not so, wrong password (or expired), unwilling
 
 
@@ -34,7 +42,8 @@ REFUSED = (32, 34, 48, 49, 53)  # no such object, no such name, not so, wrong pa
 class Settings:
     """``url``: ldap or ldaps; ``bind``, ``password``: who asks; attributes by their names, empty for none. ``binds``:
     passwords are checked by binding, over TLS whose certificate is of ``ca`` (a file) or of the system's authorities.
-    ``groups``: a filter."""
+    ``groups``: a filter; ``nested``: what becomes of groups in groups (ldap_groups); ``fields``: (field of an account,
+    attribute that says it)."""
 
     url: str
     bind: str = ""
@@ -52,6 +61,8 @@ class Settings:
     groups: str = ""
     group_name: str = "cn"
     group_member: str = "member"
+    nested: str = ldap_groups.FOLLOW
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class Ldap:
@@ -70,70 +81,68 @@ class Ldap:
             raise ConfigError('ldap_base is needed, such as "ou=people,dc=example,dc=org"')
         self._here = place.hostname in ("127.0.0.1", "::1", "localhost")
         self._tls = place.scheme == "ldaps"
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ldap")
+        self._waiting = 0  # binds
+        self._away = 0.0  # until then (time.monotonic) no password is checked
+
+    async def _run(self, work: Callable[..., T], *given: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+
+    def forget(self) -> None:
+        self._said = None
 
     async def read(self) -> Content | None:
-        return await asyncio.get_running_loop().run_in_executor(None, self._read)
+        return await self._run(self._read)
 
     def _read(self) -> Content | None:
         out = Content(aliases={})
-        named: dict[str, str] = {}  # addresses by the names of their entries
+        named: ldap_groups.Named = {}
         for entry in self._entries(self._settings.filter):
             line, addresses = self._line(entry)
             if line is None:
                 continue
-            named[str(entry.get("dn", "")).lower()] = line.address
+            named[ldap_groups.plain(str(entry.get("dn", "")))] = line.address
             out.lines[line.address] = line
             for other in addresses[1:]:
                 assert out.aliases is not None
                 out.aliases.setdefault(other if "@" in other else f"{other}@{self._domain}", []).append(line.address)
-        out.groups = self._groups(named) if self._settings.groups else None
+        if self._settings.groups:
+            out.groups = ldap_groups.read(self._settings, self._domain, named, self._entries)
         if self._said == out:
             return None
         self._said = out
         return out
 
-    def _groups(self, named: Mapping[str, str]) -> dict[str, list[str]]:
-        """Members by the groups' names, ``name@domain`` of the default domain; those of other groups are not looked
-        for. Members that are no accounts here are left out."""
-        settings = self._settings
-        out: dict[str, list[str]] = {}
-        for entry in self._entries(settings.groups, (settings.group_name, settings.group_member)):
-            values = entry["raw_attributes"]
-            name = _text(next(iter(values.get(settings.group_name, [])), b"")).strip().lower()
-            try:
-                name = Address.parse(f"{name}@{self._domain}").key
-            except BadAddress:
-                log.event("directory.group", "warning", group=name, why="no usable name")
-                continue
-            members = (_text(one).lower() for one in values.get(settings.group_member, []))
-            out[name] = sorted({named[one] for one in members if one in named})
-        return out
-
     def _line(self, entry: Mapping[str, Any]) -> tuple[Line | None, list[str]]:
         """The account of an entry, and all of its addresses."""
         settings, values = self._settings, entry["raw_attributes"]
-        addresses = [_text(one).strip().lower() for one in values.get(settings.address, [])]
-        secrets = [_text(one) for one in values.get(settings.secret, [])]
+        addresses = [text(one).strip().lower() for one in values.get(settings.address, [])]
+        secrets = [text(one) for one in values.get(settings.secret, [])]
         if settings.binds:
             secrets = [BINDS + str(entry.get("dn", ""))] if entry.get("dn") else []
         if not addresses or not secrets:
             return None, []
-        limit = _text(values[settings.quota][0]) if values.get(settings.quota) else ""
+        limit = text(values[settings.quota][0]) if values.get(settings.quota) else ""
         quota = Quota(int(limit)) if limit.isdigit() and len(limit) < 19 else None
         fields = {}
         if settings.nets and values.get(settings.nets):
-            fields["allow_nets"] = ",".join(_text(one) for one in values[settings.nets])
+            fields["allow_nets"] = ",".join(text(one) for one in values[settings.nets])
         for name, attribute in (("nologin", settings.nologin), ("proxy", settings.proxy)):
-            found = [_text(one) for one in values.get(attribute, [])] if attribute else []
+            found = [text(one) for one in values.get(attribute, [])] if attribute else []
             if any(one.upper() != "FALSE" for one in found):  # RFC 4517 3.3.3: a Boolean is TRUE or FALSE
                 fields[name] = "yes"
-        return make_line(addresses[0], secrets[0], self._domain, quota, fields=fields), addresses
+        more = {
+            name: ",".join(found) if len(found) > 1 else found[0]
+            for name, attribute in settings.fields
+            if (found := [text(one) for one in values.get(attribute, [])])
+        }
+        return make_line(addresses[0], secrets[0], self._domain, quota, conditions=fields, more=more), addresses
 
     async def lookup(self, user: str) -> Line | None:
         """The account of a login or an address, where it is kept: also by one of its further addresses."""
         if not user or any(ord(c) < 32 or ord(c) == 127 for c in user):
             return None
-        return await asyncio.get_running_loop().run_in_executor(None, self._lookup, user)
+        return await self._run(self._lookup, user)
 
     def _lookup(self, user: str) -> Line | None:
         local, _, domain = user.rpartition("@")
@@ -148,11 +157,16 @@ class Ldap:
         return None
 
     async def close(self) -> None:
-        """Nothing is kept open between questions."""
+        """See live.Finder."""
+        self.end()
+
+    def end(self) -> None:
+        """Connections are not kept between questions, so there are only threads to let go of."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _entries(self, filter_: str, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         settings = self._settings
-        more = (settings.quota, settings.nets, settings.nologin, settings.proxy)
+        more = (settings.quota, settings.nets, settings.nologin, settings.proxy, *(one for _, one in settings.fields))
         every = names or (settings.address, "" if settings.binds else settings.secret, *more)
         with self._errors(), self._connection(settings.bind, settings.password, True) as connection:
             connection.bind()
@@ -160,6 +174,19 @@ class Ldap:
                 settings.base, filter_, attributes=[one for one in every if one], paged_size=PAGE, generator=True
             )
             return [entry for entry in found if entry.get("type") == "searchResEntry"]
+
+    async def bind(self, stored: str, password: str) -> bool:
+        """``check``, on threads of this source. TemporaryError at once while the server is away, or too many wait."""
+        if self._waiting >= WAITING or time.monotonic() < self._away:
+            raise TemporaryError("passwords cannot be checked now")
+        self._waiting += 1
+        try:
+            return await self._run(self.check, stored, password)
+        except Unreadable:
+            self._away = time.monotonic() + AWAY
+            raise
+        finally:
+            self._waiting -= 1
 
     def check(self, stored: str, password: str) -> bool:
         """Is it the password of the entry that an account's row names (``{LDAP}name``)? Waits for the network.
@@ -214,13 +241,3 @@ class Ldap:
             yield
         except (LDAPException, OSError) as error:
             raise Unreadable(f"{type(error).__name__}: {error}") from None
-
-
-def escaped(text: str) -> str:
-    """A value inside a filter (RFC 4515 3)."""
-    plain = (c if c.isascii() and c not in "\\*()\0" else None for c in text)
-    return "".join(c or "".join(f"\\{octet:02x}" for octet in text[at].encode()) for at, c in enumerate(plain))
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")

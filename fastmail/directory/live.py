@@ -8,11 +8,15 @@ is not known is a temporary failure.
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Protocol
 
 from fastmail.directory.external import bring_lines
 from fastmail.directory.interface import Line
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.lookup import home
+from fastmail.directory.origins import domain_of
+from fastmail.model import domain as names
 from fastmail.model.address import spellings
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import log
@@ -35,10 +39,10 @@ class Finder(Protocol):
 
 
 class Live:
-    """One in each worker."""
+    """One for each source in each worker. ``name``: what domains call the source."""
 
-    def __init__(self, directory: LocalDirectory, finder: Finder, every: float) -> None:
-        self._directory, self._finder, self._every = directory, finder, every
+    def __init__(self, directory: LocalDirectory, finder: Finder, every: float, name: str = "") -> None:
+        self._directory, self._finder, self._every, self._name = directory, finder, every, name
         self._known: OrderedDict[str, tuple[float, str]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[str]] = {}
         self._away = 0.0
@@ -81,11 +85,34 @@ class Live:
         """The source may have the domain with A-labels or with U-labels."""
         for one in spellings(address):
             line = await self._finder.lookup(one)
-            if line is not None:
-                return line
+            if line is not None and self._directory.source_of(domain_of(line.address)) == self._name:
+                return line  # it has no say in the domains of others
         return None
 
     async def close(self) -> None:
         for task in self._asking.values():
             task.cancel()
         await self._finder.close()
+
+
+class LiveByDomain:
+    """Asks the source of an address's domain; one in each worker. What cannot be asked, and what is kept here, is as it
+    is known. ``asked``: the sources by name."""
+
+    def __init__(self, directory: LocalDirectory, asked: Mapping[str, Live]) -> None:
+        self._directory, self._asked = directory, asked
+
+    async def freshen(self, address: str) -> str:
+        """See Live. An address of another name of a domain is asked for by the first name."""
+        name = domain_of(address)
+        found = home(self._directory, name)
+        live = self._asked.get(found.source if found is not None else "")
+        if live is None:
+            return address
+        if found is not None and names.comparable(found.name) != names.comparable(name):
+            address = f"{address.rpartition('@')[0]}@{found.name}"
+        return await live.freshen(address)
+
+    async def close(self) -> None:
+        for live in self._asked.values():
+            await live.close()

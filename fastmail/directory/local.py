@@ -10,6 +10,7 @@ import os
 from contextlib import suppress
 
 from fastmail.directory import membership, rows, taken
+from fastmail.directory.audit import ACTED, CHANGED
 from fastmail.directory.mailing import Mailing
 from fastmail.directory.reading import NEXT
 from fastmail.directory.rows import ACCOUNTS, COUNTS, DOMAINS, NUL, U64
@@ -28,9 +29,10 @@ class LocalDirectory(Mailing):
         """Another directory with the same rows (but for the audit log), to try changes on; to be closed by the
         caller."""
         other = LocalDirectory(data_dir)
+        other.sources = self.sources
         with self._tables.read() as mine, other._write() as theirs:
             for table in (*TABLES, META):
-                if table != "audit":
+                if table not in (CHANGED, ACTED):
                     for key, row in mine.items(table):
                         theirs.put(table, key, row)
         return other

@@ -18,7 +18,7 @@ import msgspec
 
 from fastmail.directory import audit, checks, list_links, rows
 from fastmail.directory.errors import DirectoryError, NoSuchUser
-from fastmail.directory.following import Following
+from fastmail.directory.factors import Factors
 from fastmail.directory.lookup import Planned, Roads
 from fastmail.directory.reading import _beginning
 from fastmail.directory.records import ACTIVE, SUSPENDED, List, Member
@@ -36,7 +36,7 @@ FORGIVEN = 14 * DAY  # s without a bounce after which counting begins anew
 replace = msgspec.structs.replace
 
 
-class Mailing(Following):
+class Mailing(Factors):
     """See interface.Administration."""
 
     # ---------------------------------------------------------------- lists

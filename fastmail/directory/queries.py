@@ -104,6 +104,9 @@ class DovecotSql:
         self._iterate = queries.iterate
         self._said: Content | None = None
 
+    def forget(self) -> None:
+        self._said = None
+
     async def read(self) -> Content | None:
         """Everybody whom iterate_query names; None without one, and when that is as it was."""
         if not self._iterate:

@@ -6,14 +6,17 @@ it is. Lists come a page at a time, each from its own short transaction, so memo
 slow reader keeps no old commit alive.
 """
 
+import heapq
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Protocol
 
 from fastmail.directory import apps, lookup, membership, rows, taken
+from fastmail.directory.audit import ACTED, CHANGED
 from fastmail.directory.lookup import Destinations, belongs
 from fastmail.directory.membership import GROUP_TABLE
 from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, List, Member, Used
@@ -27,6 +30,8 @@ from fastmail.directory.rows import (
     LISTS,
     MEMBER_ROWS,
     NUL,
+    PASSKEYS,
+    TOTPS,
     U64,
     USED,
     address_key,
@@ -40,13 +45,13 @@ NEXT = b"next-id"
 REVISION = b"revision"  # see directory.standing
 REVOKED = b"revoked:"  # with an account's number: the revision of the last change
 CHANGES = b"changes"  # grows with each change of what is remembered here
-UNCERTAIN = b"uncertain"
 SRS = b"srs:"  # with the time(8) when a key was made: the key
 REMEMBERED = 50_000
+NUMBERED = ("apps", "totp", "passkeys")  # tables whose keys begin with the number of an account
 UNASKED = Domain("")  # stands for a domain of which nothing is remembered
 PAGE = 1000  # rows that are read in one transaction
 SHAPES = (("domains", DOMAINS), ("accounts", ACCOUNTS), ("aliases", ALIASES), ("apps", APPS), ("lists", LISTS),
-          ("list_members", MEMBER_ROWS), (GROUP_TABLE, GROUPS))  # fmt: skip
+          ("list_members", MEMBER_ROWS), (GROUP_TABLE, GROUPS), ("totp", TOTPS), ("passkeys", PASSKEYS))  # fmt: skip
 
 
 class Asker(Protocol):
@@ -111,7 +116,6 @@ class Reading:
         self._commit = -1  # the last one that was looked at
         self._changes = -1  # what its CHANGES was
         self._revised = -1, 0  # the commit that a revision was read at, and the revision
-        self._uncertain = -1, False  # the commit that it was read at, and what was read
         self._memory = _Memory()
         self._others: dict[bytes, set[str]] | None = None  # other names by the key of their domain, while in a batch
         self.live: Asker | None = None
@@ -268,12 +272,9 @@ class Reading:
         return _counted(self._tables.get(META, REVOKED + b"%d" % number))
 
     @property
-    def uncertain(self) -> bool:
-        """Is the source of the accounts out of reach, so that an unknown address may be known there?"""
-        commit = self._last_commit()
-        if commit != self._uncertain[0]:
-            self._uncertain = commit, self._tables.get(META, UNCERTAIN) is not None
-        return self._uncertain[1]
+    def changes(self) -> int:
+        """A number that grows with every change but notes of logins."""
+        return _counted(self._tables.get(META, CHANGES))
 
     def srs_keys(self) -> list[tuple[int, bytes]]:
         """(when it was made, key) of directory.srs, the newest first."""
@@ -408,11 +409,16 @@ class Reading:
         found = self._get("counts", domain_key(domain))
         return _pair(found)
 
-    def audit(self, limit: int = 0, name: str = "") -> Iterator[Change]:
-        """The last changes, the oldest of them first; of one thing, if asked."""
-        end = self._tables_last("audit")
-        start = max(0, end + 1 - limit) if limit and not name else 0
-        for key, row in self._each("audit", U64.pack(start)):
+    def audit(self, limit: int = 0, name: str = "", logins: bool = False) -> Iterator[Change]:
+        """The last changes, and logins of master users, the oldest of them first: of one thing, if asked, or of
+        ``logins`` alone."""
+        tables = (ACTED,) if logins else (CHANGED, ACTED)
+        rows = heapq.merge(*(self._noted(table, limit, name) for table in tables), key=lambda one: one.at)
+        yield from deque(rows, limit) if limit and not name else rows
+
+    def _noted(self, table: str, limit: int, name: str) -> Iterator[Change]:
+        start = max(0, self._tables_last(table) + 1 - limit) if limit and not name else 0
+        for key, row in self._each(table, U64.pack(start)):
             with suppress(CorruptData):
                 found = AUDIT.unpack(key, row)
                 if not name or name in (found.name, found.who):
@@ -433,7 +439,7 @@ class Reading:
                 try:
                     found = shape.unpack(key, row)
                 except CorruptData as error:
-                    out.append((rows.shown(key) if NUL in key and table != "apps" else _text(key), str(error)))
+                    out.append((rows.shown(key) if NUL in key and table not in NUMBERED else _text(key), str(error)))
                     damaged.add(key)
                     continue
                 if isinstance(found, Account):

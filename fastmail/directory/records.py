@@ -11,6 +11,7 @@ from fastmail.model.quota import NO_QUOTA, Quota
 
 NO_MAIL, LATER = 550, 450  # Domain.off_reply
 PLUS = "+"
+LOCAL = "local"  # Domain.source: its accounts are kept here
 SERVER, OF_DOMAINS, HELPDESK = "server", "domain", "helpdesk"  # Account.role
 RSA, ED25519 = "rsa", "ed25519"  # DkimKey.kind
 WAITING, PUBLISHED, ACTIVE, RETIRED, REVOKED = "waiting", "published", "active", "retired", "revoked"  # DkimKey.state
@@ -55,7 +56,9 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     ``recipients_per_hour``, ``messages_per_hour``: what all its accounts together may send. 0 is always no limit.
     ``most_lists``: how many mailing lists it may have.
     ``quota``: of accounts that have none of their own. ``app_passwords_only``: the main password opens no mail session.
-    ``footer``, ``footer_html``: for mail that leaves; ``dkim``: keys; ``source``: a directory of its own.
+    ``footer``, ``footer_html``: for mail that leaves; ``dkim``: keys.
+    ``source``: where its accounts come from (directory.origins): LOCAL, the name of a source, or empty for what the
+    ``[directory]`` section says. An older fastmail takes no notice, and would let that section have all domains.
     ``allow``, ``block``: senders and networks (directory.named); ``blocked``: what becomes of mail from those (refuse,
     junk); ``junk_score``, ``refuse_score``, ``greylist``, ``enforce``: how mail from others is judged. None, or an
     empty text, is what [policy] says. An older fastmail takes no notice of these seven, and judges by [policy] alone.
@@ -95,12 +98,19 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An automatic answer; ``begins``, ``ends``: s since 1970, 0 for no bound."""
+    """An automatic answer, kept for those who will send it. ``text``, ``html``: one of them or both; ``begins``,
+    ``ends``: s since 1970, 0 for no bound. ``enabled``: it is to be sent; rows of an older fastmail do not say so.
+    ``days``: at most one answer to a sender in so many, 0 for the default; ``addresses``: besides the account's own,
+    those at which it answers (RFC 5230 4.1, 4.5)."""
 
     subject: str = ""
     text: str = ""
     begins: int = 0
     ends: int = 0
+    html: str = ""
+    enabled: bool = False
+    days: int = 0
+    addresses: tuple[str, ...] = ()
 
 
 NO_ANSWER = Answer()
@@ -122,7 +132,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     ``role``: what it may administer (server, domain, helpdesk; empty for nothing), ``administers``: which domains.
     ``name``, ``language``, ``zone`` (of time), ``notes``: for people; ``created``: s since 1970, 0 where nobody knows.
     ``message_size``: octets of one message to or from it; ``recipients_per_hour``, ``messages_per_hour``: what it may
-    send. ``answer``: kept for those who will ask. ``placed``: the address that its Maildir is called by, where that is
+    send. ``answer``: see Answer. ``placed``: the address that its Maildir is called by, where that is
     another one, as after a change of name; a row with it has version 2 (directory.rows). ``allow`` to ``enforce``: as
     in Domain, for its own copies alone; None, or an empty text, is what its domain says.
     """
@@ -170,7 +180,9 @@ class Alias(msgspec.Struct, frozen=True, omit_defaults=True):
     """Another address, whose mail goes to ``targets``, here or at other hosts. ``@domain`` is the domain's catch-all.
 
     ``enabled`` False, or ``expires`` (s since 1970; 0 for never) in the past: nobody gets its mail, not even the
-    catch-all. ``internal``: only those who are logged in as an account of the same domain may write to it.
+    catch-all. ``internal``: only those who are logged in as an account of the same domain may write to it. ``source``:
+    a source that is followed keeps it (directory.external), and changes or removes it; an older fastmail takes no
+    notice.
     """
 
     address: str
@@ -179,6 +191,7 @@ class Alias(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: int = 0
     internal: bool = False
     note: str = ""
+    source: bool = False
 
 
 class List(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -241,6 +254,37 @@ class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
     protocols: tuple[str, ...] = ()
     nets: str = ""
     expires: int = 0
+
+
+class Totp(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The one-time codes of somebody who administers (RFC 6238). ``secret``: the key that both sides have; ``made``: s
+    since 1970; ``confirmed``: when a first code of it was shown, 0 while no login asks for one. ``step``: the last time
+    step whose code was used: no code of it or before counts again. ``recovery``: SHA-256 of the codes for a lost
+    device, each of which counts once. ``failed``: wrong codes since the last right one; ``until``: s since 1970 before
+    which no code is looked at."""
+
+    secret: bytes
+    made: int = 0
+    confirmed: int = 0
+    step: int = 0
+    recovery: tuple[bytes, ...] = ()
+    failed: int = 0
+    until: int = 0
+
+
+class Passkey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A public key of a device of somebody who administers (WebAuthn). ``id``: of the credential; the first octets of
+    its SHA-256 are in the key of the row. ``public_key``: COSE_Key (RFC 9052 7). ``sign_count``: what the device
+    counted at the last login, 0 where it does not count. ``transports``: how browsers may reach the device; ``made``,
+    ``used``: s since 1970, 0 for never."""
+
+    id: bytes
+    public_key: bytes
+    name: str
+    sign_count: int = 0
+    transports: tuple[str, ...] = ()
+    made: int = 0
+    used: int = 0
 
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,7 +14,7 @@ Fails with DirectoryError; then nothing was changed.
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from fastmail.directory import list_names, membership, taken
+from fastmail.directory import checks, list_names, membership, taken
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.groups import Groups
 from fastmail.directory.lookup import at_home
@@ -68,6 +68,8 @@ class Renames(Groups):
             record = ACCOUNTS.unpack(key, row)
             if record.home or record.maildir:
                 raise DirectoryError(f"{record.address}: {KEPT_ELSEWHERE}")
+            for one in (record.address, new):
+                checks.kept_here(self._named(txn, one)[0], "rename it there")
             domain, address, new_key = self._named(txn, new)
             self._refuse(txn, record, domain, address, new_key, key)
             self._move_account(txn, key, record, new_key, address)
@@ -166,6 +168,7 @@ class Renames(Groups):
                 raise _no_domain(old)
             if row.alias_of:
                 raise DirectoryError(f"{row.name} is another name of {row.alias_of}: rename that one, or remove this")
+            checks.kept_here(row, "rename it there, or set source=local first")
             key, new_key = domain_key(row.name), domain_key(new)
             there = self._domain_row(txn, new)
             if key == new_key or (there is not None and domain_key(there.alias_of) != key):

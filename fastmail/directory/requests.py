@@ -3,29 +3,36 @@
 
 A request is ``{"do": "account.set", "name": "a@example.org", "fields": {...}}``. ``do`` is domain, account, alias,
 group or list with add, set, show, and but for accounts remove behind the point (account.remove is a command of its own,
-because mail belongs to it); domain or account with rename, whose fields are ``to`` and ``keep``; or member with add,
-set or remove, where the name is a list's and the member's address is a field. ``perform`` gives what the answer has
-beside ``ok``. Fails with DirectoryError, which leaves everything as it was.
+because mail belongs to it); domain or account with rename, whose fields are ``to`` and ``keep``; member with add, set
+or remove, where the name is a list's and the member's address is a field; or app-password with add, set, show and
+remove, where the name is an account's and all but add have a field ``id``. ``perform`` gives what the answer has beside
+``ok``. Fails with DirectoryError, which leaves everything as it was.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
-from fastmail.directory import fields
+from fastmail.directory import apps, fields, roles
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.groups import group_name
 from fastmail.directory.interface import Administration
-from fastmail.directory.records import Alias, Domain, List, Member
+from fastmail.directory.records import Account, Alias, AppPassword, Domain, List, Member
 from fastmail.model import domain as names
 from fastmail.model.address import Address, account_address, comparable, domain_name
 
 Hash = Callable[[str], tuple[str, str]]  # of a password: what is stored of it, and keys for SCRAM
 
 
-def perform(place: Administration, request: Mapping[str, Any], hashed: Hash) -> dict[str, Any]:
-    """Do it. DirectoryError, BadAddress."""
+def perform(
+    place: Administration, request: Mapping[str, Any], hashed: Hash, by: Account | None = None
+) -> dict[str, Any]:
+    """Do it. ``by``: the administrator who asks, with the rights of its role (directory.roles); None for whoever runs
+    the server. DirectoryError, BadAddress."""
+    if by is not None:
+        roles.check(place, by, request)
     what, name, given = request.get("do"), request.get("name"), request.get("fields", {})
     action = ACTIONS.get(what) if isinstance(what, str) else None
     if action is None:
@@ -46,9 +53,30 @@ def _add_domain(place: Administration, name: str, given: dict[str, Any], hashed:
 
 
 def _set_domain(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    if "catch_all" in given:
+        if len(given) > 1:  # it is another row, and a request is done whole or not at all
+            raise DirectoryError("catch_all: set it by a request of its own")
+        catch_all(place, name, fields.read("alias", {"targets": given["catch_all"]})["targets"])
+        return {}
     values = fields.read("domain", given)
     place.change_domain(domain_name(name), lambda old: fields.changed(old, values))
     return {}
+
+
+def catch_all(place: Administration, name: str, targets: Sequence[str]) -> None:
+    """Let mail for addresses that a domain does not have go there; to nobody where there are no targets. The catch-all
+    is the alias that has the domain's name alone; what else is set of that alias stays. DirectoryError, NoSuchUser."""
+    found = place.domain(domain_name(name))
+    if found is None:
+        raise NoSuchUser(f"there is no domain {name}; `fastmail domain list` shows them")
+    address = f"@{found.name}"
+    there = place.alias(address)
+    if there is None and targets:
+        place.put_alias(Alias(address, tuple(targets)))
+    elif there is not None and targets:
+        place.change_alias(address, lambda old: replace(old, targets=tuple(targets)))
+    elif there is not None:
+        place.remove_alias(address)
 
 
 def _remove_domain(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
@@ -98,9 +126,7 @@ def _set_account(place: Administration, name: str, given: dict[str, Any], hashed
 
 
 def _show_account(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
-    found = place.account(account_address(name).key)
-    if found is None:
-        raise NoSuchUser(f"there is no account {name}")
+    found = _account(place, name)
     return {"name": found.address, "id": found.id, "fields": fields.shown(found)}
 
 
@@ -216,6 +242,59 @@ def _remove_member(place: Administration, name: str, given: dict[str, Any], hash
     return {}
 
 
+def _add_app_password(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    """The password is in the answer, this once."""
+    values = fields.read("app-password", given)
+    if not values.get("name"):
+        raise DirectoryError("an app password needs a name")
+    text = apps.make()
+    new = AppPassword(apps.digest(text.encode()), created=int(time.time()), **values)
+    place.add_app_password(_account(place, name).address, new)
+    return {"app": apps.ident(new), "password": text}
+
+
+def _app_password(place: Administration, name: str, given: dict[str, Any]) -> tuple[Account, AppPassword]:
+    """Takes ``id`` out of the fields: the account, and the app password of that name."""
+    record, ident = _account(place, name), given.pop("id", None)
+    if not isinstance(ident, str):
+        raise DirectoryError("id: the name of an app password is expected, as app-password.show gives it")
+    return record, apps.named(place, record, ident)
+
+
+def _set_app_password(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    record, found = _app_password(place, name, given)
+    place.change_app_password(record.address, fields.changed(found, fields.read("app-password", given)))
+    return {}
+
+
+def _show_app_passwords(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    record = _account(place, name)
+    every = [
+        {
+            "id": apps.ident(one),
+            "name": one.name,
+            "protocols": list(one.protocols),
+            "nets": fields.listed(one.nets),
+            "expires": one.expires,
+        }
+        for one in place.app_passwords(record.id)
+    ]
+    return {"name": record.address, "app_passwords": every}
+
+
+def _remove_app_password(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    record, found = _app_password(place, name, given)
+    place.remove_app_password(record.address, found)
+    return {}
+
+
+def _account(place: Administration, name: str) -> Account:
+    found = place.account(account_address(name).key)
+    if found is None:
+        raise NoSuchUser(f"there is no account {name}")
+    return found
+
+
 def _renamed(place: Administration, name: str, given: dict[str, Any]) -> tuple[str, bool]:
     """(the new name, whether the old one stays) of a rename. DirectoryError while the mail store has still to follow an
     earlier change of the same name: it follows one after the other."""
@@ -273,4 +352,8 @@ ACTIONS: dict[str, Action] = {
     "member.add": _add_member,
     "member.set": _set_member,
     "member.remove": _remove_member,
+    "app-password.add": _add_app_password,
+    "app-password.set": _set_app_password,
+    "app-password.show": _show_app_passwords,
+    "app-password.remove": _remove_app_password,
 }

@@ -9,6 +9,8 @@
     posts     key of the list            what it sent lately: hashes of Message-IDs (directory.mailing)
     apps      number(8) digest(8)        AppPassword
     used      number(8) [digest(8)]      Used
+    totp      number(8)                  Totp
+    passkeys  number(8) digest(8)        Passkey
     groups    domain NUL local-part      Group
     members   number(8) key of a group   nothing (directory.membership)
     homes     domain NUL local-part      number(8) address: whose Maildir is called by that name (directory.taken)
@@ -32,7 +34,20 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, Group, List, Member, Renamed, Used
+from fastmail.directory.records import (
+    Account,
+    Alias,
+    AppPassword,
+    Change,
+    Domain,
+    Group,
+    List,
+    Member,
+    Passkey,
+    Renamed,
+    Totp,
+    Used,
+)
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
 from fastmail.model.errors import DamagedAccount
@@ -46,7 +61,7 @@ LONGEST = 500  # octets of a key
 DIGEST = 8  # octets of an app password's digest that are in its key
 MEND = "`fastmail account import --replace` makes it anew"
 
-T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Group, List, Member, Renamed, Used)
+T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Group, List, Member, Passkey, Renamed, Totp, Used)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -107,6 +122,8 @@ LISTS = Shape(List, "list", "`fastmail list add` makes it anew, its members stay
 MEMBER_ROWS = Shape(Member, "member of list", "`fastmail list member add --replace` makes it anew")
 APPS = Shape(AppPassword, "app password", "`fastmail app-password remove` removes it")
 USED = Shape(Used, "last login", "the next login makes it anew")
+TOTPS = Shape(Totp, "one-time code", "`fastmail admin totp disable` removes it")
+PASSKEYS = Shape(Passkey, "passkey", "`fastmail admin passkey remove` removes it")
 GROUPS = Shape(Group, "group", "`fastmail group remove` and `add` make it anew")
 RENAMES = Shape(Renamed, "change of name", "lists of rights may name somebody by an old name")
 AUDIT = Shape(Change, "audit row", "it is left out")

@@ -1,15 +1,102 @@
-"""Which source of accounts the configuration names."""
+"""Which sources of accounts the configuration names: that of the ``[directory]`` section, and those of ``[[source]]``
+sections, which have the same settings, for the domains that name them (directory.origins)."""
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from fastmail.directory import ldap
-from fastmail.directory.external import PasswdFile, Source, Sql
-from fastmail.directory.live import Finder
+from fastmail.directory.database import Unreadable
+from fastmail.directory.external import Follower, PasswdFile, Source, Sql
+from fastmail.directory.live import Finder, Live, LiveByDomain
+from fastmail.directory.local import LocalDirectory
+from fastmail.directory.origins import domain_of
 from fastmail.directory.queries import DovecotSql, Queries
+from fastmail.directory.records import LOCAL
+from fastmail.directory.told import FIELDS
 from fastmail.model import secret
 from fastmail.model.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A source of the configuration. ``name``: what domains call it, empty for the [directory] section; ``domain``:
+    completes users without one; ``base``: where relative files lie; ``homes``: see ``source``."""
+
+    name: str
+    settings: Any
+    domain: str
+    base: str = ""
+    homes: str = ""
+
+
+def origins(default: Any, named: Iterable[Any], domain: str, base: str = "", homes: str = "") -> list[Origin]:
+    """The sources that there are. ``default``: the [directory] section, which perhaps names none; ``domain``:
+    [auth] default_domain."""
+    found = [Origin("", default, domain, base, homes)] if default.passwd_file or default.sql or default.ldap else []
+    return found + [Origin(one.name, one, one.domain or domain, base, homes) for one in named]
+
+
+def followers(directory: LocalDirectory, there: Iterable[Origin]) -> list[Follower]:
+    """Who brings the directory up to each source."""
+    out = []
+    for one in there:
+        found = source(one.settings, one.domain, one.base, one.homes)
+        assert found is not None  # the configuration was checked
+        out.append(Follower(directory, found, one.name))
+    return out
+
+
+def live(directory: LocalDirectory, there: Iterable[Origin]) -> LiveByDomain | None:
+    """Who is asked when somebody asks for an account; None where that is nobody."""
+    asked = {}
+    for one in there:
+        found = finder(one.settings, one.domain, one.homes, one.base)
+        if found is not None:
+            asked[one.name] = Live(directory, found, one.settings.sql_every, one.name)
+    return LiveByDomain(directory, asked) if asked else None
+
+
+class Domains(Protocol):
+    """What ``Binders`` asks of the directory."""
+
+    def source_of(self, domain: str) -> str: ...
+
+
+class Binders:
+    """Who checks passwords that LDAP directories know; see auth.verifier.Binder. ``asked``: the directories by the
+    names of their sources; ``known``: the names of all sources."""
+
+    def __init__(self, directory: Domains, asked: Mapping[str, ldap.Ldap], known: Iterable[str]) -> None:
+        self._directory, self._asked, self._known = directory, asked, frozenset(known)
+
+    async def check(self, address: str, stored: str, password: str) -> bool:
+        """Is it the password of the account with this row (``{LDAP}name``)? TemporaryError where nobody says: only the
+        source of the account's domain may, whatever name another one has."""
+        name = self._directory.source_of(domain_of(address))
+        found = self._asked.get(name)
+        if found is not None:
+            return await found.bind(stored, password)
+        if name and name != LOCAL and name not in self._known:
+            raise Unreadable(f"the source {name} is not in the configuration")
+        return False
+
+    def close(self) -> None:
+        """Let go of threads."""
+        for one in self._asked.values():
+            one.end()
+
+
+def binders(directory: Domains, there: Iterable[Origin]) -> Binders:
+    """Those of the sources that check passwords by binding."""
+    sources = list(there)
+    asked = {
+        one.name: ldap.Ldap(_ldap(one.settings, one.base), "", one.settings.sql_every)
+        for one in sources
+        if one.settings.ldap and one.settings.ldap_bind_as_user
+    }
+    return Binders(directory, asked, [one.name for one in sources])
 
 
 def finder(settings: Any, domain: str, homes: str = "", base: str = "") -> Finder | None:
@@ -17,13 +104,6 @@ def finder(settings: Any, domain: str, homes: str = "", base: str = "") -> Finde
     if settings.ldap and not settings.sql and not settings.passwd_file:
         return ldap.Ldap(_ldap(settings, base), domain, settings.sql_every)
     return _queries(settings, domain, homes)
-
-
-def binder(settings: Any, base: str = "") -> Callable[[str, str], bool] | None:
-    """Who checks passwords that an LDAP directory knows (``{LDAP}name``, password); None where it gives hashes."""
-    if not settings.ldap or not settings.ldap_bind_as_user:
-        return None
-    return ldap.Ldap(_ldap(settings, base), "", settings.sql_every).check
 
 
 def _queries(settings: Any, domain: str, homes: str) -> DovecotSql | None:
@@ -78,4 +158,18 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
         settings.ldap_groups,
         settings.ldap_group_name,
         settings.ldap_group_member,
+        settings.ldap_nested_groups,
+        _ldap_fields(settings.ldap_fields),
     )
+
+
+def _ldap_fields(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(field, attribute) of each ``field=attribute``."""
+    out = []
+    for word in words:
+        name, found, attribute = (part.strip() for part in word.partition("="))
+        if name not in FIELDS or not found or not attribute:
+            there = ", ".join(sorted(FIELDS))
+            raise ConfigError(f'ldap_fields: {word!r}: "field=attribute" is expected, field one of {there}')
+        out.append((name, attribute))
+    return tuple(out)

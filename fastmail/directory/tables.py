@@ -20,6 +20,7 @@ TABLES = [
     "used",
     "counts",
     "audit",
+    "acted",
     "groups",
     "group_members",
     "homes",
@@ -27,6 +28,8 @@ TABLES = [
     "lists",
     "list_members",
     "posts",
+    "totp",
+    "passkeys",
 ]
 META = "meta"
 MAP = 8 << 30

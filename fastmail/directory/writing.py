@@ -12,15 +12,15 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from fastmail.directory import audit, checks, membership, rows, srs, taken
+from fastmail.directory import audit, checks, membership, origins, rows, srs, taken
 from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.origins import Origins
 from fastmail.directory.reading import (
     CHANGES,
     NEXT,
     REVISION,
     REVOKED,
     SRS,
-    Reading,
     _beginning,
     _counted,
     _number,
@@ -37,7 +37,7 @@ AUTOMATIC = "automatic"  # who changed what the server decided by itself
 replace = msgspec.structs.replace
 
 
-class Writing(Reading):
+class Writing(Origins):
     """See interface.Administration. ``actor``: who the audit log says it was."""
 
     actor = "server"
@@ -120,8 +120,10 @@ class Writing(Reading):
             if row is not None and _is_sound(key, row):
                 raise DirectoryError(f"domain {new.name} is already there")
             checks.domain(self, new)
+            checks.source(self, new)
             taken.refuse_while_renaming(txn, f"@{new.name}")
             txn.put("domains", key, DOMAINS.pack(key, new))
+            origins.mark_new(txn, None, new)
             self._note_other(None, new)
             self._note(txn, "domain add", new.name, audit.difference(None, new))
 
@@ -135,8 +137,11 @@ class Writing(Reading):
             if new == old:
                 return old
             checks.domain(self, new)
+            if new.source != old.source:
+                checks.source(self, new)
             key = domain_key(name)
             txn.put("domains", key, DOMAINS.pack(key, new))
+            origins.mark_new(txn, old, new)
             self._note_other(old, new)
             if (old.enabled, old.alias_of) != (new.enabled, new.alias_of):
                 self._revoke(txn, ())
@@ -207,6 +212,7 @@ class Writing(Reading):
             raise DirectoryError(f"{address}: {name} is not a domain of this server; `fastmail domain add {name}`")
         if domain.alias_of:
             raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
+        checks.kept_here(domain, "add it there")
         if txn.get("aliases", key) is not None:
             raise DirectoryError(f"{address} is already an alias")
         if txn.get("lists", key) is not None:
@@ -335,7 +341,7 @@ class Writing(Reading):
             record = ACCOUNTS.unpack(key, row)
             txn.delete("accounts", key)
             txn.delete("numbers", U64.pack(record.id))
-            for table in ("apps", "used"):
+            for table in ("apps", "used", "totp", "passkeys"):
                 mine = U64.pack(record.id)
                 for one in [one for one, _ in _beginning(txn, table, mine)]:
                     txn.delete(table, one)
@@ -357,6 +363,20 @@ class Writing(Reading):
             key = rows.app_key(record.id, new.digest)
             txn.put("apps", key, APPS.pack(key, new))
             self._note(txn, "app-password add", record.address, new.name)
+
+    def change_app_password(self, address: str, new: AppPassword) -> None:
+        """Where and until when the password with that digest counts; sessions that it no longer allows end."""
+        with self._write() as txn:
+            record = self._account_row(txn, address)
+            key = rows.app_key(record.id, new.digest)
+            row = txn.get("apps", key)
+            if row is None:
+                raise NoSuchUser(f"{record.address} has no such app password; `fastmail app-password list` shows them")
+            txn.put("apps", key, APPS.pack(key, new))
+            self._revoke(txn, ())
+            self._note(
+                txn, "app-password set", record.address, f"{new.name}: {audit.difference(APPS.unpack(key, row), new)}"
+            )
 
     def remove_app_password(self, address: str, new: AppPassword) -> None:
         """Sessions that began with it end."""
@@ -391,7 +411,7 @@ class Writing(Reading):
     def note_acting(self, master: str, address: str, protocol: str, host: str) -> None:
         """Write down that a master user opened an account. It changes nothing that anybody remembers."""
         with self._write() as txn:
-            audit.note(txn, master, "login as", address, f"by {protocol} from {host}")
+            audit.note(txn, master, "login as", address, f"by {protocol} from {host}", audit.ACTED)
 
     def renew_srs_keys(self, now: int) -> None:
         """Make a new key where the newest is too old, and remove those that no address can be of any more."""

@@ -50,7 +50,7 @@ def take_all(
         if block.get("deny") == "yes":
             continue
         if block.get("master") == "yes":
-            say = "nobody logs in as somebody else: these names are not taken over"
+            say = "not taken over: `account set ... role=server` makes an account one, with [auth] master_users = true"
             out.findings.append(Finding("master users", f"{driver} {path}".strip(), say, MISSING))
             continue
         _order(block, driver, out)
@@ -70,8 +70,9 @@ def take_all(
         say = "refuse these users in the source of the accounts"
         out.findings.append(Finding("logins", f"{len(barred)} denied users", say, BLOCKS))
     if conf.get("auth_master_user_separator"):
-        say = "nobody logs in as somebody else"
-        out.findings.append(Finding("master users", conf.get("auth_master_user_separator"), say, MISSING))
+        separator = conf.get("auth_master_user_separator")
+        say = f'[auth] master_users = true and master_user_separator = "{separator}"'
+        out.findings.append(Finding("master users", separator, say, NOTICED))
 
 
 def path_of(block: Block) -> str:

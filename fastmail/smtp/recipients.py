@@ -13,6 +13,7 @@ from fastmail.delivery.deliver import is_postmaster
 from fastmail.delivery.lists import posting
 from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home
+from fastmail.directory.origins import domain_of
 from fastmail.model.errors import TemporaryError
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy.wishes import Wanted
@@ -148,7 +149,7 @@ class _Rcpt:
         count("smtp.unknown")
         if refusal != NOT_FOUND:
             (session.bad if refusal.startswith("5") else session.say)(refusal)
-        elif session.service.deliverer.directory.uncertain or is_postmaster(address):
+        elif session.service.deliverer.directory.is_uncertain(domain_of(address)) or is_postmaster(address):
             # The postmaster is never unknown (RFC 5321 4.5.1).
             session.say("451 4.3.0 accounts cannot be looked up now, try again later")
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fastmail.directory import apps, fields
+from fastmail.directory import apps, audit, fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.following import Following
 from fastmail.directory.interface import Administration, Line
@@ -448,3 +448,18 @@ def test_fields_go_out_and_come_back(place: Following) -> None:
     assert fields.changed(a, fields.read("account", fields.shown(a))) == a
     assert fields.changed(x, fields.read("alias", fields.shown(x))) == x
     assert fields.changed(d, fields.read("domain", fields.shown(d))) == d
+
+
+def test_logins_of_masters_push_out_no_changes(place: Following, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that copies mail opens more mailboxes than the log keeps."""
+    monkeypatch.setattr(audit, "MOST", 3)
+    place.enable("b@d.test", False)
+    for number in range(5):
+        place.note_acting("admin@d.test", "a@d.test", "imap", f"192.0.2.{number}")
+    place.enable("b@d.test", True)
+    rows = list(place.audit())
+    assert [one.name for one in rows if one.what != "login as"][-2:] == ["b@d.test", "b@d.test"]
+    logins = list(place.audit(name="a@d.test", logins=True))
+    assert [one.text for one in logins] == [f"by imap from 192.0.2.{number}" for number in (2, 3, 4)]
+    assert {one.who for one in place.audit(logins=True)} == {"admin@d.test"}
+    assert len(list(place.audit(2))) == 2 and [one.at for one in rows] == sorted(one.at for one in rows)

@@ -20,7 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("hosting"), limits)
     text = running.config.read_text()
     assert text.count("[auth]\n") == 1
-    running.config.write_text(text.replace("[auth]\n", "[auth]\nmaster_users = true\n"))
+    running.config.write_text(text.replace("[auth]\n", '[auth]\nmaster_users = true\nmaster_user_separator = "*"\n'))
     running.start()
     yield running
     running.stop()
@@ -85,6 +85,32 @@ def test_a_master_user_opens_a_mailbox_and_is_written_down(server: Server, proto
     submit.say(b"EHLO me.test\r\n", b"250 ")
     token = base64.b64encode(f"{user}\0{master}\0{server.password}".encode())
     assert submit.say(b"AUTH PLAIN " + token + b"\r\n", b"\r\n").startswith(b"501 5.5.2 acting for another user")
+
+
+@pytest.mark.parametrize("protocol", ["imap", "pop3"])
+def test_a_master_user_may_say_whom_in_the_name(server: Server, protocol: str) -> None:
+    """As Dovecot's master users do, by LOGIN and USER."""
+    master, user = (f"{name}.star.{protocol}@example.test" for name in ("master", "user"))
+    for one in (master, user):
+        add(server, one)
+    deliver(server, user)
+    server.cli("account", "set", master, "role=server")
+
+    def login(password: str) -> tuple[Line, bytes]:
+        line, name = Line(server, protocol), f"{user}*{master}"
+        if protocol == "imap":
+            return line, line.say(f'a LOGIN "{name}" "{password}"\r\n'.encode(), b"\r\n")
+        line.say(f"USER {name}\r\n".encode(), b"+OK")
+        return line, line.say(f"PASS {password}\r\n".encode(), b"\r\n")
+
+    assert b"login failed" in login("wrong")[1]
+    line, said = login(server.password)
+    assert said.startswith(b"a OK" if protocol == "imap" else b"+OK 1 messages")
+    rows = server.cli("audit", user).stdout
+    assert "login as" in rows and master in rows and f"by {protocol} from 127.0.0.1" in rows
+    server.cli("account", "set", master, "role=")
+    got = line.rest(LONG)
+    assert got is not None and b"may not act for this account any more" in got
 
 
 def test_who_is_in_a_group_has_its_rights(server: Server) -> None:

@@ -119,4 +119,32 @@ MUTATIONS = [
         "                pass\n",
         ("tests/unit/imap/test_reading.py",),
     ),
+    Mutation(
+        "a source has a say in the domains of others",
+        "fastmail/directory/external.py",
+        "        return directory.source_of(domain_of(address)) == name\n",
+        "        return True\n",
+        ("tests/unit/directory/test_origins.py -k keep_to_their_domains",),
+    ),
+    Mutation(
+        "a one-time code counts twice",
+        "fastmail/auth/totp.py",
+        "found = step if right and step > row.step else found",
+        "found = step if right else found",
+        ("tests/unit/auth/test_totp.py -k counts_once",),
+    ),
+    Mutation(
+        "guesses of one-time codes cost nothing",
+        "fastmail/auth/totp.py",
+        "    failed = row.failed + 1\n",
+        "    failed = row.failed\n",
+        ("tests/unit/auth/test_totp.py -k guesses",),
+    ),
+    Mutation(
+        "the answer to a challenge counts twice",
+        "fastmail/auth/passkeys.py",
+        "self._waiting.pop(challenge, (0.0, 0))",
+        "self._waiting.get(challenge, (0.0, 0))",
+        ("tests/unit/auth/test_passkeys.py -k an_answer_counts_once",),
+    ),
 ]

@@ -48,8 +48,19 @@ class FakeDirectory:
         self.acted: list[tuple[str, str, str, str]] = []
         self.groups: dict[int, frozenset[str]] = {}
 
-    uncertain = False
     revision = 0
+
+    def is_uncertain(self, domain: str) -> bool:
+        return False
+
+    def source_of(self, domain: str) -> str:
+        return ""
+
+    def is_followed(self, domain: str) -> bool:
+        return False
+
+    def has_second_factor(self, number: int) -> bool:
+        return False
 
     def revoked(self, number: int) -> int:
         return 0

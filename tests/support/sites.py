@@ -57,7 +57,7 @@ POSTFIXADMIN = Site(
         "mailbox": f"username {KEY}, password {V}, name {V}, maildir {V}, quota BIGINT, local_part {V}, domain {V}, "
         f"active BOOLEAN, smtp_active BOOLEAN, totp_secret {V}",
         "alias": f"address {KEY}, goto TEXT, domain {V}, active BOOLEAN",
-        "vacation": f"email {KEY}, subject {V}, body TEXT, activefrom WHEN, activeuntil WHEN, active BOOLEAN",
+        "vacation": f"email {KEY}, subject {V}, body TEXT, activefrom WHEN, activeuntil WHEN, interval_time INT, active BOOLEAN",
         "admin": f"username {KEY}, password {V}, superadmin BOOLEAN, active BOOLEAN",
         "domain_admins": f"username {V}, domain {V}, active BOOLEAN",
         "fetchmail": f"id INT PRIMARY KEY, mailbox {V}",
@@ -105,9 +105,9 @@ POSTFIXADMIN = Site(
     )
     + rows(
         "vacation",
-        "email subject body activefrom activeuntil active",
-        ("anna@one.test", "Away", "I'm away\r\nuntil June", "2026-05-01 00:00:00", "2038-01-18 00:00:00", True),
-        ("dora@two.test", "Old", "not now", "2020-01-01 00:00:00", "2020-02-01 00:00:00", False),
+        "email subject body activefrom activeuntil interval_time active",
+        ("anna@one.test", "Away", "I'm away\r\nuntil June", "2026-05-01 00:00:00", "2038-01-18 00:00:00", 200_000, True),
+        ("dora@two.test", "Old", "not now", "2020-01-01 00:00:00", "2020-02-01 00:00:00", 0, False),
     )
     + rows("admin", "username password superadmin active", ("root@elsewhere.test", "x", True, True), ("anna@one.test", "x", False, True))
     + rows("domain_admins", "username domain active", ("anna@one.test", "one.test", True), ("root@elsewhere.test", "ALL", True))

@@ -125,6 +125,8 @@ def _account(one: SiteAccount, most_storage: int) -> Asked:
             "answer_text": one.answer.text,
             "answer_begins": one.answer.begins if one.answer.text else 0,
             "answer_ends": one.answer.ends if one.answer.text else 0,
+            "answer_enabled": bool(one.answer.text) and one.answer.enabled,
+            "answer_days": one.answer.days if one.answer.text else 0,
         }
     good, wrong = readable(ACCOUNT, given)
     senders, bad_senders = _each(one.senders, lambda value: fields.identities([value]), "sender")

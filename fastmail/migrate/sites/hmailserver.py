@@ -161,11 +161,15 @@ def _accounts(base: Base, options: Options) -> Records:
 
 
 def _answer(row: Row) -> SiteAnswer:
-    if not flag(row, "accountvacationmessageon", False):
+    """Also one that is switched off: its text is kept."""
+    if not text(row, "accountvacationmessage"):
         return SiteAnswer()
     ends = moment(row, "accountvacationexpiredate") if flag(row, "accountvacationexpires", False) else 0
     return SiteAnswer(
-        one_line(text(row, "accountvacationsubject")), lines(text(row, "accountvacationmessage")), ends=ends
+        one_line(text(row, "accountvacationsubject")),
+        lines(text(row, "accountvacationmessage")),
+        ends=ends,
+        enabled=flag(row, "accountvacationmessageon", False),
     )
 
 

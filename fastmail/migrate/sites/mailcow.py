@@ -46,7 +46,7 @@ LEFT = (
     ("tls_policy_override", "TLS policies", "set [relay] tls"),
     ("domain_wide_footer", "footers", "set footer of the domain"),
     ("filterconf", "settings of the spam filter", "set them in the filter that you use"),
-    ("tfa", "second factors of administrators", "there are none here"),
+    ("tfa", "second factors of administrators", "make new ones: `fastmail admin totp enable`"),
 )
 
 

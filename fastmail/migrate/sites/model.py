@@ -44,12 +44,15 @@ class RelayDomain:
 
 @dataclass(frozen=True, slots=True)
 class SiteAnswer:
-    """An automatic answer; without a text there is none. ``begins``, ``ends``: s since 1970, 0 for no bound."""
+    """An automatic answer; without a text there is none. ``begins``, ``ends``: s since 1970, 0 for no bound;
+    ``enabled``: it is sent; ``days``: at most one to a sender in so many, 0 for the default."""
 
     subject: str = ""
     text: str = ""
     begins: int = 0
     ends: int = 0
+    enabled: bool = True
+    days: int = 0
 
 
 @dataclass(frozen=True, slots=True)

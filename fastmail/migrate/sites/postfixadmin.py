@@ -5,6 +5,7 @@ is forwarded, and to ``user#domain@...`` while the vacation answers. Quotas of m
 MB; 0 is no limit, and -1 in a domain's numbers forbids, which has no equivalent.
 """
 
+from fastmail.directory.fields import MOST_DAYS
 from fastmail.migrate.sites.base import Base, need, picked, selected
 from fastmail.migrate.sites.model import (
     Hint,
@@ -26,7 +27,8 @@ DOMAIN = (
     "password_expiry",
 )
 MAILBOX = ("username", "password", "name", "maildir", "quota", "active", "smtp_active", "totp_secret")
-VACATION = ("subject", "body", "activefrom", "activeuntil")
+VACATION = ("subject", "body", "activefrom", "activeuntil", "interval_time")
+DAY = 86_400  # s
 LEFT = (
     (
         "mailbox_app_password",
@@ -35,7 +37,7 @@ LEFT = (
     ),
     ("fetchmail", "mail that is fetched elsewhere", "`fastmail import imap` fetches once; nothing does it every hour"),
     ("dkim", "DKIM keys", "take the key files over"),
-    ("totp_exception_address", "exceptions from second factors", "there are no second factors here"),
+    ("totp_exception_address", "exceptions from second factors", "second factors are for administrators here"),
 )
 SIEVE = "where Dovecot's `sieve` setting says"
 
@@ -129,7 +131,9 @@ def _accounts(base: Base, options: Options, admins: Admins) -> Records:
         )
     if secrets:
         yield NotTaken(
-            "second factors (TOTP) of mailboxes", "there are none here: the password alone counts", count=secrets
+            "second factors (TOTP) of mailboxes",
+            "they are for administrators here: the password alone counts",
+            count=secrets,
         )
     if maildir:
         yield Hint(
@@ -145,10 +149,16 @@ def _answers(target: str, address: str) -> bool:
 
 
 def _answer(row: Row) -> SiteAnswer:
-    if not text(row, "vacation") or not flag(row, "answers", False):
+    """Also one that is switched off: its text is kept. ``interval_time``: s between two answers to a sender."""
+    if not text(row, "vacation"):
         return SiteAnswer()
     return SiteAnswer(
-        one_line(text(row, "subject")), lines(text(row, "body")), moment(row, "activefrom"), moment(row, "activeuntil")
+        one_line(text(row, "subject")),
+        lines(text(row, "body")),
+        moment(row, "activefrom"),
+        moment(row, "activeuntil"),
+        flag(row, "answers", False),
+        min(-(-max(0, number(row, "interval_time")) // DAY), MOST_DAYS),
     )
 
 

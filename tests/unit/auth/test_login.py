@@ -43,6 +43,9 @@ class Checker:
             raise raised[password]
         return ENTRY if password == b"right" else None
 
+    def named(self, claim: sasl.Credentials, protocol: str) -> sasl.Credentials:
+        return claim
+
     def ended(self, standing: Any) -> str:
         return self.over
 

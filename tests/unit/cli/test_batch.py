@@ -151,3 +151,61 @@ def test_a_state_that_cannot_be_changes_nothing(place: Place, tmp_path: Path, wa
     said = place.call("apply", str(file), "--yes")
     assert said.exit_code != 0 and why in said.output
     assert place.rows("group", "list") == place.rows("list", "list") == []
+
+
+def test_in_the_name_of_an_administrator(place: Place, asked: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its role says what may be done, and the audit log who did it."""
+    place.run("account", "set", USER, "role=domain", f"administers={USER.rpartition('@')[2]}")
+    requests = [
+        {"do": "alias.add", "name": f"info@{USER.rpartition('@')[2]}", "fields": {"targets": [USER]}},
+        {"do": "domain.add", "name": "new.test"},
+    ]
+    monkeypatch.setattr(batch, "_arrived", lambda: iter([[json.dumps(one).encode() for one in requests]]))
+    said = [json.loads(line) for line in place.run("batch", "--as", USER, code=1).splitlines() if line.startswith("{")]
+    assert [one["ok"] for one in said] == [True, False] and "does not administer new.test" in said[1]["error"]
+    assert f"{USER}" in place.run("audit", "--last", "1", "--json") and "alias add" in place.run("audit", "--last", "1")
+
+
+def test_a_dry_run_answers_and_changes_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [{"do": "domain.add", "name": "new.test"}, {"do": "domain.show", "name": "new.test"}, {"do": "x"}]
+    monkeypatch.setattr(batch, "_arrived", lambda: iter([[json.dumps(one).encode() for one in requests]]))
+    said = place.run("batch", "--dry-run", code=1)
+    assert [json.loads(line)["ok"] for line in said.splitlines() if line.startswith("{")] == [True, True, False]
+    assert "there is no domain new.test" in place.call("domain", "show", "new.test").output
+
+
+def test_a_table(place: Place) -> None:
+    table = (
+        "name,hash,quota_storage,forward,name_for_nobody\n"
+        'one@example.test,{PLAIN}x,1G,"a@far.test, b@far.test",\n'
+        "two@example.test,{PLAIN}x,,,\n"
+        "three@example.test,,,,\n"
+    )
+    answers = [
+        json.loads(line)
+        for line in place.run("batch", "--csv", "account.add", stdin=table, code=1).splitlines()
+        if line.startswith("{")
+    ]
+    assert [(one["id"], one["ok"]) for one in answers] == [(2, True), (3, True), (4, False)]
+    shown = json.loads(place.run("account", "show", "one@example.test", "--json"))
+    assert (shown["quota_storage"], shown["forward"]) == (1 << 30, ["a@far.test", "b@far.test"])
+    for bad in ("address,hash\nx,y\n", "name,hash\na@b,c,d\n", 'name\n"a\n'):
+        assert place.call("batch", "--csv", "account.add", stdin=bad).exit_code
+
+
+def test_a_catch_all_keeps_what_else_is_set(place: Place, asked: Batch) -> None:
+    domain = USER.rpartition("@")[2]
+    requests = [
+        {"do": "domain.set", "name": domain, "fields": {"catch_all": to}} for to in (USER, [USER, "x@far.test"])
+    ]
+    asked(requests[0])
+    place.run("alias", "set", f"@{domain}", "internal=yes", "note=mine")
+    asked(requests[1])
+    shown = json.loads(place.run("alias", "show", f"@{domain}", "--json"))
+    assert (shown["targets"], shown["internal"], shown["note"]) == ([USER, "x@far.test"], True, "mine")
+    place.run("domain", "set", domain, f"catch_all={USER}")
+    assert json.loads(place.run("alias", "show", f"@{domain}", "--json"))["internal"] is True
+    both = {"do": "domain.set", "name": domain, "fields": {"catch_all": "", "description": "x"}}
+    assert "of its own" in str(asked(both, code=1)[0]["error"])
+    asked({"do": "domain.set", "name": domain, "fields": {"catch_all": ""}})
+    assert place.call("alias", "show", f"@{domain}").exit_code

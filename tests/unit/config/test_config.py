@@ -245,3 +245,52 @@ def test_the_address_of_the_web_server_has_one_form(url: str, wanted: str) -> No
     text = f"[web]\nplain = true\nlisten = ['127.0.0.1:80', '[::1]:80', 'localhost:80', 'unix:/x']\nurl = '{url}'\n"
     config = parse(text, "/x/fastmail.toml")
     assert config.web.url == wanted and len(config.web.listen) == 4
+
+
+SOURCE = "[[source]]\nname = 'office'\npasswd_file = 'users'\n"
+
+
+def test_sources_are_sections_of_their_own() -> None:
+    text = (
+        SOURCE
+        + "\n[[source]]\nname = 'shop'\nsql = 'sqlite:shop.sqlite'\nsql_accounts = 'SELECT 1'\ndomain = 'Shop.Test'\n"
+    )
+    config = parse(text, "/etc/f.toml")
+    one, two = config.source
+    assert (one.passwd_file, two.sql, two.domain) == ("/etc/users", "sqlite:/etc/shop.sqlite", "shop.test")
+    assert config.source_names == {"office", "shop"}
+    assert parse("[directory]\npasswd_file = 'x'\n" + text).source_names == {"", "office", "shop"}
+    assert parse(dump(config)).source == config.source
+    lines = reference().splitlines()
+    begins = lines.index("# [[source]]")
+    assert parse(reference()).source == [] and '# name = ""' in lines[begins : begins + 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (SOURCE + SOURCE, "f.toml:5: two sources are called 'office': give them a name each"),
+        (SOURCE.replace("office", "local"), "f.toml:2: name 'local' must be of a-z, 0-9 and hyphens"),
+        (SOURCE.replace("office", "Of fice"), "f.toml:2: name 'Of fice' must be"),
+        ("[[source]]\npasswd_file = 'users'\n", "f.toml:1: name '' must be"),
+        ("[[source]]\nname = 'office'\n", "f.toml:2: source office needs one of passwd_file, sql and ldap"),
+        (SOURCE + "ldap = 'ldap://x'\n", "f.toml:3: source office: passwd_file and ldap: give one of them"),
+        (SOURCE + "domain = 'a b'\n", "f.toml:4: domain "),
+        (SOURCE + "sql_accouts = ''\n", "f.toml:4: unknown key sql_accouts in [[source]]; did you mean sql_accounts?"),
+        ("[[source]]\nname = 'x'\nsql = 'oracle://x'\n", "source x: sql must be"),
+        ("[directory]\nldap_nested_groups = 'deep'\n", "must be one of no, follow, chain"),
+        ("[auth]\nmaster_user_separator = '*'\n", "f.toml:2: master_user_separator needs master_users = true"),
+        (
+            "[auth]\nmaster_users = true\nmaster_user_separator = '**'\n",
+            "f.toml:3: master_user_separator must be one of",
+        ),
+        (
+            "[auth]\nmaster_users = true\nmaster_user_separator = '@'\n",
+            "f.toml:3: master_user_separator must be one of",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_source_is_told(text: str, wanted: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.toml")
+    assert wanted in str(caught.value)

@@ -19,7 +19,7 @@ from fastmail.directory import ldap
 from fastmail.directory.external import Follower, PasswdFile, Source, Sql, parse
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.sources import source
-from fastmail.model.errors import ConfigError, TemporaryError
+from fastmail.model.errors import ConfigError, StorageFull, TemporaryError
 from fastmail.model.quota import Quota
 from tests.support import databases
 from tests.support.ports import free_ports
@@ -241,7 +241,8 @@ def test_the_source_is_followed(kept: Kept, tmp_path: Path) -> None:
     verifier = Verifier(directory, 1)
     for damage in kept.damage:
         damage()
-        assert take_in() == -1 and directory.uncertain and directory.resolve("anna@one.test")
+        assert take_in() == -1
+        assert take_in() == -1 and directory.is_uncertain("one.test") and directory.resolve("anna@one.test")
         assert asyncio.run(verifier.check("anna@one.test", b"new"))
         with pytest.raises(TemporaryError):
             asyncio.run(verifier.check("nobody@one.test", b"new"))
@@ -253,9 +254,25 @@ def test_it_is_over_when_the_source_is_back(tmp_path: Path) -> None:
     directory = LocalDirectory(str(tmp_path / "data"))
     path = tmp_path / "users"
     follower = Follower(directory, PasswdFile(str(path), "two.test"))
-    assert asyncio.run(follower.take_in()) == -1 and directory.uncertain
+    assert asyncio.run(follower.take_in()) == -1 and directory.is_uncertain("one.test")
     path.write_text("anna@one.test:{PLAIN}x\n")
-    assert asyncio.run(follower.take_in()) == 1 and not directory.uncertain
+    assert asyncio.run(follower.take_in()) == 1 and not directory.is_uncertain("one.test")
+    directory.close()
+
+
+def test_what_could_not_be_brought_over_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = LocalDirectory(str(tmp_path / "data"))
+    path = tmp_path / "users"
+    path.write_text("anna@one.test:{PLAIN}x\n")
+    follower = Follower(directory, PasswdFile(str(path), "two.test"))
+
+    def full(*given: object) -> None:
+        raise StorageFull("no room")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageFull):
+        patched.setattr(directory, "bring", full)
+        asyncio.run(follower.take_in())
+    assert asyncio.run(follower.take_in()) == 1 and directory.account("anna@one.test") is not None
     directory.close()
 
 

@@ -127,20 +127,21 @@ def test_who_binds_has_no_hash() -> None:
 
 
 def test_a_password_that_another_directory_checks(tmp_path: Path) -> None:
-    asked: list[tuple[str, str]] = []
+    asked: list[tuple[str, str, str]] = []
     answers: list[bool | Exception] = [False, True, Unreadable("away"), Unreadable("away")]
 
-    def bind(stored: str, password: str) -> bool:
-        asked.append((stored, password))
-        found = answers.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return found
+    class Other:
+        async def check(self, address: str, stored: str, password: str) -> bool:
+            asked.append((address, stored, password))
+            found = answers.pop(0)
+            if isinstance(found, Exception):
+                raise found
+            return found
 
     async def work() -> None:
         directory = LocalDirectory(str(tmp_path))
         directory.bring([Line("anna@one.test", ldap.BINDS + DN)], [])
-        verifier = Verifier(directory, 1, binder=bind)
+        verifier = Verifier(directory, 1, binder=Other())
         assert await verifier.check("anna@one.test", b"wrong") is None
         for _ in range(2):  # the second time it is remembered
             assert await verifier.check("anna@one.test", "pässword".encode()) is not None
@@ -156,7 +157,8 @@ def test_a_password_that_another_directory_checks(tmp_path: Path) -> None:
         directory.close()
 
     asyncio.run(work())
-    assert asked == [(ldap.BINDS + DN, one) for one in ("wrong", "pässword", "another", "another")]
+    row = ("anna@one.test", ldap.BINDS + DN)
+    assert asked == [(*row, one) for one in ("wrong", "pässword", "another", "another")]
 
 
 def test_groups_have_the_accounts_among_their_members(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_what_restricts_and_is_not_here_is_in_the_way(block: str) -> None:
 def test_master_users_are_no_accounts(tmp_path: Path) -> None:
     entries, plan = made(tmp_path, " master = yes", before="auth_master_user_separator = *")
     assert entries == {} and len(says(plan, "master users")) == 2
+    assert says(plan, "master users")["*"] == NOTICED
     static = doveconf.plan("passdb {\n driver = static\n args = nopassword=y\n}\n", "x.test")
     assert says(static, "accounts") == {"static nopassword=y": NOTICED}
 

@@ -93,7 +93,7 @@ def test_all_of_an_account_is_kept(place: LocalDirectory) -> None:
         administers=("one.test",),
         name="Anna",
         language="de",
-        answer=SiteAnswer("Away", "gone\nfishing", 5, 9),
+        answer=SiteAnswer("Away", "gone\nfishing", 5, 9, days=3),
     )
     assert states(bring(place, ONE, whole)) == {"one.test": NEW, "anna@one.test": NEW}
     found = place.account("anna@one.test")
@@ -101,7 +101,8 @@ def test_all_of_an_account_is_kept(place: LocalDirectory) -> None:
     assert not (found.enabled or found.logs_in or found.receives or found.sends or found.keeps)
     assert found.forward == ("a@away.example",) and found.senders == ("@one.test", "x@away.example")
     assert (found.nets, found.role, found.administers) == ("192.0.2.0/24", "domain", ("one.test",))
-    assert (found.name, found.language, found.answer) == ("Anna", "de", Answer("Away", "gone\nfishing", 5, 9))
+    answer = Answer("Away", "gone\nfishing", 5, 9, enabled=True, days=3)
+    assert (found.name, found.language, found.answer) == ("Anna", "de", answer)
     assert states(bring(place, ONE, whole)) == {"one.test": SAME, "anna@one.test": SAME}
 
 

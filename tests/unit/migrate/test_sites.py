@@ -119,12 +119,14 @@ def test_postfixadmin(read: Read) -> None:
         read.accounts[f"{name}.test"] for name in ("anna@one", "bert@one", "carl@two", "dora@two")
     )
     begins = int(datetime(2026, 5, 1, tzinfo=UTC).timestamp())
-    assert anna.answer == SiteAnswer("Away", "I'm away\nuntil June", begins, 0)
+    assert anna.answer == SiteAnswer("Away", "I'm away\nuntil June", begins, 0, True, 3)
+    first, last = (int(datetime(2020, month, 1, tzinfo=UTC).timestamp()) for month in (1, 2))
+    not_now = SiteAnswer("Old", "not now", first, last, enabled=False)
     assert (anna.forward, anna.keeps, anna.quota, anna.name) == ((), True, 52428800, "Anna O'Hara")
     assert (anna.role, anna.administers) == ("domain", ("one.test",)) and anna.sends
     assert (bert.forward, bert.keeps) == (("anna@one.test", "bert@away.example"), False) and bert.sends is False
     assert not carl.enabled and carl.forward == () and carl.keeps
-    assert (dora.forward, dora.keeps, dora.answer) == (("dora@away.example",), True, SiteAnswer())
+    assert (dora.forward, dora.keeps, dora.answer) == (("dora@away.example",), True, not_now)
     assert read.accounts["odd@two.test"].password == ""
     aliases = read.aliases
     assert "anna@one.test" not in aliases and aliases["@two.test"].targets == ("dora@two.test",)
