@@ -88,6 +88,8 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data
         later.append(partial(into.change_account, row["address"], partial(_restored, sound.account_of(row))))
         for app in settings.apps.get(row["address"], []):
             into.add_app_password(row["address"], app)
+        for script in settings.scripts.get(row["address"], []):
+            into.put_script(row["address"], script)
     if not only:
         into.put_link_keys(settings.link_keys)  # links in mail that members have go on to work
         of = {one.address: one for one in settings.aliases}

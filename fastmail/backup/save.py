@@ -55,6 +55,11 @@ def directory_rows(directory: LocalDirectory, data_dir: str) -> dict[str, Any]:
                 for one in accounts
                 if (apps := directory.app_passwords(one.id))
             },
+            "scripts": {
+                one.address: [_plain(script) for script in scripts]
+                for one in accounts
+                if (scripts := directory.scripts(one.id))
+            },
             "keys": keys.texts(domains, data_dir),
             "lists": [_plain(one) for one in lists],
             "link_keys": [[made, b64encode(key).decode()] for made, key in directory.link_keys()],

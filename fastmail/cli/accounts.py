@@ -37,7 +37,7 @@ from fastmail.cli.renaming import follow_renames, may_rename, warn_of_settings
 from fastmail.config.settings import Config
 from fastmail.directory import fields
 from fastmail.directory.access import conditions
-from fastmail.directory.errors import DirectoryError
+from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.interface import AccountRecord
 from fastmail.model.address import account_address
 from fastmail.model.errors import BadAddress
@@ -185,6 +185,35 @@ def account_rename(
     follow_renames(settings)
     output.print(f"renamed {account_address(old)} to {record.address}", markup=False)
     warn_of_settings(config, account_address(old).key)
+
+
+@app.command("scripts")
+@command
+def account_scripts(
+    address: AddressArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Print the text of this one.")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the one that is named.")] = False,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """The Sieve scripts of an account that were brought in from another server; filters are not run yet."""
+    place = directory(config)
+    record = account_of(place, address)
+    found = place.scripts(record.id)
+    if remove:
+        place.remove_script(record.address, name)
+        output.print(f"removed {name} of {record.address}", markup=False)
+    elif name:
+        script = next((one for one in found if one.name == name), None)
+        if script is None:
+            raise NoSuchUser(f"{record.address} has no script {name}; `fastmail account scripts {address}` shows them")
+        output.print(script.text, markup=False, highlight=False, end="")
+    else:
+        rows = [
+            {"name": one.name, "active": one.active, "stage": one.stage or "own", "characters": len(one.text)}
+            for one in found
+        ]
+        show(rows, json, empty=f"{record.address} has none")
 
 
 @app.command("show")

@@ -18,11 +18,11 @@ import msgspec
 
 from fastmail.directory import audit, checks, list_links, rows
 from fastmail.directory.errors import DirectoryError, NoSuchUser
-from fastmail.directory.factors import Factors
 from fastmail.directory.lookup import Planned, Roads
 from fastmail.directory.reading import _beginning
 from fastmail.directory.records import ACTIVE, SUSPENDED, List, Member
 from fastmail.directory.rows import LISTS, MEMBER_ROWS, NUL, U64, member_key
+from fastmail.directory.scripts import Scripts
 from fastmail.directory.tables import META, Txn
 from fastmail.model.errors import CorruptData
 
@@ -36,7 +36,7 @@ FORGIVEN = 14 * DAY  # s without a bounce after which counting begins anew
 replace = msgspec.structs.replace
 
 
-class Mailing(Factors):
+class Mailing(Scripts):
     """See interface.Administration."""
 
     # ---------------------------------------------------------------- lists

@@ -31,6 +31,7 @@ from fastmail.directory.rows import (
     MEMBER_ROWS,
     NUL,
     PASSKEYS,
+    SCRIPTS,
     TOTPS,
     U64,
     USED,
@@ -47,11 +48,12 @@ REVOKED = b"revoked:"  # with an account's number: the revision of the last chan
 CHANGES = b"changes"  # grows with each change of what is remembered here
 SRS = b"srs:"  # with the time(8) when a key was made: the key
 REMEMBERED = 50_000
-NUMBERED = ("apps", "totp", "passkeys")  # tables whose keys begin with the number of an account
+NUMBERED = ("apps", "totp", "passkeys", "scripts")  # tables whose keys begin with the number of an account
 UNASKED = Domain("")  # stands for a domain of which nothing is remembered
 PAGE = 1000  # rows that are read in one transaction
 SHAPES = (("domains", DOMAINS), ("accounts", ACCOUNTS), ("aliases", ALIASES), ("apps", APPS), ("lists", LISTS),
-          ("list_members", MEMBER_ROWS), (GROUP_TABLE, GROUPS), ("totp", TOTPS), ("passkeys", PASSKEYS))  # fmt: skip
+          ("list_members", MEMBER_ROWS), (GROUP_TABLE, GROUPS), ("totp", TOTPS), ("passkeys", PASSKEYS),
+          ("scripts", SCRIPTS))  # fmt: skip
 
 
 class Asker(Protocol):

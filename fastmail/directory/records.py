@@ -287,6 +287,16 @@ class Passkey(msgspec.Struct, frozen=True, omit_defaults=True):
     used: int = 0
 
 
+class Script(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A Sieve script of an account (RFC 5228). ``active``: it was run where it comes from; ``stage``: before or behind
+    the user's own there ("prefilter", "postfilter"), empty for the user's own."""
+
+    name: str
+    text: str
+    active: bool = False
+    stage: str = ""
+
+
 class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     """Accounts that are given rights together, as ``$name`` (RFC 4314 2). ``name``: ``local@domain``; ``members``:
     numbers of accounts (directory.membership). ``source``: whoever keeps the accounts keeps it, too."""

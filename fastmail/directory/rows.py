@@ -45,6 +45,7 @@ from fastmail.directory.records import (
     Member,
     Passkey,
     Renamed,
+    Script,
     Totp,
     Used,
 )
@@ -61,7 +62,7 @@ LONGEST = 500  # octets of a key
 DIGEST = 8  # octets of an app password's digest that are in its key
 MEND = "`fastmail account import --replace` makes it anew"
 
-T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Group, List, Member, Passkey, Renamed, Totp, Used)
+T = TypeVar("T", Account, Alias, AppPassword, Change, Domain, Group, List, Member, Passkey, Renamed, Script, Totp, Used)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -124,6 +125,7 @@ APPS = Shape(AppPassword, "app password", "`fastmail app-password remove` remove
 USED = Shape(Used, "last login", "the next login makes it anew")
 TOTPS = Shape(Totp, "one-time code", "`fastmail admin totp disable` removes it")
 PASSKEYS = Shape(Passkey, "passkey", "`fastmail admin passkey remove` removes it")
+SCRIPTS = Shape(Script, "script", "bring it in again")
 GROUPS = Shape(Group, "group", "`fastmail group remove` and `add` make it anew")
 RENAMES = Shape(Renamed, "change of name", "lists of rights may name somebody by an old name")
 AUDIT = Shape(Change, "audit row", "it is left out")

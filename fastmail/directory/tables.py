@@ -21,6 +21,7 @@ TABLES = [
     "counts",
     "audit",
     "acted",
+    "scripts",
     "groups",
     "group_members",
     "homes",

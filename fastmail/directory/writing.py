@@ -341,7 +341,7 @@ class Writing(Origins):
             record = ACCOUNTS.unpack(key, row)
             txn.delete("accounts", key)
             txn.delete("numbers", U64.pack(record.id))
-            for table in ("apps", "used", "totp", "passkeys"):
+            for table in ("apps", "used", "totp", "passkeys", "scripts"):
                 mine = U64.pack(record.id)
                 for one in [one for one, _ in _beginning(txn, table, mine)]:
                     txn.delete(table, one)

@@ -125,7 +125,7 @@ MAILCOW = Site(
         "alias": f"address {KEY}, goto TEXT, domain {V}, internal INT, public_comment TEXT, active INT",
         "spamalias": f"address {KEY}, goto TEXT, validity INT",
         "sender_acl": f"id INT PRIMARY KEY, logged_in_as {V}, send_as {V}",
-        "sieve_filters": f"id INT PRIMARY KEY, username {V}, script_data TEXT",
+        "sieve_filters": f"id INT PRIMARY KEY, username {V}, script_desc {V}, script_name {V}, script_data TEXT, filter_type {V}",
         "app_passwd": f"id INT PRIMARY KEY, mailbox {V}, password {V}",
         "domain_admins": f"username {V}, domain {V}, active INT",
     },
@@ -157,7 +157,7 @@ MAILCOW = Site(
     )
     + rows("spamalias", "address goto validity", ("tmp1@one.test", "anna@one.test", 2000000000), ("tmp0@one.test", "anna@one.test", 1000))
     + rows("sender_acl", "id logged_in_as send_as", (1, "anna@one.test", "@one.test"), (2, "anna@one.test", "boss@away.example"), (3, "bert@one.test", "*"))
-    + rows("sieve_filters", "id username script_data", (1, "anna@one.test", "keep;"))
+    + rows("sieve_filters", "id username script_desc script_name script_data filter_type", (1, "anna@one.test", "to Work", "active", "keep;\n", "prefilter"))
     + rows("app_passwd", "id mailbox password", (1, "anna@one.test", "x"), (2, "anna@one.test", "y"))
     + rows("domain_admins", "username domain active", ("boss", "one.test", 1)),
 )  # fmt: skip

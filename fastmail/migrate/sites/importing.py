@@ -20,7 +20,7 @@ import msgspec
 from fastmail.directory import audit, fields
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import OF_DOMAINS, Account, Alias, Domain, List, Member
+from fastmail.directory.records import OF_DOMAINS, Account, Alias, Domain, List, Member, Script
 from fastmail.directory.requests import perform
 from fastmail.migrate.sites import asked as asking
 from fastmail.migrate.sites import lists
@@ -36,6 +36,7 @@ from fastmail.migrate.sites.model import (
     SiteAlias,
     SiteDomain,
     SiteList,
+    SiteScript,
 )
 from fastmail.model import domain as names
 from fastmail.model.address import comparable, domain_name
@@ -133,6 +134,8 @@ class Importer:
                 yield Outcome(NOT_HERE, one.what, one.name, one.say, one.count)
             case Hint():
                 yield Outcome(ELSEWHERE, one.what, one.place, one.say)
+            case SiteScript():
+                yield from self._script(one)
             case BadRow():
                 yield Outcome(SKIPPED, one.kind, one.name, one.why)
             case _:
@@ -141,6 +144,24 @@ class Importer:
                     for name in others:
                         yield from self._safely(name, self._name)
                 yield from self._linked(one)
+
+    def _script(self, one: SiteScript) -> Iterator[Outcome]:
+        """One that was changed here stays, unless what differs is overwritten."""
+        account = self._place.account(one.address)
+        if account is None:
+            yield Outcome(SKIPPED, "script", one.address, f"{one.name}: there is no such account")
+            return
+        new = Script(one.name, one.text, one.active, one.stage)
+        known = {each.name: each for each in self._place.scripts(account.id)}
+        old = known.get(one.name)
+        name = f"{account.address} {one.name}"
+        if old == new:
+            yield Outcome(SAME, "script", name)
+        elif old is not None and not self._overwrite:
+            yield Outcome(DIFFERS, "script", name, "its text or state")
+        else:
+            self._place.put_script(account.address, new)
+            yield Outcome(NEW if old is None else CHANGED, "script", name, "kept; filters are not run yet")
 
     # ---------------------------------------------------------------- domains
 

@@ -17,6 +17,7 @@ from fastmail.migrate.sites.model import (
     SiteAccount,
     SiteAlias,
     SiteDomain,
+    SiteScript,
 )
 from fastmail.migrate.sites.parts import Admins, forwards, groups, only_counted
 from fastmail.migrate.sites.passwords import stored
@@ -33,11 +34,6 @@ ANYBODY = "*"  # in sender_acl
 NO_LOGIN = 2  # mailbox.active
 LEFT = (
     ("app_passwd", "app passwords", "only their hashes are there: make new ones, `fastmail app-password add`"),
-    (
-        "sieve_filters",
-        "Sieve scripts",
-        "in the table sieve_filters, column script_data: keep them, nothing runs them yet",
-    ),
     ("imapsync", "sync jobs", "`fastmail import imap` fetches once; nothing does it every hour"),
     ("bcc_maps", "BCC maps", "nothing copies mail unasked here"),
     ("recipient_maps", "recipient maps", "make aliases"),
@@ -87,9 +83,22 @@ def read(base: Base, options: Options) -> Records:
         yield NotTaken(
             "accounts that may send as anybody", "name their senders: `fastmail account set`", count=senders.anybody
         )
+    yield from _scripts(base)
     yield from only_counted(base, LEFT)
     yield Hint("mail", "/var/vmail/DOMAIN/USER/Maildir", "encrypted and packed: `fastmail import imap` fetches it")
     yield Hint("DKIM keys", "Redis, DKIM_PRIV_KEYS", "export them before the old server goes")
+
+
+def _scripts(base: Base) -> Records:
+    """Users' filters, which mailcow runs before and behind the script that a user has by ManageSieve: that one is a
+    file beside the mail. A name is the number of the row, because descriptions are not unique."""
+    columns = ("id", "username", "script_desc", "script_name", "script_data", "filter_type")
+    for row in selected(base, "sieve_filters", columns, "ORDER BY id"):
+        stage = text(row, "filter_type")
+        name = " ".join(filter(None, (stage, text(row, "id"), one_line(text(row, "script_desc"))[:80].strip())))
+        active = text(row, "script_name") == "active"
+        yield SiteScript(text(row, "username"), name or "mailcow", str(row.get("script_data") or ""), active, stage)
+    yield Hint("Sieve scripts by ManageSieve", "/var/vmail/sieve", "keep them, nothing runs them yet")
 
 
 class _Senders:

@@ -143,7 +143,20 @@ class BadRow:
 
 
 Linked = SiteAccount | SiteAlias | SiteList  # what may lead to other addresses
-Record = SiteDomain | RelayDomain | Linked | NotTaken | Hint | BadRow
+
+
+@dataclass(frozen=True, slots=True)
+class SiteScript:
+    """A Sieve script of an account that is given before it; see records.Script."""
+
+    address: str
+    name: str
+    text: str
+    active: bool = False
+    stage: str = ""
+
+
+Record = SiteDomain | RelayDomain | Linked | SiteScript | NotTaken | Hint | BadRow
 Records = Iterator[Record]
 
 

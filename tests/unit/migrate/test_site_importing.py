@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import ANNOUNCERS, INSIDE, MEMBERS, PUBLIC, Answer, List, Member
+from fastmail.directory.records import ANNOUNCERS, INSIDE, MEMBERS, PUBLIC, Answer, List, Member, Script
 from fastmail.migrate.sites import importing, report
 from fastmail.migrate.sites.importing import (
     CHANGED,
@@ -39,6 +39,7 @@ from fastmail.migrate.sites.model import (
     SiteAnswer,
     SiteDomain,
     SiteList,
+    SiteScript,
 )
 from fastmail.model.quota import Quota
 
@@ -463,3 +464,15 @@ def test_a_copy_is_tried_and_nothing_else_changes(place: LocalDirectory, tmp_pat
     assert [one.state for one in bring(other, ONE, account("a"), account("b"))] == [SAME, SAME, NEW]
     other.close()
     assert place.account("b@one.test") is None and place.account("a@one.test") is not None
+
+
+def test_scripts_are_kept(place: LocalDirectory) -> None:
+    mine = SiteScript("a@one.test", "work", "keep;\n", True)
+    done = bring(place, ONE, account("a"), mine, SiteScript("nobody@one.test", "x", ""))
+    assert [(one.kind, one.state) for one in done][2:] == [("script", NEW), ("script", SKIPPED)]
+    assert place.scripts(1) == [Script("work", "keep;\n", True)]
+    assert bring(place, mine)[0].state == SAME
+    other = SiteScript("a@one.test", "work", "stop;\n")
+    assert bring(place, other)[0].state == DIFFERS and place.scripts(1)[0].active
+    assert next(iter(Importer(place, True).bring([other]))).state == CHANGED
+    assert place.scripts(1) == [Script("work", "stop;\n")]

@@ -30,6 +30,7 @@ from fastmail.migrate.sites.model import (
     SiteAnswer,
     SiteDomain,
     SiteList,
+    SiteScript,
 )
 from fastmail.model.errors import CannotDo
 from tests.support import sites
@@ -67,6 +68,10 @@ class Read:
     @property
     def lists(self) -> dict[str, SiteList]:
         return {one.address: one for one in self.all if isinstance(one, SiteList)}
+
+    @property
+    def scripts(self) -> list[SiteScript]:
+        return [one for one in self.all if isinstance(one, SiteScript)]
 
     @property
     def left(self) -> dict[str, int]:
@@ -185,8 +190,8 @@ def test_mailcow(read: Read) -> None:
         "aliases to null, spam or ham@localhost": 2,
         "app passwords": 2,
         "resources (rooms, things, groups)": 1,
-        "Sieve scripts": 1,
     }
+    assert read.scripts == [SiteScript("anna@one.test", "prefilter 1 to Work", "keep;\n", True, "prefilter")]
 
 
 @only("iredmail")
