@@ -399,7 +399,7 @@ class Web:
     url: str = _s(
         "",
         'How members reach it, such as "https://lists.example.org", with a path where a proxy has it below one. '
-        "It stands in List-Unsubscribe of what lists send to other hosts, and should stay as it is for years. Empty: "
+        "It stands in List-Unsubscribe of what lists send, and should stay as it is for years. Empty: "
         "that field has a mail address alone.",
     )
     plain: bool = _s(

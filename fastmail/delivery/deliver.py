@@ -59,7 +59,7 @@ class Envelope:
     ``signs``: its author is one of ours, and shown to be, so it is signed; ``signed``: the domain of that author,
     once it was; ``checked``: it came from others, and the results on it are ours; ``places``: the mailboxes of
     accounts, by their numbers, that get it elsewhere than the others; ``feedback``: the value of its Feedback-ID, empty
-    for none."""
+    for none; ``fronts``: fields (LF) that some recipients' copies have in front."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
@@ -79,6 +79,7 @@ class Envelope:
     doubted: bool = False
     places: dict[int, str] = field(default_factory=dict)
     feedback: str = ""
+    fronts: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -427,7 +428,8 @@ class Deliverer:
             for record in still:
                 found = seen.get(record.id)
                 if found is None:
-                    prefix = back + trace.delivered_to(record.address) + common
+                    front = envelope.fronts.get(address, b"")
+                    prefix = b"".join((back, trace.delivered_to(record.address), common, front))
                     message = NewMessage(
                         (prefix, content),
                         mime.with_prefix(summary, prefix),

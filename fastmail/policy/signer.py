@@ -96,12 +96,20 @@ class Signer:
         signing = self.of(author)
 
         def anew(content: bytes) -> bytes:
-            domain = signing.domain if signing is not None else comparable(author)
-            at, content = _without(content, {domain, comparable(author)})
+            at, content = _without(content, _domains(signing, author))
             fields = self._sign(signing, [content], self._lifetime) if signing is not None else b""
             return b"".join((content[:at], fields, content[at:]))
 
         return anew
+
+    def unsigned(self, content: bytes, author: str) -> bytes:
+        """A message (LF) without our signatures for an author's domain."""
+        return _without(content, _domains(self.of(author), author))[1]
+
+    def signatures(self, pieces: Sequence[Octets], author: str) -> bytes:
+        """The same as ``sign``, for a helper thread."""
+        signing = self.of(author)
+        return self._sign(signing, pieces, self._lifetime) if signing is not None else b""
 
     async def keys(self, domain: str) -> list[SigningKey]:
         """The active keys of a domain that can be had, RSA first."""
@@ -144,6 +152,11 @@ class Signer:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return key
+
+
+def _domains(signing: Signing | None, author: str) -> set[str]:
+    """Whose signatures are ours on a message of that author."""
+    return {comparable(author), *((signing.domain,) if signing is not None else ())}
 
 
 def _without(content: bytes, domains: set[str]) -> tuple[int, bytes]:

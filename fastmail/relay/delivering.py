@@ -14,7 +14,7 @@ from fastmail.delivery import forward
 from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
 from fastmail.delivery.forward import Forward
 from fastmail.delivery.lists.engine import Lists
-from fastmail.delivery.lists.one_click import OneClick
+from fastmail.delivery.lists.one_click import Copies, OneClick
 from fastmail.directory.list_tokens import Tokens
 from fastmail.directory.lookup import Destinations
 from fastmail.dns.resolver import NoSuchDomain, NullMx
@@ -149,16 +149,15 @@ class Deliveries:
         once, for all of them."""
         tokens, loop = Tokens(self.deliverer.directory), asyncio.get_running_loop()
         await loop.run_in_executor(None, tokens.prepare)
-        if self.one_click is not None:
-            await loop.run_in_executor(None, self.one_click.prepare)
+        copies = await self._copies(item, content)
         copy, size, anew = content, item.size, self._anew(item)
         said: list[Said] = []
         given = client
         try:
             for rcpt in job.recipients:
                 back = tokens.bounces(item.mailing_list, rcpt.address)
-                if self.one_click is not None:
-                    copy, size = await loop.run_in_executor(None, self.one_click.copy, item, content, rcpt.address)
+                if copies is not None:
+                    copy, size = await loop.run_in_executor(None, copies.whole, rcpt.address)
                 sending = Sending(back, [rcpt], copy, size, item.eight, item.options, anew)
                 if client is None or not client.usable or client.sent >= PER_CONNECTION:
                     if client is not None and client is not given:
@@ -191,6 +190,14 @@ class Deliveries:
             return None
         return client
 
+    async def _copies(self, item: Item, content: bytes) -> Copies | None:
+        """The copies of a list's message, each with its member's link; None where all members have the same."""
+        if self.one_click is None or not item.verp:
+            return None
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.one_click.prepare)
+        return await loop.run_in_executor(None, self.one_click.copies, item, content)
+
     async def _here(self, job: Job, item: Item, content: bytes) -> None:
         """Deliver to recipients of this server."""
         if item.options.expired(time.time()):
@@ -214,16 +221,21 @@ class Deliveries:
                 replies[rcpt.address] = Reply(250, "2.0.0", "forwarded")
             else:
                 replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
+        copies = await self._copies(item, content)
+        if copies is not None:
+            members = [address for address, _ in envelope.recipients]
+            envelope.fronts = await asyncio.get_running_loop().run_in_executor(None, copies.fronts, members)
         if envelope.recipients:
             held = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
             named = Named(item.number, item.transaction, held)
-            outcomes = await self.deliverer.deliver(envelope, content, item.mailbox or "INBOX", named)
+            text = content if copies is None else copies.text
+            outcomes = await self.deliverer.deliver(envelope, text, item.mailbox or "INBOX", named)
             for (address, _), one in zip(envelope.recipients, outcomes, strict=True):
                 replies[address] = Reply(one.code, one.enhanced, one.text)
         lists = [one for found in there.values() for one in found.lists]
         done = False
         try:
-            forwards = await self._forwards(job, item, content, there, replies)
+            forwards = await self._forwards(job, item, content, there, replies, copies)
             await self._settle_here(job, item, content, there, replies, forwards)
             done = True
         finally:
@@ -249,10 +261,16 @@ class Deliveries:
         await self.outcomes.settle(job, item, said, content, forwards)
 
     async def _forwards(
-        self, job: Job, item: Item, content: bytes, there: dict[str, Destinations], replies: dict[str, Reply]
+        self,
+        job: Job,
+        item: Item,
+        content: bytes,
+        there: dict[str, Destinations],
+        replies: dict[str, Reply],
+        copies: Copies | None,
     ) -> list[Forward]:
         """Return the messages that the recipients make, to other hosts and to lists; to a list one. A recipient
-        that is tried again makes none yet."""
+        that is tried again makes none yet. ``copies``: of a list's message, each member's own."""
         leaving = [
             rcpt
             for rcpt in job.recipients
@@ -264,9 +282,13 @@ class Deliveries:
             await asyncio.get_running_loop().run_in_executor(None, self.deliverer.srs.prepare)
         seal = await self.sealer.seal(content) if self.sealer is not None and item.checked else b""
         forwarding = forward.Forwarding(self.deliverer, self.routes, self.spool.new_id)
-        out = [
-            one for rcpt in leaving for one in forwarding.of(item, rcpt, content, there[rcpt.address].elsewhere, seal)
-        ]
+        out: list[Forward] = []
+        for rcpt in leaving:
+            mine, text = item, content
+            if copies is not None:
+                text, size = await asyncio.get_running_loop().run_in_executor(None, copies.whole, rcpt.address)
+                mine = replace(item, size=size)
+            out += forwarding.of(mine, rcpt, text, there[rcpt.address].elsewhere, seal)
         posted: set[str] = set()  # an alias may lead to a list that is a recipient itself
         for rcpt in leaving:
             fresh = [one for one in there[rcpt.address].lists if one.part or one.row.address not in posted]
@@ -276,8 +298,10 @@ class Deliveries:
 
     async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
         """Deliver to recipients whose mail goes to a program."""
-        said = [
-            Said(await pipe.run(hop, item.sender, rcpt.address, item.number, content, self.seconds))
-            for rcpt in job.recipients
-        ]
+        copies, said = await self._copies(item, content), []
+        for rcpt in job.recipients:
+            text = content
+            if copies is not None:
+                text, _ = await asyncio.get_running_loop().run_in_executor(None, copies.whole, rcpt.address)
+            said.append(Said(await pipe.run(hop, item.sender, rcpt.address, item.number, text, self.seconds)))
         await self.outcomes.settle(job, item, said, content)

@@ -19,6 +19,7 @@ from fastmail.policy.signer import Signer
 from fastmail.queue.model import Job
 from tests.integration.test_forwards import OTHER, STRANGER, directory, inbox, receive, sent, use
 from tests.integration.test_relay import World, world
+from tests.integration.test_relay_more import program
 from tests.integration.test_signed import PASSES, results
 from tests.support.sessions import USER
 from tests.support.signing import keyed
@@ -390,7 +391,7 @@ def test_what_a_list_sends_is_signed_for_its_domain(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("extensions", [["PIPELINING", "8BITMIME"], ["CHUNKING", "8BITMIME"], ["PIPELINING"]])
-def test_each_member_elsewhere_has_a_link_of_its_own_that_is_signed(tmp_path: Path, extensions: list[str]) -> None:
+def test_each_member_has_a_link_of_its_own_that_is_signed(tmp_path: Path, extensions: list[str]) -> None:
     """RFC 8058 4; also for a host that takes 7 bits only, whose copy is changed once more."""
     url = "https://lists.example.test"
 
@@ -415,9 +416,14 @@ def test_each_member_elsewhere_has_a_link_of_its_own_that_is_signed(tmp_path: Pa
                 assert content.count(b"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n") == 1
                 links[to] = field.decode().removeprefix(url + "/u/")
             assert {to: Links(place).read(token) for to, token in links.items()} == {YOU: (TEAM, YOU), ME: (TEAM, ME)}
-            here = [text for address in (USER, OTHER) for text in await inbox(one, address)]
-            assert len(here) == 2 and b"https:" not in here[0] + here[1], "their content is kept once"
-            assert [results(content, made) for content in here] == [PASSES] * 2
+            for address in (USER, OTHER):
+                (content,) = await inbox(one, address)
+                assert results(content, made) == PASSES and content.count(b"\nList-Unsubscribe") == 2
+                (field,) = re.findall(rb"(?m)^List-Unsubscribe: <(https:[^>]*)>,\n <mailto:[^>]*>$", content)
+                assert Links(place).read(field.decode().removeprefix(url + "/u/")) == (TEAM, address)
+                assert content.startswith(
+                    b"Return-Path: <crew-bounces@example.test>\nDelivered-To: " + address.encode()
+                )
             found = Links(place).read(links[YOU])
             assert found is not None and leave(place, *found)
             one.sink.taken.clear()
@@ -480,3 +486,54 @@ def test_joining_posting_and_leaving_as_a_dialogue(tmp_path: Path) -> None:
         assert sorted(to for _, (to,), _ in sent(one)) == [ME, YOU]
 
     scenario(tmp_path, work)
+
+
+def test_a_member_here_that_forwards_has_its_link_elsewhere(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = directory()
+            place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC))
+            place.add_alias("way@example.test", [YOU, USER])
+            place.put_members(TEAM, [Member("way@example.test")])
+            made = keyed(place, tmp_path)
+            signer = Signer(place, str(tmp_path))
+            one.outward.sign_with(signer)
+            one.outward.one_click = OneClick("https://lists.example.test", Links(place), signer)
+            use(one, place)
+            one.run()
+            assert (await receive(one, TEAM, body=post())).startswith(b"250")
+            await one.drained()
+            ((_, to, content),) = sent(one)
+            (kept,) = await inbox(one)
+            for text in (content, kept.replace(b"\n", b"\r\n")):
+                (token,) = re.findall(rb"<https://lists.example.test/u/([^>]*)>", text)
+                assert Links(place).read(token.decode()) == (TEAM, "way@example.test")
+                assert results(text, made) == PASSES
+            assert to == [YOU]
+
+    asyncio.run(main())
+
+
+def test_a_program_gets_the_copy_of_its_member(tmp_path: Path) -> None:
+    async def main() -> None:
+        box = program(tmp_path)
+        async with world(tmp_path / "server") as one:
+            await one.spool.close()
+            await one.history.close()
+            one.lines = [f"far.test pipe:{box}/take {{sender}} {{user}}"]
+            one.open()
+            place = directory()
+            place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC), [Member(YOU)])
+            one.outward.one_click = OneClick("https://lists.example.test", Links(place), None)
+            use(one, place)
+            one.run()
+            assert (await receive(one, TEAM, body=post())).startswith(b"250")
+            await one.drained()
+            text = (box / "mail").read_bytes()
+            assert (
+                f"\nList-Unsubscribe: <https://lists.example.test/u/{Links(place).token(TEAM, YOU)}>,\n".encode()
+                in text
+            )
+
+    (tmp_path / "server").mkdir()
+    asyncio.run(main())

@@ -1,16 +1,17 @@
 """The header fields by which a member leaves a mailing list with one click (RFC 8058).
 
-A post is queued with List-Unsubscribe for mail alone. The copy of each member at another host gets a web address of its
-own in that field, and List-Unsubscribe-Post. RFC 8058 4 wants both covered by a DKIM signature, so the list's signature
-is made anew for each copy. A list whose domain has no key gets the fields too: a smart host may sign behind us, and
-receivers offer no click without a signature.
+A post is queued with List-Unsubscribe for mail alone. Each member's copy gets a web address of its own in that field,
+and List-Unsubscribe-Post. RFC 8058 4 wants both covered by a DKIM signature, so the list's signature is made for each
+copy. A list whose domain has no key gets the fields too: a smart host may sign behind us, and receivers offer no click
+without a signature.
 
-Members of this server keep the mail address alone: their mailboxes share one content, which is kept once, and an
-address of their own would make it a content for each.
+What differs stands in front, and the text behind it is the same for all: it is kept once in the queue and scanned once
+for all mailboxes here.
 
 Promise: nothing else of a copy is changed, and a copy that is sent again has the same fields.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fastmail._core import header
@@ -36,23 +37,51 @@ class OneClick:
         """Have a key for links. It may wait for the disk."""
         self.links.prepare()
 
-    def copy(self, item: Item, content: bytes, member: str) -> tuple[bytes, int]:
-        """Return the copy (LF) of a list's message for one member, and its octets with CRLF. For a helper thread: it
-        signs. ``prepare`` comes first."""
-        url = f"{self.url}{PATH}{self.links.token(item.mailing_list, member)}"
-        made = with_fields(content, url)
+    def copies(self, item: Item, content: bytes) -> "Copies":
+        """Make copies of a list's message (LF). For a helper thread: the message may be long. ``prepare`` comes
+        first."""
         if item.signed and self.signer is not None:
-            made = self.signer.again(item.signed)(made)
-        return made, len(made) + made.count(b"\n")
+            content = self.signer.unsigned(content, item.signed)
+        text, by_mail = without_field(content)
+        return Copies(self, item, text, len(text) + text.count(b"\n"), by_mail)
 
 
-def with_fields(content: bytes, url: str) -> bytes:
-    """Put a web address in front of the mail address in a list's own List-Unsubscribe field, which is the first one of
-    a message (LF), and List-Unsubscribe-Post behind it. A message without such a field stays as it is."""
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """The copies of one message. ``text``: what all have behind their front, ``octets`` of it with CRLF; ``by_mail``:
+    what List-Unsubscribe said before, empty for nothing."""
+
+    made_by: OneClick
+    item: Item
+    text: bytes
+    octets: int
+    by_mail: bytes
+
+    def front(self, member: str) -> bytes:
+        """Return the fields (LF) in front of a member's copy. For a helper thread: it signs."""
+        one_click, item = self.made_by, self.item
+        url = f"{one_click.url}{PATH}{one_click.links.token(item.mailing_list, member)}"
+        # folded, because with two long addresses one line would have more than 998 octets (RFC 5322 2.1.1)
+        more = b",\n " + self.by_mail if self.by_mail else b""
+        fields = b"List-Unsubscribe: <" + url.encode("ascii") + b">" + more + b"\n" + POST
+        if not item.signed or one_click.signer is None:
+            return fields
+        return one_click.signer.signatures([fields, self.text], item.signed) + fields
+
+    def fronts(self, members: Iterable[str]) -> dict[str, bytes]:
+        """Return the same for several members."""
+        return {one: self.front(one) for one in members}
+
+    def whole(self, member: str) -> tuple[bytes, int]:
+        """Return a member's copy, and its octets with CRLF."""
+        front = self.front(member)
+        return front + self.text, self.octets + len(front) + front.count(b"\n")
+
+
+def without_field(content: bytes) -> tuple[bytes, bytes]:
+    """Return a message without its first List-Unsubscribe field, which is the list's own, and the field's value."""
     found = memoryview(header.starts(content, FIELD)).cast("I")
     if not len(found):
-        return content
+        return content, b""
     _, value, end = header.field(content, found[0])
-    # folded, because with two long addresses one line would have more than 998 octets (RFC 5322 2.1.1)
-    first = content[found[0] : value] + f" <{url}>,\n ".encode("ascii")
-    return b"".join((content[: found[0]], first, content[value:end].lstrip(), POST, content[end:]))
+    return content[: found[0]] + content[end:], content[value:end].strip()
