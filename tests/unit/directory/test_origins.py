@@ -21,6 +21,7 @@ from fastmail.directory.live import Live, LiveByDomain
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import LOCAL, Domain
 from fastmail.model.errors import TemporaryError
+from fastmail.telemetry import log
 
 
 @pytest.fixture
@@ -207,7 +208,9 @@ def test_a_password_is_checked_by_the_source_of_the_account(directory: LocalDire
     assert asked == [("ldap://127.0.0.1/office", "{LDAP}cn=anna"), ("ldap://127.0.0.1/shop", "{LDAP}cn=dora")]
 
 
-def test_sources_of_a_configuration(directory: LocalDirectory, tmp_path: Path) -> None:
+def test_sources_of_a_configuration(
+    directory: LocalDirectory, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "shop.sqlite", isolation_level=None)) as base:
         base.execute("CREATE TABLE users (address TEXT, password TEXT)")
         base.execute("INSERT INTO users VALUES ('dora', '{PLAIN}d')")
@@ -226,6 +229,10 @@ def test_sources_of_a_configuration(directory: LocalDirectory, tmp_path: Path) -
 
     assert asyncio.run(work()) == [1, 1]
     assert enabled(directory) == ["anna@office.test", "me@own.test", "dora@shop.test"]
+    log.setup("text", "info")
+    sources.followers(directory, found[:1])
+    said = capfd.readouterr().err
+    assert "directory.no_source" in said and "source=shop" in said and "such_as=shop.test" in said
     default = Directory(passwd_file="x")
     assert [one.name for one in sources.origins(default, named, "")] == ["", "office", "shop"]
 
