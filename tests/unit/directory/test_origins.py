@@ -100,6 +100,22 @@ def test_the_one_of_the_directory_section_has_all_others(directory: LocalDirecto
     assert enabled(directory) == ["me@own.test"]
 
 
+@pytest.mark.parametrize("source", ["", "office"])
+def test_a_domain_whose_row_is_damaged_harms_no_other(directory: LocalDirectory, source: str) -> None:
+    directory.sources = frozenset(["", "office", "shop"])
+    names = ("good.test", "bad.test")
+    for name in names:
+        directory.add_domain(Domain(name, source=source))
+    content = Content({f"a@{name}": Line(f"a@{name}", "{PLAIN}x") for name in names}, aliases={})
+    assert apply(directory, content, source) == 2
+    with directory._tables.write() as txn:
+        txn.put("domains", b"bad.test", b"\x01damaged")
+    again = Content({"b@good.test": Line("b@good.test", "{PLAIN}x"), "b@bad.test": Line("b@bad.test", "{PLAIN}x")})
+    assert apply(directory, again, source) == 2
+    assert enabled(directory) == ["a@bad.test", "b@good.test", "me@own.test"]
+    assert directory.is_uncertain("bad.test")
+
+
 class Finder:
     """Accounts that are asked for; ``away`` lets it fail."""
 
