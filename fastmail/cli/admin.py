@@ -63,7 +63,7 @@ def _rows(place: LocalDirectory, domain: str, after: str) -> Iterator[dict[str, 
             yield {
                 "address": one.address,
                 "role": one.role,
-                "administers": list(one.administers) or "-",
+                "administers": list(one.administers),
                 "totp": _state(place, one.id),
                 "passkeys": len(place.passkeys(one.id)),
             }
@@ -137,12 +137,15 @@ def totp_confirm(
 
 @totp.command("disable")
 @command
-def totp_disable(address: AddressArgument, config: ConfigOption = "fastmail.toml") -> None:
+def totp_disable(address: AddressArgument, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
     """Remove the secret and the recovery codes: the password is enough again, unless there are passkeys."""
     place = directory(config)
     record = account_of(place, address)
     place.change_totp(record.address, "disable", lambda old: None)
-    output.print(f"{record.address} has no one-time codes any more", markup=False)
+    if json:
+        show_one({"address": record.address, "totp": "off"}, True)
+    else:
+        output.print(f"{record.address} has no one-time codes any more", markup=False)
 
 
 # ---------------------------------------------------------------- passkeys
@@ -180,6 +183,7 @@ def passkey_remove(
     address: AddressArgument,
     key: Annotated[str, typer.Argument(metavar="ID", help="As `admin passkey list` shows it.")],
     config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
 ) -> None:
     """Let a passkey, of a device that was lost, count no more."""
     place = directory(config)
@@ -188,4 +192,7 @@ def passkey_remove(
     if found is None:
         raise NoSuchUser(f"{record.address} has no passkey {key}; `fastmail admin passkey list` shows them")
     place.remove_passkey(record.address, found.id)
-    output.print(f"removed {found.name} of {record.address}", markup=False)
+    if json:
+        show_one({"address": record.address, "id": ident(found), "name": found.name}, True)
+    else:
+        output.print(f"removed {found.name} of {record.address}", markup=False)

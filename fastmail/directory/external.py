@@ -298,7 +298,7 @@ def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
     domains is left out; the source of the [directory] section adds domains that are not there."""
 
     def mine(address: str) -> bool:
-        return directory.source_of(domain_of(address)) == name
+        return directory.is_from(name, address)
 
     lines = [line for line in content.lines.values() if mine(line.address)]
     if len(lines) < len(content.lines):

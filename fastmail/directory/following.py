@@ -11,7 +11,7 @@ import msgspec
 from fastmail.directory import fields, membership, origins
 from fastmail.directory.interface import Line
 from fastmail.directory.membership import MOST
-from fastmail.directory.origins import domain_of, uncertain_key
+from fastmail.directory.origins import uncertain_key
 from fastmail.directory.records import Alias, Group
 from fastmail.directory.renaming import Renames
 from fastmail.directory.rows import ALIASES, address_key
@@ -73,7 +73,7 @@ class Following(Renames):
         """Make these the aliases that the source keeps in its domains; how many changed. Those that were made here
         stay, and go before one of the source with the same address; one of the same targets is the source's from now
         on. An account or a mailing list goes before an alias, too. Targets are not looked up: they may come later."""
-        known = {one.address: one for one in self.aliases() if self._is_from(source, one.address)}
+        known = {one.address: one for one in self.aliases() if self.is_from(source, one.address)}
         asked = {_spelled(self, address): tuple(targets) for address, targets in wanted.items()}
         gone = [address for address, one in known.items() if one.source and address not in asked]
         changed = {}
@@ -101,13 +101,10 @@ class Following(Renames):
                 self._note(txn, "alias set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
         return len(changed) + len(gone)
 
-    def _is_from(self, source: str, address: str) -> bool:
-        return self.source_of(domain_of(address)) == source
-
     def replace_groups(self, wanted: Mapping[str, Sequence[str]], source: str = "") -> int:
         """Make these the groups that the source keeps in its domains; how many changed. Those that were made here stay,
         and go before one of the source with the same name."""
-        known = {one.name: one for one in self.each_group() if self._is_from(source, one.name)}
+        known = {one.name: one for one in self.each_group() if self.is_from(source, one.name)}
         new: dict[str, Group] = {}
         for name, members in wanted.items():
             numbers = (found.id for one in members if (found := self.account(one)) is not None)

@@ -85,7 +85,7 @@ class Live:
         """The source may have the domain with A-labels or with U-labels."""
         for one in spellings(address):
             line = await self._finder.lookup(one)
-            if line is not None and self._directory.source_of(domain_of(line.address)) == self._name:
+            if line is not None and self._directory.is_from(self._name, line.address):
                 return line  # it has no say in the domains of others
         return None
 

@@ -44,6 +44,14 @@ class Origins(Reading):
         found = home(self, domain)
         return found.source if found is not None else ""
 
+    def is_from(self, source: str, address: str) -> bool:
+        """True if what a source says of an address counts. Nobody can say so where the domain's row is damaged, which
+        then stays as it is and harms no other."""
+        try:
+            return self.source_of(domain_of(address)) == source
+        except DamagedAccount:
+            return False
+
     def is_followed(self, domain: str) -> bool:
         """True if somebody else keeps the accounts of the domain."""
         source = self.source_of(domain)
@@ -85,7 +93,7 @@ class Origins(Reading):
                 yield from self.each_account(name)
             return
         for one in self.each_account():
-            if not self.source_of(domain_of(one.address)):
+            if self.is_from(source, one.address):
                 yield one
 
 

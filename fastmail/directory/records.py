@@ -261,7 +261,8 @@ class Totp(msgspec.Struct, frozen=True, omit_defaults=True):
     since 1970; ``confirmed``: when a first code of it was shown, 0 while no login asks for one. ``step``: the last time
     step whose code was used: no code of it or before counts again. ``recovery``: SHA-256 of the codes for a lost
     device, each of which counts once. ``failed``: wrong codes since the last right one; ``until``: s since 1970 before
-    which no code is looked at."""
+    which no code is looked at. An older fastmail takes no notice of these rows, nor of passkeys: the password is enough
+    for it."""
 
     secret: bytes
     made: int = 0

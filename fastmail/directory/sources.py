@@ -17,6 +17,7 @@ from fastmail.directory.records import LOCAL
 from fastmail.directory.told import FIELDS
 from fastmail.model import secret
 from fastmail.model.errors import ConfigError
+from fastmail.telemetry import log
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,14 @@ def origins(default: Any, named: Iterable[Any], domain: str, base: str = "", hom
     return found + [Origin(one.name, one, one.domain or domain, base, homes) for one in named]
 
 
-def followers(directory: LocalDirectory, there: Iterable[Origin]) -> list[Follower]:
-    """Who brings the directory up to each source."""
+def followers(directory: LocalDirectory, there: Sequence[Origin]) -> list[Follower]:
+    """Who brings the directory up to each source. The log names sources that domains have and the configuration has
+    not."""
+    known = {LOCAL, *(one.name for one in there)}
+    for name in sorted({one.source for one in directory.each_domain() if one.source} - known):
+        domains = sorted(directory.names(name))
+        then = "known accounts stay, nobody is unknown: write [[source]], or domain set --source local"
+        log.event("directory.no_source", "error", source=name, domains=len(domains), such_as=domains[0], then=then)
     out = []
     for one in there:
         found = source(one.settings, one.domain, one.base, one.homes)

@@ -122,7 +122,7 @@ MUTATIONS = [
     Mutation(
         "a source has a say in the domains of others",
         "fastmail/directory/external.py",
-        "        return directory.source_of(domain_of(address)) == name\n",
+        "        return directory.is_from(name, address)\n",
         "        return True\n",
         ("tests/unit/directory/test_origins.py -k keep_to_their_domains",),
     ),

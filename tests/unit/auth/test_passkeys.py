@@ -1,6 +1,8 @@
 """Passkeys, with a device in software: what is let in, and what is not."""
 
+import contextlib
 import json
+import random
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,6 +14,7 @@ from fastmail.directory.errors import DirectoryError
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import SERVER, Account, Passkey
 from tests.support.authenticator import PRESENT, Authenticator, b64, raw
+from tests.support.examples import some
 
 SITE = Site("admin.d.test", ("https://admin.d.test", "https://admin.d.test:8443"))
 WHO, OTHER = "boss@d.test", "chief@d.test"
@@ -194,3 +197,34 @@ def test_a_role_that_was_taken_away_lets_nobody_in(place: MemoryDirectory) -> No
         passkeys.entered(place, SITE, challenges, mine.get(passkeys.ask_to_enter(SITE, challenges)), NOW)
     with pytest.raises(DirectoryError, match="administers nothing"):
         enrolled(place, challenges, device())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_answers_with_any_octet_changed_are_refused_or_right(place: MemoryDirectory, seed: int) -> None:
+    """Nothing but Refused comes out, whatever is in the parts that a client writes."""
+    choose = random.Random(seed)
+    challenges, who = Challenges(), account(place)
+    for number in range(some(150)):
+        mine = device(counts=False)
+        answer = json.loads(mine.create(passkeys.ask_to_register(SITE, challenges, who, [])))
+        part = choose.choice(["attestationObject", "clientDataJSON"])
+        answer["response"][part] = b64(changed(choose, raw(answer["response"][part])))
+        with contextlib.suppress(Refused, DirectoryError):
+            passkeys.registered(place, SITE, challenges, who, json.dumps(answer), "x", NOW + number)
+        for one in place.passkeys(who.id):
+            place.remove_passkey(who.address, one.id)
+    mine = device(counts=False)
+    enrolled(place, challenges, mine)
+    for number in range(some(150)):
+        answer = json.loads(mine.get(passkeys.ask_to_enter(SITE, challenges)))
+        part = choose.choice(["authenticatorData", "clientDataJSON", "signature", "userHandle"])
+        answer["response"][part] = b64(changed(choose, raw(answer["response"][part])))
+        with pytest.raises(Refused):
+            passkeys.entered(place, SITE, challenges, json.dumps(answer), NOW + number)
+
+
+def changed(choose: random.Random, octets: bytes) -> bytes:
+    """The same with an octet changed, cut off, or put in."""
+    at = choose.randrange(len(octets))
+    other = bytes([octets[at] ^ choose.randrange(1, 256)])
+    return octets[:at] + choose.choice([other, b"", other + octets[at:]]) + octets[at + 1 :]

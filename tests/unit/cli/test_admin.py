@@ -46,6 +46,9 @@ def test_codes_are_made_confirmed_and_removed(boss: Place) -> None:
     assert "has no one-time codes any more" in boss.run("admin", "totp", "disable", USER)
     assert listed(boss) == ("off", 0)
     boss.run("admin", "totp", "disable", USER, code=67)
+    boss.run("admin", "totp", "enable", USER)
+    done = json.loads(boss.run("admin", "totp", "disable", USER, "--json"))
+    assert done == {"address": USER, "totp": "off"} and listed(boss) == ("off", 0)
 
 
 def test_second_factors_are_for_those_who_administer(place: Place) -> None:
@@ -64,6 +67,11 @@ def test_passkeys_are_listed_and_removed(boss: Place) -> None:
     assert boss.rows("admin", "passkey", "list", USER) == [row]
     assert "has no passkey nothere" in boss.run("admin", "passkey", "remove", USER, "nothere", code=67)
     assert boss.run("admin", "passkey", "remove", USER, ident(key).upper()) == f"removed ring of {USER}\n"
+    directory = LocalDirectory(str(boss.base / "data"))
+    directory.add_passkey(USER, key)
+    directory.close()
+    done = json.loads(boss.run("admin", "passkey", "remove", USER, ident(key), "--json"))
+    assert done == {"address": USER, "id": ident(key), "name": "ring"}
     assert boss.rows("admin", "passkey", "list", USER) == []
 
 

@@ -195,5 +195,11 @@ def test_binding_as_a_user_of_a_real_directory(tmp_path: Path) -> None:
         assert source.check(line.password, "right") and not source.check(line.password, "wrong")
         assert not source.check(line.password, "") and not source.check(ldap.BINDS, "right")
         assert not source.check(ldap.BINDS + "uid=nobody,dc=test", "right")
+        assert [asyncio.run(source.bind(line.password, one)) for one in ("right", "wrong")] == [True, False]
     with pytest.raises(Unreadable):
         source.check(line.password, "right")
+    with pytest.raises(Unreadable):
+        asyncio.run(source.bind(line.password, "right"))
+    with pytest.raises(TemporaryError, match="cannot be checked now"):  # it is not asked again so soon
+        asyncio.run(source.bind(line.password, "right"))
+    source.end()

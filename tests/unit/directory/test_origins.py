@@ -21,6 +21,7 @@ from fastmail.directory.live import Live, LiveByDomain
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import LOCAL, Domain
 from fastmail.model.errors import TemporaryError
+from fastmail.telemetry import log
 
 
 @pytest.fixture
@@ -97,6 +98,22 @@ def test_the_one_of_the_directory_section_has_all_others(directory: LocalDirecto
     assert [one.address for one in directory.aliases()] == ["info@own.test", "b@rest.test"]
     assert apply(directory, Content({})) == 2
     assert enabled(directory) == ["me@own.test"]
+
+
+@pytest.mark.parametrize("source", ["", "office"])
+def test_a_domain_whose_row_is_damaged_harms_no_other(directory: LocalDirectory, source: str) -> None:
+    directory.sources = frozenset(["", "office", "shop"])
+    names = ("good.test", "bad.test")
+    for name in names:
+        directory.add_domain(Domain(name, source=source))
+    content = Content({f"a@{name}": Line(f"a@{name}", "{PLAIN}x") for name in names}, aliases={})
+    assert apply(directory, content, source) == 2
+    with directory._tables.write() as txn:
+        txn.put("domains", b"bad.test", b"\x01damaged")
+    again = Content({"b@good.test": Line("b@good.test", "{PLAIN}x"), "b@bad.test": Line("b@bad.test", "{PLAIN}x")})
+    assert apply(directory, again, source) == 2
+    assert enabled(directory) == ["a@bad.test", "b@good.test", "me@own.test"]
+    assert directory.is_uncertain("bad.test")
 
 
 class Finder:
@@ -207,7 +224,9 @@ def test_a_password_is_checked_by_the_source_of_the_account(directory: LocalDire
     assert asked == [("ldap://127.0.0.1/office", "{LDAP}cn=anna"), ("ldap://127.0.0.1/shop", "{LDAP}cn=dora")]
 
 
-def test_sources_of_a_configuration(directory: LocalDirectory, tmp_path: Path) -> None:
+def test_sources_of_a_configuration(
+    directory: LocalDirectory, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "shop.sqlite", isolation_level=None)) as base:
         base.execute("CREATE TABLE users (address TEXT, password TEXT)")
         base.execute("INSERT INTO users VALUES ('dora', '{PLAIN}d')")
@@ -226,6 +245,10 @@ def test_sources_of_a_configuration(directory: LocalDirectory, tmp_path: Path) -
 
     assert asyncio.run(work()) == [1, 1]
     assert enabled(directory) == ["anna@office.test", "me@own.test", "dora@shop.test"]
+    log.setup("text", "info")
+    sources.followers(directory, found[:1])
+    said = capfd.readouterr().err
+    assert "directory.no_source" in said and "source=shop" in said and "such_as=shop.test" in said
     default = Directory(passwd_file="x")
     assert [one.name for one in sources.origins(default, named, "")] == ["", "office", "shop"]
 

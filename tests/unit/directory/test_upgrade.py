@@ -10,6 +10,7 @@ import pytest
 
 from fastmail.directory import upgrade
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.records import Totp
 from fastmail.directory.tables import LAYOUT, TABLES
 from fastmail.directory.upgrade import FORMER_TABLES, Former1, _sum
 from fastmail.durable.env import Environment, layout_of
@@ -153,3 +154,24 @@ def test_rows_without_a_checksum_and_rows_that_are_the_same_by_now(tmp_path: Pat
         assert record is not None and record.id == number
     assert [why for _, why in place.faults()] == ["another account has this address; remove one of them"]
     assert len(place.domains()) == 1
+
+
+def test_a_directory_without_second_factors_gets_them(tmp_path: Path) -> None:
+    """Of this layout, from before there were these tables: nothing is converted, and whoever knows nothing of them may
+    open it again."""
+    earlier = [name for name in TABLES if name not in ("totp", "passkeys")]
+    Environment(os.path.join(tmp_path, "directory"), earlier, LAYOUT, 1 << 26).close()
+    gc.collect()
+    place = LocalDirectory(str(tmp_path))
+    place.add_domain("d.test")
+    place.add_accounts([("a@d.test", "{PLAIN}x")])
+    place.change_account("a@d.test", lambda old: msgspec.structs.replace(old, role="server"))
+    place.change_totp("a@d.test", "enable", lambda old: Totp(b"secret", confirmed=1))
+    assert place.has_second_factor(1) and place.faults() == []
+    place.close()
+    gc.collect()
+    Environment(os.path.join(tmp_path, "directory"), earlier, LAYOUT, 1 << 26).close()
+    gc.collect()
+    place = LocalDirectory(str(tmp_path))
+    assert place.totp(1) == Totp(b"secret", confirmed=1)
+    place.close()
