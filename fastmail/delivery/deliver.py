@@ -45,6 +45,7 @@ REMEMBERED = 50_000
 SCAN_ON_LOOP = 262144
 TRIES = 2  # of a delivery that some accounts have and others not
 SUMMARIES = 16 << 20  # octets of the summaries of one message, of all its recipients together: they are in one commit
+LEAVES_NOT = "mail for this address leaves this server, which is switched off"
 FIRST = 100  # account numbers grow from 1: so many are looked at for one who is still there
 
 
@@ -220,9 +221,13 @@ class Deliverer:
 
     def account(self, record: AccountRecord) -> Account:
         """The account, for the store."""
+        return self._account(record, self._domain(record))
+
+    def _account(self, record: AccountRecord, domain: Domain | None) -> Account:
+        """The same with the row of its domain at hand, which several questions about a delivery need."""
         known = self._accounts.get(record.address)
-        quota = self.directory.quota(record).over(self._quota)
-        pool = self._pools.of(self._domain(record))
+        quota = limits.quota(record, domain).over(self._quota)
+        pool = self._pools.of(domain)
         same = known is not None and (known[0] is record or known[0] == record)
         if known is not None and same and known[1].quota == quota and known[1].pool is pool:
             return known[1]
@@ -424,6 +429,8 @@ class Deliverer:
             if records and not still:
                 count("smtp.unknown")
                 plan.outcomes[position] = Outcome(550, "5.1.1", "no such user here")
+            elif not records:  # it is another host's: nothing here may call it delivered
+                plan.outcomes[position] = Outcome(550, "5.7.1", LEAVES_NOT)
             for record in still:
                 found = seen.get(record.id)
                 if found is None:
@@ -468,8 +475,9 @@ class Deliverer:
     ) -> Delivery | Outcome:
         """The delivery to an account, or why there can be none."""
         try:
-            account = self.account(record)
-            if 0 < self.size_limit(record) < plan.size:
+            domain = self._domain(record)
+            account = self._account(record, domain)
+            if 0 < limits.message_size(record, domain) < plan.size:
                 count("delivery.too_big")
                 return Outcome(552, "5.3.4", "message is too big for this mailbox")
             await self.store.open(account)

@@ -200,7 +200,7 @@ class Deliveries:
             elif found.queued:
                 replies[rcpt.address] = Reply(250, "2.0.0", "forwarded")
             else:
-                replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
+                replies[rcpt.address] = _nobody(found)
         if envelope.recipients:
             held = Held(item.hold, item.shared_with, item.skip, item.arrived) if item.hold else None
             named = Named(item.number, item.transaction, held)
@@ -268,3 +268,9 @@ class Deliveries:
             for rcpt in job.recipients
         ]
         await self.outcomes.settle(job, item, said, content)
+
+
+def _nobody(found: Destinations) -> Reply:
+    """The reply for an address that leads to nobody now. Mail for a domain that is off for a while waits for it."""
+    code, enhanced, text = found.refusal.split(" ", 2)
+    return Reply(int(code), enhanced, text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fastmail.delivery.deliver import is_postmaster
+from fastmail.delivery.deliver import LEAVES_NOT, is_postmaster
 from fastmail.delivery.lists import posting
 from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home
@@ -165,7 +165,7 @@ class _Rcpt:
             if mine.rpartition("@")[2] != there.inside:
                 return "550 5.7.1 this address takes mail from users of its domain only"
         if there.queued and session.service.outbound is None:
-            return "550 5.7.1 mail for this address leaves this server, which is switched off"
+            return f"550 5.7.1 {LEAVES_NOT}"
         return posting.at_rcpt(session.service.deliverer.directory, there, self._transaction.envelope.sender)
 
     def add(self, records: list[AccountRecord]) -> Work | None:
