@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 
@@ -24,6 +24,7 @@ from fastmail.app.derived import (
     users_of,
 )
 from fastmail.app.homes import Homes
+from fastmail.app.reports_ways import Ways
 from fastmail.auth import oauth, provider, send_as
 from fastmail.auth.verifier import Masters, Verifier
 from fastmail.config.settings import Config
@@ -41,14 +42,18 @@ from fastmail.directory.srs import Srs
 from fastmail.dns.resolver import Resolver
 from fastmail.durable import once
 from fastmail.durable.staging import Budget
+from fastmail.feedback import failures
 from fastmail.feedback.counting import Tally
 from fastmail.feedback.days import Days
+from fastmail.feedback.failures import Failures
+from fastmail.feedback.redaction import Hide
 from fastmail.feedback.sending import Sender
 from fastmail.feedback.service import Feedback
 from fastmail.feedback.taking import Taker
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.imap.service import Service as ImapService
+from fastmail.message.header import Octets
 from fastmail.model.address import comparable
 from fastmail.model.errors import TemporaryError
 from fastmail.model.esmtp import Rcpt
@@ -70,6 +75,7 @@ from fastmail.pop3.session import Pop3Session
 from fastmail.queue import routes
 from fastmail.queue.bell import Bell
 from fastmail.queue.bounds import Bounds
+from fastmail.queue.rates import Charge
 from fastmail.queue.schedule import Schedule, Schedules
 from fastmail.queue.spool import Spool
 from fastmail.relay.runner import Limits as RelayLimits
@@ -174,7 +180,15 @@ class Assembly:
         self.signer = Signer(self.directory, config.server.data_dir, lifetime) if config.policy.sign else None
         self.reports = Reports(self.spool, usual, hostname, bounds, self.destinations.of, self.history, self.signer)
         self.submission = Submission(
-            self.spool, self.routes, hostname, bounds, self.reports, self.history, self.deliverer, self.signer
+            self.spool,
+            self.routes,
+            hostname,
+            bounds,
+            self.reports,
+            self.history,
+            self.deliverer,
+            self.signer,
+            relay.enabled,
         )
         self.rotating: asyncio.Task[None] | None = None
         self.quarantine = quarantine_of(config)
@@ -189,6 +203,7 @@ class Assembly:
         self.trainer: Trainer | None = None
         self.days = Days(config.server.data_dir)
         self.tally: Tally | None = None
+        self.failures: Failures | None = None
         finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
@@ -324,31 +339,58 @@ class Assembly:
         own = self.config.policy
         if not own.reports_address:
             return None
-        return Taker(self.days, own.reports_address, self.directory.is_local, own.keep_reports)
+        ways = Ways(own.reports_address, self.directory, self.deliverer)
+        return Taker(
+            self.days, own.reports_address, self.directory.is_local, own.keep_reports, ways.is_same, ways.reaches
+        )
 
     def feedback(self) -> Feedback | None:
-        """What sessions do about reports of DMARC; None for nothing."""
+        """What sessions that take mail of others do about reports of DMARC; None for nothing."""
         own, taker = self.config.policy, self.taker()
         if own.send_reports and own.dmarc and self.config.relay.enabled:
             self.tally = Tally(self.days)
-        return Feedback(self.tally, taker) if self.tally is not None or taker is not None else None
+        if own.failure_reports and own.dmarc and self.config.relay.enabled:
+            self.failures = self._failures()
+        wanted = self.tally is not None or self.failures is not None or taker is not None
+        return Feedback(self.tally, taker, self.failures) if wanted else None
+
+    async def read_report(self, addresses: Sequence[str], content: Octets) -> bool:
+        """Read a report that a command or this server itself brings in; is that all that is to be done with it?"""
+        return await Feedback(taker=self.taker()).take(addresses, content, None)
+
+    def _failures(self) -> Failures:
+        """Who reports failures to other domains, as they come."""
+        own = self.config.policy
+        key = once.secret(os.path.join(self.config.server.data_dir, "redaction.key"), 32)
+        hide = Hide(key) if own.failure_shows == failures.REDACTED else None
+        rules = failures.Rules(own.failure_shows, own.failure_reports_per_domain, own.failure_reports_per_hour, hide)
+        over = self.submission.over
+        return Failures(self.resolver, self.config.server.hostname, self._reporter(), rules, over, self._post)
 
     def report_sender(self) -> Sender:
-        """Who sends reports to other domains."""
+        """Who sends aggregate reports to other domains."""
+        sender = self._reporter()
+        return Sender(self.days, self.resolver, sender.rpartition("@")[2], sender, self._post)
+
+    def _reporter(self) -> str:
+        """Whom reports are from."""
         labels = self.config.server.hostname.split(".")
         names = [".".join(labels[at:]) for at in range(len(labels))]
         domain = next(filter(self.directory.is_local, names), names[0])
-        sender = self.config.policy.reports_from or f"postmaster@{domain}"
-        submitter = sender.rpartition("@")[2]
-        return Sender(self.days, self.resolver, submitter, sender, self._post)
+        return self.config.policy.reports_from or f"postmaster@{domain}"
 
-    async def _post(self, address: str, content: bytes) -> None:
-        """Queue a message of our own, whose sender hears nothing of it. MailError where that cannot be."""
-        taker, hostname = self.taker(), self.config.server.hostname
-        if taker is not None and taker.is_for(address) and await taker.take(content, None) and not taker.keep:
+    async def _post(self, address: str, content: bytes, charges: Sequence[Charge] = ()) -> None:
+        """Queue a message of our own, whose sender hears nothing of it. ``charges``: what it counts in. MailError where
+        that cannot be."""
+        if await self.read_report([address], content):
             return
         envelope = Envelope(
-            helo=hostname, peer="local", protocol="LOCAL", asked=[Rcpt(address, notify="NEVER")], signs=True
+            helo=self.config.server.hostname,
+            peer="local",
+            protocol="LOCAL",
+            asked=[Rcpt(address, notify="NEVER")],
+            charges=charges,
+            signs=True,
         )
         accounts: list[AccountRecord] = []
         if self.directory.is_local(address.rpartition("@")[2]):
@@ -379,6 +421,8 @@ class Assembly:
             self.learned.close()
         if self.runner is not None:
             await self.runner.close()
+        if self.failures is not None:
+            await self.failures.close()
         if self.tally is not None:
             await self.tally.close()
         self.days.close()
@@ -460,8 +504,22 @@ class Assembly:
             **mail,
         )
         own = config.policy.feedback_id
-        submission = smtp_service("submission", milters=milters(filters.submission), feedback_id=own, **mail)
-        lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), feedback=feedback, **mail)
+        taker = feedback.taker if feedback is not None else None
+        submission = smtp_service(
+            "submission",
+            milters=milters(filters.submission),
+            feedback_id=own,
+            feedback=Feedback(taker=taker) if taker is not None else None,
+            **mail,
+        )
+        lmtp = smtp_service(
+            "lmtp",
+            milters=milters(filters.lmtp),
+            feedback=feedback,
+            quarantine=self.quarantine,
+            wishes=policy_settings(config).wishes if config.policy.judge_lmtp else None,
+            **mail,
+        )
         pop3_service = Pop3Service(
             store=self.store,
             account=self.deliverer.account,
