@@ -29,7 +29,7 @@ from fastmail.queue.rates import Charge
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-PAUSE = 60.0  # s in which messages that fail alike become one report
+PAUSE = 20.0  # s in which messages that fail alike become one report
 QUIET = 3600.0  # s until the same failure is reported again
 WAITING = 100  # reports of a worker that wait for the end of the pause
 REMEMBERED = 2000  # failures that were reported
