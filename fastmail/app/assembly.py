@@ -24,7 +24,7 @@ from fastmail.app.derived import (
     users_of,
 )
 from fastmail.app.homes import Homes
-from fastmail.app.reports_ways import Ways
+from fastmail.app.report_addresses import Ways
 from fastmail.auth import oauth, provider, send_as
 from fastmail.auth.verifier import Masters, Verifier
 from fastmail.config.settings import Config
@@ -361,8 +361,9 @@ class Assembly:
     def _failures(self) -> Failures:
         """Who reports failures to other domains, as they come."""
         own = self.config.policy
-        key = once.secret(os.path.join(self.config.server.data_dir, "redaction.key"), 32)
-        hide = Hide(key) if own.failure_shows == failures.REDACTED else None
+        hide = None
+        if own.failure_shows == failures.REDACTED:
+            hide = Hide(once.secret(os.path.join(self.config.server.data_dir, "redaction.key"), 32))
         rules = failures.Rules(own.failure_shows, own.failure_reports_per_domain, own.failure_reports_per_hour, hide)
         over = self.submission.over
         return Failures(self.resolver, self.config.server.hostname, self._reporter(), rules, over, self._post)

@@ -42,7 +42,7 @@ class Kind:
 def kinds(config: Config) -> list[Kind]:
     """All of them, whether they are there or not."""
     size = config.store.index_map_size
-    trace = config.relay.trace_size + history.MORE
+    trace = max(size, config.relay.trace_size + history.MORE)  # it may have been made with a larger limit
     every = [
         Kind(DIRECTORY, tables.TABLES, tables.LAYOUT, tables.MAP, ITEMS),
         Kind(QUEUE, spool.TABLES, spool.LAYOUT, config.relay.map_size, APART),

@@ -7,8 +7,8 @@ footer of its domain (smtp.footers). What users send is completed next (RFC 6409
 will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes, and what users send
 is signed as it will be sent, whether it leaves or stays here: what filters change is in the signature.
 
-Recipients may want a message judged in their own ways: smtp.wanted says what then becomes of it, and smtp.each_own by
-LMTP, where each of them has a reply of its own.
+Recipients may want a message judged in their own ways: smtp.wanted says what then becomes of it. By LMTP each of them
+has a reply of its own (smtp.lmtp_verdicts).
 
 Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
 it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
@@ -30,7 +30,7 @@ from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.receive import Received
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import each_own, footers, held_back, judging, own_limits, senders, untagged, wanted
+from fastmail.smtp import footers, held_back, judging, lmtp_verdicts, own_limits, senders, untagged, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -46,10 +46,10 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     asked = session.service.wishes
     if asked is None or session.service.kind != LMTP:
         return await _take(session, envelope, content)
-    found = await each_own.judged(session, envelope, content, asked)
+    found = await lmtp_verdicts.judged(session, envelope, content, asked)
     outcomes = dict(found.refused)
     for at, outcome in found.refused.items():
-        one = each_own.part(envelope, [at], envelope.filters)
+        one = lmtp_verdicts.part(envelope, [at], envelope.filters)
         _refused(session, one, found.content, outcome)
     if found.back is not None:
         outcomes |= zip(found.back_at, await _held_back(session, found.back, found.content), strict=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastmail.app.assembly import Assembly, beside
-from fastmail.app.reports_ways import Ways
+from fastmail.app.report_addresses import Ways
 from fastmail.cli.common import read_config
 from fastmail.directory.records import Alias, Domain
 from fastmail.feedback.days import TOLD
