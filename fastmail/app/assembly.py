@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cached_property
 
@@ -24,11 +24,11 @@ from fastmail.app.derived import (
     users_of,
 )
 from fastmail.app.homes import Homes
-from fastmail.app.report_addresses import Ways
+from fastmail.app.reporting import Reporting
 from fastmail.auth import oauth, provider, send_as
 from fastmail.auth.verifier import Masters, Verifier
 from fastmail.config.settings import Config
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.reports import Reports
 from fastmail.delivery.submission import Submission
@@ -42,21 +42,11 @@ from fastmail.directory.srs import Srs
 from fastmail.dns.resolver import Resolver
 from fastmail.durable import once
 from fastmail.durable.staging import Budget
-from fastmail.feedback import failures
-from fastmail.feedback.counting import Tally
-from fastmail.feedback.days import Days
-from fastmail.feedback.failures import Failures
-from fastmail.feedback.redaction import Hide
-from fastmail.feedback.sending import Sender
 from fastmail.feedback.service import Feedback
-from fastmail.feedback.taking import Taker
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.imap.service import Service as ImapService
-from fastmail.message.header import Octets
 from fastmail.model.address import comparable
-from fastmail.model.errors import TemporaryError
-from fastmail.model.esmtp import Rcpt
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
@@ -75,7 +65,6 @@ from fastmail.pop3.session import Pop3Session
 from fastmail.queue import routes
 from fastmail.queue.bell import Bell
 from fastmail.queue.bounds import Bounds
-from fastmail.queue.rates import Charge
 from fastmail.queue.schedule import Schedule, Schedules
 from fastmail.queue.spool import Spool
 from fastmail.relay.runner import Limits as RelayLimits
@@ -201,9 +190,7 @@ class Assembly:
         self.greylist: Greylist | None = None
         self.learned = learned_of(config) if config.learning.enabled else None
         self.trainer: Trainer | None = None
-        self.days = Days(config.server.data_dir)
-        self.tally: Tally | None = None
-        self.failures: Failures | None = None
+        self.reporting = Reporting(config, self.directory, self.deliverer, self.submission, lambda: self.resolver)
         finder = sources.finder(config.directory, config.auth.default_domain, config.store.homes, config.base)
         if finder is not None:
             self.live = self.directory.live = Live(self.directory, finder, config.directory.sql_every)
@@ -304,7 +291,7 @@ class Assembly:
             self._watch(),
         )
         if self.config.policy.send_reports:
-            self.runner.send_reports = self.report_sender().send_due
+            self.runner.send_reports = self.reporting.sender().send_due
         self.bell.listen(self.runner.wake)
         self.runner.start()
 
@@ -314,7 +301,7 @@ class Assembly:
         if not relay.suspend_after and not relay.suspend_recipients:
             return None
         rules = Rules(relay.suspend_after, relay.suspend_recipients, frozenset(map(comparable, relay.never_suspend)))
-        return Watch(rules, self.spool, self.directory, self._post, self.config.server.hostname)
+        return Watch(rules, self.spool, self.directory, self.reporting.post, self.config.server.hostname)
 
     def _sealer(self) -> Sealer | None:
         """Who seals what is forwarded; None where a setting does not say who, or nobody verifies chains."""
@@ -334,78 +321,6 @@ class Assembly:
         """Remove what was in quarantine too long, from this process; one is enough."""
         self.expiring = asyncio.get_running_loop().create_task(self.quarantine.run())
 
-    def taker(self) -> Taker | None:
-        """Who reads the reports of others; None where nobody does."""
-        own = self.config.policy
-        if not own.reports_address:
-            return None
-        ways = Ways(own.reports_address, self.directory, self.deliverer)
-        return Taker(
-            self.days, own.reports_address, self.directory.is_local, own.keep_reports, ways.is_same, ways.reaches
-        )
-
-    def feedback(self) -> Feedback | None:
-        """What sessions that take mail of others do about reports of DMARC; None for nothing."""
-        own, taker = self.config.policy, self.taker()
-        if own.send_reports and own.dmarc and self.config.relay.enabled:
-            self.tally = Tally(self.days)
-        if own.failure_reports and own.dmarc and self.config.relay.enabled:
-            self.failures = self._failures()
-        wanted = self.tally is not None or self.failures is not None or taker is not None
-        return Feedback(self.tally, taker, self.failures) if wanted else None
-
-    async def read_report(self, addresses: Sequence[str], content: Octets) -> bool:
-        """Read a report that a command or this server itself brings in; is that all that is to be done with it?"""
-        return await Feedback(taker=self.taker()).take(addresses, content, None)
-
-    def _failures(self) -> Failures:
-        """Who reports failures to other domains, as they come."""
-        own = self.config.policy
-        hide = None
-        if own.failure_shows == failures.REDACTED:
-            hide = Hide(once.secret(os.path.join(self.config.server.data_dir, "redaction.key"), 32))
-        rules = failures.Rules(own.failure_shows, own.failure_reports_per_domain, own.failure_reports_per_hour, hide)
-        over = self.submission.over
-        return Failures(self.resolver, self.config.server.hostname, self._reporter(), rules, over, self._post)
-
-    def report_sender(self) -> Sender:
-        """Who sends aggregate reports to other domains."""
-        sender = self._reporter()
-        return Sender(self.days, self.resolver, sender.rpartition("@")[2], sender, self._post)
-
-    def _reporter(self) -> str:
-        """Whom reports are from."""
-        labels = self.config.server.hostname.split(".")
-        names = [".".join(labels[at:]) for at in range(len(labels))]
-        domain = next(filter(self.directory.is_local, names), names[0])
-        return self.config.policy.reports_from or f"postmaster@{domain}"
-
-    async def _post(self, address: str, content: bytes, charges: Sequence[Charge] = ()) -> None:
-        """Queue a message of our own, whose sender hears nothing of it. ``charges``: what it counts in. MailError where
-        that cannot be."""
-        if await self.read_report([address], content):
-            return
-        envelope = Envelope(
-            helo=self.config.server.hostname,
-            peer="local",
-            protocol="LOCAL",
-            asked=[Rcpt(address, notify="NEVER")],
-            charges=charges,
-            signs=True,
-        )
-        accounts: list[AccountRecord] = []
-        if self.directory.is_local(address.rpartition("@")[2]):
-            there = self.deliverer.destinations(address)
-            if not there:
-                raise TemporaryError(f"{address} is nobody here")
-            accounts = there.accounts
-            if there.elsewhere:
-                envelope.forwards.add(address)
-        envelope.recipients = [(address, accounts)]
-        outcome = await self.submission.submit(envelope, content, False)
-        if not outcome.ok:
-            raise TemporaryError(outcome.text)
-
     async def close(self) -> None:
         for task in (self.rotating, self.expiring):
             if task is not None:
@@ -422,11 +337,7 @@ class Assembly:
             self.learned.close()
         if self.runner is not None:
             await self.runner.close()
-        if self.failures is not None:
-            await self.failures.close()
-        if self.tally is not None:
-            await self.tally.close()
-        self.days.close()
+        await self.reporting.close()
         await self.spool.close()
         await self.history.close()
         await self.store.close()
@@ -492,7 +403,7 @@ class Assembly:
         mail["resolve_url"] = resolve_url
         self.greylist = Greylist(config.server.data_dir, config.policy.greylist_delay)
         policy = Receiver(self.resolver, policy_settings(config), self.greylist)
-        feedback = self.feedback()
+        feedback = self.reporting.feedback()
         exempt = [networks.parse(text) for text in config.policy.exempt]
         mail["judge"] = judge_of(config, self.learned)
         mx = smtp_service(

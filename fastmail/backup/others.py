@@ -64,7 +64,7 @@ class Part:
 def opened(assembly: Assembly, name: str) -> Iterator[Environment]:
     """An environment whose rows a backup has. One that this process has open is used: LMDB allows no second one."""
     if name == FEEDBACK:
-        yield assembly.days.env
+        yield assembly.reporting.days.env
     elif name == TRACE:
         yield assembly.history.env
     elif name == LEARNED:

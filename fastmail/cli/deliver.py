@@ -90,7 +90,7 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
             return [again if outcome is None else outcome for outcome in outcomes]
         delivered: list[Outcome] = []
         taken = [address for address, _ in envelope.recipients]
-        if taken and await assembly.read_report(taken, await header.with_end(content)):
+        if taken and await assembly.reporting.read(taken, await header.with_end(content)):
             delivered = [Outcome(250, "2.0.0", "read as a report")] * len(taken)
         elif envelope.forwards:  # the queue takes it for all of them
             outcome = await assembly.submission.submit(envelope, await header.with_end(content), False)

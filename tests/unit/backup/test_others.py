@@ -41,8 +41,10 @@ def fill(assembly: Assembly) -> None:
     data = assembly.config.server.data_dir
     account = assembly.directory.account(USER)
     assert account is not None
-    assembly.days.add(SEEN, {(20_000, "example.org"): More({b"row": 3}, about=b"policy")})
-    assembly.days.add(TOLD, {(20_000, f"d{n}.test"): More({b"%d" % k: 1 for k in range(50)}) for n in range(30)})
+    assembly.reporting.days.add(SEEN, {(20_000, "example.org"): More({b"row": 3}, about=b"policy")})
+    assembly.reporting.days.add(
+        TOLD, {(20_000, f"d{n}.test"): More({b"%d" % k: 1 for k in range(50)}) for n in range(30)}
+    )
     learned = Learned(data)
     learned.teach([Lesson(owner, message("cheap", "pills"), SPAM) for owner in (account.id, EVERYBODY, 4711)])
     learned.close()
@@ -147,7 +149,7 @@ def test_the_next_run_costs_what_is_new(full: Place, vault: Vault) -> None:
     first = saved(full, vault)
     again = saved(full, vault)
     assert all(part.new == 0 and part.octets == 0 for part in again.values())
-    within(full, lambda assembly: assembly.days.add(TOLD, {(20_001, "late.test"): More({b"row": 1})}))
+    within(full, lambda assembly: assembly.reporting.days.add(TOLD, {(20_001, "late.test"): More({b"row": 1})}))
     third = saved(full, vault)
     assert third["feedback"].new <= 2 < third["feedback"].rows and first["feedback"].new >= 2
     with vault.locked():

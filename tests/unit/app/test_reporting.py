@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastmail.app.assembly import Assembly, beside
-from fastmail.app.report_addresses import Ways
+from fastmail.app.reporting import Ways
 from fastmail.cli.common import read_config
 from fastmail.directory.records import Alias, Domain
 from fastmail.feedback.days import TOLD
@@ -79,7 +79,7 @@ def test_a_catch_all_is_not_the_address(place: Place) -> None:
 
 
 def counted(assembly: Assembly) -> int:
-    return len(assembly.days.keys(TOLD))
+    return len(assembly.reporting.days.keys(TOLD))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def counted(assembly: Assembly) -> int:
 )
 def test_what_comes_there_is_read(place: Place, recipients: list[str], ends: bool) -> None:
     async def work(assembly: Assembly) -> None:
-        feedback = assembly.feedback()
+        feedback = assembly.reporting.feedback()
         assert feedback is not None
         assert await feedback.take(recipients, mail(), received()) is ends and counted(assembly) == 1
         assert not await feedback.take([USER], mail(ident="2@near.test"), received()) and counted(assembly) == 1
@@ -107,7 +107,7 @@ def test_what_comes_there_is_read(place: Place, recipients: list[str], ends: boo
 )
 def test_who_is_believed(place: Place, checks: Received | None, login: str, read: int) -> None:
     async def work(assembly: Assembly) -> None:
-        feedback = assembly.feedback()
+        feedback = assembly.reporting.feedback()
         assert feedback is not None
         await feedback.take(["reports@example.test"], mail(), checks, login)
         assert counted(assembly) == read
