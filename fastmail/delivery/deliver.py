@@ -241,10 +241,6 @@ class Deliverer:
     def _domain(self, record: AccountRecord) -> Domain | None:
         return self.directory.domain(record.address.rpartition("@")[2])
 
-    def size_limit(self, record: AccountRecord) -> int:
-        """Octets that one message to or from the account may have by its own limit or its domain's; 0 for no limit."""
-        return limits.message_size(record, self._domain(record))
-
     def account_by_id(self, number: int) -> Account | None:
         """None where there is none, or its row is damaged."""
         with suppress(DamagedAccount):
@@ -285,21 +281,19 @@ class Deliverer:
                 return [record]
         return []
 
-    def full(self, records: Sequence[AccountRecord], octets: int) -> bool:
-        """Has the only account behind an address no room for so much? Asked at RCPT, so that nothing has to be sent
-        back; of several accounts each is asked at delivery."""
+    def refusal(self, records: Sequence[AccountRecord], octets: int) -> str:
+        """The reply to RCPT where the only account behind an address has no room for so much, or takes no message that
+        is so big; empty where it may be delivered. Asked then, so that nothing has to be sent back; of several accounts
+        each is asked at delivery."""
         if len(records) != 1:
-            return False
+            return ""
+        domain = self._domain(records[0])
         try:
-            check(self.store, self.account(records[0]), octets or 1)
+            check(self.store, self._account(records[0], domain), octets or 1)
         except OverQuota:
-            return True
-        return False
-
-    def too_big(self, records: Sequence[AccountRecord], octets: int) -> bool:
-        """The same for a message that is announced to be bigger than the only account takes."""
-        most = self.size_limit(records[0]) if len(records) == 1 and octets else 0
-        return 0 < most < octets
+            return "552 5.2.2 mailbox is full"
+        most = limits.message_size(records[0], domain)
+        return "552 5.3.4 message is too big for this mailbox" if 0 < most < octets else ""
 
     async def deliver(
         self,

@@ -116,9 +116,7 @@ class _Rcpt:
         deliverer = session.service.deliverer
         try:
             there = deliverer.destinations(address)
-            size = self._transaction.envelope.options.size
-            full = deliverer.full(there.accounts, size)
-            too_big = deliverer.too_big(there.accounts, size)
+            no_room = deliverer.refusal(there.accounts, self._transaction.envelope.options.size)
             self._wanted = wanted.of(session, self._transaction, address, there)
         except TemporaryError as error:
             log.event("smtp.recipient", "error", address=address, why=error)
@@ -127,8 +125,7 @@ class _Rcpt:
         if not there:
             self._unknown(there.refusal)
             return None
-        refused = self._forbidden(there) or ("552 5.2.2 mailbox is full" if full else "")
-        refused = refused or ("552 5.3.4 message is too big for this mailbox" if too_big else "")
+        refused = self._forbidden(there) or no_room
         refused = refused or wanted.refusal(session, self._transaction, address, self._wanted)
         if refused:
             session.bad(refused)
