@@ -74,7 +74,7 @@ async def judged(session: Dialogue, envelope: Envelope, content: Octets, base: W
         else:
             out.at.append(at)
             for one, action in zip(asked, done, strict=True):
-                good = action not in (JUNK, QUARANTINE, REFUSE, LATER)
+                good = action not in (JUNK, QUARANTINE, REFUSE)
                 inbox[one.number] = inbox.get(one.number, False) or good
     first = min(decided, key=lambda one: RANK[one.done(decided[one])])
     words = f"{marks.words(findings)}: {decided[first].action} {decided[first].score:g}".lstrip(": ")
