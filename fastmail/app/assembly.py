@@ -25,10 +25,11 @@ from fastmail.app.derived import (
     users_of,
 )
 from fastmail.app.homes import Homes
+from fastmail.app.reporting import Reporting
 from fastmail.auth import oauth, provider, send_as
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Config
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.history import History
 from fastmail.delivery.lists.one_click import OneClick
 from fastmail.delivery.reports import Reports
@@ -44,17 +45,11 @@ from fastmail.directory.srs import Srs
 from fastmail.dns.resolver import Resolver
 from fastmail.durable import once
 from fastmail.durable.staging import Budget
-from fastmail.feedback.counting import Tally
-from fastmail.feedback.days import Days
-from fastmail.feedback.sending import Sender
 from fastmail.feedback.service import Feedback
-from fastmail.feedback.taking import Taker
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.imap.service import Service as ImapService
 from fastmail.model.address import comparable
-from fastmail.model.errors import TemporaryError
-from fastmail.model.esmtp import Rcpt
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
@@ -177,7 +172,15 @@ class Assembly:
         self.signer = Signer(self.directory, config.server.data_dir, lifetime) if config.policy.sign else None
         self.reports = Reports(self.spool, usual, hostname, bounds, self.destinations.of, self.history, self.signer)
         self.submission = Submission(
-            self.spool, self.routes, hostname, bounds, self.reports, self.history, self.deliverer, self.signer
+            self.spool,
+            self.routes,
+            hostname,
+            bounds,
+            self.reports,
+            self.history,
+            self.deliverer,
+            self.signer,
+            relay.enabled,
         )
         self.rotating: asyncio.Task[None] | None = None
         self.quarantine = quarantine_of(config)
@@ -189,8 +192,7 @@ class Assembly:
         self.greylist: Greylist | None = None
         self.learned = learned_of(config) if config.learning.enabled else None
         self.trainer: Trainer | None = None
-        self.days = Days(config.server.data_dir)
-        self.tally: Tally | None = None
+        self.reporting = Reporting(config, self.directory, self.deliverer, self.submission, lambda: self.resolver)
         self.directory.sources = config.source_names
         self.origins = sources.origins(
             config.directory, config.source, config.auth.default_domain, config.base, config.store.homes
@@ -293,7 +295,7 @@ class Assembly:
             self._one_click(),
         )
         if self.config.policy.send_reports:
-            self.runner.send_reports = self.report_sender().send_due
+            self.runner.send_reports = self.reporting.sender().send_due
         self.bell.listen(self.runner.wake)
         self.runner.start()
 
@@ -303,7 +305,7 @@ class Assembly:
         if not relay.suspend_after and not relay.suspend_recipients:
             return None
         rules = Rules(relay.suspend_after, relay.suspend_recipients, frozenset(map(comparable, relay.never_suspend)))
-        return Watch(rules, self.spool, self.directory, self._post, self.config.server.hostname)
+        return Watch(rules, self.spool, self.directory, self.reporting.post, self.config.server.hostname)
 
     def _one_click(self) -> OneClick | None:
         """What lets members of lists leave by a web address; None where this server has none."""
@@ -328,50 +330,6 @@ class Assembly:
         """Remove what was in quarantine too long, from this process; one is enough."""
         self.expiring = asyncio.get_running_loop().create_task(self.quarantine.run())
 
-    def taker(self) -> Taker | None:
-        """Who reads the reports of others; None where nobody does."""
-        own = self.config.policy
-        if not own.reports_address:
-            return None
-        return Taker(self.days, own.reports_address, self.directory.is_local, own.keep_reports)
-
-    def feedback(self) -> Feedback | None:
-        """What sessions do about reports of DMARC; None for nothing."""
-        own, taker = self.config.policy, self.taker()
-        if own.send_reports and own.dmarc and self.config.relay.enabled:
-            self.tally = Tally(self.days)
-        return Feedback(self.tally, taker) if self.tally is not None or taker is not None else None
-
-    def report_sender(self) -> Sender:
-        """Who sends reports to other domains."""
-        labels = self.config.server.hostname.split(".")
-        names = [".".join(labels[at:]) for at in range(len(labels))]
-        domain = next(filter(self.directory.is_local, names), names[0])
-        sender = self.config.policy.reports_from or f"postmaster@{domain}"
-        submitter = sender.rpartition("@")[2]
-        return Sender(self.days, self.resolver, submitter, sender, self._post)
-
-    async def _post(self, address: str, content: bytes) -> None:
-        """Queue a message of our own, whose sender hears nothing of it. MailError where that cannot be."""
-        taker, hostname = self.taker(), self.config.server.hostname
-        if taker is not None and taker.is_for(address) and await taker.take(content, None) and not taker.keep:
-            return
-        envelope = Envelope(
-            helo=hostname, peer="local", protocol="LOCAL", asked=[Rcpt(address, notify="NEVER")], signs=True
-        )
-        accounts: list[AccountRecord] = []
-        if self.directory.is_local(address.rpartition("@")[2]):
-            there = self.deliverer.destinations(address)
-            if not there:
-                raise TemporaryError(f"{address} is nobody here")
-            accounts = there.accounts
-            if there.elsewhere:
-                envelope.forwards.add(address)
-        envelope.recipients = [(address, accounts)]
-        outcome = await self.submission.submit(envelope, content, False)
-        if not outcome.ok:
-            raise TemporaryError(outcome.text)
-
     async def close(self) -> None:
         for task in (self.rotating, self.expiring):
             if task is not None:
@@ -388,9 +346,7 @@ class Assembly:
             self.learned.close()
         if self.runner is not None:
             await self.runner.close()
-        if self.tally is not None:
-            await self.tally.close()
-        self.days.close()
+        await self.reporting.close()
         await self.spool.close()
         await self.history.close()
         await self.store.close()
@@ -457,7 +413,7 @@ class Assembly:
         mail["resolve_url"] = resolve_url
         self.greylist = Greylist(config.server.data_dir, config.policy.greylist_delay)
         policy = Receiver(self.resolver, policy_settings(config), self.greylist)
-        feedback = self.feedback()
+        feedback = self.reporting.feedback()
         exempt = [networks.parse(text) for text in config.policy.exempt]
         mail["judge"] = judge_of(config, self.learned)
         mx = smtp_service(
@@ -470,8 +426,22 @@ class Assembly:
             **mail,
         )
         own = config.policy.feedback_id
-        submission = smtp_service("submission", milters=milters(filters.submission), feedback_id=own, **mail)
-        lmtp = smtp_service("lmtp", milters=milters(filters.lmtp), feedback=feedback, **mail)
+        taker = feedback.taker if feedback is not None else None
+        submission = smtp_service(
+            "submission",
+            milters=milters(filters.submission),
+            feedback_id=own,
+            feedback=Feedback(taker=taker) if taker is not None else None,
+            **mail,
+        )
+        lmtp = smtp_service(
+            "lmtp",
+            milters=milters(filters.lmtp),
+            feedback=feedback,
+            quarantine=self.quarantine,
+            wishes=policy_settings(config).wishes if config.policy.judge_lmtp else None,
+            **mail,
+        )
         pop3_service = Pop3Service(
             store=self.store,
             account=self.deliverer.account,

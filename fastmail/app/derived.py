@@ -140,6 +140,7 @@ def scanners_of(config: Config) -> "list[Scanner]":
             one.virus,
             one.weight,
             one.connections,
+            one.rewrite_subject,
         )
         for one in config.scanner
     ]

@@ -13,19 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from fastmail.app import environments
 from fastmail.app.assembly import beside
+from fastmail.app.environments import Kind
 from fastmail.config.settings import Config
-from fastmail.delivery import history
-from fastmail.directory import local, tables, upgrade
+from fastmail.directory import local, upgrade
 from fastmail.durable import checkpoint, salvage
 from fastmail.durable.env import Environment
-from fastmail.feedback import days
 from fastmail.model.errors import ConfigError
-from fastmail.net import bans
-from fastmail.policy.learning import counts
 from fastmail.queue import spool
 from fastmail.queue.mend import mend as mend_queue
-from fastmail.store.local.index import layout
 from fastmail.store.local.recovery import after_salvage
 from fastmail.telemetry import log
 
@@ -47,20 +44,15 @@ class Place:
 
 def places(config: Config) -> list[Place]:
     """The environments that are there."""
-    data, size = config.server.data_dir, config.store.index_map_size
-    accounts = os.path.join(data, "directory")
-    every = [
-        Place(accounts, upgrade.tables_of(accounts), tables.MAP, needed=True),
-        Place(os.path.join(data, "queue", "index"), spool.TABLES, config.relay.map_size, queue=True),
-        Place(os.path.join(data, "bans"), bans.TABLES, bans.MAP),
-        Place(os.path.join(data, "trace"), history.TABLES, size),
-        Place(os.path.join(data, "learned"), counts.TABLES, counts.MAP),
-        Place(os.path.join(data, "feedback"), days.TABLES, days.MAP),
-    ]
-    every += [
-        Place(os.path.join(data, f"index-{n}"), layout.TABLES, size, index=True) for n in range(config.store.shards)
-    ]
+    every = [_place(config, kind) for kind in environments.kinds(config)]
     return [place for place in every if os.path.isdir(place.path) and os.listdir(place.path)]
+
+
+def _place(config: Config, kind: Kind) -> Place:
+    path = os.path.join(config.server.data_dir, kind.name)
+    needed = kind.name == environments.DIRECTORY
+    names = upgrade.tables_of(path) if needed else kind.tables
+    return Place(path, names, kind.map_size, kind.is_index, kind.name == environments.QUEUE, needed)
 
 
 def damaged(config: Config) -> list[tuple[Place, salvage.Soundness]]:

@@ -81,9 +81,11 @@ async def save(
     told: Callable[[Saved], None],
     help: Callable[..., Any],
     data_dir: str = "",
+    more: Callable[[str], object] = lambda place: None,
 ) -> tuple[str, list[Saved]]:
     """One run: its name, and a result for each account. ``help`` runs a function on a helper thread; ``data_dir``: in
-    which private keys lie."""
+    which private keys lie; ``more``: writes what is neither mail nor accounts into the run at a place
+    (backup.others)."""
     place = await help(vault.begin)
     replace_file(f"{place}/directory.json", json.dumps(directory_rows(directory, data_dir)).encode())
     out = []
@@ -96,6 +98,7 @@ async def save(
             result.problems.append(str(error))
         out.append(result)
         told(result)
+    await help(more, place)
     return await help(vault.finish, place), out
 
 

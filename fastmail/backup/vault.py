@@ -2,7 +2,8 @@
 
     objects/ab/abcd...     a message's octets, named by their BLAKE2b-256; written once, never changed
     partial/               objects that are being written
-    runs/<time>/           one backup: directory.json, and accounts/<address>.jsonl.gz for each account
+    runs/<time>/           one backup: directory.json, accounts/<address>.jsonl.gz for each account, and
+                           others.jsonl.gz (backup.others)
     latest                 the newest complete run
 
 An account's file has a line (JSON) for the account, then for each mailbox a line and one for each of its messages. A
@@ -36,6 +37,7 @@ FORM = re.compile(r"[0-9a-f]{64}")
 BATCH = 256  # objects that get their names together
 BATCH_OCTETS = 64 << 20
 LONGEST = 16 << 20  # characters of a line of an account's file
+OTHERS = "others.jsonl.gz"
 LARGEST = 1 << 30  # octets of directory.json
 
 
@@ -179,6 +181,8 @@ class Vault:
         if not gone:
             return 0, 0
         used = {row["object"] for name in self.runs() for row in self._messages(name)}
+        others = (row for name in self.runs() for row in self.others(name))
+        used |= {row["object"] for row in others if isinstance(row, dict) and "object" in row}
         removed = 0
         for path in self._objects():
             if os.path.basename(path) not in used:
@@ -208,15 +212,19 @@ class Vault:
         name = os.path.basename(self.run_path(run))
         place = os.path.join(self._top, "runs", name, "accounts", address + ".jsonl.gz")
         try:
-            with os.fdopen(beneath.open_file(place), "rb") as raw, gzip.open(raw, "rt", encoding="utf-8") as file:
-                while line := file.readline(LONGEST):
-                    if len(line) == LONGEST:
-                        raise ValueError("a line is too long")
-                    yield json.loads(line)
+            yield from _lines(place)
         except FileNotFoundError:
             raise CannotDo(f"the backup has no account {address}") from None
-        except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-            raise CorruptData(f"{beneath.plain(place)} is damaged: {error}") from None
+
+    def others(self, run: str = "") -> Iterator[dict[str, Any]]:
+        """Lines about what is neither mail nor accounts; none for a run of a version that did not save it."""
+        name = os.path.basename(self.run_path(run))
+        with contextlib.suppress(FileNotFoundError):
+            yield from _lines(os.path.join(self._top, "runs", name, OTHERS))
+
+    def other_rows(self, place: str) -> IO[str]:
+        """The file for these, of a run that was begun, to be closed by the caller."""
+        return write_rows(os.path.join(place, OTHERS))
 
     def directory(self, run: str = "") -> dict[str, Any]:
         """Domains, accounts and aliases of a run."""
@@ -229,6 +237,20 @@ class Vault:
         if not isinstance(found, dict) or found.get("version") != VERSION:
             raise CannotDo(f"{place} was written by another version of fastmail")
         return found
+
+
+def _lines(place: str) -> Iterator[dict[str, Any]]:
+    """The lines of a compressed file. FileNotFoundError, CorruptData."""
+    try:
+        with os.fdopen(beneath.open_file(place), "rb") as raw, gzip.open(raw, "rt", encoding="utf-8") as file:
+            while line := file.readline(LONGEST):
+                if len(line) == LONGEST:
+                    raise ValueError("a line is too long")
+                yield json.loads(line)
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+        raise CorruptData(f"{beneath.plain(place)} is damaged: {error}") from None
 
 
 def write_rows(place: str) -> IO[str]:

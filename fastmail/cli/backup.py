@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fastmail.app.assembly import beside
 from fastmail.app.owner import hand_over
+from fastmail.backup import others, save
 from fastmail.backup import restore as bring
-from fastmail.backup import save
 from fastmail.backup.vault import Vault
 from fastmail.cli.common import (
     FAILED,
@@ -67,7 +67,8 @@ def backup(
 ) -> None:
     """Back up every account, with directory, flags and UIDs, while the server runs. Each run costs what is new.
 
-    Mail that waits in the queue to other servers is not in it: it goes out from where it is.
+    What the classifier was taught, sums of reports, bans, the trace and the quarantine are in it, too. Mail that waits
+    in the queue to other servers is not: it goes out from where it is.
     """
     vault = Vault(path)
     if list_:
@@ -79,6 +80,8 @@ def backup(
         return
     settings = read_config(config)
     hand_over(path, settings)
+
+    parts: list[others.Part] = []
 
     async def go() -> tuple[str, list[save.Saved]]:
         async with beside(settings) as assembly:
@@ -93,6 +96,7 @@ def backup(
                     lambda _: progress.advance(task),
                     assembly.store.commits.help,
                     settings.server.data_dir,
+                    lambda place: parts.extend(others.save(vault, place, assembly)),
                 )
 
     with vault.locked():
@@ -103,13 +107,20 @@ def backup(
         output.print(
             f"backup {name}: {sum(one.messages for one in saved)} messages, {sum(one.new for one in saved)} new"
         )
+    saved += [save.Saved(_whose(one), 0, one.rows, one.new, one.octets, one.problems) for one in parts]
     _show([asdict(one) for one in saved], json)
+
+
+def _whose(part: others.Part) -> str:
+    """The server's own parts stand below the accounts; no address has a space."""
+    return f"server: {part.name}"
 
 
 def _verify(vault: Vault, run: str, json: bool) -> None:
     with _bar() as progress:
         task = progress.add_task("objects", total=None)
         bad = save.verify(vault, run, lambda count: progress.update(task, completed=count))
+        bad += others.faults(vault, run)
     show([{"problem": text} for text in bad], json, empty="all is well")
     if bad:
         raise typer.Exit(FAILED)
@@ -149,6 +160,8 @@ def restore(
             kind = settings.store
             form = Home(settings.server.data_dir, layout=kind.layout, utf8=kind.utf8_names)
             await assembly.store.commits.help(bring.check, vault, run, account.lower(), form)
+            if not account:
+                await assembly.store.commits.help(others.check, vault, run)
             wanted = bring.directory(vault, assembly.directory, run, account.lower(), settings.server.data_dir)
             with _bar() as progress:
                 task = progress.add_task("accounts", total=len(wanted))
@@ -166,6 +179,15 @@ def restore(
                             raise
                         out.append(bring.Restored(address, "", 0, [str(error)]))
                     progress.advance(task)
+            if not account:
+                help = assembly.store.commits.help
+                out += [_brought(one) for one in await help(others.restore, vault, run, assembly)]
         return out
 
     _show([asdict(one) for one in asyncio.run(go())], json)
+
+
+def _brought(part: others.Part) -> bring.Restored:
+    """A part of the server's, as a row among the mailboxes."""
+    what = "left as it is, because there is something already" if part.there else ""
+    return bring.Restored(_whose(part), what, part.rows, part.problems)

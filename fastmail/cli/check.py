@@ -10,34 +10,23 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from fastmail.app import heal
+from fastmail.app import environments, heal
 from fastmail.app.assembly import Assembly, beside
-from fastmail.app.derived import ban_rules, running
+from fastmail.app.derived import running
+from fastmail.backup import others
+from fastmail.cli import upgrading
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.records import REVOKED
-from fastmail.directory.tables import LAYOUT as DIRECTORY
-from fastmail.directory.tables import TABLES as DIRECTORY_TABLES
 from fastmail.durable import checkpoint
 from fastmail.durable.env import layout_of
-from fastmail.feedback.days import LAYOUT as FEEDBACK
-from fastmail.feedback.days import TABLES as FEEDBACK_TABLES
 from fastmail.model.errors import ConfigError, DamagedAccount, MailError
-from fastmail.net.bans import LAYOUT as BANS
-from fastmail.net.bans import TABLES as BANS_TABLES
-from fastmail.net.bans import Bans
 from fastmail.policy import keyfiles
 from fastmail.policy.keyfiles import KeyTrouble
-from fastmail.policy.learning.counts import LAYOUT as LEARNED
-from fastmail.policy.learning.counts import TABLES as LEARNED_TABLES
 from fastmail.queue.mend import faults as queue_faults
 from fastmail.queue.mend import mend as mend_queue
-from fastmail.queue.spool import LAYOUT as QUEUE
-from fastmail.queue.spool import TABLES as QUEUE_TABLES
 from fastmail.store.interface import Account
 from fastmail.store.local.index.first_layout import TABLES as FIRST_TABLES
-from fastmail.store.local.index.layout import LAYOUT as INDEX
-from fastmail.store.local.index.layout import TABLES as INDEX_TABLES
 from fastmail.store.local.recovery import check_account as checking
 from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.recovery.after_salvage import find_again
@@ -245,22 +234,13 @@ def _journals(settings: Config) -> list[Problem]:
 
 def layouts(settings: Config) -> list[dict[str, object]]:
     """What is kept, in which layout it is, and what this version does with that. Only reads."""
-    base = settings.server.data_dir
-    known = {
-        "directory": (DIRECTORY, DIRECTORY_TABLES),
-        "queue/index": (QUEUE, QUEUE_TABLES),
-        "bans": (BANS, BANS_TABLES),
-        "learned": (LEARNED, LEARNED_TABLES),
-        "feedback": (FEEDBACK, FEEDBACK_TABLES),
-    }
-    known |= {f"index-{n}": (INDEX, INDEX_TABLES) for n in range(settings.store.shards)}
     rows: list[dict[str, object]] = []
-    for name, (wanted, tables) in known.items():
-        path = os.path.join(base, name)
-        if not os.path.exists(os.path.join(path, "data.mdb")):
+    for kind in environments.kinds(settings):
+        if not environments.is_there(settings, kind):
             continue
+        name, wanted, tables = kind.name, kind.layout, kind.tables
         try:
-            now, there = layout_of(path)
+            now, there = layout_of(os.path.join(settings.server.data_dir, name))
         except MailError as error:
             rows.append({"what": name, "layout": "?", "here": wanted, "then": f"{CANNOT} read: {error}"})
             continue
@@ -282,22 +262,27 @@ def upgrade(
     json: JsonOption = False,
 ) -> None:
     """Bring what is kept to this version's layouts. A server does so by itself when it starts; an older fastmail does
-    not open it afterwards, so back up first. Exit code 1 where a newer fastmail has been at work."""
+    not open it afterwards, so back up first. Exit code 1 where a newer fastmail has been at work.
+
+    How many rows are done, of how many, and the time that is left stand on standard error: as a bar on a terminal,
+    otherwise as lines, with --json as lines of JSON. It may be ended at any moment: what is done stays done, and the
+    next run goes on with the rest."""
     settings = read_config(config)
     rows = layouts(settings)
     newer = any(str(row["then"]).startswith(CANNOT) for row in rows)
     if not dry_run and not newer:
+        there = {kind.name for kind in environments.kinds(settings) if environments.is_there(settings, kind)}
 
         async def go() -> None:
             async with beside(settings) as assembly:  # which opens what it needs when it needs it
-                if os.path.isdir(os.path.join(settings.server.data_dir, "queue", "index")):
+                if environments.QUEUE in there:
                     assert assembly.spool.env
-                if os.path.isdir(os.path.join(settings.server.data_dir, "bans")):
-                    Bans(settings.server.data_dir, ban_rules(settings)).close()
-                if os.path.isdir(os.path.join(settings.server.data_dir, "feedback")):
-                    assert assembly.days.env
+                for name in sorted(there & {kind.name for kind in others.saved_kinds(assembly)}):
+                    with others.opened(assembly, name):
+                        pass
 
-        asyncio.run(go())
+        with upgrading.shown(settings.server.data_dir, json):
+            asyncio.run(go())
         for row in rows:
             if row["then"] != CURRENT:
                 row["then"] = "done"

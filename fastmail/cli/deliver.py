@@ -90,7 +90,10 @@ async def _deliver(settings: Config, addresses: list[str], sender: str, content:
             again = Outcome(451, "4.3.0", "not delivered because of another recipient")
             return [again if outcome is None else outcome for outcome in outcomes]
         delivered: list[Outcome] = []
-        if envelope.forwards:  # the queue takes it for all of them
+        taken = [address for address, _ in envelope.recipients]
+        if taken and await assembly.reporting.read(taken, await header.with_end(content)):
+            delivered = [Outcome(250, "2.0.0", "read as a report")] * len(taken)
+        elif envelope.forwards:  # the queue takes it for all of them
             outcome = await assembly.submission.submit(envelope, await header.with_end(content), False)
             delivered = [outcome] * len(envelope.recipients)
         elif envelope.recipients:

@@ -250,7 +250,7 @@ def send(
 
     async def work() -> list[Sent]:
         async with beside(settings) as assembly:
-            return await assembly.report_sender().send(time.time(), today, dry_run)
+            return await assembly.reporting.sender().send(time.time(), today, dry_run)
 
     rows = [_sent_row(one) for one in asyncio.run(work())]
     show(rows, json, "there is nothing to report")

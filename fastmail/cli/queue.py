@@ -332,7 +332,12 @@ async def _bounce(assembly: Assembly, chosen: Chosen) -> Done:
     return done
 
 
-_steer("hold", "Keep messages until they are released.", "held", lambda a, c: _change(a, c, _hold))
+_steer(
+    "hold",
+    "Keep messages until they are released. An attempt that has begun goes on.",
+    "held",
+    lambda a, c: _change(a, c, _hold),
+)
 _steer(
     "release",
     "Let go of messages that were held; they are tried at once.",

@@ -374,7 +374,13 @@ def _check_named(config: Config, problem: Callable[[str, str, str], None]) -> No
 
 
 def _check_reports(config: Config, problem: Callable[[str, str, str], None]) -> None:
-    """Addresses of reports, in the form in which envelopes have them."""
+    """What failure reports show and how many there are; addresses of reports, in the form in which envelopes have
+    them."""
+    if config.policy.failure_shows not in ("redacted", "header", "message"):
+        problem("policy", "failure_shows", "failure_shows must be redacted, header or message")
+    for key in ("failure_reports_per_domain", "failure_reports_per_hour"):
+        if getattr(config.policy, key) < 1:  # no limit would be a way to flood others (RFC 9991 2)
+            problem("policy", key, f"{key} must be at least 1; failure_reports = false sends none")
     for key in ("reports_from", "reports_address"):
         address = getattr(config.policy, key)
         try:

@@ -459,6 +459,11 @@ class Policy:
         [],
         "Whose mail is not taken, in the same forms, also without enforce. postmaster@ and abuse@ still take it.",
     )
+    judge_lmtp: bool = _s(
+        False,
+        "Mail that comes by LMTP is judged too, by scanners, classifier, scores and block lists, with a reply for each "
+        "recipient. Off, because the MTA in front of this server has judged it. SPF, DMARC and DNS lists stay its own.",
+    )
     blocked: str = _s("refuse", 'What becomes of mail that is blocked: "refuse", or "junk": it goes into Junk.')
     greylist_delay: float = _s(300.0, "How long it is put off.", "time")
     trusted_sealers: list[str] = _s(
@@ -518,6 +523,18 @@ class Policy:
     reports_from: str = _s(
         "", "Whom these reports are from. Empty: postmaster@ this host's name, or the nearest domain here above it."
     )
+    failure_reports: bool = _s(
+        False,
+        "Tell domains that ask for it (ruf=) at once of messages that fail SPF, DKIM or DMARC. Such a report shows "
+        "what others wrote to your users: consider whether your law and your users allow that.",
+    )
+    failure_shows: str = _s(
+        "header",
+        'What such a report has of the message: "redacted" (its header with the local parts of addresses hashed, and '
+        'without subject, names and other words of people), "header" (all of its header) or "message" (the body too).',
+    )
+    failure_reports_per_domain: int = _s(10, "Failure reports about one domain in an hour.")
+    failure_reports_per_hour: int = _s(100, "Failure reports of this server in an hour.")
     reports_address: str = _s(
         "",
         "Address of this server, an account's or an alias, to which others send reports about your domains (rua= of "
@@ -575,6 +592,10 @@ class Scanner:
     )
     weight: float = _s(1.0, "Its score is multiplied by this before it is added to the others.")
     connections: int = _s(8, "Messages that each worker shows it at once.")
+    rewrite_subject: bool = _s(
+        False,
+        "rspamd's action rewrite subject gives a message the Subject that rspamd says; signatures of that field break.",
+    )
 
 
 @dataclass(slots=True)

@@ -45,6 +45,7 @@ REMEMBERED = 50_000
 SCAN_ON_LOOP = 262144
 TRIES = 2  # of a delivery that some accounts have and others not
 SUMMARIES = 16 << 20  # octets of the summaries of one message, of all its recipients together: they are in one commit
+LEAVES_NOT = "mail for this address leaves this server, which is switched off"
 FIRST = 100  # account numbers grow from 1: so many are looked at for one who is still there
 
 
@@ -221,9 +222,13 @@ class Deliverer:
 
     def account(self, record: AccountRecord) -> Account:
         """The account, for the store."""
+        return self._account(record, self._domain(record))
+
+    def _account(self, record: AccountRecord, domain: Domain | None) -> Account:
+        """The same with the row of its domain at hand, which several questions about a delivery need."""
         known = self._accounts.get(record.address)
-        quota = self.directory.quota(record).over(self._quota)
-        pool = self._pools.of(self._domain(record))
+        quota = limits.quota(record, domain).over(self._quota)
+        pool = self._pools.of(domain)
         same = known is not None and (known[0] is record or known[0] == record)
         if known is not None and same and known[1].quota == quota and known[1].pool is pool:
             return known[1]
@@ -236,10 +241,6 @@ class Deliverer:
 
     def _domain(self, record: AccountRecord) -> Domain | None:
         return self.directory.domain(record.address.rpartition("@")[2])
-
-    def size_limit(self, record: AccountRecord) -> int:
-        """Octets that one message to or from the account may have by its own limit or its domain's; 0 for no limit."""
-        return limits.message_size(record, self._domain(record))
 
     def account_by_id(self, number: int) -> Account | None:
         """None where there is none, or its row is damaged."""
@@ -281,21 +282,19 @@ class Deliverer:
                 return [record]
         return []
 
-    def full(self, records: Sequence[AccountRecord], octets: int) -> bool:
-        """Has the only account behind an address no room for so much? Asked at RCPT, so that nothing has to be sent
-        back; of several accounts each is asked at delivery."""
+    def refusal(self, records: Sequence[AccountRecord], octets: int) -> str:
+        """The reply to RCPT where the only account behind an address has no room for so much, or takes no message that
+        is so big; empty where it may be delivered. Asked then, so that nothing has to be sent back; of several accounts
+        each is asked at delivery."""
         if len(records) != 1:
-            return False
+            return ""
+        domain = self._domain(records[0])
         try:
-            check(self.store, self.account(records[0]), octets or 1)
+            check(self.store, self._account(records[0], domain), octets or 1)
         except OverQuota:
-            return True
-        return False
-
-    def too_big(self, records: Sequence[AccountRecord], octets: int) -> bool:
-        """The same for a message that is announced to be bigger than the only account takes."""
-        most = self.size_limit(records[0]) if len(records) == 1 and octets else 0
-        return 0 < most < octets
+            return "552 5.2.2 mailbox is full"
+        most = limits.message_size(records[0], domain)
+        return "552 5.3.4 message is too big for this mailbox" if 0 < most < octets else ""
 
     async def deliver(
         self,
@@ -425,6 +424,8 @@ class Deliverer:
             if records and not still:
                 count("smtp.unknown")
                 plan.outcomes[position] = Outcome(550, "5.1.1", "no such user here")
+            elif not records:  # it is another host's: nothing here may call it delivered
+                plan.outcomes[position] = Outcome(550, "5.7.1", LEAVES_NOT)
             for record in still:
                 found = seen.get(record.id)
                 if found is None:
@@ -470,8 +471,9 @@ class Deliverer:
     ) -> Delivery | Outcome:
         """The delivery to an account, or why there can be none."""
         try:
-            account = self.account(record)
-            if 0 < self.size_limit(record) < plan.size:
+            domain = self._domain(record)
+            account = self._account(record, domain)
+            if 0 < limits.message_size(record, domain) < plan.size:
                 count("delivery.too_big")
                 return Outcome(552, "5.3.4", "message is too big for this mailbox")
             await self.store.open(account)

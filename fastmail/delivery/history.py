@@ -30,6 +30,7 @@ PAUSE = 1.0
 MOST = 50_000  # notes that wait for the disk
 WORDS = 50  # of one note
 PRUNED = 10_000  # notes that go at once where nothing is written
+MORE = 64 << 20  # octets of the map beyond those that it may take on disk: what is dropped is copied at first
 AT = struct.Struct(">QI")
 _encode = msgspec.msgpack.Encoder().encode
 _decoded = msgspec.msgpack.Decoder(tuple[str, str, dict[str, Any]]).decode
@@ -124,7 +125,7 @@ class History:
     def env(self) -> Environment:
         if self._env is None:
             os.makedirs(self._path, mode=0o700, exist_ok=True)
-            self._env = Environment(self._path, TABLES, LAYOUT, self._size + (64 << 20))
+            self._env = Environment(self._path, TABLES, LAYOUT, self._size + MORE)
         return self._env
 
     def _write(self, notes: list[tuple[int, str, str, dict[str, Any], tuple[str, ...]]]) -> None:

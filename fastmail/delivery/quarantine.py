@@ -129,6 +129,37 @@ class Quarantine:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise CorruptData(f"{path} is damaged") from None
 
+    def raw(self, ident: str) -> bytes:
+        """The file of a message, for backups. CannotDo where there is none of that id; StorageFailed."""
+        path = self._path(ident)
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            raise CannotDo(f"{ident} is not in quarantine any more") from None
+        except OSError as error:
+            raise StorageFailed(f"{path}: {error.strerror}") from error
+
+    def put_back(self, ident: str, raw: bytes, at: int) -> bool:
+        """Bring a file back that ``raw`` returned; False where there is one of that id. ``at``: s since 1970 when the
+        message came: its days count from then. CorruptData for what is no such file; CannotDo, StorageFailed."""
+        path = self._path(ident)
+        line, end, content = raw.partition(b"\n")
+        try:
+            if not end or _decode(line).id != ident:
+                raise CorruptData(f"{ident} is not what the backup says")
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise CorruptData(f"{ident} is damaged") from None
+        try:
+            make_directories(self._directory)
+            if os.path.lexists(path):
+                return False
+            self._write(ident, line + end, content)
+            os.utime(path, (at, at), follow_symlinks=False)
+        except OSError as error:
+            raise StorageFailed(f"{path}: {error.strerror}") from error
+        return True
+
     def each(self) -> Iterator[Kept]:
         """What is known of all, the oldest first: ids grow with time."""
         for name in self._names():

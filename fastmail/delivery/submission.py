@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from fastmail._core import mime
 from fastmail.delivery import forward
-from fastmail.delivery.deliver import MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
+from fastmail.delivery.deliver import LEAVES_NOT, MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.delivery.lists import posting
 from fastmail.delivery.reports import Reports
@@ -71,7 +71,8 @@ def _look(content: Octets, sender: str | None, hostname: str, signs: bool = Fals
 
 class Submission:
     """One in each worker. ``deliverer``: who keeps content that a mailbox of this server will have too; ``signer``: who
-    signs, None where nothing is signed."""
+    signs, None where nothing is signed; ``empties``: a relay empties the queue. Where none does, a message that was
+    queued would wait for ever: nothing is queued."""
 
     def __init__(
         self,
@@ -83,7 +84,9 @@ class Submission:
         history: History,
         deliverer: Deliverer | None = None,
         signer: Signer | None = None,
+        empties: bool = True,
     ) -> None:
+        self._empties = empties
         self._spool = spool
         self._routes = routes
         self._hostname = hostname
@@ -104,6 +107,8 @@ class Submission:
         left out what a message must have. ``ident``: the number that this process gave it already; what a mailbox got
         in its transaction it does not get again. ``mailbox``: where recipients of this server get it, but for those in
         ``envelope.places``."""
+        if not self._empties:
+            return Outcome(550, "5.7.1", LEAVES_NOT)
         large = len(content) > SCAN_ON_LOOP
         loop = asyncio.get_running_loop()
         signs = envelope.signs and self._signer is not None

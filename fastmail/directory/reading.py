@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Protocol
 
-from fastmail.directory import apps, lookup, membership, rows, taken
+from fastmail.directory import apps, limits, lookup, membership, rows, taken
 from fastmail.directory.audit import ACTED, CHANGED
 from fastmail.directory.lookup import Destinations, belongs
 from fastmail.directory.membership import GROUP_TABLE
@@ -40,7 +40,7 @@ from fastmail.directory.rows import (
 )
 from fastmail.directory.tables import META, Tables, Txn
 from fastmail.model.errors import CorruptData, DamagedAccount
-from fastmail.model.quota import NO_QUOTA, Quota
+from fastmail.model.quota import Quota
 
 NEXT = b"next-id"
 REVISION = b"revision"  # see directory.standing
@@ -251,14 +251,8 @@ class Reading:
         return belongs(self, account, address)
 
     def quota(self, account: Account) -> Quota:
-        """The account's limits, with its domain's where it has none of its own, and never more than the domain lets an
-        account have."""
-        domain = self.domain(account.address.rpartition("@")[2])
-        if domain is None or (domain.quota == NO_QUOTA and not domain.most_storage):
-            return account.quota  # of nearly all, and asked for every delivery
-        mine = Quota(*(own or default for own, default in zip(account.quota, domain.quota, strict=True)))
-        most = domain.most_storage
-        return mine._replace(octets=most) if most and (mine.octets <= 0 or mine.octets > most) else mine
+        """The account's limits with those of its domain (directory.limits)."""
+        return limits.quota(account, self.domain(account.address.rpartition("@")[2]))
 
     async def freshen(self, address: str) -> str:
         return await self.live.freshen(address) if self.live is not None else address

@@ -20,6 +20,7 @@ import msgspec
 from fastmail.directory.records import Account, Alias, Domain
 from fastmail.directory.rows import ACCOUNTS, ALIASES, COUNTS, DOMAINS, NUL, U64, address_key, domain_key
 from fastmail.directory.tables import TABLES
+from fastmail.durable import progress
 from fastmail.durable.env import Former, layout_of
 from fastmail.model.errors import MailError
 from fastmail.model.quota import Quota
@@ -77,7 +78,8 @@ def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> bool:
     form is replaced: an older program that looked at it made empty tables again."""
 
     def rows(table: str) -> list[tuple[str, bytes]]:
-        return [(str(k, "utf-8", "replace"), bytes(v)) for k, v in txn.cursor(db=old[table]).iternext()]
+        found = progress.each(txn.cursor(db=old[table]).iternext())
+        return [(str(k, "utf-8", "replace"), bytes(v)) for k, v in found]
 
     counts: dict[bytes, list[int]] = {}
     for name, _ in rows("domain"):

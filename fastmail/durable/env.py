@@ -28,7 +28,7 @@ from typing import Any
 import lmdb
 
 from fastmail._core import leaves
-from fastmail.durable import checkpoint, journal, recovery
+from fastmail.durable import checkpoint, journal, progress, recovery
 from fastmail.durable.checkpoint import Checkpoints, Lock, NotSynced, State
 from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
@@ -314,6 +314,9 @@ class Environment:
         The last transaction drops the old tables and writes the new version number together: an older version of the
         program that found the tables gone but the old number would create them again, empty, and use them."""
         log.event("index.converts", path=self.path, tables=sorted(former.tables), layout=self._layout)
+        with self.read() as txn:
+            rows = sum(txn.stat(self._former_tables[name])["entries"] for name in former.tables)
+        progress.begin(self.path, rows)
         done = False
         while not done:
             with self.write() as txn:
@@ -326,6 +329,7 @@ class Environment:
                     for table in old.values():
                         txn.drop(table, delete=True)
                     txn.put(LAYOUT, b"%d" % self._layout, db=self.db["meta"])
+        progress.end()
         log.event("index.converted", path=self.path)
 
     def _names(self, tables: list[str]) -> None:

@@ -6,8 +6,7 @@ that dies in between has it sent again, under the same Report-ID and file name, 
 back, and no report is made about a report. What cannot be queued, or asked of the DNS, is tried TRIES times, an hour
 apart, and then forgotten: reports are no mail.
 
-Addresses outside of the domain's organization must agree by a record of theirs (RFC 9990 4), so that nobody's mailbox
-is filled by what a stranger puts into his DNS.
+feedback.targets says which addresses may get a report.
 """
 
 import asyncio
@@ -18,14 +17,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from fastmail.dns.interface import FAILED, Budget, Names
+from fastmail.dns.interface import Names
 from fastmail.feedback import writing
 from fastmail.feedback.days import SEEN, Days, Head, day_of, shown_day
 from fastmail.feedback.model import DAY, Policy, Report, Row
-from fastmail.message import letter
+from fastmail.feedback.targets import RUA, Agreements, Later
 from fastmail.model.errors import MailError
-from fastmail.policy import dmarc
-from fastmail.policy.dmarc import Evaluator, Walk
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -35,11 +32,7 @@ TRIES = 3
 AFTER = 600  # s behind the end of a day until its reports are sent: all workers have written down their counts
 SPREAD = 4 * 3600  # s over which they are sent, each domain at its own time (RFC 9990 has no wish; midnight is crowded)
 IN_ROUND = 100  # reports of one round of housekeeping
-PLACES = 10  # of a domain (RFC 9990 3.5: up to the receiver's limits)
 LARGEST = 10 << 20  # octets of a report, packed, whatever a domain would take
-LOOKUPS = 100  # of a report
-SECONDS = 30.0  # that they may take
-NAME = 253  # characters of a name in the DNS
 OLD = 3  # days after which nobody sends what was seen
 _row = msgspec.msgpack.Decoder(Row).decode
 _policy = msgspec.msgpack.Decoder(Policy).decode
@@ -62,26 +55,13 @@ class Sent:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """An address that may get a report, and the most octets that it takes; 0 for any number."""
-
-    address: str
-    most: int
-
-
-class _Later(Exception):
-    """The DNS does not say now; the text says why."""
-
-
 class Sender:
     """One beside the queue's runner, or in a command. ``submitter``: the domain that reports; ``sender``: whom its mail
     is from; ``post``: queue a message (LF) for an address, MailError where that cannot be."""
 
     def __init__(self, days: Days, names: Names, submitter: str, sender: str, post: Post) -> None:
         self._days = days
-        self._names = names
-        self._evaluator = Evaluator(names)
+        self._agreements = Agreements(names)
         self._submitter = submitter
         self._sender = sender
         self._post = post
@@ -120,7 +100,7 @@ class Sender:
         head, rows = claimed
         try:
             sent, end = await self._report(day, domain, head, rows, now, False)
-        except (_Later, MailError, OSError) as error:
+        except (Later, MailError, OSError) as error:
             tries = await asyncio.to_thread(self._days.failed, day, domain, now + AGAIN)
             log.event("feedback.failed", "warning", domain=domain, day=shown_day(day), error=str(error), tries=tries)
             if tries >= TRIES:
@@ -132,13 +112,13 @@ class Sender:
     async def _report(
         self, day: int, domain: str, head: Head, rows: Sequence[tuple[bytes, int]], now: float, dry: bool
     ) -> tuple[Sent, int]:
-        """(what became of it, where the report of a day that is not over ends; else 0). _Later, MailError."""
+        """(what became of it, where the report of a day that is not over ends; else 0). Later, MailError."""
         try:
             policy = _policy(head.about)
             records = [(_row(row), messages) for row, messages in rows]
         except (msgspec.DecodeError, UnicodeDecodeError):
             return Sent(domain, day, "unwanted", why="what was counted is damaged"), 0
-        targets, refused = await self._targets(policy)
+        targets, refused = await self._agreements.targets(policy.domain, policy.rua, RUA)
         begin, over = head.begin or day * DAY, (day + 1) * DAY - 1
         end = min(over, int(now))
         goes_on = end if end < over else 0
@@ -179,56 +159,3 @@ class Sender:
             count("feedback.sent")
             log.event("feedback.sent", domain=domain, day=shown_day(day), to=", ".join(addresses), messages=messages)
         return Sent(domain, day, "due" if dry else "sent", addresses, refused, messages, len(records), largest), goes_on
-
-    # ---------------------------------------------------------------- to whom
-
-    async def _targets(self, policy: Policy) -> tuple[list[_Target], tuple[tuple[str, str], ...]]:
-        """(who gets reports of this domain, who does not and why), in the order of ``rua``. _Later."""
-        budget, walks = Budget(SECONDS, LOOKUPS), dict[str, Walk]()
-        found: dict[str, _Target] = {}
-        refused: list[tuple[str, str]] = []
-        for uri, most in policy.rua[:PLACES]:
-            address = letter.mailto(uri)
-            if not address:
-                refused.append((uri, "it is no mailto URI of one address"))
-                continue
-            told = await self._agreed(policy.domain, address, most, budget, walks)
-            if isinstance(told, str):
-                refused.append((uri, told))
-                continue
-            for one in told:
-                found.setdefault(one.address, one)
-        return list(found.values()), tuple(refused)
-
-    async def _agreed(
-        self, domain: str, address: str, most: int, budget: Budget, walks: dict[str, Walk]
-    ) -> list[_Target] | str:
-        """Where a report goes that the domain wants sent to an address, or why it goes nowhere (RFC 9990 4). _Later."""
-        host = address.rpartition("@")[2]
-        if host.startswith("["):
-            return "its host is no domain"
-        if await self._organization(domain, budget, walks) == await self._organization(host, budget, walks):
-            return [_Target(address, most)]
-        name = f"{domain}._report._dmarc.{host}"
-        if len(name) > NAME:
-            return "the name of the record by which it would agree is too long"
-        answer = await self._names.ask(name, "TXT", budget)
-        if answer.state == FAILED:
-            raise _Later(f"whether {host} takes reports about {domain} could not be known: {answer.why}")
-        records = [one for one in map(dmarc.parse, answer.records) if one is not None]
-        if not records:
-            return f"{host} does not say that it takes reports about {domain}"
-        instead = [(uri, size) for one in records for uri, size in zip(one.rua, one.most, strict=True)]
-        if not instead:
-            return [_Target(address, most)]
-        addresses = [(letter.mailto(uri), size) for uri, size in instead[:PLACES]]
-        if any(one.rpartition("@")[2] != host for one, _ in addresses):
-            return f"{host} wants them sent to another host"
-        return [_Target(one, size) for one, size in addresses]
-
-    async def _organization(self, domain: str, budget: Budget, walks: dict[str, Walk]) -> str:
-        """The Organizational Domain (RFC 9989 4.10.2). _Later."""
-        walk = await self._evaluator.walk(domain, budget, walks)
-        if walk.trouble:
-            raise _Later(walk.trouble)
-        return walk.organization

@@ -56,12 +56,16 @@ class Complained(msgspec.Struct, array_like=True, frozen=True):
 @dataclass(slots=True)
 class Taker:
     """One in each process that takes mail. ``address``: where reports come in; ``ours``: is a domain of this server?
-    ``keep``: messages that were read are delivered all the same."""
+    ``keep``: messages that were read are delivered all the same. ``same``: is an address another spelling of it, with a
+    detail, or under another name of its domain? ``reaches``: does its mail come to whom the address leads to, by an
+    alias, a forward or a catch-all?"""
 
     days: Days
     address: str
     ours: Callable[[str], bool]
     keep: bool = True
+    same: Callable[[str], bool] = lambda _: False
+    reaches: Callable[[str], bool] = lambda _: False
     _turn: asyncio.Semaphore | None = field(default=None, init=False)
     _waiting: int = field(default=0, init=False)
 
@@ -70,12 +74,17 @@ class Taker:
 
     def is_for(self, recipient: str) -> bool:
         """Is it the address for reports?"""
-        return comparable(recipient) == self.address
+        return comparable(recipient) == self.address or self.same(recipient)
 
-    async def take(self, content: Octets, received: Received | None) -> bool:
+    def reads(self, recipient: str) -> bool:
+        """Are reports that come to a recipient read? Whichever way mail for it takes, it is asked once, when the
+        message is taken in: from then on there is nothing that shows whom it is from."""
+        return self.is_for(recipient) or self.reaches(recipient)
+
+    async def take(self, content: Octets, received: Received | None, login: str = "") -> bool:
         """Count what a message (LF) carries; durable when it returns True. ``received``: what its checks said, None for
-        a message that needs none."""
-        reporter = author_of(received)
+        a message that needs none; ``login``: who sent it, where somebody logged in."""
+        reporter = comparable_name(login.rpartition("@")[2]) if login else author_of(received)
         if reporter is None:
             count("feedback.refused")
             log.event("feedback.refused", "warning", why="DMARC does not vouch for the message with the report")

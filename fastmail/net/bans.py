@@ -92,6 +92,11 @@ class Bans:
         self._path = os.path.join(data_dir, "bans", "scores")
         self._scores: Scores | None = None
 
+    @property
+    def env(self) -> Environment:
+        """For backups."""
+        return self._env
+
     def close(self) -> None:
         self._env.close()
         if self._scores is not None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fastmail.policy.reasons import ACCEPT, JUNK, QUARANTINE, REFUSE, Finding
 from fastmail.policy.verdict import Thresholds, Verdict
 
-LINE = 76  # characters after which the names of reasons go on in another line
+LINE = 76  # characters after which the names of reasons, and values of scanners, go on in another line
 NAMED = 50  # reasons
 OWN = frozenset(("x-spam-status", "x-spam-flag", "x-virus-status"))  # which no scanner writes in our place
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -33,8 +33,24 @@ def fields(decided: Verdict, findings: Sequence[Finding], thresholds: Thresholds
         worst = next(word for word in ("infected", "unknown", "clean") if word in status)
         lines.append(f"X-Virus-Status: {worst.capitalize()}")
     for finding in findings:
-        lines += [f"{name}: {_NOT_ASCII.sub('?', value)}" for name, value in finding.add if name.lower() not in OWN]
+        lines += [_folded(f"{name}: {_NOT_ASCII.sub('?', value)}") for name, value in finding.add if _allowed(name)]
     return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _allowed(name: str) -> bool:
+    return name.lower() not in OWN
+
+
+def _folded(field: str) -> str:
+    """A field with line ends before some of its spaces (RFC 5322 2.2.3): a line may have 998 octets (2.1.1)."""
+    first, *words = field.split(" ")
+    out, width = [first], len(first)
+    for at, word in enumerate(words):
+        # the first word stays behind the name: a line of white space alone would end some readers' header
+        fold = at > 0 and bool(word) and width + len(word) >= LINE
+        out.append(f"\n {word}" if fold else f" {word}")
+        width = 1 + len(word) if fold else width + 1 + len(word)
+    return "".join(out)
 
 
 def _tests(names: list[str]) -> str:

@@ -432,7 +432,10 @@ class Spool:
                         break
                     found = txn.get(key, db=self.env.db["job"])
                     try:
-                        out.append(read_job(found or b""))
+                        job = read_job(found or b"")
+                        if job.held or ready_key(job) != at:  # it would be found here again and again
+                            raise CorruptData("a job stands in line where it does not belong")
+                        out.append(job)
                     except CorruptData as error:
                         self._set_aside(bytes(at), key, error)
                 more = cursor.set_range(prefix + bytes([rank[-1] + 1]))

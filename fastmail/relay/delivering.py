@@ -220,7 +220,7 @@ class Deliveries:
             elif found.queued:
                 replies[rcpt.address] = Reply(250, "2.0.0", "forwarded")
             else:
-                replies[rcpt.address] = Reply(550, "5.1.1", "no such user here")
+                replies[rcpt.address] = _nobody(found)
         copies = await self._copies(item, content)
         if copies is not None:
             members = [address for address, _ in envelope.recipients]
@@ -305,3 +305,9 @@ class Deliveries:
                 text, _ = await asyncio.get_running_loop().run_in_executor(None, copies.whole, rcpt.address)
             said.append(Said(await pipe.run(hop, item.sender, rcpt.address, item.number, text, self.seconds)))
         await self.outcomes.settle(job, item, said, content)
+
+
+def _nobody(found: Destinations) -> Reply:
+    """The reply for an address that leads to nobody now. Mail for a domain that is off for a while waits for it."""
+    code, enhanced, text = found.refusal.split(" ", 2)
+    return Reply(int(code), enhanced, text)

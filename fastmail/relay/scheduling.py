@@ -5,8 +5,10 @@ for a while when none of its hosts answers. So a dead destination costs one atte
 mail the last time ("good") go first, and a fifth of all connections is reserved for them; among the others the newest
 goes first. So a hundred thousand dead destinations do not delay a live one.
 
-Promise: a job is under way only once at a time. Memory does not grow with the depth of the queue: at most WINDOW jobs
-of a destination are in memory. Waits use the monotonic clock, so setting the time of day does not prolong them.
+Promise: a job is under way only once at a time, and as it is in the queue when its attempt begins: one that was held,
+dropped, moved or put off meanwhile is passed over, though it is in a window. Memory does not grow with the depth of the
+queue: at most WINDOW jobs of a destination are in memory. Waits use the monotonic clock, so setting the time of day
+does not prolong them.
 """
 
 import itertools
@@ -16,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
+from fastmail.model.errors import CorruptData
 from fastmail.queue.model import LOCAL, Job
 from fastmail.queue.routes import Routes
 from fastmail.queue.schedule import Schedules
@@ -160,7 +163,24 @@ class Scheduler:
             return None
         if not destination.window and destination.due <= now:
             self._refill(destination, now)
-        return destination.window.popleft() if destination.window else None
+        while destination.window:
+            known = destination.window.popleft()
+            job = self._current(destination, known.key, now)
+            if job is not None:
+                return job
+            destination.busy.discard(known.key)
+        return None
+
+    def _current(self, destination: Destination, key: bytes, now: float) -> Job | None:
+        """Return a job as it is in the queue now. None when it is not to be attempted: commands change jobs that are in
+        a window, and an administrator who holds one expects that it does not leave any more."""
+        try:
+            job = self._spool.job(key)
+        except CorruptData:
+            return None  # Spool.due takes it out of the line
+        if job is None or job.held or job.destination != destination.name or job.due > now:
+            return None
+        return job
 
     def ended(self, destination: Destination, job: Job) -> None:
         """Note that a job is not under way any more."""

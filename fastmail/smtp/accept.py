@@ -7,7 +7,8 @@ footer of its domain (smtp.footers). What users send is completed next (RFC 6409
 will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes, and what users send
 is signed as it will be sent, whether it leaves or stays here: what filters change is in the signature.
 
-Recipients may want a message judged in their own ways: smtp.wanted says what then becomes of it.
+Recipients may want a message judged in their own ways: smtp.wanted says what then becomes of it. By LMTP each of them
+has a reply of its own (smtp.lmtp_verdicts).
 
 Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
 it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
@@ -18,27 +19,48 @@ import asyncio
 from collections.abc import Sequence
 
 from fastmail.auth.send_as import REFUSE
-from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.delivery.deliver import LEAVES_NOT, SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.directory.lookup import Destinations
 from fastmail.durable.staging import Staged
+from fastmail.feedback.service import Feedback
 from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
 from fastmail.model.domain import comparable
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
+from fastmail.policy.receive import Received
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import footers, held_back, judging, own_limits, senders, untagged, wanted
+from fastmail.smtp import footers, held_back, judging, lmtp_verdicts, own_limits, senders, untagged, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
 from fastmail.telemetry import log
 
 TAKEN = Outcome(250, "2.0.0", "message taken")
+NOWHERE = Outcome(451, "4.3.5", "the filters of this server send the message where it cannot go")
 
 
 async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
     """Deliver a message (LF), or queue it when a recipient is elsewhere; one Outcome for each recipient."""
-    service = session.service
     content = await header.with_end(content)
+    asked = session.service.wishes
+    if asked is None or session.service.kind != LMTP:
+        return await _take(session, envelope, content)
+    found = await lmtp_verdicts.judged(session, envelope, content, asked)
+    outcomes = dict(found.refused)
+    for at, outcome in found.refused.items():
+        one = lmtp_verdicts.part(envelope, [at], envelope.filters)
+        _refused(session, one, found.content, outcome)
+    if found.back is not None:
+        outcomes |= zip(found.back_at, await _held_back(session, found.back, found.content), strict=True)
+    if found.at:
+        outcomes |= zip(found.at, await _take(session, found.left, found.content), strict=True)
+    return [outcomes[at] for at in range(len(envelope.recipients))]
+
+
+async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
+    """The same of a message whose header has an end, for recipients that have one fate."""
+    service = session.service
     incomplete = service.kind == SUBMISSION
     mailbox = "INBOX"
     transaction = session.transaction
@@ -78,17 +100,19 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
             _remember(session, envelope, whole, "refused" if said.refusal is not None else "discarded")
             return [outcome] * len(envelope.recipients)
         content = said.content
-        _apply(session, envelope, said)
+        if not _apply(session, envelope, said):
+            return _refused(session, envelope, content, NOWHERE)
         if not envelope.recipients:
             return [TAKEN]
         if said.quarantine:
             mailbox, envelope.places = "Junk", {}
-    if service.feedback is not None and await service.feedback.take(_addresses(envelope), content, received):
+    if service.feedback is not None and await _is_report(session, service.feedback, envelope, content, received):
         envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
         _remember(session, envelope, content, "discarded")
         return [TAKEN] * len(envelope.recipients)
     elsewhere = leaves(envelope)
-    envelope.charges = own_limits.charges(session, len(envelope.recipients))
+    own = transaction.own if transaction is not None else own_limits.of(session)
+    envelope.charges = own_limits.charges(own, len(envelope.recipients))
     if service.outbound is not None and (elsewhere or envelope.options.release):
         return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
     refused = await service.outbound.charge(envelope) if service.outbound is not None else None
@@ -128,6 +152,15 @@ def _vouched(checks: Checks) -> bool:
     if checks.sender is not None and checks.sender.result == "pass":
         names.append(checks.sender.domain)
     return any(dmarc.domain == one or dmarc.domain.endswith(f".{one}") for one in names)
+
+
+async def _is_report(
+    session: Dialogue, feedback: Feedback, envelope: Envelope, content: Octets, received: Received | None
+) -> bool:
+    """Read a report that the message carries; is that all that is to be done with it?"""
+    if session.user is None:
+        return await feedback.take(_addresses(envelope), content, received)
+    return await feedback.take(_addresses(envelope), content, received, session.user.address)
 
 
 def _addresses(envelope: Envelope) -> list[str]:
@@ -234,21 +267,52 @@ def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str,
     )
 
 
-def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> None:
-    """What filters changed of the envelope, as far as this session may do it."""
+def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> bool:
+    """What filters changed of the envelope, as far as this session may do it. A recipient that they add and that cannot
+    have the message is left out, as RCPT would refuse it; the log and the trace say so. False, and its recipients are
+    as before, where all that are left would be such ones: nobody would have a message that the client hears is
+    taken."""
     if verdict.sender is not None:
         envelope.sender = verdict.sender
-    if session.service.kind == LMTP:
-        return  # one reply for each recipient: they stay who they are
+    if session.service.kind == LMTP:  # one reply for each recipient: they stay who they are
+        asked = (*verdict.added, *verdict.removed)
+        _left_out(envelope, [(address, "recipients stay as they are by LMTP") for address in asked])
+        return True
     gone = {address.lower() for address in verdict.removed}
+    before = envelope.recipients, envelope.asked
     kept = [at for at, (address, _) in enumerate(envelope.recipients) if address.lower() not in gone]
     envelope.recipients = [envelope.recipients[at] for at in kept]
     envelope.asked = [envelope.asked[at] for at in kept]
+    without: list[tuple[str, str]] = []
     for address in verdict.added:
         there = session.service.deliverer.destinations(address)
-        records = there.accounts
+        why = _unreachable(session, address, there)
+        if why:
+            without.append((address, why))
+            continue
         if there.queued:
             envelope.forwards.add(address)
-        if there or session.may_relay():
-            envelope.recipients.append((address, records))
-            envelope.asked.append(Rcpt(address))
+        envelope.recipients.append((address, there.accounts))
+        envelope.asked.append(Rcpt(address))
+    _left_out(envelope, without)
+    if envelope.recipients or not without:
+        return True
+    envelope.recipients, envelope.asked = before
+    return False
+
+
+def _unreachable(session: Dialogue, address: str, there: Destinations) -> str:
+    """Why a recipient that a filter adds cannot have the message; empty where it can."""
+    service = session.service
+    if there:
+        return LEAVES_NOT if there.queued and service.outbound is None else ""
+    if service.deliverer.directory.is_local(address.rpartition("@")[2]):
+        return there.refusal
+    return "" if session.may_relay() else "this client's mail may not leave this server"
+
+
+def _left_out(envelope: Envelope, without: Sequence[tuple[str, str]]) -> None:
+    """Say which wishes of filters were not followed."""
+    for address, why in without:
+        log.event("milter.recipient", "warning", sender=envelope.sender, recipient=address, why=why)
+        envelope.filters += f"; {address} of a filter is left out: {why}"

@@ -59,7 +59,7 @@ def _offer(session: Dialogue) -> None:
     """What this server can do, here and now."""
     service, conn = session.service, session.conn
     lines = [service.hostname.encode(), *(LMTP_EXTENSIONS if service.kind == LMTP else EXTENSIONS)]
-    lines += [b"SIZE %d" % (own_limits.most(session) or service.limits.message_size)]
+    lines += [b"SIZE %d" % (own_limits.most(session, own_limits.of(session)) or service.limits.message_size)]
     if service.outbound is not None and service.kind == SUBMISSION:
         lines.append(b"FUTURERELEASE %d %b" % (grammar.MOST_HELD, grammar.latest()))
     if service.outbound is not None and service.kind != LMTP and conn.tls:

@@ -11,7 +11,7 @@ from fastmail.smtp import own_limits
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.senders import barred, may
 from fastmail.smtp.service import LMTP, MX, SUBMISSION
-from fastmail.smtp.transaction import Transaction
+from fastmail.smtp.transaction import Own, Transaction
 
 
 def mail(session: Dialogue, rest: bytes) -> None:
@@ -26,7 +26,8 @@ def mail(session: Dialogue, rest: bytes) -> None:
     except grammar.Refused as refusal:
         session.bad(str(refusal))
         return
-    refused = _refusal(session, sender, options) or own_limits.refusal(session, options.size)
+    own = own_limits.of(session)
+    refused = _refusal(session, sender, options) or own_limits.refusal(session, own, options.size)
     if refused:
         session.bad(refused)
         return
@@ -43,11 +44,15 @@ def mail(session: Dialogue, rest: bytes) -> None:
         tls=_cipher(session),
     )
     if session.filters is None:
-        _begin(session, envelope, lowered)
+        _begin(session, envelope, lowered, own)
         return
     words = rest.rpartition(b">")[2].split()
     question = session.filters.mail(trace.new_id(), envelope, words)
-    session.conn.run(session.consult(question, lambda: _begin(session, envelope, lowered), session.end_transaction))
+
+    def begin() -> None:
+        _begin(session, envelope, lowered, own)
+
+    session.conn.run(session.consult(question, begin, session.end_transaction))
 
 
 def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:
@@ -69,9 +74,9 @@ def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:
     return ""
 
 
-def _begin(session: Dialogue, envelope: Envelope, lowered: bool) -> None:
+def _begin(session: Dialogue, envelope: Envelope, lowered: bool, own: Own | None) -> None:
     session.transaction = Transaction(envelope)
-    session.transaction.most = own_limits.most(session)
+    session.transaction.own, session.transaction.most = own, own_limits.most(session, own)
     policy = session.service.policy if session.service.kind == MX else None
     if policy is not None and not is_here(session.host) and not session.may_relay() and not _exempt(session):
         session.transaction.receiving = receiving = policy.begin(session.host, session.hello)

@@ -1,25 +1,24 @@
 """What an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour.
 
 MAIL already says when a limit of an hour is reached, so that nobody sends content in vain; what counts is the commit
-that queues the message (queue.rates). Only logins are counted. The account is read as it is now, not as it was at the
-login.
+that queues the message (queue.rates). Only logins are counted. The account is read at MAIL, not as it was at the
+login, and once for a mail transaction (Own).
 """
 
 from collections.abc import Sequence
 
 from fastmail.directory import limits
-from fastmail.directory.interface import AccountRecord
-from fastmail.directory.records import Domain
 from fastmail.model.domain import comparable
 from fastmail.model.errors import DamagedAccount
 from fastmail.queue.rates import MESSAGES, RECIPIENTS, Charge, account_key, domain_key
 from fastmail.smtp.dialogue import Dialogue
+from fastmail.smtp.transaction import Own
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 
-def _sender(session: Dialogue) -> tuple[AccountRecord, Domain | None] | None:
-    """The account that is logged in, and its domain; None where nobody is."""
+def of(session: Dialogue) -> Own | None:
+    """The limits of the login as they are now; None where nobody is logged in."""
     user, directory = session.user, session.service.deliverer.directory
     if user is None:
         return None
@@ -27,22 +26,20 @@ def _sender(session: Dialogue) -> tuple[AccountRecord, Domain | None] | None:
         user = directory.account(user.address) or user
     except DamagedAccount:
         pass  # as it was at the login
-    return user, directory.domain(user.address.rpartition("@")[2])
+    return Own(user, directory.domain(user.address.rpartition("@")[2]))
 
 
-def most(session: Dialogue) -> int:
+def most(session: Dialogue, own: Own | None) -> int:
     """Octets that a message of this login may have; 0 where it has no limit below the service's."""
-    found = _sender(session)
-    own = limits.message_size(*found) if found is not None else 0
-    return own if own < session.service.limits.message_size else 0
+    octets = limits.message_size(own.account, own.domain) if own is not None else 0
+    return octets if octets < session.service.limits.message_size else 0
 
 
-def charges(session: Dialogue, recipients: int) -> Sequence[Charge]:
+def charges(own: Own | None, recipients: int) -> Sequence[Charge]:
     """What one message to so many counts in the limits of the login."""
-    found = _sender(session)
-    if found is None:
+    if own is None:
         return ()
-    account, domain = found
+    account, domain = own.account, own.domain
     out = [
         Charge(account_key(account.id, what), amount, most, what)
         for what, amount, most in (
@@ -64,16 +61,18 @@ def charges(session: Dialogue, recipients: int) -> Sequence[Charge]:
     ]
 
 
-def refusal(session: Dialogue, size: int) -> str:
+def refusal(session: Dialogue, own: Own | None, size: int) -> str:
     """The reply to MAIL where the login may not send a message of that size, or none more for now; empty where it
     may."""
-    own = most(session)
-    if 0 < own < size:
-        return f"552 5.3.4 message is too big: {own} octets is the most for this login"
-    outbound, asked = session.service.outbound, charges(session, 1)
+    if own is None:
+        return ""
+    octets = most(session, own)
+    if 0 < octets < size:
+        return f"552 5.3.4 message is too big: {octets} octets is the most for this login"
+    outbound, asked = session.service.outbound, charges(own, 1)
     why = outbound.over(asked) if outbound is not None and asked else ""
     if not why:
         return ""
     count("smtp.rate")
-    log.event("smtp.rate", "warning", login=session.user.address if session.user else "", peer=session.host, why=why)
+    log.event("smtp.rate", "warning", login=own.account.address, peer=session.host, why=why)
     return f"450 4.7.1 {why}"

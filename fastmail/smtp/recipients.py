@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fastmail.delivery.deliver import is_postmaster
+from fastmail.delivery.deliver import LEAVES_NOT, is_postmaster
 from fastmail.delivery.lists import posting
 from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home
@@ -117,9 +117,7 @@ class _Rcpt:
         deliverer = session.service.deliverer
         try:
             there = deliverer.destinations(address)
-            size = self._transaction.envelope.options.size
-            full = deliverer.full(there.accounts, size)
-            too_big = deliverer.too_big(there.accounts, size)
+            no_room = deliverer.refusal(there.accounts, self._transaction.envelope.options.size)
             self._wanted = wanted.of(session, self._transaction, address, there)
         except TemporaryError as error:
             log.event("smtp.recipient", "error", address=address, why=error)
@@ -128,8 +126,7 @@ class _Rcpt:
         if not there:
             self._unknown(there.refusal)
             return None
-        refused = self._forbidden(there) or ("552 5.2.2 mailbox is full" if full else "")
-        refused = refused or ("552 5.3.4 message is too big for this mailbox" if too_big else "")
+        refused = self._forbidden(there) or no_room
         refused = refused or wanted.refusal(session, self._transaction, address, self._wanted)
         if refused:
             session.bad(refused)
@@ -166,7 +163,7 @@ class _Rcpt:
             if mine.rpartition("@")[2] != there.inside:
                 return "550 5.7.1 this address takes mail from users of its domain only"
         if there.queued and session.service.outbound is None:
-            return "550 5.7.1 mail for this address leaves this server, which is switched off"
+            return f"550 5.7.1 {LEAVES_NOT}"
         return posting.at_rcpt(session.service.deliverer.directory, there, self._transaction.envelope.sender)
 
     def add(self, records: list[AccountRecord]) -> Work | None:

@@ -13,16 +13,28 @@ the disk was full, is not kept, but its end is found all the same, so that the s
 """
 
 import time
+from dataclasses import dataclass
 from enum import IntEnum
 
 from fastmail._core.lines import ContentReader
 from fastmail.delivery.deliver import Envelope
+from fastmail.directory.interface import AccountRecord
+from fastmail.directory.records import Domain
 from fastmail.durable.staging import Budget, Staged
 from fastmail.model.esmtp import BINARY
 from fastmail.policy.receive import Receiving
 from fastmail.policy.wishes import Wanted
 
 TAKE = 65536  # octets that the reader holds before they are staged
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Whose limits of sending a mail transaction has (smtp.own_limits): the account that is logged in, as it is at
+    MAIL, and its domain."""
+
+    account: AccountRecord
+    domain: Domain | None
 
 
 class State(IntEnum):
@@ -57,6 +69,7 @@ class Transaction:
         "left",
         "most",
         "no_room",
+        "own",
         "reader",
         "received",
         "receiving",
@@ -71,6 +84,7 @@ class Transaction:
         self.envelope = envelope
         self.receiving: Receiving | None = None  # what is thought of it, where that is asked
         self.wanted: list[Wanted] = []  # what its recipients ask for about that
+        self.own: Own | None = None  # whose limits of sending it counts in
         self.most = 0  # octets that its sender's messages may have; 0 where the service alone says that
         self.binary = envelope.options.body == BINARY  # content with NUL and bare line ends, by BDAT only (RFC 3030 3)
         # the content

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.queue.model import Job
 from fastmail.smtp.client import Timeouts
 from tests.integration.test_relay import World, report, run, world
 
@@ -446,5 +447,48 @@ def test_housekeeping_sends_reports_of_dmarc(tmp_path: Path) -> None:
                 await w.runner._clean()
                 assert await asyncio.wait_for(rounds.get(), 10) == 1
                 await asyncio.gather(*w.runner._besides.values())
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("done", ["held", "dropped", "moved"])
+def test_what_is_done_to_a_job_in_the_window_counts(tmp_path: Path, done: str) -> None:
+    """A command changes jobs that the relay has in memory already, behind one that is under way."""
+
+    def change(job: Job) -> Job | None:
+        if done == "dropped":
+            return None
+        job.held, job.destination = done == "held", "else.test" if done == "moved" else job.destination
+        return job
+
+    async def scenario() -> None:
+        async with world(tmp_path) as w:
+            begun, go = asyncio.Event(), asyncio.Event()
+            final = w.sink._final
+
+            async def slowly(mail: str, rcpts: list[str], content: bytes) -> str | None:
+                begun.set()
+                await go.wait()
+                return await final(mail, rcpts, content)
+
+            w.sink._final = slowly  # type: ignore[method-assign]
+            for n in range(8):
+                assert (await w.send(f"u{n}@far.test")).startswith(b"250")
+            w.run()
+            await begun.wait()
+            await asyncio.sleep(0.1)  # its other connections are under way too
+            under_way = sum(one.streams for one in w.runner._scheduler.destinations.values())  # type: ignore[union-attr]
+            jobs = [job for _, job in w.spool.jobs()]
+            assert len(jobs) == 8 and 0 < under_way < 8
+            for job in jobs:
+                assert w.spool.change_now(job.key, change)
+            go.set()
+            runner = w.runner
+            assert runner is not None
+            await w.until(lambda: not any(one.streams for one in runner._scheduler.destinations.values()))
+            await asyncio.sleep(0.2)
+            assert len(w.sink.taken) == under_way, "no attempt began after the command"
+            left = [job for _, job in w.spool.jobs() if job.held]
+            assert len(left) == (8 - under_way if done == "held" else 0)
 
     run(scenario)

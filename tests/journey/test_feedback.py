@@ -32,7 +32,7 @@ def near(tmp_path: Path, far: Server) -> Iterator[Server]:
     """Who gets mail from example.org, and from those who say so."""
     (tmp_path / "dns").mkdir()
     zone = f"""@ IN TXT "v=spf1 ip4:192.0.2.1 -all"
-_dmarc IN TXT "v=DMARC1; p=reject; rua=mailto:{READER}!1m,mailto:spy@far.test"
+_dmarc IN TXT "v=DMARC1; p=reject; rua=mailto:{READER}!1m,mailto:spy@far.test; ruf=mailto:{READER},mailto:spy@far.test"
 one._domainkey IN TXT {text(key().record())}
 mail IN A 192.0.2.1
 """
@@ -97,3 +97,28 @@ def test_a_report_arrives_and_is_read(near: Server, far: Server, tmp_path: Path)
     ]
     assert "198.51.100.9" in far.cli("dmarc", "reports", "example.org", "--by-reporter", "--since", "2d").stdout
     assert "nobody has complained" in far.cli("dmarc", "complaints").stdout
+
+
+def test_a_failure_report_arrives_and_is_read(near: Server, far: Server) -> None:
+    """Only where a setting says so; about forged messages, alike ones once, and to those who agree."""
+    more = 'send_reports = true\nfailure_reports = true\nfailure_shows = "redacted"'
+    near.config.write_text(near.config.read_text().replace("send_reports = true", more))
+    near.start()
+    assert send(near, signed()).startswith("250")
+    for _ in range(3):
+        assert send(near, MESSAGE, "198.51.100.9", "far.test").startswith("250")
+
+    def arrived() -> list[Path]:
+        return [path for path in (far.maildir(READER) / "new").glob("*") if path.is_file()]
+
+    until(arrived, 120.0)  # alike ones are collected for a while
+    (path,) = arrived()
+    content = path.read_bytes()
+    assert b"\nFeedback-Type: auth-failure\n" in content and b"\nAuth-Failure: dmarc\n" in content
+    assert b"\nIncidents: 3\n" in content and b"\nSource-IP: 198.51.100.9\n" in content
+    assert b"\nSPF-DNS: txt : far.test" not in content and b"\nReported-Domain: example.org\n" in content
+    assert b"joe@" not in content and b"text/rfc822-headers" in content
+    (row,) = json.loads(far.cli("dmarc", "complaints", "--json").stdout)
+    assert (row["type"], row["messages"], row["domain"]) == ("auth-failure", 3, "example.org")
+    near.stop()
+    assert "spy" not in near.cli("queue", "list").stdout

@@ -3,7 +3,9 @@
 The client introduces itself by XCLIENT, because mail of this machine is not judged."""
 
 import json
+import smtplib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,30 @@ def test_an_infected_message_waits_until_somebody_releases_it(server: Server) ->
     assert message["Subject"] == "Is dinner ready?" and message["X-Virus-Status"] == "Infected"
     server.traced("user@example.test", "released")
     assert json.loads(server.cli("quarantine", "list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_mail_by_lmtp_is_judged_by_setting_with_a_reply_for_each(server: Server, judged: bool) -> None:
+    other = "other@example.test"
+    server.cli("account", "add", other, "--password-stdin", stdin=server.password + "\n")
+    server.cli("account", "set", other, "block=joe@example.org")
+    nobody: tuple[str, list[bytes]] = "127.0.0.1:1", []
+    with clamd(b"stream: OK\0") if judged else nullcontext(nobody) as (address, heard):
+        scanner = f'\n[[scanner]]\nkind = "clamav"\naddress = "{address}"\n'
+        text = server.config.read_text().replace("[policy]", "[policy]\njudge_lmtp = true" if judged else "[policy]", 1)
+        assert "[policy]" in text
+        server.config.write_text(text + scanner)
+        server.start()
+        with smtplib.LMTP("127.0.0.1", server.ports["lmtp"]) as lmtp:
+            assert lmtp.docmd("LHLO me.test")[0] == 250
+            assert lmtp.mail("joe@example.org")[0] == 250
+            assert [lmtp.rcpt(one)[0] for one in (other, server.user)] == [250, 250]
+            assert lmtp.docmd("DATA")[0] == 354
+            lmtp.send(MESSAGE.replace(b"\n", b"\r\n") + b".\r\n")
+            replies = [lmtp.getreply() for _ in range(2)]
+    assert [code for code, _ in replies] == [550 if judged else 250, 250] and bool(heard) == judged
+    (message,) = delivered(server)
+    assert message["X-Virus-Status"] == ("Clean" if judged else None)
+    if judged:
+        assert replies[0][1].startswith(b"5.7.1 <other@example.test> mail from this sender")
+        server.traced(other, "refused")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastmail.directory import apps, fields
+from fastmail.directory import apps, fields, named
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.requests import alias_name
 from fastmail.migrate.sites import lists
@@ -74,7 +74,14 @@ def domain(one: SiteDomain) -> tuple[Fields, list[str]]:
         given["separators"] = one.separators or "none"
     if one.quota:
         given["quota_storage"] = one.quota
-    return readable(DOMAIN, given)
+    left: list[str] = []
+    for name in ("allow", "block"):
+        good, wrong = _each(getattr(one, name), named.parse, name)
+        left += wrong + [f"{name} {entry}: more than {named.MOST}: left out" for entry in good[named.MOST :]]
+        if good:
+            given[name] = good[: named.MOST]
+    found, more = readable(DOMAIN, given)
+    return found, left + more
 
 
 def limits(one: SiteDomain) -> Fields:

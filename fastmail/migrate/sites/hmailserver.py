@@ -2,13 +2,19 @@
 recipients.
 
 Sizes of accounts and domains are MB, of messages KB; 0 is no limit, and numbers count where their bit of
-domainlimitationsenabled is set. How a password is kept says accountpwencryption (CLEAR to ARGON2); those in Blowfish
-can be read by anybody who has the program, and are not taken. Passwords of Active Directory are not in the database.
+domainlimitationsenabled is set. How a password is kept says accountpwencryption (CLEAR to ARGON2). Those in Blowfish
+have a key that everybody knows: they are as good as in clear, and taken as such, to be hashed when they are first used.
+Passwords of Active Directory are not in the database.
 """
 
 import re
+from contextlib import suppress
+
+from cryptography.hazmat.decrepit.ciphers.algorithms import Blowfish
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 from fastmail.directory.records import OF_DOMAINS, SERVER
+from fastmail.migrate.sites import hmail_ranges
 from fastmail.migrate.sites.base import Base, need, picked, selected
 from fastmail.migrate.sites.model import (
     EVERYBODY,
@@ -46,6 +52,8 @@ ACCOUNT = (
 )
 ACCOUNTS, ALIASES, LISTS = 1, 2, 4  # bits of domainlimitationsenabled
 CLEAR, BLOWFISH, MD5, SALTED, PBKDF2, ARGON2 = range(6)  # accountpwencryption; the last two of a fork
+FISH_KEY = b"THIS_KEY_IS_NOT_SECRET"  # of all installations
+FISH_BLOCK, FISH_WORD = 8, 4  # octets
 SALTED_FORM = re.compile(r".{6}[0-9a-fA-F]{64}", re.DOTALL)
 ROLES = {1: OF_DOMAINS, 2: SERVER}  # accountadminlevel
 WRITERS = {0: EVERYBODY, 1: ITS_MEMBERS, 2: ITS_ANNOUNCERS, 3: OF_ITS_DOMAIN, 4: OF_THE_SERVER}  # distributionlistmode
@@ -56,9 +64,7 @@ LEFT = (
     ("hm_groups", "groups", "name the accounts in lists of rights"),
     ("hm_acl", "rights to public folders", "give them anew: mailboxes can be shared"),
     ("hm_imapfolders WHERE folderaccountid = 0", "public folders", "make a shared account"),
-    ("hm_securityranges", "IP ranges", "see [relay] networks and [limits]"),
     ("hm_incoming_relays", "incoming relays", "see [listen] proxy_protocol and XCLIENT"),
-    ("hm_whitelist", "white list", "set it in the filter that you use"),
     ("hm_dnsbl", "DNS blacklists", "set them in [policy]"),
     ("hm_surblservers", "SURBL servers", "set them in the filter that you use"),
     ("hm_blocked_attachments", "blocked attachments", "set them in the filter that you use"),
@@ -70,6 +76,7 @@ def read(base: Base, options: Options) -> Records:
     names: dict[str, str] = {}
     catching: list[SiteAlias] = []
     keys: list[str] = []
+    ranges = hmail_ranges.read(base)
     for row in selected(base, "hm_domains", DOMAIN, "ORDER BY domainname"):
         name = text(row, "domainname")
         names[text(row, "domainid")] = name
@@ -77,7 +84,7 @@ def read(base: Base, options: Options) -> Records:
             catching.append(SiteAlias(f"@{name}", words(text(row, "domainpostmaster"))))
         if text(row, "domaindkimprivatekeyfile"):
             keys.append(name)
-        yield _domain(name, row)
+        yield _domain(name, row, *ranges.lists())
     for row in selected(base, "hm_domain_aliases", ("dadomainid", "daalias")):
         alias, of = text(row, "daalias"), names.get(text(row, "dadomainid"), "")
         yield SiteDomain(alias, alias_of=of) if of else BadRow("domain", alias, "another name of a domain that is gone")
@@ -88,12 +95,13 @@ def read(base: Base, options: Options) -> Records:
     yield from _lists(base)
     for name in keys:
         yield NotTaken("DKIM keys of domains", "take the key files over", name)
+    yield from ranges.not_taken(base)
     yield from only_counted(base, LEFT)
     say = "files {GUID}.eml; `fastmail import imap` fetches mail while the old server runs"
     yield Hint("mail", "Data\\DOMAIN\\USER", say)
 
 
-def _domain(name: str, row: Row) -> SiteDomain:
+def _domain(name: str, row: Row, allow: tuple[str, ...], block: tuple[str, ...]) -> SiteDomain:
     bits = number(row, "domainlimitationsenabled")
     signed = flag(row, "domainenablesignature", False)
     separators = None
@@ -111,6 +119,8 @@ def _domain(name: str, row: Row) -> SiteDomain:
         most_lists=limit(row, "domainmaxnoofdistributionlists") if bits & LISTS else 0,
         most_octets=limit(row, "domainmaxsize", MIB),
         most_storage=limit(row, "domainmaxaccountsize", MIB),
+        allow=allow,
+        block=block,
     )
 
 
@@ -127,8 +137,25 @@ def password(value: str, kind: int) -> tuple[str, str]:
     if kind == ARGON2 and value.startswith("$argon2"):
         return stored(value)
     if kind == BLOWFISH:
-        return "", "its password is in Blowfish, with a key that everybody knows: give it a new one"
+        found = unfished(value)
+        return ("{PLAIN}" + found, "") if found else ("", "its password (Blowfish) cannot be read: give it a new one")
     return "", f"its password (encryption {kind}) cannot be checked here: give it a new one"
+
+
+def unfished(value: str) -> str:
+    """What a password in Blowfish is: hexadecimal digits of blocks, each for itself, whose words of four octets are
+    turned round, and NUL at the end up to a whole block. Empty for what is none."""
+    with suppress(ValueError):  # no such digits, no whole blocks, or no text
+        blocks = bytes.fromhex(value)
+        if blocks and not len(blocks) % FISH_BLOCK:
+            reader = Cipher(Blowfish(FISH_KEY), modes.ECB()).decryptor()
+            found = _turned(reader.update(_turned(blocks)) + reader.finalize()).rstrip(b"\0").decode("utf-8")
+            return found if found.isprintable() else ""  # what was no password becomes noise
+    return ""
+
+
+def _turned(octets: bytes) -> bytes:
+    return b"".join(octets[at : at + FISH_WORD][::-1] for at in range(0, len(octets), FISH_WORD))
 
 
 def _accounts(base: Base, options: Options) -> Records:

@@ -17,7 +17,8 @@ OF_ITS_DOMAIN, OF_THE_SERVER = "accounts of its domain", "accounts of the server
 @dataclass(frozen=True, slots=True)
 class SiteDomain:
     """A domain. ``alias_of``: it is another name for that domain, and nothing else of it counts. ``separators``: of
-    details, empty for none. ``quota``: of accounts that have none of their own. Limits of 0 are no limits."""
+    details, empty for none. ``quota``: of accounts that have none of their own. Limits of 0 are no limits. ``allow``,
+    ``block``: senders and networks (directory.named)."""
 
     name: str
     enabled: bool = True
@@ -33,6 +34,8 @@ class SiteDomain:
     most_lists: int = 0
     most_octets: int = 0
     most_storage: int = 0
+    allow: tuple[str, ...] = ()
+    block: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ class TooLarge(Exception):
 class Scanner:
     """One scanner. ``address``: "host:port" or "unix:path"; ``on``: of PLACES; ``seconds``: for a whole exchange, the
     wait for its turn too; ``largest``: octets; ``when_away``: of WHEN_AWAY; ``virus``: of VIRUS; ``weight``: its score
-    is multiplied by that; ``at_once``: messages that it is shown at the same time by this process."""
+    is multiplied by that; ``at_once``: messages that it is shown at the same time by this process; ``rewrite_subject``:
+    rspamd may give a message another Subject."""
 
     kind: str
     address: str
@@ -38,6 +39,7 @@ class Scanner:
     virus: str = REFUSE
     weight: float = 1.0
     at_once: int = 8
+    rewrite_subject: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from fastmail.policy.reasons import ACCEPT, LATER, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
+from fastmail.policy.reasons import ACCEPT, LATER, QUARANTINE, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
 from fastmail.policy.scanners import clamd, rspamd, spamd
 from fastmail.policy.scanners.nouns import CLAMAV, DEFER, RSPAMD, SPAMASSASSIN, USERS, Scanner, Shown, TooLarge, Trouble
 from fastmail.telemetry import log
@@ -94,10 +94,11 @@ class Panel:
         return any(where in client.scanner.on for client in self._clients)
 
     async def ask(self, where: str, shown: Shown) -> list[Finding]:
-        """What each says, in their order. A user's infected message is always refused: nothing of it goes to a Junk
-        mailbox."""
+        """What each says, in their order. A user's message that is infected, or to be kept back, is refused: nothing of
+        it goes to a Junk mailbox, and nothing of users' mail is kept back."""
         asked = [client for client in self._clients if where in client.scanner.on]
         found = await asyncio.gather(*(client.ask(shown) for client in asked))
         if where == USERS:
-            found = [replace(one, action=REFUSE) if one.virus == "infected" else one for one in found]
+            bad = [one.virus == "infected" or one.action == QUARANTINE for one in found]
+            found = [replace(one, action=REFUSE) if no else one for one, no in zip(found, bad, strict=True)]
         return list(found)

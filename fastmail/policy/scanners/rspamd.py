@@ -4,10 +4,14 @@ fields; the answer is JSON.
     action of rspamd               what it means here
     no action                      nothing
     greylist                       the sender is put off where [policy] greylist_score puts anybody off
-    add header, rewrite subject,
-    quarantine                     junk (no subject is changed: signatures cover it)
+    add header                     junk
+    rewrite subject                junk, and with ``rewrite_subject`` the Subject that it gives; otherwise no subject is
+                                   changed, because signatures cover it
+    quarantine                     kept back
+    discard                        kept back too: the client hears 250, as rspamd wants, and the message is lost only
+                                   when nobody asks for it before it is removed from there
     soft reject                    451 4.7.1, try again later
-    reject, discard                554 5.7.1 (nothing is thrown away behind the sender's back)
+    reject                         554 5.7.1
     any other                      nothing; its name is written down
 
 Its score is added to ours, times the scanner's weight. Header fields that it adds and removes (``milter``) are taken as
@@ -18,28 +22,32 @@ import asyncio
 import math
 import re
 from collections.abc import Iterator, Mapping
+from email.header import Header
 from functools import partial
 
 import msgspec
 
 from fastmail.net import web
-from fastmail.policy.reasons import ACCEPT, JUNK, LATER, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
+from fastmail.policy.reasons import ACCEPT, JUNK, LATER, QUARANTINE, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
 from fastmail.policy.scanners import wire
 from fastmail.policy.scanners.nouns import Scanner, Shown, Trouble
 
 RECIPIENTS = 100  # that are named
 ADDED = 20  # fields
 VALUE = 2000  # characters of one
+SUBJECT = 200  # characters of a Subject
+ENCODED = 72  # of a line of encoded words, which have 75 at most (RFC 2047 2)
+REWRITE = "rewrite subject"
 SYMBOLS = 12  # that are named in the reason
 ACTIONS = {
     "no action": ACCEPT,
     "greylist": ACCEPT,
     "add header": JUNK,
-    "rewrite subject": JUNK,
-    "quarantine": JUNK,
+    REWRITE: JUNK,
+    "quarantine": QUARANTINE,
+    "discard": QUARANTINE,
     "soft reject": LATER,
     "reject": REFUSE,
-    "discard": REFUSE,
 }
 # trace fields and results are ours to write; who wrote a message, and when, is the sender's
 KEPT = frozenset(
@@ -79,6 +87,7 @@ class _Answer(msgspec.Struct):
     symbols: dict[str, _Symbol] = {}
     messages: dict[str, object] | list[object] = {}
     milter: _Milter | None = None
+    subject: str | None = None
 
 
 async def ask(scanner: Scanner, shown: Shown) -> Finding:
@@ -134,6 +143,7 @@ def finding(scanner: Scanner, body: bytes) -> Finding:
     why = f"{name}, {score:g}: {' '.join(symbol for symbol, _ in heavy)}"
     reason = Reason(scanner.name, round(score * scanner.weight, 3), _UNSAFE.sub("?", why)[:WORDS])
     milter = answer.milter or _Milter()
+    subject = _subject(answer.subject or "") if scanner.rewrite_subject and name == REWRITE else ""
     return Finding(
         scanner.name,
         f"{name} {score:g}",
@@ -141,9 +151,15 @@ def finding(scanner: Scanner, body: bytes) -> Finding:
         action,
         _reply(action, answer.messages),
         suspect=name == "greylist",
-        add=tuple(_added(milter.add_headers)),
-        remove=tuple(_removed(milter.remove_headers)),
+        add=(*([("Subject", subject)] if subject else []), *_added(milter.add_headers)),
+        remove=(*([(b"subject", 0)] if subject else []), *_removed(milter.remove_headers)),
     )
+
+
+def _subject(text: str) -> str:
+    """A Subject on one line, as a header may have it (RFC 2047); empty for none."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text[:SUBJECT]).split())
+    return plain if plain.isascii() else " ".join(Header(plain, "utf-8", maxlinelen=ENCODED).encode().split())
 
 
 def _reply(action: str, messages: Mapping[str, object] | list[object]) -> Reply:
@@ -151,7 +167,9 @@ def _reply(action: str, messages: Mapping[str, object] | list[object]) -> Reply:
     said = " ".join(_UNSAFE.sub("?", text[:WORDS]).split()) if isinstance(text, str) else ""
     if action == LATER:
         return (451, "4.7.1", said or "try again later")
-    return (554, "5.7.1", said or "this message looks unwanted") if action == REFUSE else TAKEN
+    if action in (QUARANTINE, REFUSE):  # what is to be kept back is refused where nothing is
+        return (554, "5.7.1", said or "this message looks unwanted")
+    return TAKEN
 
 
 def _added(fields: Mapping[str, Value | list[Value]]) -> Iterator[tuple[str, str]]:

@@ -50,3 +50,21 @@ def test_what_is_wrong_is_said(place: Place) -> None:
     assert "an id such as" in place.run("quarantine", "show", "../x", code=1)
     assert "not in quarantine" in place.run("quarantine", "release", "1K3M", code=1)
     assert "0 removed" in place.run("quarantine", "delete", "--all")
+
+
+def test_nothing_waits_in_a_queue_that_nobody_empties(place: Place) -> None:
+    """With the relay off, mail for an alias that leads elsewhere is refused, not kept for ever."""
+    place.run("alias", "add", "away@example.test", "me@far.test")
+    place.config.write_text(place.config.read_text() + "\n[relay]\nenabled = false\n")
+    done = place.call("deliver", "away@example.test", "-r", "a@b.test", stdin="Subject: x\n\ny\n")
+    assert done.exit_code != 0 and "which is switched off" in done.output
+    assert place.rows("queue", "list") == []
+
+
+def test_nothing_leaves_the_quarantine_for_it_either(place: Place) -> None:
+    place.run("alias", "add", "away@example.test", "me@far.test")
+    place.config.write_text(place.config.read_text() + "\n[relay]\nenabled = false\n")
+    kept = Kept("1ABC", int(time.time()), "a@b.test", (Rcpt("away@example.test"),))
+    Quarantine(str(place.base / "data"), 1000.0, 1 << 20).keep(kept, b"Subject: x\n\ny\n")
+    assert "which is switched off" in place.run("quarantine", "release", "1ABC", code=1)
+    assert [row["id"] for row in place.rows("quarantine", "list")] == ["1ABC"] and place.rows("queue", "list") == []

@@ -41,7 +41,9 @@ def test_the_accounts_of_a_domain_share_its_limit() -> None:
         directory, _, deliverer = limited(3 * SIZE)
         codes = [await deliver(deliverer, to) for to in (USER, OTHER, USER, OTHER)]
         assert codes == [250, 250, 552, 552], "each message has its trace fields"
-        assert deliverer.full([directory.accounts[USER]], SIZE) and not deliverer.full([directory.accounts[USER]], 1)
+        assert deliverer.refusal([directory.accounts[USER]], SIZE) and not deliverer.refusal(
+            [directory.accounts[USER]], 1
+        )
         directory.domains["example.test"] = Domain("example.test", most_octets=40 * SIZE)
         assert await deliver(deliverer, OTHER) == 250, "a limit counts at once"
         directory.domains.clear()
@@ -97,15 +99,15 @@ def test_nobody_is_refused_by_an_old_sum_at_rcpt(monkeypatch: pytest.MonkeyPatch
     async def main() -> None:
         directory, store, deliverer = limited(2 * SIZE)
         record = directory.accounts[USER]
-        assert await deliver(deliverer, USER) == 250 and deliverer.full([record], SIZE)
+        assert await deliver(deliverer, USER) == 250 and deliverer.refusal([record], SIZE)
         account = deliverer.account(record)
         key = store.find(account, "INBOX")
         assert key is not None and account.pool is not None
         await store.expunge(account, key, UidSet.of([1]), 0)
-        assert deliverer.full([record], SIZE), "for a moment"
+        assert deliverer.refusal([record], SIZE), "for a moment"
         later = time.monotonic() + 2 * pools.AGAIN
         monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: later))
-        assert not deliverer.full([record], SIZE), "it is old: whoever delivers the message looks again"
+        assert not deliverer.refusal([record], SIZE), "it is old: whoever delivers the message looks again"
         await account.pool.ready(SIZE)
         assert account.pool.fits(2 * SIZE) and not account.pool.fits(2 * SIZE + 1)
 

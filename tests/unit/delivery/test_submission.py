@@ -53,6 +53,15 @@ def envelope(*to: str, options: EsmtpOptions = ASKED) -> Envelope:
     return Envelope("a@example.test", recipients, asked, options, helo="h", peer="192.0.2.1", login="a@example.test")
 
 
+def test_nothing_is_queued_where_nobody_empties_the_queue(tmp_path: Path) -> None:
+    async def scenario(out: Outward, notes: Notes) -> None:
+        out.submission._empties = False
+        done = await out.submission.submit(envelope("x@far.test"), CONTENT, True)
+        assert (done.code, done.enhanced) == (550, "5.7.1") and out.spool.depth() == (0, 0) and notes.lines == []
+
+    run(tmp_path, scenario)
+
+
 def test_all_recipients_are_one_entry_with_their_options(tmp_path: Path) -> None:
     async def scenario(out: Outward, notes: Notes) -> None:
         done = await out.submission.submit(

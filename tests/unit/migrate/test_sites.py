@@ -1,16 +1,19 @@
 """fastmail.migrate.sites: what the readers make of each site's tables."""
 
+import ipaddress
 import sqlite3
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fastmail.auth import schemes
+from fastmail.directory import named
 from fastmail.directory.database import Unreadable
-from fastmail.migrate.sites import hmailserver, vpopmail
+from fastmail.migrate.sites import asked, hmailserver, vpopmail
 from fastmail.migrate.sites.base import opened
 from fastmail.migrate.sites.known import SITES
 from fastmail.migrate.sites.model import (
@@ -300,6 +303,81 @@ def test_hmailserver(read: Read) -> None:
 def test_passwords_of_hmailserver(value: str, kind: int, scheme: str) -> None:
     kept, why = hmailserver.password(value, kind)
     assert kept.startswith(scheme) and bool(kept) == bool(scheme) and bool(why) != bool(kept)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("0a9f8ad8bf896b501dde74f08efd7e4c", "6FC6F69152AD"),  # of an hmailserver.ini that was published
+        ("0A9F8AD8BF896B501DDE74F08EFD7E4C", "6FC6F69152AD"),
+        ("0a9f8ad8bf896b501dde74f08efd7e4d", ""),
+        ("0a9f8ad8bf896b501dde74f08efd7e", ""),
+        ("0a9f8ad8bf896b50", "6FC6F691"),
+        ("no digits", ""),
+        ("", ""),
+    ],
+)
+def test_passwords_in_blowfish(value: str, text: str) -> None:
+    assert hmailserver.unfished(value) == text
+    kept, why = hmailserver.password(value, hmailserver.BLOWFISH)
+    assert kept == (f"{{PLAIN}}{text}" if text else "") and bool(why) != bool(text)
+
+
+def v4(text: str) -> int:
+    return int(ipaddress.ip_address(text))
+
+
+def v6(text: str) -> tuple[int, int]:
+    """As a database has it: two halves, signed."""
+    whole = int(ipaddress.ip_address(text))
+    return tuple(half - (1 << 64) if half >> 63 else half for half in (whole >> 64, whole % (1 << 64)))  # type: ignore[return-value]
+
+
+def test_white_lists_and_ranges_of_hmailserver(tmp_path: Path) -> None:
+    every, b = (0, None, v4("255.255.255.255"), None), "BIGINT"
+    white = sites.rows(
+        "hm_whitelist",
+        "whiteid whiteloweripaddress1 whiteloweripaddress2 whiteupperipaddress1 whiteupperipaddress2 whiteemailaddress whitedescription",
+        (1, *every, "*@friend.test", ""),
+        (2, *every, "Joe@Mail.test", "joe"),
+        (3, *every, "*@*.big.test", ""),
+        (4, v4("192.0.2.0"), None, v4("192.0.2.255"), None, "*", "office"),
+        (5, v4("198.51.100.7"), None, v4("198.51.100.7"), None, "*@x.test", "both"),
+        (6, *every, "joe*@x.test", "pattern"),
+        (7, *every, "*", "everybody"),
+    )  # fmt: skip
+    low, high = v6("fe80:1::"), v6("fe80:1::ffff")
+    ranges = sites.rows(
+        "hm_securityranges",
+        "rangeid rangelowerip1 rangelowerip2 rangeupperip1 rangeupperip2 rangeoptions rangename rangeexpires",
+        (1, v4("127.0.0.1"), None, v4("127.0.0.1"), None, 71627, "My computer", 0),
+        (2, *every, 96203, "Internet", 0),
+        (3, v4("203.0.113.4"), None, v4("203.0.113.5"), None, 64, "never", 0),
+        (4, v4("203.0.113.9"), None, v4("203.0.113.9"), None, 0, "Auto-ban: x", 1),
+        (5, low[0], low[1], high[0], high[1], 1 + 64, "branch", 0),
+        (6, v4("10.0.0.1"), None, v4("10.255.255.254"), None, 1, "many networks", 0),
+    )
+    site = sites.Site(
+        {
+            **sites.HMAILSERVER.tables,
+            "hm_whitelist": f"whiteid INT PRIMARY KEY, whiteloweripaddress1 {b}, whiteloweripaddress2 {b}, "
+            f"whiteupperipaddress1 {b}, whiteupperipaddress2 {b}, whiteemailaddress {sites.V}, whitedescription {sites.V}",
+            "hm_securityranges": f"rangeid INT PRIMARY KEY, rangelowerip1 {b}, rangelowerip2 {b}, rangeupperip1 {b}, "
+            f"rangeupperip2 {b}, rangeoptions INT, rangename {sites.V}, rangeexpires INT",
+        },
+        sites.HMAILSERVER.rows + white + ranges,
+    )
+    read = Read("hmailserver", database(tmp_path / "old", site))
+    one = read.domains["one.test"]
+    assert one.allow == ("@friend.test", "joe@mail.test", ".big.test", "192.0.2.0/24", "fe80:1::/112")
+    assert one.block == ("203.0.113.4/31",) and read.domains["two.test"].allow == one.allow
+    assert read.domains["uno.test"].allow == (), "another name of a domain has no lists of its own"
+    assert read.left["white list"] == 3 and read.left["IP ranges: who may relay and log in"] == 6
+    given, left = asked.domain(one)
+    assert given["allow"] == list(one.allow) and given["block"] == ["203.0.113.4/31"] and left == []
+    bad = replace(one, allow=("nonsense", *(f"a{n}@x.test" for n in range(named.MOST + 1))))
+    given, left = asked.domain(bad)
+    assert len(given["allow"]) == named.MOST and len(left) == 2 and "nonsense" in left[0]
 
 
 @only("ispmail")

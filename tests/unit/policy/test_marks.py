@@ -55,3 +55,12 @@ def test_nothing_foreign_starts_a_field() -> None:
     text = marks.fields(decided(0.0, "accept", nasty), [found], LIMITS)
     assert b"\nX-Evil" not in text and text.count(b"\n") == 3 and b"NO" not in text and b"Clean" not in text
     assert "\n" not in marks.words([found]) and " " not in marks.words([found])
+
+
+def test_long_fields_of_scanners_are_folded_at_their_spaces() -> None:
+    value = " ".join(f"WORD{number}(0.5)" for number in range(200)) + "  end"
+    text = marks.fields(decided(), [Finding("x", "x", (), add=(("X-Spamd-Result", value),))], LIMITS)
+    assert max(map(len, text.split(b"\n"))) <= 90
+    assert email.message_from_bytes(text + b"\n")["X-Spamd-Result"].replace("\n", "") == value
+    whole = marks.fields(decided(), [Finding("x", "x", (), add=(("X-One", "y" * 500),))], LIMITS)
+    assert b"X-One: " + b"y" * 500 + b"\n" in whole, "there is no space to fold at"

@@ -63,6 +63,33 @@ def test_jobs_come_by_destination_and_when_they_are_due(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_a_row_of_the_line_that_is_of_nobody_is_taken_out(tmp_path: Path) -> None:
+    """A held job that stands in line would be found there, and passed over, for ever."""
+
+    async def scenario(spool: Spool) -> None:
+        await spool.enqueue(outgoing(spool, {"one.test": ["a@one.test"]}))
+        now = time.time()
+        ((job,), _) = spool.due("one.test", now, 9, lambda key: False)
+        at = module.ready_key(job)
+
+        def hold(job: Job) -> Job:
+            job.held = True
+            return job
+
+        await spool.change(job.key, hold)
+        with spool.env.write() as txn:
+            txn.put(at, b"", db=spool.env.db["line"])
+        assert spool.due("one.test", now, 9, lambda key: False) == ([], 0)
+        for _ in range(1000):
+            if not spool.destinations():
+                break
+            await asyncio.sleep(0.005)
+        assert spool.destinations() == {}
+        assert spool.job(job.key) is not None, "the job itself stays"
+
+    run(tmp_path, scenario)
+
+
 def test_held_jobs_are_not_due(tmp_path: Path) -> None:
     async def scenario(spool: Spool) -> None:
         item = await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]}))

@@ -10,6 +10,7 @@ import pytest
 
 from fastmail.delivery.lists.engine import Lists
 from fastmail.directory.list_tokens import Tokens
+from fastmail.directory.records import Domain
 from fastmail.dns.resolver import NoSuchDomain
 from fastmail.model.errors import DamagedAccount, StorageFailed
 from fastmail.model.esmtp import EsmtpOptions, Rcpt
@@ -269,5 +270,18 @@ def test_a_connection_takes_so_many_members_and_then_another_does(
         given: Any = worn
         await w.deliveries.deliver(destination, jobs[1], given)
         assert [client for _, client in w.asked] == [fresh]
+
+    run(tmp_path, monkeypatch, scenario)
+
+
+@pytest.mark.parametrize(("reply", "left"), [(450, 1), (550, 0)])
+def test_mail_for_a_domain_that_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: int, left: int) -> None:
+    """Off for a while, its mail in the queue waits; off, it goes back."""
+
+    async def scenario(w: World) -> None:
+        destination, job = await w.queue(USER, where=LOCAL)
+        w.bench.directory.domains["example.test"] = Domain("example.test", enabled=False, off_reply=reply)
+        await w.deliveries.deliver(destination, job, None)
+        assert w.spool.depth()[1] == left and w.replies[-1].startswith(f"{reply} ")
 
     run(tmp_path, monkeypatch, scenario)

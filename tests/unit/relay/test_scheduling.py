@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.model.errors import CorruptData
 from fastmail.model.esmtp import Rcpt
 from fastmail.queue import routes
 from fastmail.queue.model import LOCAL, Job
@@ -29,8 +30,11 @@ class Line:
         return {name: 0 for name, jobs in self.jobs.items() if jobs}
 
     def due(self, name: str, now: float, most: int, under_way: Any) -> tuple[list[Job], int]:
-        free = [job for job in self.jobs[name] if not under_way(job.key)]
+        free = [job for job in self.jobs[name] if not under_way(job.key) and not job.held and job.due <= now]
         return free[:most], 1 if len(free) > most else 0
+
+    def job(self, key: bytes) -> Job | None:
+        return next((job for jobs in self.jobs.values() for job in jobs if job.key == key), None)
 
 
 def scheduler(line: Line, per: int = 20, all_: int = 500, lines: list[str] | None = None) -> Scheduler:
@@ -69,6 +73,51 @@ def test_a_window_is_what_memory_holds() -> None:
     one = scheduler(Line(far=10 * WINDOW))
     begun(one)
     assert len(one.destinations["far"].window) == WINDOW == len(one.destinations["far"].busy)
+
+
+def test_a_job_that_was_held_dropped_moved_or_put_off_is_passed_over() -> None:
+    """Commands change jobs that are in a window already."""
+    line = Line(far=6)
+    one = scheduler(line)
+    far = one.destinations["far"]
+    begun(one)
+    held, dropped, moved, later, good, last = line.jobs["far"]
+    held.held = True
+    line.jobs["far"].remove(dropped)
+    moved.destination = "else"
+    later.due = int(time.time()) + 1000
+    assert one.next(far) is good and one.next(far) is last and one.next(far) is None
+    assert far.busy == {good.key, last.key}
+    held.held, later.due = False, 0
+    line.jobs["far"] = [held, later]
+    far.due = 0.0
+    assert one.next(far) is held and one.next(far) is later, "released, they are tried"
+
+
+def test_a_job_is_attempted_as_it_is_in_the_queue() -> None:
+    line = Line(far=1)
+    one = scheduler(line)
+    begun(one)
+    (known,) = line.jobs["far"]
+    line.jobs["far"] = [Job(1, known.item, known.number, "far", [Rcpt("left@far")], 0, attempts=3)]
+    found = one.next(one.destinations["far"])
+    assert found is not None and found.attempts == 3 and found.recipients[0].address == "left@far"
+
+
+def test_a_job_that_cannot_be_read_stops_nobody() -> None:
+    line = Line(far=2)
+    one = scheduler(line)
+    begun(one)
+    whole, first = line.job, line.jobs["far"][0].key
+
+    def job(key: bytes) -> Job | None:
+        if key == first:
+            raise CorruptData("damaged")
+        return whole(key)
+
+    line.job = job  # type: ignore[method-assign]
+    found = one.next(one.destinations["far"])
+    assert found is line.jobs["far"][1] and one.next(one.destinations["far"]) is None
 
 
 def test_connections_grow_with_success_and_shrink_with_trouble() -> None:

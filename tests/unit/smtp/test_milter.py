@@ -401,6 +401,51 @@ def test_recipients_and_quarantine(tmp_path: Path) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("removed", [False, True])
+@pytest.mark.parametrize("added", [b"away@example.test", b"x@far.test", b"nobody@example.test"])
+def test_a_recipient_that_cannot_be_served_is_not_called_delivered(tmp_path: Path, added: bytes, removed: bool) -> None:
+    """Without a queue: an address here whose mail leaves, one of another host, and one that is nobody's."""
+
+    async def scenario() -> None:
+        gone = [b"-<user@example.test>\x00"] if removed else []
+        one = await Filter({"E": [*gone, b"+<" + added + b">\x00", b"c"]}).start()
+        notes = Notes()
+        bench = Bench(str(tmp_path), outbound={"milters": [milter(one)]})
+        bench.directory.aliases["away@example.test"] = ["me@far.test"]
+        bench.deliverer.history = notes  # type: ignore[assignment]
+        client = bench.open("smtp")
+        await client.send(b"EHLO me\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n")
+        reply = await client.send(MESSAGE)
+        kept = [m for box in bench.store.boxes.values() for m in box.messages]  # type: ignore[attr-defined]
+        if removed:
+            assert reply == b"451 4.3.5 the filters of this server send the message where it cannot go\r\n"
+            assert kept == []
+        else:
+            assert reply.startswith(b"250") and len(kept) == 1
+        assert f"{added.decode()} of a filter is left out" in str(notes.lines)
+
+    run(scenario)
+
+
+def test_who_stays_by_lmtp(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        one = await Filter({"E": [b"-<user@example.test>\x00", b"+<other@example.test>\x00", b"c"]}).start()
+        reply, kept = await deliver(tmp_path, [milter(one)], kind="lmtp")
+        assert reply.startswith(b"250") and reply.count(b"\r\n") == 1 and len(kept) == 1
+
+    run(scenario)
+
+
+class Notes:
+    """The trace, in memory."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def note(self, ident: str, what: str, words: object = (), /, **fields: Any) -> None:
+        self.lines.append((what, fields))
+
+
 NONSENSE = [
     {"O": [b"x"]},
     {"O": []},

@@ -12,6 +12,8 @@ from fastmail.directory.records import Domain
 from fastmail.queue import rates, routes
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
+from fastmail.smtp import own_limits
+from fastmail.smtp.dialogue import Dialogue
 from tests.support.relaying import Outward
 from tests.support.sessions import USER, Bench, Client
 from tests.unit.delivery.test_submission import Notes
@@ -125,5 +127,26 @@ def test_the_size_of_a_message_to_an_account(tmp_path: Path) -> None:
         await client.send(f"LHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<{USER}>\r\nRCPT TO:<{OTHER}>\r\nDATA\r\n".encode())
         said = (await client.send(BODY + (b"x" * 70 + b"\r\n") * 50 + b".\r\n")).split(b"\r\n")
         assert said[0].startswith(b"552 5.3.4") and said[1].startswith(b"250")
+
+    run(tmp_path, scenario)
+
+
+def test_the_account_and_its_domain_are_read_once_a_message(tmp_path: Path) -> None:
+    async def scenario(bench: Bench, spool: Spool) -> None:
+        limit(bench, Domain("example.test", messages_per_hour=9), recipients_per_hour=9)
+        client = await enter(bench)
+        asked: list[str] = []
+        read = own_limits.of
+
+        def of(session: Dialogue) -> object:
+            asked.append("limits")
+            return read(session)
+
+        own_limits.of = of  # type: ignore[assignment]
+        try:
+            assert (await send(client, *FAR))[-1].startswith(b"250")
+        finally:
+            own_limits.of = read
+        assert asked == ["limits"], "at MAIL"
 
     run(tmp_path, scenario)

@@ -1,6 +1,7 @@
 """Which sessions check what comes in, and what becomes of it (RFC 8601 5, RFC 9989 5.3)."""
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,14 @@ class Heard:
 
     def __init__(self, ends: bool) -> None:
         self.noted: list[tuple[str, str, list[str], str]] = []
+        self.logins: list[str] = []
         self.ends = ends
 
     def note(self, received: Received, ip: str, sender: str, recipients: list[str], content: bytes) -> None:
         self.noted.append((ip, sender, recipients, received.checks.dmarc.result))
 
-    async def take(self, recipients: list[str], content: bytes, received: Received | None) -> bool:
+    async def take(self, recipients: list[str], content: bytes, received: Received | None, login: str = "") -> bool:
+        self.logins.append(login)
         return self.ends
 
 
@@ -143,3 +146,15 @@ def test_checked_messages_are_counted_and_reports_may_end_here(tmp_path: Path) -
     quiet = Heard(True)
     reply, boxes, _ = run(tmp_path / "4", MESSAGE, protocol="lmtp", feedback=quiet)
     assert reply.startswith(b"250") and boxes["INBOX"] == [] and quiet.noted == []
+
+
+def test_what_users_send_may_be_a_report(tmp_path: Path) -> None:
+    async def main() -> None:
+        heard = Heard(True)
+        client = Bench(str(tmp_path), outbound={"feedback": heard}).open("submission")
+        await client.send(b"EHLO x\r\nAUTH PLAIN " + base64.b64encode(b"\0user@example.test\0secret") + b"\r\n")
+        await client.send(b"MAIL FROM:<user@example.test>\r\nRCPT TO:<other@example.test>\r\nDATA\r\n")
+        assert (await client.send(b"From: user@example.test\r\n\r\nx\r\n.\r\n")).startswith(b"250")
+        assert heard.logins == [USER] and heard.noted == []
+
+    asyncio.run(main())

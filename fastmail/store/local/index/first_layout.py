@@ -13,6 +13,7 @@ Rows that exist in the new form are not replaced: a version that did not know of
 import struct
 from typing import Any
 
+from fastmail.durable import progress
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CorruptData
 from fastmail.store.local.index.layout import MAILBOX, pack_message, row_key
@@ -28,9 +29,9 @@ LOW = (1 << HALF) - 1
 def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
     """Copy all rows of the first layout into the present tables; the caller drops the old tables. Returns True:
     done."""
-    for key, row in txn.cursor(db=old["box"]).iternext():
+    for key, row in progress.each(txn.cursor(db=old["box"]).iternext()):
         txn.put(row_key(bytes(key)), bytes(row), db=new["page"], overwrite=False)
-    for key, marked in txn.cursor(db=old["file"]).iternext():
+    for key, marked in progress.each(txn.cursor(db=old["file"]).iternext(), 2):  # with its summary
         summary = txn.get(key, db=old["summ"])
         packed = pack_message(bytes(marked), bytes(summary) if summary is not None else b"")
         txn.put(bytes(key), packed, db=new["msg"], overwrite=False)

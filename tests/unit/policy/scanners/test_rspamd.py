@@ -60,16 +60,41 @@ def test_an_answer(singly: bool) -> None:
         ("greylist", "accept", 250),
         ("add header", "junk", 250),
         ("rewrite subject", "junk", 250),
-        ("quarantine", "junk", 250),
+        ("quarantine", "quarantine", 554),
         ("soft reject", "later", 451),
         ("reject", "refuse", 554),
-        ("discard", "refuse", 554),
+        ("discard", "quarantine", 554),
         ("of my own", "accept", 250),
     ],
 )
 def test_actions(action: str, ours: str, reply: int) -> None:
     found = said(action=action)
     assert (found.action, found.reply[0], found.suspect) == (ours, reply, action == "greylist")
+
+
+@pytest.mark.parametrize(
+    ("subject", "ours"),
+    [
+        ("[SPAM] x", "[SPAM] x"),
+        ("a\r\nBcc: b", "a Bcc: b"),
+        ("Gr\u00fc\u00dfe", "=?utf-8?b?R3LDvMOfZQ==?="),
+        ("", ""),
+    ],
+)
+def test_a_subject_is_rewritten_by_setting(subject: str, ours: str) -> None:
+    answer = {"action": "rewrite subject", "subject": subject}
+    found = rspamd.finding(scanner("rspamd", "x:1", rewrite_subject=True), json.dumps(answer).encode())
+    assert found.action == "junk"
+    assert (found.add, found.remove) == (((("Subject", ours),), ((b"subject", 0),)) if ours else ((), ()))
+    assert said(**answer).add == () == said(**answer).remove, "signatures cover it"
+    other = {"action": "add header", "subject": subject}
+    assert rspamd.finding(scanner("rspamd", "x:1", rewrite_subject=True), json.dumps(other).encode()).add == ()
+
+
+def test_a_long_subject_stays_a_header() -> None:
+    answer = {"action": "rewrite subject", "subject": "\u20ac" * 999}
+    ((_, value),) = rspamd.finding(scanner("rspamd", "x:1", rewrite_subject=True), json.dumps(answer).encode()).add
+    assert value.isascii() and all(len(word) <= 75 for word in value.split(" "))
 
 
 def test_its_words_for_the_sender_are_cut_down() -> None:
