@@ -26,7 +26,7 @@ from fastmail.model.domain import comparable
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import footers, held_back, judging, own_limits, senders, untagged, wanted
+from fastmail.smtp import footers, forged, held_back, judging, own_limits, senders, untagged, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -58,6 +58,8 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         if received.enforced(verdict.QUARANTINE):
             return await _held_back(session, envelope, content)
         mailbox, envelope.places = wanted.places(received, transaction.wanted)
+    else:
+        content = await forged.removed(session, content)
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
     refused = refused or untagged.refusal(session, envelope, content)
     if refused is None and receiving is None:
