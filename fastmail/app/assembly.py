@@ -17,6 +17,7 @@ from fastmail.app.derived import (
     limits,
     maildir_template,
     policy_settings,
+    pupils_of,
     quarantine_of,
     read_instance,
     resolver_of,
@@ -76,7 +77,7 @@ from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
 from fastmail.relay.scheduling import Most
 from fastmail.relay.sts import Policies
-from fastmail.relay.suspicion import Rules, Watch
+from fastmail.relay.suspicion import Rules, Watch, parse_exempt
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
@@ -169,7 +170,13 @@ class Assembly:
         usual = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
         self.schedules = Schedules(self.routes, usual)
         hostname = config.server.hostname
-        bounds = Bounds(relay.messages, relay.recipients_per_hour, relay.domain_recipients_per_hour)
+        bounds = Bounds(
+            relay.messages,
+            relay.recipients_per_hour,
+            relay.domain_recipients_per_hour,
+            relay.network_recipients_per_hour,
+            relay.network_messages_per_hour,
+        )
         lifetime = signature_lifetime(config)
         self.signer = Signer(self.directory, config.server.data_dir, lifetime) if config.policy.sign else None
         self.reports = Reports(self.spool, usual, hostname, bounds, self.destinations.of, self.history, self.signer)
@@ -230,8 +237,9 @@ class Assembly:
 
     def follow_moves(self, sweeps: bool) -> None:
         """Learn from what users move in this process; ``sweeps``: and forget accounts that are no more."""
-        if self.learned is not None:
-            self.trainer = Trainer(self.learned, self.store, self.config.learning.shared, self.account_of)
+        pupils = pupils_of(self.config)
+        if self.learned is not None or pupils:
+            self.trainer = Trainer(self.learned, self.store, self.config.learning.shared, self.account_of, pupils)
             if sweeps:
                 self.trainer.sweep()
 
@@ -298,8 +306,16 @@ class Assembly:
         relay = self.config.relay
         if not relay.suspend_after and not relay.suspend_recipients:
             return None
-        rules = Rules(relay.suspend_after, relay.suspend_recipients, frozenset(map(comparable, relay.never_suspend)))
-        return Watch(rules, self.spool, self.directory, self._post, self.config.server.hostname)
+        logins, exempt = parse_exempt(relay.never_suspend)
+        rules = Rules(relay.suspend_after, relay.suspend_recipients, logins, exempt)
+        watched = [networks.parse(text) for text in relay.networks]
+        return Watch(rules, self.spool, self.directory, self._post, self.config.server.hostname, watched, self._home())
+
+    def _home(self) -> str:
+        """The domain here that speaks for this server: its own name, or the nearest one above it."""
+        labels = self.config.server.hostname.split(".")
+        names = [".".join(labels[at:]) for at in range(len(labels))]
+        return next(filter(self.directory.is_local, names), names[0])
 
     def _sealer(self) -> Sealer | None:
         """Who seals what is forwarded; None where a setting does not say who, or nobody verifies chains."""
@@ -335,10 +351,7 @@ class Assembly:
 
     def report_sender(self) -> Sender:
         """Who sends reports to other domains."""
-        labels = self.config.server.hostname.split(".")
-        names = [".".join(labels[at:]) for at in range(len(labels))]
-        domain = next(filter(self.directory.is_local, names), names[0])
-        sender = self.config.policy.reports_from or f"postmaster@{domain}"
+        sender = self.config.policy.reports_from or f"postmaster@{self._home()}"
         submitter = sender.rpartition("@")[2]
         return Sender(self.days, self.resolver, submitter, sender, self._post)
 

@@ -243,6 +243,12 @@ def _finish(config: Config, text: str, path: str) -> None:
                 networks.parse(network)
             except ValueError as error:
                 problem(section, key, str(error))
+    for one in config.relay.never_suspend:
+        try:
+            if "@" not in one:
+                networks.parse(one)
+        except ValueError:
+            problem("relay", "never_suspend", f"never_suspend: {one!r} is neither a login (an address) nor a network")
     _check_reports(config, problem)
     _check_lists(config, problem)
     _check_named(config, problem)

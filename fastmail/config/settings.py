@@ -342,16 +342,27 @@ class Relay:
     )
     recipients_per_hour: int = _s(0, "Recipients elsewhere that one login may have in an hour; 0 for any number.")
     domain_recipients_per_hour: int = _s(0, "The same for all logins of a domain together.")
+    network_recipients_per_hour: int = _s(
+        0,
+        "Recipients in an hour, here and elsewhere, that one entry of networks may have without a login; 0 for any "
+        "number.",
+    )
+    network_messages_per_hour: int = _s(
+        0, "Messages in an hour that one entry of networks may send so; 0 for any number."
+    )
     suspend_after: int = _s(
         100,
-        "Recipients in an hour that other hosts refuse as unknown after which a login may send nothing any more, where "
-        "they are a tenth of all its recipients or more: its password was probably stolen. 0: never.",
+        "Recipients in an hour that other hosts refuse as unknown after which a login, or an entry of networks, may "
+        "send nothing any more, where they are a tenth of all its recipients or more: a password was probably stolen, "
+        "or a host broken into. 0: never.",
     )
     suspend_recipients: int = _s(
         0,
         "Recipients elsewhere in an hour after which the same happens; far above what anybody sends, or 0: never.",
     )
-    never_suspend: list[str] = _s([], "Logins to which this never happens, such as that of a program.")
+    never_suspend: list[str] = _s(
+        [], "Logins, and entries of networks, to which this never happens, such as that of a program."
+    )
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
     trace_days: float = _s(30.0, "How long `fastmail trace` knows what became of a message; 0: not at all.")
     trace_size: int = _s(4 << 30, "Most disk for that; the oldest goes first.", "size")
@@ -409,7 +420,8 @@ class Policy:
     blocked: str = _s("refuse", 'What becomes of mail that is blocked: "refuse", or "junk": it goes into Junk.')
     greylist_delay: float = _s(300.0, "How long it is put off.", "time")
     trusted_sealers: list[str] = _s(
-        [], "Domains of forwarders whose ARC seals count: DMARC failures of what they pass on do no harm."
+        [],
+        "Domains of forwarders whose ARC seals count: a DMARC failure does no harm where they saw the message pass.",
     )
     lists: list[str] = _s(
         [],
@@ -522,6 +534,12 @@ class Scanner:
     )
     weight: float = _s(1.0, "Its score is multiplied by this before it is added to the others.")
     connections: int = _s(8, "Messages that each worker shows it at once.")
+    learn_address: str = _s(
+        "",
+        "Where it learns what users move to and from Junk: the address of rspamd's controller, such as "
+        '"127.0.0.1:11334", or of a spamd with --allow-tell. Empty: it is not taught. Users teach it for everybody.',
+    )
+    learn_password_file: str = _s("", "File with the password of rspamd's controller. Empty: it asks for none.")
 
 
 @dataclass(slots=True)

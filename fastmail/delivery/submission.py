@@ -24,8 +24,10 @@ from fastmail.message import submitted, trace
 from fastmail.message.header import Octets
 from fastmail.model.errors import BadAddress, MailError, StorageFull, TooMuch
 from fastmail.model.esmtp import Rcpt
+from fastmail.net.networks import Network
 from fastmail.policy import dmarc, sign
 from fastmail.policy.signer import Signer
+from fastmail.queue import stopped
 from fastmail.queue.bounds import Bounds
 from fastmail.queue.model import LOCAL, Item, Outgoing, number_of
 from fastmail.queue.rates import Charge
@@ -256,6 +258,15 @@ class Submission:
             if not await self._spool.has(outgoing.item.id):
                 raise
             log.event("queue.kept", "warning", id=outgoing.item.number)
+
+    def charges_of(self, network: Network, recipients: int) -> Sequence[Charge]:
+        """What one message to so many counts in the limits of a network that sends without a login."""
+        return self._bounds.of_network(network, recipients)
+
+    def stopped(self, network: Network) -> str:
+        """Why such a network may send nothing; empty where it may."""
+        found = stopped.find(self._spool, network)
+        return found.why if found is not None else ""
 
     def over(self, charges: Sequence[Charge]) -> str:
         """Why a login may not send so much more now, in words for it; empty where it may."""

@@ -1,7 +1,9 @@
-"""What an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour.
+"""What an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour; and what a
+network may send that needs no login, if it is not stopped (queue.stopped).
 
 MAIL already says when a limit of an hour is reached, so that nobody sends content in vain; what counts is the commit
-that queues the message (queue.rates). Only logins are counted. The account is read as it is now, not as it was at the
+that queues the message (queue.rates). A network's limits hold for an entry of ``[relay] networks``, the smallest that
+the client is in, as a whole. The account is read as it is now, not as it was at the
 login.
 """
 
@@ -12,6 +14,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.directory.records import Domain
 from fastmail.model.domain import comparable
 from fastmail.model.errors import DamagedAccount
+from fastmail.net.networks import Network, narrowest
 from fastmail.queue.rates import MESSAGES, RECIPIENTS, Charge, account_key, domain_key
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.telemetry import log
@@ -30,6 +33,13 @@ def _sender(session: Dialogue) -> tuple[AccountRecord, Domain | None] | None:
     return user, directory.domain(user.address.rpartition("@")[2])
 
 
+def network_of(session: Dialogue) -> Network | None:
+    """The network by which a client without a login may send; None where it may not, or is logged in."""
+    if session.user is not None or not session.may_relay():
+        return None
+    return narrowest(session.host, session.service.networks)
+
+
 def most(session: Dialogue) -> int:
     """Octets that a message of this login may have; 0 where it has no limit below the service's."""
     found = _sender(session)
@@ -38,10 +48,11 @@ def most(session: Dialogue) -> int:
 
 
 def charges(session: Dialogue, recipients: int) -> Sequence[Charge]:
-    """What one message to so many counts in the limits of the login."""
+    """What one message to so many counts in the limits of the login, or of the network."""
     found = _sender(session)
     if found is None:
-        return ()
+        network, outbound = network_of(session), session.service.outbound
+        return outbound.charges_of(network, recipients) if network is not None and outbound is not None else ()
     account, domain = found
     out = [
         Charge(account_key(account.id, what), amount, most, what)
@@ -65,12 +76,17 @@ def charges(session: Dialogue, recipients: int) -> Sequence[Charge]:
 
 
 def refusal(session: Dialogue, size: int) -> str:
-    """The reply to MAIL where the login may not send a message of that size, or none more for now; empty where it
-    may."""
+    """The reply to MAIL where the login or the network may not send a message of that size, or none more for now;
+    empty where it may."""
     own = most(session)
     if 0 < own < size:
         return f"552 5.3.4 message is too big: {own} octets is the most for this login"
-    outbound, asked = session.service.outbound, charges(session, 1)
+    outbound, asked, network = session.service.outbound, charges(session, 1), network_of(session)
+    stopped = outbound.stopped(network) if outbound is not None and network is not None else ""
+    if stopped:
+        count("smtp.stopped")
+        log.event("smtp.stopped", "warning", network=network, peer=session.host, why=stopped)
+        return "450 4.7.1 mail from this network was stopped, please ask the administrator"
     why = outbound.over(asked) if outbound is not None and asked else ""
     if not why:
         return ""

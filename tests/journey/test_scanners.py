@@ -1,4 +1,5 @@
-"""Real scanners, each started privately on loopback: what they say of clean mail, of GTUBE (spam), of EICAR (a virus)."""
+"""Real scanners, each started privately on loopback: what they say of clean mail, of GTUBE (spam), of EICAR (a virus);
+and how they learn."""
 
 import asyncio
 import base64
@@ -16,6 +17,7 @@ import pytest
 from fastmail.policy.reasons import Finding
 from fastmail.policy.scanners.nouns import Shown
 from fastmail.policy.scanners.panel import Panel
+from fastmail.policy.scanners.teaching import Pupil
 from tests.support.needs import program
 from tests.support.ports import free_ports
 from tests.support.scanning import scanner
@@ -93,6 +95,54 @@ def test_spamd(tmp_path: Path) -> None:
         ham, spam = say("spamassassin", address, DINNER, GTUBE)
     assert ham.action == "accept" and ham.reasons[0].name == "spamassassin" and ham.reasons[0].score < 5, ham
     assert spam.action == "junk" and spam.reasons[0].score > 900 and "GTUBE" in spam.reasons[0].why, spam
+
+
+def taught(kind: str, address: str, *lessons: tuple[bytes, bool], **more: str) -> list[str]:
+    """What a scanner says of lessons (a message, is it spam), one after the other."""
+
+    async def main() -> list[str]:
+        pupil = Pupil(scanner(kind, "127.0.0.1:1", seconds=60.0, learns=address, **more))
+        return [await pupil.teach(content, spam) for content, spam in lessons]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.peer("spamd")
+def test_spamd_learns(tmp_path: Path) -> None:
+    """Each message once; and one that was taught wrongly, again."""
+    (port,) = free_ports(1)
+    words = ["-x", "-L", "--cf", "use_bayes 1", "--cf", f"bayes_path {tmp_path}/bayes", "-i", "127.0.0.1"]
+    words += ["-p", str(port), "-m", "1", "--min-children", "1", "--max-spare", "1"]
+    words += ["-r", str(tmp_path / "pid"), "-H", str(tmp_path)]
+    lessons = [(DINNER, True), (DINNER, True), (DINNER, False)]
+    with running(tmp_path, port, str(program("spamd")), "--allow-tell", *words) as address:
+        assert taught("spamassassin", address, *lessons) == ["learned", "known", "learned"]
+    with running(tmp_path, port, str(program("spamd")), *words) as address:
+        assert taught("spamassassin", address, (DINNER, True)) == ["failed"], "it may not be taught"
+
+
+@pytest.mark.peer("rspamd")
+def test_rspamd_learns(tmp_path: Path) -> None:
+    """By its controller, with a password, into a file of its own."""
+    scan, port = free_ports(2)
+    config = tmp_path / "rspamd.conf"
+    config.write_text(
+        f'options {{ pidfile = "{tmp_path}/pid"; dns {{ nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmits = 1 }}\n'
+        f' control_socket = "{tmp_path}/control" }}\n'
+        f'logging {{ type = "console"; level = "warning" }}\n'
+        f'worker "normal" {{ bind_socket = "127.0.0.1:{scan}"; count = 1 }}\n'
+        f'worker "controller" {{ bind_socket = "127.0.0.1:{port}"; count = 1; password = "q1"; secure_ip = [] }}\n'
+        f'classifier "bayes" {{ tokenizer {{ name = "osb" }} backend = "sqlite3"; min_tokens = 1; min_learns = 1;\n'
+        f' learn_cache {{ type = "sqlite3"; path = "{tmp_path}/cache.sqlite" }}\n'
+        f' statfile {{ symbol = "BAYES_HAM"; path = "{tmp_path}/ham.sqlite"; spam = false }}\n'
+        f' statfile {{ symbol = "BAYES_SPAM"; path = "{tmp_path}/spam.sqlite"; spam = true }} }}\n'
+    )
+    words = ["-f", "-c", str(config), *(["-i"] if os.geteuid() == 0 else [])]
+    text = DINNER + b"Come home soon, because dinner is ready and the soup is getting cold on the table.\n" * 3
+    with running(tmp_path, port, str(program("rspamd")), *words) as address:
+        assert taught("rspamd", address, (text, True)) == ["failed"], "without the password"
+        said = taught("rspamd", address, (text, True), (text, True), (text, False), password="q1")
+        assert said == ["learned", "known", "learned"]
 
 
 @pytest.mark.peer("rspamd")
