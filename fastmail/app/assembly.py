@@ -158,6 +158,7 @@ class Assembly:
         )
         self.deliverer.srs = Srs(self.directory)
         self.deliverer.batv = Batv(self.directory)
+        self.deliverer.forwards_junk = config.policy.forward_junk
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
         self.bell = Bell(config.server.run_dir)

@@ -96,6 +96,8 @@ def policy_settings(config: Config) -> "receive.Settings":
         named.book(tuple(map(named.parse, own.block))),
         own.blocked == "junk",
         own.received_spf,
+        own.subject_tag,
+        own.subject_score,
     )
 
 

@@ -59,6 +59,8 @@ def verdict(
     output.print(f"{action}, score {found.verdict.score:g}{happens}", markup=False)
     if action == "refuse":
         output.print("reply: {} {} {}".format(*found.verdict.reply), markup=False)
+    if found.tag:
+        output.print(f"subject: {found.tag} is put in front of it, unless the message leaves", markup=False)
     for one, said in zip(asked, told, strict=True):
         row = _wanted(found, one, said)
         values = ", ".join(f"{name} {_shown(row[name])} ({said[name]})" for name in wishes.VALUES)
@@ -173,5 +175,6 @@ def _row(found: Received) -> dict[str, Any]:
         "arc": checks.arc.result if checks.arc is not None else "",
         "findings": [{"who": one.who, "said": one.said} for one in checks.findings],
         "field": found.add.decode(),
+        "subject_tag": found.tag,
         "lookups": found.asked,
     }

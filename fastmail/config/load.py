@@ -346,6 +346,11 @@ def _check_named(config: Config, problem: Callable[[str, str, str], None]) -> No
                 named.parse(text)
             except (ValueError, BadAddress) as error:
                 problem("policy", key, f"{key}: {error}")
+    if config.policy.subject_tag:
+        from fastmail.message import subject
+
+        if not subject.valid(config.policy.subject_tag):
+            problem("policy", "subject_tag", f"subject_tag must be a word of at most {subject.LONGEST} octets")
     if config.policy.blocked not in ("refuse", "junk"):
         problem("policy", "blocked", "blocked must be refuse or junk")
 

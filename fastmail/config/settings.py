@@ -396,6 +396,17 @@ class Policy:
     )
     junk_score: float = _s(5.0, "Score from which a message is junk.")
     refuse_score: float = _s(15.0, "Score from which a message is refused.")
+    forward_junk: bool = _s(
+        False,
+        "Forward what is junk, too. Otherwise an address that keeps a copy has it in Junk and does not forward it, and "
+        "what nobody would have here is refused. Mailing lists keep junk for their owners either way.",
+    )
+    subject_tag: str = _s(
+        "",
+        'What is put in front of the subject of junk, such as "[SPAM]"; empty: nothing. Signatures of the message hold '
+        "no longer then, so what is forwarded keeps its subject. Needs enforce.",
+    )
+    subject_score: float = _s(0.0, "Score from which that is done, also below junk_score; 0: where a message is junk.")
     quarantine_score: float = _s(
         0.0,
         "Score from which a message is kept in quarantine in place of mailboxes, such as 10.0, until `fastmail "

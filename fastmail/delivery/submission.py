@@ -117,7 +117,7 @@ class Submission:
         if self._deliverer is not None and envelope.forwards and forward.loops(self._deliverer, envelope, content):
             count("delivery.loops")
             return Outcome(554, "5.4.6", "the message was forwarded by this address already: it loops")
-        refused = await self._refused(envelope, content)
+        refused = await self._refused(envelope, content, mailbox == forward.JUNK_BOX)
         if refused is not None:
             return refused
         if not self._bounds.allow_one_more(self._spool):
@@ -179,13 +179,13 @@ class Submission:
         envelope.signs, envelope.signed = False, author if fields else ""
         return fields
 
-    async def _refused(self, envelope: Envelope, content: Octets) -> Outcome | None:
+    async def _refused(self, envelope: Envelope, content: Octets, junk: bool) -> Outcome | None:
         """Why the message may not go to a mailing list that it is for."""
         deliverer = self._deliverer
         if deliverer is None or not any(deliverer.destinations(one).lists for one in envelope.forwards):
             return None
         loop = asyncio.get_running_loop()
-        refused = await loop.run_in_executor(None, posting.refusal, deliverer, self._spool, envelope, content)
+        refused = await loop.run_in_executor(None, posting.refusal, deliverer, self._spool, envelope, content, junk)
         if refused is not None:
             count("lists.refused")
             log.event("list.refused", sender=envelope.sender, login=envelope.login, why=refused.text)

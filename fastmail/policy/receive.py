@@ -53,7 +53,8 @@ class Settings:
     """What is looked at. ``hostname`` names us in Authentication-Results; ``enforce``: act upon the verdict, or only
     write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never; ``allow``,
     ``block``: the operator's own lists, and ``junk``: what is blocked goes into Junk, otherwise it is refused;
-    ``received_spf``: write the results of SPF into fields of their own too."""
+    ``received_spf``: write the results of SPF into fields of their own too; ``subject_tag``: what is put in front of
+    the subject of a message with ``subject_score`` or more, 0 for what is junk; empty for nothing."""
 
     hostname: str
     spf: bool = True
@@ -72,6 +73,8 @@ class Settings:
     block: Book = NOBODY
     junk: bool = False
     received_spf: bool = False
+    subject_tag: str = ""
+    subject_score: float = 0.0
 
     @property
     def wishes(self) -> Wishes:
@@ -85,7 +88,7 @@ class Received(msgspec.Struct, frozen=True):
     """What the checks came to. ``add``: the fields to put in front of the message (LF); what to remove from it,
     ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields. ``each``: the
     verdict by what was asked for recipients; ``verdict`` is the mildest of these, and ``enforce`` says whether that
-    counts."""
+    counts; ``tag``: what is put in front of its subject."""
 
     add: bytes
     checks: Checks
@@ -94,6 +97,7 @@ class Received(msgspec.Struct, frozen=True):
     enforce: bool = False
     remove: tuple[tuple[bytes, int], ...] = ()
     each: tuple[tuple[Wishes, Verdict], ...] = ()
+    tag: str = ""
 
     def done(self, wanted: Wishes) -> str:
         """The action for a recipient for whom this was asked."""
@@ -311,7 +315,8 @@ class Receiving:
             field = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, sender, greeted) + field
         removed = marks.removed(checks.findings)
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
-        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()))
+        tag = settings.subject_tag if _tagged(each, settings.subject_score) else ""
+        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag)
 
     def _put_off(self, each: dict[Wishes, Verdict], sender: Checked | None, suspect: bool) -> dict[Wishes, Verdict]:
         """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
@@ -347,6 +352,16 @@ def _asks(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
     if not wanted.enforce or wanted.greylist <= 0 or decided.action != verdict.ACCEPT or decided.named:
         return False
     return suspect or wanted.greylist <= decided.score
+
+
+def _tagged(each: dict[Wishes, Verdict], score: float) -> bool:
+    """Does the subject of a message get a tag? All recipients have the same content, so only where it does for each."""
+    for wanted, decided in each.items():
+        if wanted.done(decided) in (verdict.JUNK, verdict.QUARANTINE, verdict.REFUSE):
+            continue
+        if not 0 < score <= decided.score or not wanted.enforce or decided.named == wishes.ALLOWED:
+            return False
+    return True
 
 
 async def _found(result: "asyncio.Task[T] | T") -> T:

@@ -19,6 +19,7 @@ import msgspec
 
 from fastmail._core import header as scanner
 from fastmail.durable.staging import Staged
+from fastmail.message import subject
 from fastmail.message.header import ON_LOOP, Octets
 from fastmail.model.domain import comparable
 
@@ -160,6 +161,9 @@ def _unquoted(found: re.Match[str]) -> str:
     return found.group(2) or re.sub(r"\\(.)", r"\1", found.group(1) or "", flags=re.DOTALL)
 
 
+READ = {b"authentication-results": server, b"received-spf": receiver}  # who wrote a field
+
+
 def forged(header: Octets, hostname: str, marks: bool = True) -> list[tuple[int, int]]:
     """Which octets of a header (LF) to cut out, in order: fields of results that are ours or may be; with ``marks``,
     fields that only this server sets too."""
@@ -171,12 +175,9 @@ def forged(header: Octets, hostname: str, marks: bool = True) -> list[tuple[int,
             continue
         name, behind, end = scanner.field(header, start)
         word = bytes(header[start:name]).lower()
-        if word == b"authentication-results":
-            whose = server(bytes(header[behind : min(end, behind + LOOKED_AT + 1)]))
-            if whose is None or whose == mine:
-                out.append((start, end))
-        elif word == b"received-spf":
-            whose = receiver(bytes(header[behind : min(end, behind + LOOKED_AT + 1)]))
+        reads = READ.get(word)
+        if reads is not None:
+            whose = reads(bytes(header[behind : min(end, behind + LOOKED_AT + 1)]))
             if whose is None or whose == mine:
                 out.append((start, end))
         elif marks and word.startswith(OURS):
@@ -204,12 +205,16 @@ def unwanted(
     return sorted({*cuts, *named(header, more)}) if more else cuts
 
 
-def pieces(add: bytes, content: Octets, cuts: Iterable[tuple[int, int]]) -> list[Octets]:
-    """The message with ``add`` in front of it and without ``cuts``."""
+def pieces(
+    add: bytes, content: Octets, cuts: Iterable[tuple[int, int]], edits: Iterable[subject.Edit] = ()
+) -> list[Octets]:
+    """The message with ``add`` in front of it, without ``cuts``, and with ``edits`` of what is left."""
     out: list[Octets] = [add]
     at = 0
-    for start, end in cuts:
-        out.append(content[at:start])
+    for start, end, text in sorted([*((start, end, b"") for start, end in cuts), *edits]):
+        if start < at:  # within what was cut
+            continue
+        out += (content[at:start], text) if text else (content[at:start],)
         at = end
     out.append(content[at:])
     return out
@@ -227,18 +232,23 @@ async def put(
     staged: Staged,
     more: Sequence[tuple[bytes, int]] = (),
     marks: bool = True,
+    tag: str = "",
 ) -> Octets:
-    """The same, or the content itself where nothing changes; a large message, which lies in a file, goes to a file
-    again by ``staged``, and is not in memory."""
-    asked = content, hostname, more, marks
+    """The same, with ``tag`` in front of its subject; or the content itself where nothing changes. A large message,
+    which lies in a file, goes to a file again by ``staged``, and is not in memory."""
+
+    def changed() -> list[Octets]:
+        cuts = unwanted(content, hostname, more, marks)
+        return pieces(add, content, cuts, subject.edits(content, tag) if tag else ()) if add or cuts or tag else []
+
     small = len(content) <= ON_LOOP
-    cuts = unwanted(*asked) if small else await asyncio.get_running_loop().run_in_executor(None, unwanted, *asked)
-    if not add and not cuts:
+    made = changed() if small else await asyncio.get_running_loop().run_in_executor(None, changed)
+    if not made:
         return content
     if small:
-        return b"".join(pieces(add, content, cuts))
+        return b"".join(made)
     try:
-        for piece in pieces(add, content, cuts):
+        for piece in made:
             for start in range(0, len(piece), PIECE):
                 if staged.add(bytes(piece[start : start + PIECE])):
                     await staged.spill()

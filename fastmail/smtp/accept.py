@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from fastmail.auth.send_as import REFUSE
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.delivery.forward import JUNK_BOX, leaves_only
 from fastmail.durable.staging import Staged
 from fastmail.message import header, submitted, trace
 from fastmail.message.header import Octets
@@ -33,6 +34,7 @@ from fastmail.smtp.service import LMTP, SUBMISSION
 from fastmail.telemetry import log
 
 TAKEN = Outcome(250, "2.0.0", "message taken")
+NOT_FORWARDED = Outcome(550, "5.7.1", "this message looks unwanted, and is not forwarded")
 
 
 async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
@@ -50,7 +52,9 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         if service.feedback is not None:
             service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
         again = Staged(service.staging, service.budget)
-        content = await results.put(received.add, content, service.hostname, again, received.remove)
+        # what leaves has to keep the signature that its next host verifies; what waits may turn out to be no junk
+        tag = "" if leaves(envelope) or received.enforced(verdict.QUARANTINE) else received.tag
+        content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
         envelope.filters, envelope.checked = wanted.words(received, transaction.wanted), True
         envelope.doubted = not envelope.login and not _vouched(received.checks)
         if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
@@ -84,11 +88,13 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         if not envelope.recipients:
             return [TAKEN]
         if said.quarantine:
-            mailbox, envelope.places = "Junk", {}
+            mailbox, envelope.places = JUNK_BOX, {}
     if service.feedback is not None and await service.feedback.take(_addresses(envelope), content, received):
         envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
         _remember(session, envelope, content, "discarded")
         return [TAKEN] * len(envelope.recipients)
+    if mailbox == JUNK_BOX and not service.deliverer.forwards_junk and leaves_only(service.deliverer, envelope):
+        return _refused(session, envelope, content, NOT_FORWARDED)
     elsewhere = leaves(envelope)
     envelope.charges = own_limits.charges(session, len(envelope.recipients))
     if service.outbound is not None and (elsewhere or envelope.options.release):

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -111,27 +112,30 @@ def taught(kind: str, address: str, *lessons: tuple[bytes, bool], **more: str) -
 def test_spamd_learns(tmp_path: Path) -> None:
     """Each message once; and one that was taught wrongly, again."""
     (port,) = free_ports(1)
-    words = ["-x", "-L", "--cf", "use_bayes 1", "--cf", f"bayes_path {tmp_path}/bayes", "-i", "127.0.0.1"]
-    words += ["-p", str(port), "-m", "1", "--min-children", "1", "--max-spare", "1"]
-    words += ["-r", str(tmp_path / "pid"), "-H", str(tmp_path)]
-    lessons = [(DINNER, True), (DINNER, True), (DINNER, False)]
-    with running(tmp_path, port, str(program("spamd")), "--allow-tell", *words) as address:
-        assert taught("spamassassin", address, *lessons) == ["learned", "known", "learned"]
-    with running(tmp_path, port, str(program("spamd")), *words) as address:
-        assert taught("spamassassin", address, (DINNER, True)) == ["failed"], "it may not be taught"
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o777)  # started by root, spamd writes as nobody
+        words = ["-x", "-L", "--cf", "use_bayes 1", "--cf", f"bayes_path {place}/bayes", "-i", "127.0.0.1"]
+        words += ["-p", str(port), "-m", "1", "--min-children", "1", "--max-spare", "1"]
+        words += ["-r", str(tmp_path / "pid"), "-H", place]
+        lessons = [(DINNER, True), (DINNER, True), (DINNER, False)]
+        with running(tmp_path, port, str(program("spamd")), "--allow-tell", *words) as address:
+            assert taught("spamassassin", address, *lessons) == ["learned", "known", "learned"]
+        with running(tmp_path, port, str(program("spamd")), *words) as address:
+            assert taught("spamassassin", address, (DINNER, True)) == ["failed"], "it may not be taught"
 
 
 @pytest.mark.peer("rspamd")
 def test_rspamd_learns(tmp_path: Path) -> None:
     """By its controller, with a password, into a file of its own."""
     scan, port = free_ports(2)
+    password = "let me in, please"
     config = tmp_path / "rspamd.conf"
     config.write_text(
         f'options {{ pidfile = "{tmp_path}/pid"; dns {{ nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmits = 1 }}\n'
-        f' control_socket = "{tmp_path}/control" }}\n'
+        f' control_socket = "{tmp_path}/control"; hs_cache_dir = "{tmp_path}" }}\n'
         f'logging {{ type = "console"; level = "warning" }}\n'
         f'worker "normal" {{ bind_socket = "127.0.0.1:{scan}"; count = 1 }}\n'
-        f'worker "controller" {{ bind_socket = "127.0.0.1:{port}"; count = 1; password = "q1"; secure_ip = [] }}\n'
+        f'worker "controller" {{ bind_socket = "127.0.0.1:{port}"; count = 1; password = "{password}"; secure_ip = "192.0.2.1" }}\n'
         f'classifier "bayes" {{ tokenizer {{ name = "osb" }} backend = "sqlite3"; min_tokens = 1; min_learns = 1;\n'
         f' learn_cache {{ type = "sqlite3"; path = "{tmp_path}/cache.sqlite" }}\n'
         f' statfile {{ symbol = "BAYES_HAM"; path = "{tmp_path}/ham.sqlite"; spam = false }}\n'
@@ -141,7 +145,7 @@ def test_rspamd_learns(tmp_path: Path) -> None:
     text = DINNER + b"Come home soon, because dinner is ready and the soup is getting cold on the table.\n" * 3
     with running(tmp_path, port, str(program("rspamd")), *words) as address:
         assert taught("rspamd", address, (text, True)) == ["failed"], "without the password"
-        said = taught("rspamd", address, (text, True), (text, True), (text, False), password="q1")
+        said = taught("rspamd", address, (text, True), (text, True), (text, False), password=password)
         assert said == ["learned", "known", "learned"]
 
 

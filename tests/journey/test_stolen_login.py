@@ -72,7 +72,7 @@ def test_a_host_that_was_broken_into(server: Server, far: FarHost) -> None:
     """It sends from a network that needs no login; the client shows its address by XCLIENT."""
     server.stop()
     text = server.config.read_text().replace("[listen]", '[listen]\nxclient = ["127.0.0.0/8"]', 1)
-    text = text.replace("[relay]\n", '[relay]\nnetworks = ["192.0.2.0/24", "127.0.0.0/8"]\n', 1)
+    text = text.replace("\n[relay]\nroutes", '\n[relay]\nnetworks = ["192.0.2.0/24", "127.0.0.0/8"]\nroutes', 1)
     server.config.write_text(text)
     server.start()
 

@@ -27,7 +27,8 @@ from fastmail.policy.reasons import ACCEPT, JUNK, LATER, REFUSE, TAKEN, WORDS, F
 from fastmail.policy.scanners import wire
 from fastmail.policy.scanners.nouns import Scanner, Shown, Trouble
 
-LEARNED, KNOWN = 200, (204, 208)  # status of the controller; it knows the message, or may not learn it
+LEARNED, KNOWN = 200, (204, 208)  # status of the controller; it may not learn the message, or knows it
+ALREADY = b"already learned"  # which rspamd 3.4 says with status 404
 RECIPIENTS = 100  # that are named
 ADDED = 20  # fields
 VALUE = 2000  # characters of one
@@ -194,6 +195,6 @@ async def learn(scanner: Scanner, content: bytes, spam: bool) -> bool:
         await wire.send_all(writer, "\r\n".join([*lines, "", ""]).encode("utf-8"), content)
 
     answer = await wire.exchange(scanner.learns, send, _read)
-    if answer.status not in (LEARNED, *KNOWN):
+    if answer.status not in (LEARNED, *KNOWN) and ALREADY not in answer.body:
         raise Trouble(f"rspamd's controller answers with status {answer.status}")
     return answer.status == LEARNED

@@ -262,6 +262,25 @@ def test_who_looks_at_the_content_hears_who_sent_it() -> None:
     assert found.remove == ((b"x-a", 0),)
 
 
+@pytest.mark.parametrize(
+    ("settings", "tag"),
+    [
+        ({}, ""),
+        ({"subject_tag": "[SPAM]"}, ""),  # nothing is done, only written down
+        ({"subject_tag": "[SPAM]", "enforce": True}, "[SPAM]"),
+        ({"subject_tag": "[SPAM]", "enforce": True, "thresholds": Thresholds(junk=9.0)}, ""),
+        (
+            {"subject_tag": "[SPAM]", "enforce": True, "thresholds": Thresholds(junk=9.0), "subject_score": 6.0},
+            "[SPAM]",
+        ),
+        ({"subject_tag": "[SPAM]", "enforce": True, "thresholds": Thresholds(junk=9.0), "subject_score": 6.2}, ""),
+        ({"subject_tag": "[SPAM]", "thresholds": Thresholds(junk=9.0), "subject_score": 6.0}, ""),
+    ],
+)
+def test_whose_subject_gets_a_tag(settings: dict[str, Any], tag: str) -> None:
+    assert looked([Finding("r", "7", (Reason("r", 7.0),))], **settings)[0].tag == tag
+
+
 def test_nobody_looks_at_what_is_refused_anyway() -> None:
     zone = {**ZONE, ("example.org", "TXT"): ["v=spf1 -all"], ("one._domainkey.example.org", "TXT"): ["v=DKIM1; p="]}
     zone.pop(("1.2.0.192.in-addr.arpa", "PTR"))

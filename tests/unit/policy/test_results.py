@@ -199,3 +199,18 @@ def test_what_is_not_changed_is_not_copied(tmp_path: Path) -> None:
             assert made == content
 
     asyncio.run(main())
+
+
+def test_a_tag_is_put_in_front_of_the_subject(tmp_path: Path) -> None:
+    content = b"Subject: one\nX-Spam-Flag: NO\nSubject: two\n\nSubject: of the text\n"
+
+    async def main() -> None:
+        for size in (0, 2_000_000):
+            staged = Staged(str(tmp_path), Budget())
+            made = await results.put(b"ours\n", content + b"x" * size, US, staged, tag="[SPAM]")
+            assert made == b"ours\nSubject: [SPAM] one\nSubject: [SPAM] two\n\nSubject: of the text\n" + b"x" * size
+        cut = await results.put(b"", content, US, staged, [(b"subject", 1)], tag="[SPAM]")
+        assert cut == b"Subject: [SPAM] two\n\nSubject: of the text\n", "what a scanner removed is not tagged"
+        assert await results.put(b"", b"\nx", US, staged, tag="[SPAM]") == b"Subject: [SPAM]\n\nx"
+
+    asyncio.run(main())

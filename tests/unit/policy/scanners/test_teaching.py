@@ -34,6 +34,12 @@ def test_what_the_answers_mean(kind: str, singly: bool) -> None:
     assert teach(kind, KNOWN[kind], singly=singly)[0] == "known"
 
 
+def test_older_rspamd_says_otherwise_that_it_knows_a_message() -> None:
+    body = b'{"error":"<1@b.test> has been already learned as spam, ignore it"}'
+    answer = b"HTTP/1.1 404 <1@b.test> has been already learned\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    assert teach("rspamd", answer)[0] == "known"
+
+
 @pytest.mark.parametrize(("spam", "path"), [(True, b"/learnspam"), (False, b"/learnham")])
 def test_rspamd_hears_what_it_is_and_the_password(spam: bool, path: bytes) -> None:
     head, _, sent = teach("rspamd", DONE["rspamd"], spam, password="q1")[1].heard[0].partition(b"\r\n\r\n")
