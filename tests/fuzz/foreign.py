@@ -11,6 +11,7 @@ import gzip
 import random
 from collections.abc import Awaitable, Callable
 from functools import cache
+from typing import TypeVar
 
 from fastmail.directory.batv import Batv
 from fastmail.directory.list_tokens import Tokens
@@ -31,6 +32,7 @@ from tests.unit.feedback.test_carrier import arf
 from tests.unit.feedback.test_complaint import FIELDS, ORIGINAL
 from tests.unit.feedback.test_reading import OLD
 
+T = TypeVar("T")
 XML = [OLD.encode(), writing.xml(report())]
 RESULTS = [
     b'mx.test 1; spf=pass (a (b) \\) c) smtp.mailfrom=a@author.test; dkim=pass reason="x;y" header.d=author.test',
@@ -106,8 +108,8 @@ def fuzz_complaints(rng: random.Random) -> None:
     assert len(carrier.read(spoil(rng, arf())).complaints) <= 1
 
 
-def _read(answer: bytes, read: Callable[[asyncio.StreamReader], Awaitable[object]]) -> object:
-    async def main() -> object:
+def _read(answer: bytes, read: Callable[[asyncio.StreamReader], Awaitable[T]]) -> T:
+    async def main() -> T:
         reader = asyncio.StreamReader(limit=1 << 16)
         reader.feed_data(answer)
         reader.feed_eof()
@@ -133,7 +135,7 @@ def fuzz_scanners(rng: random.Random) -> None:
         _check(rspamd.finding(Scanner("rspamd", "", "rspamd"), spoil(rng, rng.choice(RSPAMD))))
     answer = spoil(rng, rng.choice(SPAMD))
     with contextlib.suppress(Trouble):
-        said, rules = _read(answer, spamd._read)  # type: ignore[misc]
+        said, rules = _read(answer, spamd._read)
         _check(spamd.finding(Scanner("spamassassin", "", "spamassassin"), said, rules))
     body = rng.choice(RSPAMD)
     framed = HTTP + rng.choice(
