@@ -15,6 +15,7 @@ What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -137,7 +138,7 @@ class Receiver:
         self.dmarc = Evaluator(names)
         self.arc = Arc(names, self.dkim)
         self.iprev = Iprev(names)
-        self.lists = Lists(names, settings.lists, settings.domain_lists)
+        self.lists = Lists(names, settings.lists, settings.domain_lists, settings.seconds)
 
     def begin(self, ip: str, helo: str) -> "Receiving":
         """A mail transaction of a client."""
@@ -174,10 +175,14 @@ class Receiving:
         self._listed = False
 
     def _budget(self) -> Budget:
-        """For the look-ups that begin now. Each of a message's three stages has its time, because its content may be
-        long on its way; the number of questions is one for all."""
-        self._budgets.append(Budget(self._settings.seconds, LOOKUPS - self._asked))
-        return self._budgets[-1]
+        """What all look-ups of the message may take together. Its time begins anew with each of the three stages,
+        because the content may be long on its way, and a name server that is slow on purpose must not use up what the
+        checks behind it need. So all of them end that long after the content has come, at the latest."""
+        if self._budgets:
+            self._budgets[0].deadline = time.monotonic() + self._settings.seconds
+        else:
+            self._budgets.append(Budget(self._settings.seconds, LOOKUPS))
+        return self._budgets[0]
 
     @property
     def _asked(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.dns.interface import Answer, Budget
 from fastmail.dns.memory import MemoryResolver
 from fastmail.policy.lists import parse
 from fastmail.policy.reasons import Finding, Reason
@@ -170,6 +171,30 @@ def test_s16_the_questions_of_a_message_are_bounded() -> None:
     names = MemoryResolver(zone)
     receive(content, records=names, ip="198.51.100.9", sender="a@evil.test", helo="mail.evil.test")
     assert len(names.asked) <= 300
+
+
+class Noting(MemoryResolver):
+    """Notes with which budget each question came."""
+
+    def __init__(self, records: Mapping[tuple[str, str], Any]) -> None:
+        super().__init__(records)
+        self.budgets: dict[str, Budget] = {}
+
+    async def ask(self, name: str, kind: str, budget: Budget | None = None) -> Answer:
+        assert budget is not None
+        self.budgets[name] = budget
+        return await super().ask(name, kind, budget)
+
+
+def test_s16_all_checks_share_one_budget() -> None:
+    """SPF, reverse DNS, keys and policies; lists have one of their own, whose time is no longer."""
+    names = Noting({**ZONE, **published(key())})
+    receive(signed(), records=names, lists=[parse("bl.test")], domain_lists=[parse("dbl.test")], seconds=1.5)
+    lists = [budget for name, budget in names.budgets.items() if name.endswith("bl.test")]
+    checks = [budget for name, budget in names.budgets.items() if not name.endswith("bl.test")]
+    assert len(lists) > 3 and {"one._domainkey.example.org", "_dmarc.example.org", "example.org"} <= set(names.budgets)
+    assert len({id(one) for one in checks}) == 1 and checks[0].asked >= len(checks)
+    assert {one.seconds for one in lists} == {1.5}, "less than the three seconds that they have"
 
 
 def test_lists_weigh_what_the_operator_says() -> None:
