@@ -70,7 +70,7 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
         refused = await judging.of_user(session, envelope, content)
     if refused is not None:
         return _refused(session, envelope, content, refused)
-    content = await footers.put(session, content, leaves(envelope))
+    content = await footers.put(session, content, envelope)
     envelope.signs = await _signs(session, content)
     envelope.feedback = _feedback(session)
     if session.filters is not None:
