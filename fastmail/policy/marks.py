@@ -24,35 +24,42 @@ NAMED = 50  # reasons
 LEVELS = 50  # points that are shown
 # which no scanner writes in our place
 OWN = frozenset(("x-spam-status", "x-spam-score", "x-spam-level", "x-spam-flag", "x-virus-status"))
-REMEMBERED = 1024  # lists of reasons
+REMEMBERED = 1024  # scores with their reasons
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _NOT_ASCII = re.compile(r"[^\x20-\x7e]")
 
 
 def fields(decided: Verdict, findings: Sequence[Finding], thresholds: Thresholds) -> bytes:
     """The fields (LF)."""
-    score = round(decided.score, 1) + 0.0  # no -0.0
     spam = decided.score >= thresholds.junk or decided.action in (JUNK, QUARANTINE, REFUSE)
-    tests = _tests(tuple([one.name for one in decided.reasons if one.score][:NAMED]))
-    numbers = f"score={decided.score:g} required={thresholds.junk:g}"
+    names = tuple([one.name for one in decided.reasons if one.score][:NAMED])
+    head = _of_score(decided.score, thresholds.junk, spam, names)
+    if not findings:
+        return head
+    lines = []
+    status = [one.virus for one in findings if one.virus]
+    if status:  # the worst of them
+        worst = next(word for word in ("infected", "unknown", "clean") if word in status)
+        lines.append(f"X-Virus-Status: {worst.capitalize()}\n")
+    for finding in findings:
+        lines += [f"{name}: {_NOT_ASCII.sub('?', value)}\n" for name, value in finding.add if name.lower() not in OWN]
+    return head + "".join(lines).encode("ascii")
+
+
+@lru_cache(REMEMBERED)  # most mail has one of few scores, for one of few sets of reasons
+def _of_score(decided: float, required: float, spam: bool, names: tuple[str, ...]) -> bytes:
+    score = round(decided, 1) + 0.0  # no -0.0
     lines = [
-        f"X-Spam-Status: {'Yes' if spam else 'No'}, {numbers}\n\ttests={tests}",
+        f"X-Spam-Status: {'Yes' if spam else 'No'}, score={decided:g} required={required:g}\n\ttests={_tests(names)}",
         f"X-Spam-Score: {score:.1f}",
     ]
     if score >= 1:
         lines.append("X-Spam-Level: " + "*" * min(int(score), LEVELS))
     if spam:
         lines.append("X-Spam-Flag: YES")
-    status = [one.virus for one in findings if one.virus]
-    if status:  # the worst of them
-        worst = next(word for word in ("infected", "unknown", "clean") if word in status)
-        lines.append(f"X-Virus-Status: {worst.capitalize()}")
-    for finding in findings:
-        lines += [f"{name}: {_NOT_ASCII.sub('?', value)}" for name, value in finding.add if name.lower() not in OWN]
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
-@lru_cache(REMEMBERED)
 def _tests(names: tuple[str, ...]) -> str:
     out, width = "", len("tests=")
     for one in names or ("none",):
