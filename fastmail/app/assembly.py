@@ -18,6 +18,7 @@ from fastmail.app.derived import (
     maildir_template,
     masters_of,
     policy_settings,
+    pupils_of,
     quarantine_of,
     read_instance,
     resolver_of,
@@ -49,7 +50,6 @@ from fastmail.feedback.service import Feedback
 from fastmail.imap import session as imap
 from fastmail.imap import urlauth
 from fastmail.imap.service import Service as ImapService
-from fastmail.model.address import comparable
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
@@ -74,7 +74,7 @@ from fastmail.relay.runner import Limits as RelayLimits
 from fastmail.relay.runner import Runner
 from fastmail.relay.scheduling import Most
 from fastmail.relay.sts import Policies
-from fastmail.relay.suspicion import Rules, Watch
+from fastmail.relay.suspicion import Rules, Watch, parse_exempt
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
 from fastmail.smtp.milter import Milter
@@ -155,6 +155,7 @@ class Assembly:
         )
         self.deliverer.srs = Srs(self.directory)
         self.deliverer.batv = Batv(self.directory)
+        self.deliverer.forwards_junk = config.policy.forward_junk
         relay = config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
         self.bell = Bell(config.server.run_dir)
@@ -167,7 +168,13 @@ class Assembly:
         usual = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
         self.schedules = Schedules(self.routes, usual)
         hostname = config.server.hostname
-        bounds = Bounds(relay.messages, relay.recipients_per_hour, relay.domain_recipients_per_hour)
+        bounds = Bounds(
+            relay.messages,
+            relay.recipients_per_hour,
+            relay.domain_recipients_per_hour,
+            relay.network_recipients_per_hour,
+            relay.network_messages_per_hour,
+        )
         lifetime = signature_lifetime(config)
         self.signer = Signer(self.directory, config.server.data_dir, lifetime) if config.policy.sign else None
         self.reports = Reports(self.spool, usual, hostname, bounds, self.destinations.of, self.history, self.signer)
@@ -237,8 +244,9 @@ class Assembly:
 
     def follow_moves(self, sweeps: bool) -> None:
         """Learn from what users move in this process; ``sweeps``: and forget accounts that are no more."""
-        if self.learned is not None:
-            self.trainer = Trainer(self.learned, self.store, self.config.learning.shared, self.account_of)
+        pupils = pupils_of(self.config)
+        if self.learned is not None or pupils:
+            self.trainer = Trainer(self.learned, self.store, self.config.learning.shared, self.account_of, pupils)
             if sweeps:
                 self.trainer.sweep()
 
@@ -304,8 +312,17 @@ class Assembly:
         relay = self.config.relay
         if not relay.suspend_after and not relay.suspend_recipients:
             return None
-        rules = Rules(relay.suspend_after, relay.suspend_recipients, frozenset(map(comparable, relay.never_suspend)))
-        return Watch(rules, self.spool, self.directory, self.reporting.post, self.config.server.hostname)
+        logins, exempt = parse_exempt(relay.never_suspend)
+        rules = Rules(relay.suspend_after, relay.suspend_recipients, logins, exempt)
+        watched = [networks.parse(text) for text in relay.networks]
+        post = self.reporting.post
+        return Watch(rules, self.spool, self.directory, post, self.config.server.hostname, watched, self._home())
+
+    def _home(self) -> str:
+        """The domain here that speaks for this server: its own name, or the nearest one above it."""
+        labels = self.config.server.hostname.split(".")
+        names = [".".join(labels[at:]) for at in range(len(labels))]
+        return next(filter(self.directory.is_local, names), names[0])
 
     def _one_click(self) -> OneClick | None:
         """What lets members of lists leave by a web address; None where this server has none."""

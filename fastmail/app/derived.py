@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastmail.policy.judge import Judge
     from fastmail.policy.learning.counts import Learned
     from fastmail.policy.scanners.nouns import Scanner
+    from fastmail.policy.scanners.teaching import Pupil
 
 
 def maildir_template(config: Config) -> str:
@@ -97,6 +98,8 @@ def policy_settings(config: Config) -> "receive.Settings":
         named.book(tuple(map(named.parse, own.block))),
         own.blocked == "junk",
         own.received_spf,
+        own.subject_tag,
+        own.subject_score,
     )
 
 
@@ -141,9 +144,32 @@ def scanners_of(config: Config) -> "list[Scanner]":
             one.weight,
             one.connections,
             one.rewrite_subject,
+            one.learn_address,
+            _password(config, one.learn_password_file),
         )
         for one in config.scanner
     ]
+
+
+def _password(config: Config, name: str) -> str:
+    """What a scanner's password file has; empty without one."""
+    if not name:
+        return ""
+    from fastmail.model import secret
+
+    try:
+        return secret.first_line(os.path.join(config.base, name))
+    except OSError as error:
+        raise ConfigError(f"[[scanner]] learn_password_file: {error.strerror}") from None
+
+
+def pupils_of(config: Config) -> "list[Pupil]":
+    """The scanners that learn what users move; as one worker teaches them."""
+    if not any(one.learn_address for one in config.scanner):
+        return []
+    from fastmail.policy.scanners.teaching import Pupil
+
+    return [Pupil(one) for one in scanners_of(config) if one.learns]
 
 
 def learned_of(config: Config) -> "Learned":

@@ -53,7 +53,10 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """Compare the index with the Maildirs, verify every segment, look at accounts and aliases. Changes nothing, unless
-    told to. Exit code 1 while something is wrong. May run beside the server."""
+    told to. Exit code 1 while something is wrong. May run beside the server.
+
+    `fastmail check deliverability DOMAIN` is `fastmail deliverability DOMAIN`: will others accept what it sends?
+    """
     found = asyncio.run(_check(config, repair_too, json))
     show([asdict(one) for one in found], json, empty="all is well")
     if any(not one.mended.startswith("rebuilt") for one in found):

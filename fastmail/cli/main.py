@@ -51,6 +51,9 @@ COMMANDS = {
 }
 
 
+# what may be written otherwise: two words, and the command that they are
+ALSO = {("check", "deliverability"): "deliverability"}
+
 # What rich takes for markup, but for the markup of our own texts
 _TAG = re.compile(r"\[(?=[a-z#/@][^\[]*\])(?!bold\]|/\])")
 
@@ -93,6 +96,8 @@ class Commands(typer.core.TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if tuple(args[:2]) in ALSO:
+            args = [ALSO[args[0], args[1]], *args[2:]]
         if args and args[0] not in COMMANDS:
             for name in COMMANDS:  # so that the error can name the commands that were perhaps meant
                 self.get_command(ctx, name)

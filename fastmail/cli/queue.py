@@ -12,12 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from fastmail.app.assembly import Assembly, beside
-from fastmail.cli.common import ConfigOption, JsonOption, command, fail, output, read_config, show
+from fastmail.cli.common import ConfigOption, JsonOption, command, fail, moment, output, read_config, show
 from fastmail.message import dsn
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
 from fastmail.model.errors import ClientError
+from fastmail.net import networks
+from fastmail.net.networks import Network, address_in
+from fastmail.queue import stopped
+from fastmail.queue.bounds import sent_by
 from fastmail.queue.model import Item, Job, id_of
+from fastmail.queue.rates import MESSAGES, RECIPIENTS
 from fastmail.queue.routes import parts
 from fastmail.relay import moving
 
@@ -34,6 +39,9 @@ MatchOption = Annotated[
     str, typer.Option("--match", help="Whose id, sender, recipients, destination or last error is like this.")
 ]
 LoginOption = Annotated[str, typer.Option("--login", help="Sent by this login, such as me@example.org.")]
+PeerOption = Annotated[
+    str, typer.Option("--peer", metavar="ADDRESS|NETWORK", help="Taken from this host, or from one of this network.")
+]
 TERMINAL = 80  # characters of a reply in a list on a terminal
 AllOption = Annotated[bool, typer.Option("--all", help="Everything in the queue.")]
 
@@ -50,6 +58,7 @@ class Chosen:
     error: str = ""
     match: str = ""
     login: str = ""
+    peer: Network | None = None
 
     def any(self) -> bool:
         return any(asdict(self).values())
@@ -59,6 +68,7 @@ class Chosen:
         return (
             (not self.match or any(_like(text, self.match) for text in texts))
             and (not self.login or _same_address(item.login, self.login))
+            and (self.peer is None or address_in(item.peer, self.peer))
             and (not self.sender or _same_address(item.sender, self.sender))
             and (not self.recipient or any(_same_address(rcpt.address, self.recipient) for rcpt in job.recipients))
             and (
@@ -69,6 +79,14 @@ class Chosen:
             and (not self.older or now - item.arrived > self.older * 3600)
             and (not self.error or self.error.lower() in job.last.lower())
         )
+
+
+def _peer(text: str) -> Network | None:
+    try:
+        return networks.parse(text) if text else None
+    except ValueError as error:
+        fail(str(error), 2)
+        return None
 
 
 def _same_address(address: str, pattern: str) -> bool:
@@ -135,15 +153,17 @@ def list_(
     error: ErrorOption = "",
     match: MatchOption = "",
     login: LoginOption = "",
+    peer: PeerOption = "",
     most: Annotated[int, typer.Option("--limit", "--most", help="Show so many; 0 for all.")] = 100,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
     """What waits: a line for each message and destination."""
+    chosen = Chosen([], sender, recipient, domain, older, error, match, login, _peer(peer))
 
     def work(assembly: Assembly) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        for item, job in _jobs(assembly, Chosen([], sender, recipient, domain, older, error, match, login)):
+        for item, job in _jobs(assembly, chosen):
             if most and len(rows) >= most:
                 break
             names = [rcpt.address for rcpt in job.recipients]
@@ -253,11 +273,13 @@ def _chosen(
     error: str,
     match: str,
     login: str,
+    peer: str,
 ) -> Chosen:
     """What the options choose; nothing is no choice, and everything has to be said."""
-    chosen = Chosen(ids or [], sender, recipient, domain, older, error, match, login)
+    chosen = Chosen(ids or [], sender, recipient, domain, older, error, match, login, _peer(peer))
     if not chosen.any() and not all_:
-        fail("say which messages: IDs, --sender, --recipient, --domain, --older, --error, --match, --login or --all", 2)
+        options = "--sender, --recipient, --domain, --older, --error, --match, --login, --peer or --all"
+        fail(f"say which messages: IDs, {options}", 2)
     if chosen.any() and all_:
         fail("--all is everything: leave it out to choose by IDs or options", 2)
     return chosen
@@ -279,11 +301,12 @@ def _steer(name: str, help: str, word: str, work: Callable[[Assembly, Chosen], A
         error: ErrorOption = "",
         match: MatchOption = "",
         login: LoginOption = "",
+        peer: PeerOption = "",
         all_: AllOption = False,
         config: ConfigOption = "fastmail.toml",
         json: JsonOption = False,
     ) -> None:
-        chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match, login)
+        chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match, login, peer)
         _report(word, _run(config, lambda assembly: work(assembly, chosen)), json)
 
     app.command(name, help=help)(run)
@@ -368,12 +391,13 @@ def move(
     error: ErrorOption = "",
     match: MatchOption = "",
     login: LoginOption = "",
+    peer: PeerOption = "",
     all_: AllOption = False,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
     """Send messages to another destination, now. A destination that cannot be is refused, and nothing is moved."""
-    chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match, login)
+    chosen = _chosen(all_, ids, sender, recipient, domain, older, error, match, login, peer)
 
     async def work(assembly: Assembly) -> Done:
         addresses = [rcpt.address for _, job in _jobs(assembly, chosen) for rcpt in job.recipients]
@@ -389,3 +413,40 @@ def move(
         return _change(assembly, chosen, change, True)
 
     _report("moved", _run(config, work), json)
+
+
+@app.command("networks")
+@command
+def networks_(
+    resume: Annotated[
+        str, typer.Option("--resume", metavar="NETWORK", help="Let a network send again that was stopped.")
+    ] = "",
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+) -> None:
+    """What the entries of [relay] networks sent in this hour, as far as it is limited, and which of them were stopped.
+
+    A network is stopped when its mail looks as if a host of it was broken into: see suspend_after in [relay]. Its mail
+    in the queue is held, and stays so when the network is resumed, until `fastmail queue release --peer NETWORK`.
+    """
+    asked = _peer(resume)
+
+    async def work(assembly: Assembly) -> list[dict[str, Any]]:
+        spool = assembly.spool
+        if asked is not None and not await stopped.resume(spool, asked):
+            fail(f"{asked} is not stopped; `fastmail queue networks` shows which are")
+        rows = []
+        for one in map(networks.parse, assembly.config.relay.networks):
+            found = stopped.find(spool, one)
+            rows.append(
+                {
+                    "network": str(one),
+                    "messages": sent_by(spool, one, MESSAGES),
+                    "recipients": sent_by(spool, one, RECIPIENTS),
+                    "stopped": moment(found.since if found is not None else 0),
+                    "why": found.why if found is not None else "",
+                }
+            )
+        return rows
+
+    show(_run(config, work), json)

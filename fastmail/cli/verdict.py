@@ -17,6 +17,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.message import trace
 from fastmail.net import networks
 from fastmail.policy import wishes
+from fastmail.policy.greylist import Greylist
 from fastmail.policy.reasons import Finding
 from fastmail.policy.receive import Look, Received, Receiver
 from fastmail.policy.scanners.nouns import STRANGERS, Shown
@@ -40,7 +41,8 @@ def verdict(
     """What would happen to a message and why: SPF, DKIM, DMARC, ARC by the DNS of now, and what scanners and the
     classifier say.
 
-    Nothing is delivered. Without --ip nothing is said of the host that it came from.
+    Nothing is delivered or remembered. Without --ip nothing is said of the host that it came from, nor whether it would
+    be put off because its sender is not known (greylisting).
     """
     settings = read_config(config)
     if ip:
@@ -57,8 +59,10 @@ def verdict(
         return
     happens = "" if found.enforced(action) or action == "accept" else " (not done: [policy] enforce is false)"
     output.print(f"{action}, score {found.verdict.score:g}{happens}", markup=False)
-    if action == "refuse":
+    if action in ("refuse", "later"):
         output.print("reply: {} {} {}".format(*found.verdict.reply), markup=False)
+    if found.tag:
+        output.print(f"subject: {found.tag} is put in front of it, unless the message leaves", markup=False)
     for one, said in zip(asked, told, strict=True):
         row = _wanted(found, one, said)
         values = ", ".join(f"{name} {_shown(row[name])} ({said[name]})" for name in wishes.VALUES)
@@ -109,7 +113,9 @@ async def _check(
     config: Config, path: str, sender: str, recipient: str, ip: str, helo: str, asked: Sequence[Wishes]
 ) -> Received:
     resolver = resolver_of(config)
-    receiving = Receiver(resolver, policy_settings(config)).begin(ip, helo)
+    # without a client there is nobody to be known
+    greylist = Greylist(config.server.data_dir, config.policy.greylist_delay, looks=True) if ip else None
+    receiving = Receiver(resolver, policy_settings(config), greylist).begin(ip, helo)
     try:
         if ip:
             receiving.mail_from(sender)
@@ -164,7 +170,7 @@ def _row(found: Received) -> dict[str, Any]:
         "action": found.verdict.action,
         "score": found.verdict.score,
         "enforced": found.enforce,
-        "reply": "{} {} {}".format(*found.verdict.reply) if found.verdict.action == "refuse" else "",
+        "reply": "{} {} {}".format(*found.verdict.reply) if found.verdict.action in ("refuse", "later") else "",
         "override": found.verdict.override,
         "reasons": [{"name": one.name, "score": one.score, "why": one.why} for one in found.verdict.reasons],
         "spf": checks.sender.result if checks.sender is not None else "",
@@ -173,5 +179,6 @@ def _row(found: Received) -> dict[str, Any]:
         "arc": checks.arc.result if checks.arc is not None else "",
         "findings": [{"who": one.who, "said": one.said} for one in checks.findings],
         "field": found.add.decode(),
+        "subject_tag": found.tag,
         "lookups": found.asked,
     }

@@ -255,6 +255,12 @@ def _finish(config: Config, text: str, path: str) -> None:
             except ValueError as error:
                 problem(section, key, str(error))
     _check_web(config, problem)
+    for one in config.relay.never_suspend:
+        try:
+            if "@" not in one:
+                networks.parse(one)
+        except ValueError:
+            problem("relay", "never_suspend", f"never_suspend: {one!r} is neither a login (an address) nor a network")
     _check_reports(config, problem)
     _check_lists(config, problem)
     _check_named(config, problem)
@@ -369,6 +375,11 @@ def _check_named(config: Config, problem: Callable[[str, str, str], None]) -> No
                 named.parse(text)
             except (ValueError, BadAddress) as error:
                 problem("policy", key, f"{key}: {error}")
+    if config.policy.subject_tag:
+        from fastmail.message import subject
+
+        if not subject.valid(config.policy.subject_tag):
+            problem("policy", "subject_tag", f"subject_tag must be a word of at most {subject.LONGEST} octets")
     if config.policy.blocked not in ("refuse", "junk"):
         problem("policy", "blocked", "blocked must be refuse or junk")
 

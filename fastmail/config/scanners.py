@@ -23,6 +23,15 @@ def faults(scanners: Sequence[Scanner]) -> Iterator[tuple[int, str, str]]:
             one.address = place.place(one.address)
         except ValueError as error:
             yield number, "address", f'address must be "host:port" or "unix:path": {error}'
+        if one.learn_address and one.kind in nouns.KINDS:
+            if one.kind not in nouns.LEARN:
+                yield number, "learn_address", f"{one.kind} cannot learn: leave learn_address out"
+            try:
+                one.learn_address = place.place(one.learn_address)
+            except ValueError as error:
+                yield number, "learn_address", f'learn_address must be "host:port" or "unix:path": {error}'
+        if one.learn_password_file and (one.kind != nouns.RSPAMD or not one.learn_address):
+            yield number, "learn_password_file", "learn_password_file is for the learn_address of rspamd"
         name = one.name or one.kind
         if one.name and _NAME.fullmatch(one.name) is None:
             yield number, "name", f"name {one.name!r} must be of a-z, 0-9 and hyphens, 32 characters at most"

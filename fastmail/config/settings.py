@@ -370,16 +370,27 @@ class Relay:
     )
     recipients_per_hour: int = _s(0, "Recipients elsewhere that one login may have in an hour; 0 for any number.")
     domain_recipients_per_hour: int = _s(0, "The same for all logins of a domain together.")
+    network_recipients_per_hour: int = _s(
+        0,
+        "Recipients in an hour, here and elsewhere, that one entry of networks may have without a login; 0 for any "
+        "number.",
+    )
+    network_messages_per_hour: int = _s(
+        0, "Messages in an hour that one entry of networks may send so; 0 for any number."
+    )
     suspend_after: int = _s(
         100,
-        "Recipients in an hour that other hosts refuse as unknown after which a login may send nothing any more, where "
-        "they are a tenth of all its recipients or more: its password was probably stolen. 0: never.",
+        "Recipients in an hour that other hosts refuse as unknown after which a login, or an entry of networks, may "
+        "send nothing any more, where they are a tenth of all its recipients or more: a password was probably stolen, "
+        "or a host broken into. 0: never.",
     )
     suspend_recipients: int = _s(
         0,
         "Recipients elsewhere in an hour after which the same happens; far above what anybody sends, or 0: never.",
     )
-    never_suspend: list[str] = _s([], "Logins to which this never happens, such as that of a program.")
+    never_suspend: list[str] = _s(
+        [], "Logins, and entries of networks, to which this never happens, such as that of a program."
+    )
     messages: int = _s(1_000_000, "Most messages in the queue; 0 for any number.")
     trace_days: float = _s(30.0, "How long `fastmail trace` knows what became of a message; 0: not at all.")
     trace_size: int = _s(4 << 30, "Most disk for that; the oldest goes first.", "size")
@@ -438,6 +449,17 @@ class Policy:
     )
     junk_score: float = _s(5.0, "Score from which a message is junk.")
     refuse_score: float = _s(15.0, "Score from which a message is refused.")
+    forward_junk: bool = _s(
+        False,
+        "Forward what is junk, too. Otherwise an address that keeps a copy has it in Junk and does not forward it, and "
+        "what nobody would have here is refused. Mailing lists keep junk for their owners either way.",
+    )
+    subject_tag: str = _s(
+        "",
+        'What is put in front of the subject of junk, such as "[SPAM]"; empty: nothing. Signatures of the message hold '
+        "no longer then, so what is forwarded keeps its subject. Needs enforce.",
+    )
+    subject_score: float = _s(0.0, "Score from which that is done, also below junk_score; 0: where a message is junk.")
     quarantine_score: float = _s(
         0.0,
         "Score from which a message is kept in quarantine in place of mailboxes, such as 10.0, until `fastmail "
@@ -467,7 +489,8 @@ class Policy:
     blocked: str = _s("refuse", 'What becomes of mail that is blocked: "refuse", or "junk": it goes into Junk.')
     greylist_delay: float = _s(300.0, "How long it is put off.", "time")
     trusted_sealers: list[str] = _s(
-        [], "Domains of forwarders whose ARC seals count: DMARC failures of what they pass on do no harm."
+        [],
+        "Domains of forwarders whose ARC seals count: a DMARC failure does no harm where they saw the message pass.",
     )
     lists: list[str] = _s(
         [],
@@ -596,6 +619,12 @@ class Scanner:
         False,
         "rspamd's action rewrite subject gives a message the Subject that rspamd says; signatures of that field break.",
     )
+    learn_address: str = _s(
+        "",
+        "Where it learns what users move to and from Junk: the address of rspamd's controller, such as "
+        '"127.0.0.1:11334", or of a spamd with --allow-tell. Empty: it is not taught. Users teach it for everybody.',
+    )
+    learn_password_file: str = _s("", "File with the password of rspamd's controller. Empty: it asks for none.")
 
 
 @dataclass(slots=True)

@@ -215,6 +215,7 @@ class Deliverer:
         self.batv: Batv | None = None  # who knows addresses with a tag
         self.srs: Srs | None = None  # whose reverse-paths are undone, where mail is forwarded
         self.history: History | None = None
+        self.forwards_junk = False  # also what is junk, and has a mailbox here
         self._noted = noted
         self._pools = Pools(directory, store)
         self._accounts: dict[str, tuple[AccountRecord, Account]] = {}

@@ -10,12 +10,17 @@ our ARC set (policy.sealing). The reverse-path is rewritten where its domain is 
 Rules for what another host refuses: the sender, whom anybody can have named, is not told by us. The owner is: the
 account that forwards, in its own mailbox, and for an alias the postmaster of its domain; of each address once a day,
 and only of failures that last. Such a report is not forwarded, and nothing reports about a report.
+
+Junk spoils what others think of the host that passes it on. So, unless a setting says otherwise, an address that keeps
+a copy keeps only that, in Junk, and a message that nobody would have here is refused at the end of its data
+(``leaves_only``). Where one address keeps a copy of a message and another one only forwards it, the second forwards it
+all the same, because nothing may vanish.
 """
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastmail._core import header
 from fastmail.delivery.deliver import Deliverer, Envelope
@@ -31,6 +36,7 @@ from fastmail.queue.routes import STRICT, Routes, marked
 MOST_HEADER = 1 << 16  # octets of Delivered-To fields that are looked at
 REMEMBERED = 10_000
 QUIET = 86400.0  # s in which an owner hears once of an address
+JUNK_BOX = "Junk"  # where an item goes that was judged junk for everybody
 DELIVERED_TO = (b"delivered-to",)
 
 
@@ -42,6 +48,21 @@ def loops(deliverer: Deliverer, envelope: Envelope, content: Octets) -> bool:
     passed = {comparable(value.strip().decode("utf-8", "replace")) for _, value in found}
     there = (deliverer.destinations(address) for address in envelope.forwards)
     return any(comparable(trace.mailbox(one.via)) in passed for found in there for one in found.elsewhere)
+
+
+def leaves_only(deliverer: Deliverer, envelope: Envelope) -> bool:
+    """True if nobody has the message in a mailbox here: all only forward it, and none is a list."""
+    for address, records in envelope.recipients:
+        if records or address not in envelope.forwards or deliverer.destinations(address).lists:
+            return False
+    return True
+
+
+def kept_back(deliverer: Deliverer, item: Item, found: Destinations) -> Destinations:
+    """Where a recipient of the queue leads, without other hosts if the message is junk and a copy stays here."""
+    if item.mailbox != JUNK_BOX or deliverer.forwards_junk or not (found.accounts and found.elsewhere):
+        return found
+    return replace(found, elsewhere=())
 
 
 def here(deliverer: Deliverer, item: Item, address: str) -> Destinations:

@@ -24,8 +24,10 @@ from fastmail.message import submitted, trace
 from fastmail.message.header import Octets
 from fastmail.model.errors import BadAddress, MailError, StorageFull, TooMuch
 from fastmail.model.esmtp import Rcpt
+from fastmail.net.networks import Network
 from fastmail.policy import dmarc, sign
 from fastmail.policy.signer import Signer
+from fastmail.queue import stopped
 from fastmail.queue.bounds import Bounds
 from fastmail.queue.model import LOCAL, Item, Outgoing, number_of
 from fastmail.queue.rates import Charge
@@ -120,7 +122,7 @@ class Submission:
         if self._deliverer is not None and envelope.forwards and forward.loops(self._deliverer, envelope, content):
             count("delivery.loops")
             return Outcome(554, "5.4.6", "the message was forwarded by this address already: it loops")
-        refused = await self._refused(envelope, content)
+        refused = await self._refused(envelope, content, mailbox == forward.JUNK_BOX)
         if refused is not None:
             return refused
         if not self._bounds.allow_one_more(self._spool):
@@ -182,13 +184,13 @@ class Submission:
         envelope.signs, envelope.signed = False, author if fields else ""
         return fields
 
-    async def _refused(self, envelope: Envelope, content: Octets) -> Outcome | None:
+    async def _refused(self, envelope: Envelope, content: Octets, junk: bool) -> Outcome | None:
         """Why the message may not go to a mailing list that it is for."""
         deliverer = self._deliverer
         if deliverer is None or not any(deliverer.destinations(one).lists for one in envelope.forwards):
             return None
         loop = asyncio.get_running_loop()
-        refused = await loop.run_in_executor(None, posting.refusal, deliverer, self._spool, envelope, content)
+        refused = await loop.run_in_executor(None, posting.refusal, deliverer, self._spool, envelope, content, junk)
         if refused is not None:
             count("lists.refused")
             log.event("list.refused", sender=envelope.sender, login=envelope.login, why=refused.text)
@@ -261,6 +263,15 @@ class Submission:
             if not await self._spool.has(outgoing.item.id):
                 raise
             log.event("queue.kept", "warning", id=outgoing.item.number)
+
+    def charges_of(self, network: Network, recipients: int) -> Sequence[Charge]:
+        """What one message to so many counts in the limits of a network that sends without a login."""
+        return self._bounds.of_network(network, recipients)
+
+    def stopped(self, network: Network) -> str:
+        """Why such a network may send nothing; empty where it may."""
+        found = stopped.find(self._spool, network)
+        return found.why if found is not None else ""
 
     def over(self, charges: Sequence[Charge]) -> str:
         """Why a login may not send so much more now, in words for it; empty where it may."""

@@ -1,4 +1,5 @@
-"""Users teach by moving mail: what goes to the Junk mailbox is spam, what comes out of it is ham.
+"""Users teach by moving mail: what goes to the Junk mailbox is spam, what comes out of it is ham. The server's own
+classifier learns that, and scanners that are configured to learn (policy.scanners.teaching); either may be missing.
 
 Promise: nobody waits for it. A command that moved or copied messages only notes where they went (``moved``), after its
 commit; one task reads and learns them a moment later, in other threads, a batch at a time. At most NOTED messages are
@@ -8,6 +9,9 @@ them.
 Moved to Junk, a message is learned as spam; moved from there to any mailbox but Trash, it is ham. Where it was
 learned as the other thing before, that is only taken back: somebody had made a mistake. Copies count as moves do, and
 where they come from is not looked at again.
+
+Scanners are taught after the classifier, and the next batch waits for them, so a slow one costs no memory. At a stop
+they are taught no more.
 """
 
 import asyncio
@@ -19,6 +23,7 @@ from fastmail.delivery import uses
 from fastmail.model.errors import MailError
 from fastmail.policy.learning.counts import EVERYBODY, HAM, SPAM, Learned, Lesson
 from fastmail.policy.learning.words import read
+from fastmail.policy.scanners.teaching import Pupil, teach_all
 from fastmail.store.interface import Account, Store
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -43,16 +48,19 @@ class _Note:
 
 
 class Trainer:
-    """One in each worker. ``shared``: what users teach counts for everybody too."""
+    """One in each worker. ``learned``: the classifier's counts; ``shared``: what users teach counts for everybody
+    too; ``pupils``: scanners that learn."""
 
     def __init__(
         self,
-        learned: Learned,
+        learned: Learned | None,
         store: Store,
         shared: bool = False,
         resolve: Callable[[int], Account | None] = lambda number: None,
+        pupils: Sequence[Pupil] = (),
     ) -> None:
         self._learned = learned
+        self._pupils = pupils
         self._store = store
         self._owners = (EVERYBODY,) if shared else ()
         self._resolve = resolve
@@ -85,7 +93,8 @@ class Trainer:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await asyncio.gather(*filter(None, (self._sweeper, self._worker)), return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(None, self._learned.close)
+        if self._learned is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._learned.close)
 
     # ---------------------------------------------------------------- in the background
 
@@ -94,7 +103,7 @@ class Trainer:
         try:
             while self._notes and not (self._closing.is_set() and done >= LAST):
                 await self._wait(LATER)
-                batch: list[Lesson] = []
+                batch: list[tuple[_Note, bytes, int]] = []
                 octets = 0
                 while self._notes and len(batch) < BATCH and octets < OCTETS:
                     note = self._notes[0]
@@ -106,10 +115,11 @@ class Trainer:
                     self._noted -= 1
                     content = await self._content(note, note.uids.popleft())
                     if content is not None:
-                        batch += await self._lessons(note, content, kind)
+                        batch.append((note, content, kind))
                         octets += len(content)
                 if batch:
                     await self._teach(batch)
+                    await self._pass_on([(content, kind == SPAM) for _, content, kind in batch])
                     done += len(batch)
                     await self._wait(PAUSE)
         finally:
@@ -147,23 +157,44 @@ class Trainer:
             return None
         return content if content is not None and len(content) <= LARGEST else None
 
-    async def _lessons(self, note: _Note, content: bytes, kind: int) -> list[Lesson]:
-        words = await asyncio.get_running_loop().run_in_executor(None, read, content)
-        return [Lesson(owner, words, kind, undo=True) for owner in (note.account.id, *self._owners)]
+    def _lessons(self, batch: Sequence[tuple[_Note, bytes, int]]) -> list[Lesson]:
+        """What the classifier learns of messages; in a helper thread."""
+        out = []
+        for note, content, kind in batch:
+            words = read(content)
+            out += [Lesson(owner, words, kind, undo=True) for owner in (note.account.id, *self._owners)]
+        return out
 
-    async def _teach(self, batch: list[Lesson]) -> None:
+    async def _teach(self, batch: Sequence[tuple[_Note, bytes, int]]) -> None:
+        if self._learned is None:
+            return
+        loop = asyncio.get_running_loop()
         try:
-            done = await asyncio.get_running_loop().run_in_executor(None, self._learned.teach, batch)
+            lessons = await loop.run_in_executor(None, self._lessons, batch)
+            done = await loop.run_in_executor(None, self._learned.teach, lessons)
         except (MailError, OSError) as error:
             log.event("learned.failed", "warning", messages=len(batch), error=error)
             return
         count("learned.messages", sum(one != "known" for one in done))
 
+    async def _pass_on(self, lessons: Sequence[tuple[bytes, bool]]) -> None:
+        """Have scanners learn the same, unless the process ends."""
+        if not self._pupils:
+            return
+        teaching = asyncio.ensure_future(teach_all(self._pupils, lessons))
+        ending = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait((teaching, ending), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            teaching.cancel()
+            await asyncio.gather(teaching, ending, return_exceptions=True)
+
     async def _sweep(self) -> None:
         """Forget accounts that are no more."""
         loop = asyncio.get_running_loop()
         try:
-            if not self._learned.there:
+            if self._learned is None or not self._learned.there:
                 return
             for owner in await loop.run_in_executor(None, self._learned.owners):
                 if owner != EVERYBODY and self._resolve(owner) is None:

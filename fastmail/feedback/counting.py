@@ -87,7 +87,8 @@ def _disposition(received: Received, found: Dmarc) -> tuple[str, tuple[tuple[str
     if found.result == "temperror":
         return "none", (("other", "a DNS error left the result open"),)
     decided = received.verdict
-    reasons = [(decided.override, "")] if decided.override else []
+    sealed = next((one.why for one in decided.reasons if one.name == "arc.vouched"), "")
+    reasons = [(decided.override, sealed)] if decided.override else []
     done = {verdict.JUNK: "quarantine", verdict.QUARANTINE: "quarantine", verdict.REFUSE: "reject"}.get(
         decided.action, "none"
     )
@@ -95,7 +96,7 @@ def _disposition(received: Received, found: Dmarc) -> tuple[str, tuple[tuple[str
         done, reasons = "none", [("local_policy", WATCHED)]
         if found.published != found.policy:
             reasons.insert(0, ("policy_test_mode", ""))
-    elif found.policy == "none" or decided.override == "trusted_forwarder":
+    elif found.policy == "none" or decided.override == verdict.FORWARDER:
         done = "none"  # whatever else spoke against the message
     elif found.policy == "quarantine" and done == "reject":
         done = "quarantine"  # which other reasons made a refusal

@@ -92,20 +92,24 @@ class Reader:
     def feed(self, piece: bytes) -> None:
         """More of it. BadReport."""
         self._fed += len(piece)
-        try:
-            self._expat.Parse(piece, False)
-        except expat.ExpatError as error:
-            raise BadReport(f"it is no XML: {expat.ErrorString(error.code)} in line {error.lineno}") from None
+        self._parse(piece, False)
         if self._fed - self._expat.CurrentByteIndex > LONGEST_TOKEN:
             raise BadReport("it has a tag that does not end")
 
     def finish(self) -> Report:
         """All of it has come. BadReport."""
+        self._parse(b"", True)
+        return self._report()
+
+    def _parse(self, piece: bytes, last: bool) -> None:
         try:
-            self._expat.Parse(b"", True)
+            self._expat.Parse(piece, last)
+        except BadReport:
+            raise
         except expat.ExpatError as error:
             raise BadReport(f"it is no XML: {expat.ErrorString(error.code)} in line {error.lineno}") from None
-        return self._report()
+        except (LookupError, ValueError):  # what pyexpat raises for an encoding that it does not know, or cannot use
+            raise BadReport("it is in an encoding that is not known") from None
 
     # ---------------------------------------------------------------- what expat calls
 

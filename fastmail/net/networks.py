@@ -5,6 +5,7 @@ and so is a network of such addresses: it is the same peer, for bans, limits and
 """
 
 import ipaddress
+from collections.abc import Iterable
 from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -54,6 +55,12 @@ def address_in(host: str, network: Network) -> bool:
         return address(host) in network
     except ValueError:
         return False
+
+
+def narrowest(host: str, networks: Iterable[Network]) -> Network | None:
+    """Return the smallest of these networks that a peer is in; None where it is in none."""
+    fitting = [one for one in networks if address_in(host, one)]
+    return max(fitting, key=lambda one: one.prefixlen) if fitting else None
 
 
 @lru_cache(4096)

@@ -32,13 +32,14 @@ NONE, PASS, FAIL = "none", "pass", "fail"
 @dataclass(frozen=True, slots=True)
 class Chain:
     """``result``: none, pass or fail; ``sets``: how many; ``sealers``: their domains, the newest first; ``results``:
-    what the newest set says of the message when it came to its sealer."""
+    what each of their sets says of the message when it came to that sealer (RFC 8601), in the same order; only of a
+    chain that passes."""
 
     result: str
     why: str = ""
     sets: int = 0
     sealers: tuple[str, ...] = ()
-    results: str = ""
+    results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +170,8 @@ class Arc:
         for number in range(count, 0, -1):
             if whys[number - 1]:
                 return Chain(FAIL, f"seal {number}: {whys[number - 1]}", count, sealers)
-        text = found.sets[-1][0].partition(b";")[2].decode("utf-8", "replace")
-        return Chain(PASS, "", count, sealers, text.strip())
+        said = (one[0].partition(b";")[2].decode("utf-8", "replace").strip() for one in reversed(found.sets))
+        return Chain(PASS, "", count, sealers, tuple(said))
 
     async def _check(self, seal: _Seal, digest: bytes, budget: Budget) -> str:
         """Why a seal does not hold; empty when it does."""

@@ -87,9 +87,9 @@ def author(header: bytes) -> str:
     if found is None or len(found) != 1:
         raise NoAuthor("From is too long" if found is None else f"{len(found)} From fields")
     usual = _USUAL.fullmatch(found[0][1])
-    if usual is not None:
-        return ascii_name(usual.group(1).decode("ascii"))
     try:
+        if usual is not None:
+            return ascii_name(usual.group(1).decode("ascii"))
         addresses = list(authors.parse(found[0][1].decode("utf-8", "surrogateescape")))
         domains = {ascii_name(one.rpartition("@")[2]) for one in addresses}
     except authors.Unreadable as error:

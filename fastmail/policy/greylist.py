@@ -49,11 +49,12 @@ class _Tables:
 
 
 class Greylist:
-    """One in each worker."""
+    """One in each worker. ``looks``: it says what would happen, and remembers nothing; for commands."""
 
-    def __init__(self, data_dir: str, delay: float = DELAY) -> None:
+    def __init__(self, data_dir: str, delay: float = DELAY, looks: bool = False) -> None:
         self._directory = os.path.join(data_dir, "greylist")
         self._delay = delay
+        self._looks = looks
         self._tables: _Tables | None = None
         self._broken = False
 
@@ -76,6 +77,29 @@ class Greylist:
 
     def wait(self, who: str, sender: str) -> int:
         """Seconds until a message is taken; 0 for now."""
+        return self._seen(who, sender) if self._looks else self._noted(who, sender)
+
+    def _seen(self, who: str, sender: str) -> int:
+        """The same, from the tables as they are; where there are none, nobody is known yet."""
+        if not who:
+            return 0
+        now, delay = time.time(), math.ceil(self._delay)
+        try:
+            proved, waiting = (Scores(os.path.join(self._directory, name), True) for name in ("proved", "waiting"))
+        except FileNotFoundError:
+            return delay
+        except OSError:  # as where a worker cannot open them
+            return 0
+        try:
+            if proved.get(who, 1 / KEEP, now) > 0:
+                return 0
+            left = waiting.get(f"{who} {sender.lower()}", 1 / WINDOW, now)
+        finally:
+            proved.close()
+            waiting.close()
+        return max(0, math.ceil(self._delay - (1.0 - left) * WINDOW)) if left > 0 else delay
+
+    def _noted(self, who: str, sender: str) -> int:
         tables, now = self._opened(), time.time()
         if tables is None or not who:
             return 0

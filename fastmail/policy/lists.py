@@ -92,9 +92,11 @@ def _codes(text: str) -> tuple[Ranges, ...]:
 
 
 class Lists:
-    """Asks the lists; one for each worker."""
+    """Asks the lists; one for each worker. ``most``: seconds that look-ups for a message may take, where that is less
+    than SECONDS."""
 
-    def __init__(self, names: Names, addresses: Sequence[Zone], domains: Sequence[Zone]) -> None:
+    def __init__(self, names: Names, addresses: Sequence[Zone], domains: Sequence[Zone], most: float = SECONDS) -> None:
+        self._most = most
         self._names = names
         self._addresses = addresses
         self._domains = domains
@@ -134,7 +136,7 @@ class Lists:
         questions = [(f"{label}.{zone.name}", "A") for zone in zones for label in labels]
         if not asked or not zones:
             return []
-        answers = await ask_all(self._names, questions, Budget(seconds, len(questions)))
+        answers = await ask_all(self._names, questions, Budget(min(seconds, self._most), len(questions)))
         out, sound = [], True
         for number, zone in enumerate(zones):
             own = answers[number * len(labels) : (number + 1) * len(labels)]

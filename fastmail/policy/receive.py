@@ -15,6 +15,7 @@ What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -53,7 +54,8 @@ class Settings:
     """What is looked at. ``hostname`` names us in Authentication-Results; ``enforce``: act upon the verdict, or only
     write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never; ``allow``,
     ``block``: the operator's own lists, and ``junk``: what is blocked goes into Junk, otherwise it is refused;
-    ``received_spf``: write the results of SPF into fields of their own too."""
+    ``received_spf``: write the results of SPF into fields of their own too; ``subject_tag``: what is put in front of
+    the subject of a message with ``subject_score`` or more, 0 for what is junk; empty for nothing."""
 
     hostname: str
     spf: bool = True
@@ -72,6 +74,8 @@ class Settings:
     block: Book = NOBODY
     junk: bool = False
     received_spf: bool = False
+    subject_tag: str = ""
+    subject_score: float = 0.0
 
     @property
     def wishes(self) -> Wishes:
@@ -85,7 +89,7 @@ class Received(msgspec.Struct, frozen=True):
     """What the checks came to. ``add``: the fields to put in front of the message (LF); what to remove from it,
     ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields. ``each``: the
     verdict by what was asked for recipients; ``verdict`` is the mildest of these, and ``enforce`` says whether that
-    counts."""
+    counts; ``tag``: what is put in front of its subject."""
 
     add: bytes
     checks: Checks
@@ -94,6 +98,7 @@ class Received(msgspec.Struct, frozen=True):
     enforce: bool = False
     remove: tuple[tuple[bytes, int], ...] = ()
     each: tuple[tuple[Wishes, Verdict], ...] = ()
+    tag: str = ""
 
     def done(self, wanted: Wishes) -> str:
         """The action for a recipient for whom this was asked."""
@@ -133,7 +138,7 @@ class Receiver:
         self.dmarc = Evaluator(names)
         self.arc = Arc(names, self.dkim)
         self.iprev = Iprev(names)
-        self.lists = Lists(names, settings.lists, settings.domain_lists)
+        self.lists = Lists(names, settings.lists, settings.domain_lists, settings.seconds)
 
     def begin(self, ip: str, helo: str) -> "Receiving":
         """A mail transaction of a client."""
@@ -170,10 +175,14 @@ class Receiving:
         self._listed = False
 
     def _budget(self) -> Budget:
-        """For the look-ups that begin now. Each of a message's three stages has its time, because its content may be
-        long on its way; the number of questions is one for all."""
-        self._budgets.append(Budget(self._settings.seconds, LOOKUPS - self._asked))
-        return self._budgets[-1]
+        """What all look-ups of the message may take together. Its time begins anew with each of the three stages,
+        because the content may be long on its way, and a name server that is slow on purpose must not use up what the
+        checks behind it need. So all of them end that long after the content has come, at the latest."""
+        if self._budgets:
+            self._budgets[0].deadline = time.monotonic() + self._settings.seconds
+        else:
+            self._budgets.append(Budget(self._settings.seconds, LOOKUPS))
+        return self._budgets[0]
 
     @property
     def _asked(self) -> int:
@@ -311,7 +320,8 @@ class Receiving:
             field = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, sender, greeted) + field
         removed = marks.removed(checks.findings)
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
-        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()))
+        tag = settings.subject_tag if _tagged(each, settings.subject_score) else ""
+        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag)
 
     def _put_off(self, each: dict[Wishes, Verdict], sender: Checked | None, suspect: bool) -> dict[Wishes, Verdict]:
         """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
@@ -347,6 +357,16 @@ def _asks(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
     if not wanted.enforce or wanted.greylist <= 0 or decided.action != verdict.ACCEPT or decided.named:
         return False
     return suspect or wanted.greylist <= decided.score
+
+
+def _tagged(each: dict[Wishes, Verdict], score: float) -> bool:
+    """Does the subject of a message get a tag? All recipients have the same content, so only where it does for each."""
+    for wanted, decided in each.items():
+        if wanted.done(decided) in (verdict.JUNK, verdict.QUARANTINE, verdict.REFUSE):
+            continue
+        if not 0 < score <= decided.score or not wanted.enforce or decided.named == wishes.ALLOWED:
+            return False
+    return True
 
 
 async def _found(result: "asyncio.Task[T] | T") -> T:

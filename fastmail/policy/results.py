@@ -5,8 +5,9 @@ other values are cut down to printable ASCII and quoted where they are no tokens
 field.
 
 Forged are fields that bear our own name, in any spelling that a reader may take for it (comments, quotes, case,
-U-labels) and those whose name or version cannot be told, because some reader could take them for ours (5). They are
-removed after signatures were verified, since a signature may cover them.
+U-labels) and those whose name or version cannot be told, because some reader could take them for ours (5). So is
+Received-SPF, which has the name as its receiver. They are removed after signatures were verified, since a signature may
+cover them.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import msgspec
 
 from fastmail._core import header as scanner
 from fastmail.durable.staging import Staged
+from fastmail.message import subject
 from fastmail.message.header import ON_LOOP, Octets
 from fastmail.model.domain import comparable
 
@@ -31,6 +33,8 @@ _ADDRESS = re.compile(r"(?:[A-Za-z0-9!#$%&'*+\-/^_`{|}~.]*)@[A-Za-z0-9._-]+")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 _COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 _NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s()<>@,;:\\"/\[\]?=]+)')
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")  # of Received-SPF
+_PAIRED = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s();"]+)', re.DOTALL)  # what stands behind it
 _VERSION = re.compile(r"1(?:[\s;(]|$)")
 
 
@@ -112,34 +116,71 @@ def behind_cfws(text: str, at: int) -> int:
 
 def server(octets: bytes) -> str | None:
     """Whose results a field's value has, as ``comparable`` writes it; None where that or its version cannot be told."""
+    cut = len(octets) > LOOKED_AT
     text = octets[:LOOKED_AT].decode("utf-8", "replace")
     at = behind_cfws(text, 0)
     found = _NAME.match(text, at) if at >= 0 else None
     if found is None:
         return None
-    name = found.group(2) or re.sub(r"\\(.)", r"\1", found.group(1) or "", flags=re.DOTALL)
+    name = _unquoted(found)
     at = behind_cfws(text, found.end())
-    if at < 0 or (at < len(text) and text[at] != ";" and not _VERSION.match(text, at)):
+    if at < 0 or (at == len(text) and cut):  # the name may go on
+        return None
+    if at < len(text) and text[at] != ";" and not _VERSION.match(text, at):
         return None
     return comparable(name.strip())
 
 
-def forged(header: Octets, hostname: str) -> list[tuple[int, int]]:
-    """Which octets of a header (LF) to cut out, in order: fields of results that are ours or may be, and fields that
-    only this server sets."""
+def receiver(octets: bytes) -> str | None:
+    """Whose results a Received-SPF field's value has: its only ``receiver`` (RFC 7208 9.1), as ``comparable`` writes
+    it; None where that cannot be told, or the field has not its form."""
+    if len(octets) > LOOKED_AT:
+        return None
+    text = octets.decode("utf-8", "replace")
+    at = behind_cfws(text, 0)
+    result = _NAME.match(text, at) if at >= 0 else None
+    at = behind_cfws(text, result.end()) if result is not None else -1
+    named: list[str] = []
+    while 0 <= at < len(text):
+        key = _KEY.match(text, at)
+        at = behind_cfws(text, key.end()) if key is not None else -1
+        equals = at >= 0 and text[at : at + 1] == "="
+        at = behind_cfws(text, at + 1) if equals else -1
+        found = _PAIRED.match(text, at) if at >= 0 else None
+        if key is None or found is None:
+            return None
+        if key.group().lower() == "receiver":
+            named.append(_unquoted(found))
+        at = behind_cfws(text, found.end())
+        if text[at : at + 1] == ";":
+            at = behind_cfws(text, at + 1)
+    return comparable(named[0].strip()) if at >= 0 and len(named) == 1 else None
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    return found.group(2) or re.sub(r"\\(.)", r"\1", found.group(1) or "", flags=re.DOTALL)
+
+
+READ = {b"authentication-results": server, b"received-spf": receiver}  # who wrote a field
+
+
+def forged(header: Octets, hostname: str, marks: bool = True) -> list[tuple[int, int]]:
+    """Which octets of a header (LF) to cut out, in order: fields of results that are ours or may be; with ``marks``,
+    fields that only this server sets too."""
     mine = comparable(hostname)
     out: list[tuple[int, int]] = []
     starts = memoryview(scanner.starts(header)).cast("I")
     for start in starts:
-        if header[start] | 32 not in b"ax":  # nearly every field
+        if header[start] | 32 not in b"arx":  # nearly every field
             continue
         name, behind, end = scanner.field(header, start)
         word = bytes(header[start:name]).lower()
-        if word == b"authentication-results":
-            whose = server(bytes(header[behind : min(end, behind + LOOKED_AT)]))
+        reads = READ.get(word)
+        if reads is not None:
+            whose = reads(bytes(header[behind : min(end, behind + LOOKED_AT + 1)]))
             if whose is None or whose == mine:
                 out.append((start, end))
-        elif word.startswith(OURS):
+        elif marks and word.startswith(OURS):
             out.append((start, end))
     return out
 
@@ -156,18 +197,24 @@ def named(header: Octets, wanted: Iterable[tuple[bytes, int]]) -> list[tuple[int
     return sorted(out)
 
 
-def unwanted(header: Octets, hostname: str, more: Sequence[tuple[bytes, int]] = ()) -> list[tuple[int, int]]:
+def unwanted(
+    header: Octets, hostname: str, more: Sequence[tuple[bytes, int]] = (), marks: bool = True
+) -> list[tuple[int, int]]:
     """Which octets to cut out: what is forged, and ``more`` fields by their names."""
-    cuts = forged(header, hostname)
+    cuts = forged(header, hostname, marks)
     return sorted({*cuts, *named(header, more)}) if more else cuts
 
 
-def pieces(add: bytes, content: Octets, cuts: Iterable[tuple[int, int]]) -> list[Octets]:
-    """The message with ``add`` in front of it and without ``cuts``."""
+def pieces(
+    add: bytes, content: Octets, cuts: Iterable[tuple[int, int]], edits: Iterable[subject.Edit] = ()
+) -> list[Octets]:
+    """The message with ``add`` in front of it, without ``cuts``, and with ``edits`` of what is left."""
     out: list[Octets] = [add]
     at = 0
-    for start, end in cuts:
-        out.append(content[at:start])
+    for start, end, text in sorted([*((start, end, b"") for start, end in cuts), *edits]):
+        if start < at:  # within what was cut
+            continue
+        out += (content[at:start], text) if text else (content[at:start],)
         at = end
     out.append(content[at:])
     return out
@@ -179,14 +226,29 @@ def replaced(add: bytes, content: Octets, hostname: str, more: Sequence[tuple[by
 
 
 async def put(
-    add: bytes, content: Octets, hostname: str, staged: Staged, more: Sequence[tuple[bytes, int]] = ()
+    add: bytes,
+    content: Octets,
+    hostname: str,
+    staged: Staged,
+    more: Sequence[tuple[bytes, int]] = (),
+    marks: bool = True,
+    tag: str = "",
 ) -> Octets:
-    """The same; a large message, which lies in a file, goes to a file again by ``staged``, and is not in memory."""
-    if len(content) <= ON_LOOP:
-        return replaced(add, content, hostname, more)
-    cuts = await asyncio.get_running_loop().run_in_executor(None, unwanted, content, hostname, more)
+    """The same, with ``tag`` in front of its subject; or the content itself where nothing changes. A large message,
+    which lies in a file, goes to a file again by ``staged``, and is not in memory."""
+
+    def changed() -> list[Octets]:
+        cuts = unwanted(content, hostname, more, marks)
+        return pieces(add, content, cuts, subject.edits(content, tag) if tag else ()) if add or cuts or tag else []
+
+    small = len(content) <= ON_LOOP
+    made = changed() if small else await asyncio.get_running_loop().run_in_executor(None, changed)
+    if not made:
+        return content
+    if small:
+        return b"".join(made)
     try:
-        for piece in pieces(add, content, cuts):
+        for piece in made:
             for start in range(0, len(piece), PIECE):
                 if staged.add(bytes(piece[start : start + PIECE])):
                     await staged.spill()

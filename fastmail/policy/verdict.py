@@ -3,9 +3,10 @@
 Each check gives a reason with a score; ``decide`` adds them up and compares the sum with the thresholds.
 Authentication says who somebody is, not whether he is wanted, so a pass weighs little.
 
-DMARC (RFC 9989 7.4, 8): a failure whose domain wants it rejected is treated as one to quarantine, unless other
-reasons speak against the message too, and it is no mail of a list. A chain of ARC counts only from sealers that the
-operator trusts. A message without one author (RFC 5322 3.6) is refused, because each program would show another one.
+DMARC (RFC 9989 7.4, 8): a failure whose domain wants it rejected is treated as one to quarantine, unless other reasons
+speak against the message too, and it is no mail of a list. A chain of ARC counts only where a sealer that the operator
+trusts says that the message was its author's when it came there (policy.sealers). A message without one author (RFC
+5322 3.6) is refused, because each program would show another one.
 
 Scanners and the classifier add their reasons to the same sum. What one of them wants by itself (a virus is refused, a
 scanner that is away has the message put off) is done where it weighs more than what the sum leads to: reasons.RANK.
@@ -25,6 +26,7 @@ from fastmail.policy.dmarc import Dmarc
 from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import Listed
 from fastmail.policy.reasons import ACCEPT, JUNK, LATER, QUARANTINE, RANK, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
+from fastmail.policy.sealers import vouching
 from fastmail.policy.spf import Checked
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "reasons",
 ]
 AGAINST = 2.0  # score of other reasons from which a DMARC failure may be refused
+FORWARDER = "trusted_forwarder"  # an override of RFC 9990 3.1.1.9
 SCORES = {
     "spf.pass": -0.2,
     "spf.everybody": 2.0,
@@ -61,7 +64,7 @@ SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Scores; ``sealers``: domains whose chains of ARC count; ``quarantine``: 0 for never."""
+    """Scores; ``sealers``: domains whose results in chains of ARC count; ``quarantine``: 0 for never."""
 
     junk: float = 5.0
     refuse: float = 15.0
@@ -149,10 +152,11 @@ def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
         if dmarc.result != "fail":
             found.append(_reason(f"dmarc.{dmarc.result}", f"{dmarc.domain} {dmarc.why}".strip()))
         else:
-            action, override = _wish(dmarc, checks, against, thresholds)
-            name = (
-                "dmarc.fail" if dmarc.policy == "none" or override == "trusted_forwarder" else f"dmarc.{dmarc.policy}"
-            )
+            sealer, why = vouching(checks.arc, dmarc, thresholds.sealers)
+            if why:
+                found.append(_reason("arc.vouched" if sealer else "arc.doubted", why))
+            action, override = (ACCEPT, FORWARDER) if sealer else _wish(dmarc, checks, against)
+            name = "dmarc.fail" if dmarc.policy == "none" or override == FORWARDER else f"dmarc.{dmarc.policy}"
             found.append(_reason(name, f"{dmarc.domain}: {dmarc.why}"))
             if action == REFUSE:
                 reply = (
@@ -178,11 +182,8 @@ def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
     return Verdict(action, round(score, 3), tuple(found), reply, override, always, always_reply)
 
 
-def _wish(dmarc: Dmarc, checks: Checks, against: float, thresholds: Thresholds) -> tuple[str, str]:
-    """(action, override) of a DMARC failure."""
-    chain = checks.arc
-    if chain is not None and chain.result == "pass" and chain.sealers and chain.sealers[0] in thresholds.sealers:
-        return ACCEPT, "trusted_forwarder"
+def _wish(dmarc: Dmarc, checks: Checks, against: float) -> tuple[str, str]:
+    """(action, override) of a DMARC failure that no sealer of ARC explains."""
     if dmarc.policy == "none":
         return ACCEPT, "policy_test_mode" if dmarc.published != dmarc.policy else ""
     if dmarc.policy == "reject" and against >= AGAINST and not checks.listed:

@@ -1,9 +1,10 @@
-"""How much logins send: messages and recipients in an hour, of an account and of all accounts of a domain.
+"""How much is sent: messages and recipients in an hour, of an account, of all accounts of a domain, and of a network
+that sends without a login.
 
 The counts are rows of the queue's table ``rate``: a login has one row for each limit, so memory and disk are bounded by
-the accounts and domains that have one. A count is of a clock hour (UTC) and starts again with the next, so whoever is
-over it can be told when that ends. It is changed in the same commit that queues a message, or in one of its own before
-mail for mailboxes here only: so it is the same in all processes, and a restart or a crash changes nothing.
+the accounts, domains and networks that have one. A count is of a clock hour (UTC) and starts again with the next, so
+whoever is over it can be told when that ends. It is changed in the same commit that queues a message, or in one of its
+own before mail for mailboxes here only: so it is the same in all processes, and a restart or a crash changes nothing.
 
 A message that is refused costs nothing. Fails with TooMuch, whose text is for the client.
 """
@@ -42,6 +43,11 @@ def account_key(number: int, what: str) -> bytes:
 def domain_key(name: str, what: str) -> bytes:
     """The row of all accounts of a domain, whose name is in the form for comparing."""
     return (b"\0domain\0" + what.encode() + b"\0" + name.encode("utf-8", "surrogatepass"))[:LONGEST_KEY]
+
+
+def network_key(name: str, what: str) -> bytes:
+    """The row of a network, as the configuration has it."""
+    return (b"\0network\0" + what.encode() + b"\0" + name.encode("ascii"))[:LONGEST_KEY]
 
 
 def ends(now: float) -> str:

@@ -1,11 +1,15 @@
-"""Finds logins that send as stolen ones do, and stops what they send: the harm of a stolen password is what it sends
-until somebody notices, and other hosts refuse mail of this server for days afterwards.
+"""Finds logins and networks that send as stolen logins do, and stops what they send: the harm of a stolen password is
+what it sends until somebody notices, and other hosts refuse mail of this server for days afterwards.
 
 Lists of addresses that are sold have many that are nobody's. So what counts is how many different recipients other
 hosts refused as unknown within an hour; and, where a setting says so, how many recipients there were at all. Then, in
 this order: the account's ``sends`` is switched off with the reason in ``stopped``, and an audit row says that it was
 automatic; the log has an event at level error; all its mail in the queue is held; the postmaster of its domain gets a
 message with what to do. ``fastmail account set ADDRESS sends=yes`` ends it; what is held then waits for its release.
+
+What comes without a login from ``[relay] networks`` is counted for the entry that the client is in, and the same
+happens to that: queue.stopped says that it sends nothing, the postmaster of this server is told, and ``fastmail queue
+networks --resume`` ends it.
 
 Promise: an outcome costs a few steps in memory, after its commit, and waits for nothing. Counts are of the LOGINS that
 sent last, in parts of ten minutes, and of ``Rules.refusals`` addresses each; a restart forgets them. A login is stopped
@@ -16,7 +20,7 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Protocol
@@ -25,6 +29,9 @@ from fastmail.directory.records import Account
 from fastmail.message import trace
 from fastmail.model.address import comparable
 from fastmail.model.errors import DamagedAccount, MailError
+from fastmail.net import networks
+from fastmail.net.networks import Network, narrowest
+from fastmail.queue import stopped
 from fastmail.queue.model import LOCAL, Item, Job
 from fastmail.queue.spool import Spool
 from fastmail.smtp.client import Reply
@@ -43,11 +50,23 @@ WITHOUT_STATUS, UNSAID = frozenset([550, 551, 553]), "5.0.0"
 @dataclass(frozen=True, slots=True)
 class Rules:
     """``refusals``: unknown recipients in an hour; ``recipients``: of any kind; 0 is never. ``exempt``: logins that are
-    never stopped, in the form for comparing."""
+    never stopped, in the form for comparing; ``exempt_networks``: entries of ``[relay] networks`` that are not."""
 
     refusals: int = 0
     recipients: int = 0
     exempt: frozenset[str] = frozenset()
+    exempt_networks: frozenset[Network] = frozenset()
+
+
+def parse_exempt(entries: Iterable[str]) -> tuple[frozenset[str], frozenset[Network]]:
+    """(logins, networks) of ``never_suspend``; ValueError for what is neither."""
+    logins, found = set(), set()
+    for one in entries:
+        if "@" in one:
+            logins.add(comparable(one))
+        else:
+            found.add(networks.parse(one))
+    return frozenset(logins), frozenset(found)
 
 
 @dataclass(slots=True)
@@ -73,7 +92,7 @@ class _Hour:
 
 
 class Counts:
-    """Counts recipients of logins; in memory."""
+    """Counts recipients of logins and networks; in memory. A network is called by its text, which no login is."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -121,14 +140,26 @@ Tell = Callable[[str, bytes], Awaitable[None]]
 
 
 class Watch:
-    """One in the process that runs the relay. ``tell``: queues a message (LF) of this server to an address here."""
+    """One in the process that runs the relay. ``tell``: queues a message (LF) of this server to an address here;
+    ``networks``: from which mail comes without a login; ``home``: the domain whose postmaster hears of these."""
 
-    def __init__(self, rules: Rules, spool: Spool, directory: Stopper, tell: Tell, hostname: str) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        spool: Spool,
+        directory: Stopper,
+        tell: Tell,
+        hostname: str,
+        networks: Sequence[Network] = (),
+        home: str = "",
+    ) -> None:
         self._rules = rules
         self._spool = spool
         self._directory = directory
         self._tell = tell
         self._hostname = hostname
+        self._networks = networks
+        self._home = home or hostname
         self._counts = Counts(rules)
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -137,23 +168,33 @@ class Watch:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def note(self, job: Job, item: Item, recipient: str, reply: Reply) -> None:
-        """Count the outcome for a recipient, after its commit; stops its login where that is due."""
-        if not item.login or not item.sender or job.destination == LOCAL or item.login in self._tasks:
+        """Count the outcome for a recipient, after its commit; stops its login or network where that is due."""
+        if not item.sender or job.destination == LOCAL:
             return
-        login = comparable(item.login)
-        if login in self._rules.exempt:
+        network = self._network(item) if not item.login else None
+        who = str(network) if network is not None else comparable(item.login) if item.login else ""
+        if not who or who in self._tasks or who in self._rules.exempt or network in self._rules.exempt_networks:
             return
-        why = self._counts.note(login, recipient, not job.attempts, is_unknown(reply), time.time())
+        why = self._counts.note(who, recipient, not job.attempts, is_unknown(reply), time.time())
         if why:
-            task = asyncio.get_running_loop().create_task(self._stop(item.login, why))
-            self._tasks[item.login] = task
-            task.add_done_callback(lambda _: self._tasks.pop(item.login, None))
+            stopping = self._stop(item.login, why) if network is None else self._stop_network(network, why)
+            task = self._tasks[who] = asyncio.get_running_loop().create_task(stopping)
+            task.add_done_callback(lambda _: self._tasks.pop(who, None))
+
+    def _network(self, item: Item) -> Network | None:
+        """The network that a message without a login was taken from; None for mail of others and of our own."""
+        if item.owner or item.mailing_list or item.verp or not self._networks:
+            return None
+        return narrowest(item.peer, self._networks)
 
     def holds(self, item: Item) -> bool:
-        """Return True if an attempt may not be made, because the login of the message is stopped. So mail is held, too,
-        that a stream had in its hands, that came in meanwhile, or that a crash left behind."""
-        if not item.login or not item.sender:
+        """Return True if an attempt may not be made, because the login or network of the message is stopped. So mail is
+        held, too, that a stream had in its hands, that came in meanwhile, or that a crash left behind."""
+        if not item.sender:
             return False
+        if not item.login:
+            network = self._network(item)
+            return network is not None and stopped.find(self._spool, network) is not None
         try:
             account = self._directory.account(item.login)
         except DamagedAccount:
@@ -163,7 +204,7 @@ class Watch:
     async def hold(self, job: Job, item: Item) -> None:
         """Keep such a job until an administrator releases it."""
         await self._spool.change(job.key, _held)
-        log.event("relay.held", "warning", id=item.number, login=item.login)
+        log.event("relay.held", "warning", id=item.number, login=item.login, peer=item.peer)
 
     async def _stop(self, login: str, why: str) -> None:
         loop = asyncio.get_running_loop()
@@ -178,17 +219,35 @@ class Watch:
         count("relay.stopped")
         log.event("relay.stopped", "error", login=login, why=why, then="it sends nothing, and its mail is held")
         try:
-            held = await self._hold(login)
+            held = await self._hold(lambda item: item.login == login)
             await self._tell(_postmaster(login), letter(login, why, held, self._hostname, time.time()))
         except (MailError, OSError) as error:
             log.event("relay.stop", "error", login=login, error=repr(error), then="see `fastmail queue list`")
 
-    async def _hold(self, login: str) -> int:
-        """Hold all jobs of a login; returns how many. Looking for them goes over the whole queue, on a helper
-        thread."""
+    async def _stop_network(self, network: Network, why: str) -> None:
+        try:
+            fresh = await stopped.stop(self._spool, network, why, time.time())
+        except (MailError, OSError) as error:
+            log.event("relay.stop", "error", network=network, why=why, error=repr(error), then="it goes on sending")
+            return
+        self._counts.forget(str(network))
+        if not fresh:
+            return
+        count("relay.stopped")
+        log.event("relay.stopped", "error", network=network, why=why, then="it sends nothing, and its mail is held")
+        try:
+            held = await self._hold(lambda item: not item.login and self._network(item) == network)
+            to = f"postmaster@{self._home}"
+            await self._tell(to, network_letter(to, network, why, held, self._hostname, time.time()))
+        except (MailError, OSError) as error:
+            log.event("relay.stop", "error", network=network, error=repr(error), then="see `fastmail queue list`")
+
+    async def _hold(self, belongs: Callable[[Item], bool]) -> int:
+        """Hold all jobs of messages that belong to whoever is stopped; returns how many. Looking for them goes over the
+        whole queue, on a helper thread."""
 
         def find() -> list[bytes]:
-            return [job.key for item, job in self._spool.jobs() if item.login == login and item.sender and not job.held]
+            return [job.key for item, job in self._spool.jobs() if belongs(item) and item.sender and not job.held]
 
         keys = await asyncio.get_running_loop().run_in_executor(None, find)
         for start in range(0, len(keys), HOLD):
@@ -214,19 +273,9 @@ def _postmaster(login: str) -> str:
 
 def letter(login: str, why: str, held: int, hostname: str, now: float) -> bytes:
     """The message (LF) to the postmaster: what happened, and what to do."""
-    to = trace.mailbox(_postmaster(login))
     name = trace.mailbox(login)
+    subject = f"Sending was stopped for {name if name.isascii() else 'an account'}"
     lines = [
-        f"From: <{trace.mailbox(f'postmaster@{hostname}')}>",
-        f"To: <{to}>",
-        f"Subject: Sending was stopped for {name if name.isascii() else 'an account'}",
-        f"Date: {formatdate(now).replace('-0000', '+0000')}",
-        f"Message-ID: <{random.getrandbits(96):024x}@{hostname}>",
-        "Auto-Submitted: auto-generated",
-        "MIME-Version: 1.0",
-        "Content-Type: text/plain; charset=utf-8",
-        "Content-Transfer-Encoding: 8bit",
-        "",
         f"{name} sends nothing any more, because its mail looks as if its",
         "password was stolen:",
         "",
@@ -250,4 +299,46 @@ def letter(login: str, why: str, held: int, hostname: str, now: float) -> bytes:
         "If it sends so on purpose, name it in never_suspend of [relay].",
         "",
     ]
-    return "\n".join(lines).encode("utf-8", "replace")
+    return _letter(_postmaster(login), subject, lines, hostname, now)
+
+
+def network_letter(to: str, network: Network, why: str, held: int, hostname: str, now: float) -> bytes:
+    """The same about a network."""
+    lines = [
+        f"Hosts of {network}, which is in [relay] networks, send nothing any more,",
+        "because their mail looks as if one of them was broken into:",
+        "",
+        f"    {why}",
+        "",
+        f"{held} of its deliveries were waiting. They are held until you decide.",
+        "Its hosts hear 450 for what they try to send.",
+        "",
+        "Look at what it sent, and find the host:",
+        f"    fastmail queue list --peer {network}",
+        "",
+        "Throw away what is held, and let the network send again; what is released",
+        "before that is held again:",
+        f"    fastmail queue drop --peer {network}",
+        f"    fastmail queue networks --resume {network}",
+        f"    fastmail queue release --peer {network}",
+        "",
+        "If it sends so on purpose, name it in never_suspend of [relay].",
+        "",
+    ]
+    return _letter(to, f"Sending was stopped for the network {network}", lines, hostname, now)
+
+
+def _letter(to: str, subject: str, lines: Sequence[str], hostname: str, now: float) -> bytes:
+    fields = [
+        f"From: <{trace.mailbox(f'postmaster@{hostname}')}>",
+        f"To: <{trace.mailbox(to)}>",
+        f"Subject: {subject}",
+        f"Date: {formatdate(now).replace('-0000', '+0000')}",
+        f"Message-ID: <{random.getrandbits(96):024x}@{hostname}>",
+        "Auto-Submitted: auto-generated",
+        "MIME-Version: 1.0",
+        "Content-Type: text/plain; charset=utf-8",
+        "Content-Transfer-Encoding: 8bit",
+        "",
+    ]
+    return "\n".join([*fields, *lines]).encode("utf-8", "replace")

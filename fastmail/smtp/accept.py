@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from fastmail.auth.send_as import REFUSE
 from fastmail.delivery.deliver import LEAVES_NOT, SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.delivery.forward import JUNK_BOX, leaves_only
 from fastmail.directory.lookup import Destinations
 from fastmail.durable.staging import Staged
 from fastmail.feedback.service import Feedback
@@ -30,7 +31,7 @@ from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.receive import Received
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import footers, held_back, judging, lmtp_verdicts, own_limits, senders, untagged, wanted
+from fastmail.smtp import footers, forged, held_back, judging, lmtp_verdicts, own_limits, senders, untagged, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -38,6 +39,7 @@ from fastmail.telemetry import log
 
 TAKEN = Outcome(250, "2.0.0", "message taken")
 NOWHERE = Outcome(451, "4.3.5", "the filters of this server send the message where it cannot go")
+NOT_FORWARDED = Outcome(550, "5.7.1", "this message looks unwanted, and is not forwarded")
 
 
 async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
@@ -72,7 +74,9 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         if service.feedback is not None:
             service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
         again = Staged(service.staging, service.budget)
-        content = await results.put(received.add, content, service.hostname, again, received.remove)
+        # what leaves has to keep the signature that its next host verifies; what waits may turn out to be no junk
+        tag = "" if leaves(envelope) or received.enforced(verdict.QUARANTINE) else received.tag
+        content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
         envelope.filters, envelope.checked = wanted.words(received, transaction.wanted), True
         envelope.doubted = not envelope.login and not _vouched(received.checks)
         if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
@@ -80,13 +84,15 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         if received.enforced(verdict.QUARANTINE):
             return await _held_back(session, envelope, content)
         mailbox, envelope.places = wanted.places(received, transaction.wanted)
+    else:
+        content = await forged.removed(session, content)
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
     refused = refused or untagged.refusal(session, envelope, content)
     if refused is None and receiving is None:
         refused = await judging.of_user(session, envelope, content)
     if refused is not None:
         return _refused(session, envelope, content, refused)
-    content = await footers.put(session, content, leaves(envelope))
+    content = await footers.put(session, content, envelope)
     envelope.signs = await _signs(session, content)
     envelope.feedback = _feedback(session)
     if session.filters is not None:
@@ -105,14 +111,16 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         if not envelope.recipients:
             return [TAKEN]
         if said.quarantine:
-            mailbox, envelope.places = "Junk", {}
+            mailbox, envelope.places = JUNK_BOX, {}
     if service.feedback is not None and await _is_report(session, service.feedback, envelope, content, received):
         envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
         _remember(session, envelope, content, "discarded")
         return [TAKEN] * len(envelope.recipients)
+    if mailbox == JUNK_BOX and not service.deliverer.forwards_junk and leaves_only(service.deliverer, envelope):
+        return _refused(session, envelope, content, NOT_FORWARDED)
     elsewhere = leaves(envelope)
     own = transaction.own if transaction is not None else own_limits.of(session)
-    envelope.charges = own_limits.charges(own, len(envelope.recipients))
+    envelope.charges = own_limits.charges(session, own, len(envelope.recipients))
     if service.outbound is not None and (elsewhere or envelope.options.release):
         return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
     refused = await service.outbound.charge(envelope) if service.outbound is not None else None

@@ -1,8 +1,10 @@
-"""What an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour.
+"""What an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour; and what a
+network may send that needs no login, if it is not stopped (queue.stopped).
 
 MAIL already says when a limit of an hour is reached, so that nobody sends content in vain; what counts is the commit
-that queues the message (queue.rates). Only logins are counted. The account is read at MAIL, not as it was at the
-login, and once for a mail transaction (Own).
+that queues the message (queue.rates). A network's limits hold for an entry of ``[relay] networks``, the smallest that
+the client is in, as a whole. The account is read at MAIL, not as it was at the login, and once for a mail transaction
+(Own).
 """
 
 from collections.abc import Sequence
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from fastmail.directory import limits
 from fastmail.model.domain import comparable
 from fastmail.model.errors import DamagedAccount
+from fastmail.net.networks import Network, narrowest
 from fastmail.queue.rates import MESSAGES, RECIPIENTS, Charge, account_key, domain_key
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.transaction import Own
@@ -29,16 +32,24 @@ def of(session: Dialogue) -> Own | None:
     return Own(user, directory.domain(user.address.rpartition("@")[2]))
 
 
+def network_of(session: Dialogue) -> Network | None:
+    """The network by which a client without a login may send; None where it may not, or is logged in."""
+    if session.user is not None or not session.may_relay():
+        return None
+    return narrowest(session.host, session.service.networks)
+
+
 def most(session: Dialogue, own: Own | None) -> int:
     """Octets that a message of this login may have; 0 where it has no limit below the service's."""
     octets = limits.message_size(own.account, own.domain) if own is not None else 0
     return octets if octets < session.service.limits.message_size else 0
 
 
-def charges(own: Own | None, recipients: int) -> Sequence[Charge]:
-    """What one message to so many counts in the limits of the login."""
+def charges(session: Dialogue, own: Own | None, recipients: int) -> Sequence[Charge]:
+    """What one message to so many counts in the limits of the login, or of the network."""
     if own is None:
-        return ()
+        network, outbound = network_of(session), session.service.outbound
+        return outbound.charges_of(network, recipients) if network is not None and outbound is not None else ()
     account, domain = own.account, own.domain
     out = [
         Charge(account_key(account.id, what), amount, most, what)
@@ -62,17 +73,20 @@ def charges(own: Own | None, recipients: int) -> Sequence[Charge]:
 
 
 def refusal(session: Dialogue, own: Own | None, size: int) -> str:
-    """The reply to MAIL where the login may not send a message of that size, or none more for now; empty where it
-    may."""
-    if own is None:
-        return ""
+    """The reply to MAIL where the login or the network may not send a message of that size, or none more for now;
+    empty where it may."""
     octets = most(session, own)
     if 0 < octets < size:
         return f"552 5.3.4 message is too big: {octets} octets is the most for this login"
-    outbound, asked = session.service.outbound, charges(own, 1)
+    outbound, asked, network = session.service.outbound, charges(session, own, 1), network_of(session)
+    stopped = outbound.stopped(network) if outbound is not None and network is not None else ""
+    if stopped:
+        count("smtp.stopped")
+        log.event("smtp.stopped", "warning", network=network, peer=session.host, why=stopped)
+        return "450 4.7.1 mail from this network was stopped, please ask the administrator"
     why = outbound.over(asked) if outbound is not None and asked else ""
     if not why:
         return ""
     count("smtp.rate")
-    log.event("smtp.rate", "warning", login=own.account.address, peer=session.host, why=why)
+    log.event("smtp.rate", "warning", login=own.account.address if own is not None else "", peer=session.host, why=why)
     return f"450 4.7.1 {why}"

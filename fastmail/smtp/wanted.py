@@ -10,11 +10,12 @@ and acted upon when the content has come. One reply answers for all recipients o
    of them wanted.
 4. An address whose mail leaves has no Junk. It is not taken together with recipients that ask for something else: the
    client hears 452 at RCPT, and sends to it by itself (RFC 5321 4.5.3.1.10). Where one address leads to accounts and
-   elsewhere, the accounts decide.
+   elsewhere, the accounts decide. What is junk stays here (delivery.forward), and waits for the owners of a list.
 """
 
 from collections.abc import Sequence
 
+from fastmail.delivery.forward import JUNK_BOX
 from fastmail.directory.lookup import ROLES, Destinations, Domains, home
 from fastmail.directory.records import Domain
 from fastmail.policy.reasons import JUNK, QUARANTINE, REFUSE
@@ -26,7 +27,7 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 TOLD = 20  # recipients whose outcomes the trace names
-INBOX, JUNK_BOX = "INBOX", "Junk"
+INBOX = "INBOX"
 
 
 def of(session: Dialogue, transaction: Transaction, address: str, there: Destinations) -> list[Wanted]:

@@ -45,7 +45,9 @@ from fastmail._core.octets import Out
 from fastmail._core.threads import Threads
 from fastmail._core.uidset import UidSet
 from fastmail.policy import arc, dkim, dmarc, keys, macros, results, spf_record, tags
+from tests.fuzz.foreign import fuzz_complaints, fuzz_reports, fuzz_results, fuzz_scanners, fuzz_tokens  # noqa: F401
 from tests.fuzz.sessions import SPICE, corpus, damaged
+from tests.fuzz.spoiling import some, spoil
 
 CASES = Path(__file__).parent / "cases"
 SLOW = 1.0  # s of CPU
@@ -69,33 +71,6 @@ ADDRESSES = [
     b"+41x+2B", b"250-ok", b"250 ok", b"421", b"99 x", b"5555 y",
 ]  # fmt: skip
 NAMES = (b"subject", b"from", b"to", b"date", b"message-id", b"x", b"")
-
-
-def spoil(rng: random.Random, data: bytes) -> bytes:
-    """What a hostile peer, or a disk, makes of it."""
-    for _ in range(rng.choice([0, 1, 1, 2, 3, 8])):
-        at = rng.randint(0, len(data))
-        what = rng.randrange(6)
-        if what == 0:
-            data = data[:at] + rng.choice(SPICE) + data[at:]
-        elif what == 1:
-            data = data[:at] + data[at + rng.randint(1, 20) :]
-        elif what == 2 and data:
-            at = min(at, len(data) - 1)
-            data = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
-        elif what == 3:
-            data = data[:at]
-        elif what == 4:
-            part = data[at : at + rng.randint(1, 60)]
-            data = data[:at] + part * rng.choice([2, 3, 50]) + data[at:]
-        else:
-            data = data[:at] + rng.randbytes(rng.randint(1, 12)) + data[at:]
-    return data
-
-
-def some(rng: random.Random, data: bytes) -> "bytes | bytearray | memoryview":
-    """As whoever calls may have it; each is a block of memory of its own, so that a step beyond is seen."""
-    return rng.choice([bytes, bytearray, memoryview])(bytearray(data))  # type: ignore[no-any-return, operator]
 
 
 def uids(rng: random.Random) -> UidSet:

@@ -1,14 +1,19 @@
 """What each recipient asks for about mail from others holds where the queue delivers it, too."""
 
 import asyncio
+import re
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
+from fastmail.delivery.lists import moderation
+from fastmail.directory.memory import MemoryDirectory
+from fastmail.directory.records import PUBLIC, List, Member
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
 from fastmail.policy.receive import Receiver, Settings
-from tests.integration.test_forwards import say
+from tests.integration.test_forwards import receive, say, sent, use
 from tests.integration.test_relay import World, world
 from tests.integration.test_relay_local import OTHER, Broken
 from tests.support.sessions import USER, Bench, Client
@@ -77,5 +82,113 @@ def test_mail_that_leaves_is_sent_by_itself_where_others_ask_for_something_else(
             assert (await client.send(f"RCPT TO:<{USER}>\r\n".encode())).startswith(b"452 4.5.3 send to this")
             accounts[USER] = replace(accounts[USER], block=())
             assert (await client.send(f"RCPT TO:<{USER}>\r\n".encode())).startswith(b"250")
+
+    asyncio.run(main())
+
+
+JUNK = b"List-Id: <l.test>\r\n" + MESSAGE.replace(b"\n", b"\r\n") + b".\r\n"  # DMARC fails from FAR
+FAR = "198.51.100.9"
+
+
+def enforcing(one: World, forwards_junk: bool = False) -> MemoryDirectory:
+    """A world that judges and acts upon it, over a directory with lists."""
+    place = MemoryDirectory()
+    place.add_domain("example.test")
+    place.add_accounts([(USER, "{PLAIN}secret"), (OTHER, "{PLAIN}secret")])
+    place.add_alias("out@example.test", ["you@far.test"])
+    place.add_alias("both@example.test", [USER, "you@far.test"])
+    settings = Settings("mx.example.test", enforce=True, subject_tag="[SPAM]")
+    mail = {"outbound": one.outward.submission, "policy": Receiver(MemoryResolver(ZONE), settings)}
+    one.bench = Bench(str(one.path), one.bench.store, outbound=mail)
+    use(one, place)
+    one.bench.deliverer.history = one.history
+    one.bench.deliverer.forwards_junk = forwards_junk
+    one.run()
+    return place
+
+
+async def junk(one: World, *to: str, wait: bool = True) -> bytes:
+    client = one.bench.open("smtp", FAR)
+    await say(client, "EHLO far.test", "MAIL FROM:<joe@example.org>", *(f"RCPT TO:<{each}>" for each in to), "DATA")
+    reply = await client.send(JUNK)
+    if wait:
+        await one.drained()
+    return reply
+
+
+async def mailbox(one: World, name: str, address: str = USER) -> list[bytes]:
+    record = one.bench.deliverer.directory.account(address)
+    assert record is not None
+    account = one.bench.deliverer.account(record)
+    await one.bench.store.open(account)
+    found = one.bench.store.find(account, name)
+    return [one.content for one in one.bench.store.boxes[found].messages] if found is not None else []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("forwards", [False, True])
+def test_junk_is_not_forwarded_where_a_copy_is_kept(tmp_path: Path, forwards: bool) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = enforcing(one, forwards)
+            place.change_account(OTHER, lambda old: replace(old, forward=("me@far.test",), keeps=True))
+            for to in ("both@example.test", OTHER):
+                assert (await junk(one, to)).startswith(b"250"), to
+            assert [to for _, to, _ in sent(one)] == ([["you@far.test"], ["me@far.test"]] if forwards else [])
+            for address in (USER, OTHER):
+                assert len(await mailbox(one, "Junk", address)) == 1 and not await mailbox(one, "INBOX", address)
+            (kept,) = await mailbox(one, "Junk")
+            assert b"\nSubject: Is dinner ready?\n" in kept, "what may leave keeps its subject"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("forwards", [False, True])
+def test_junk_that_nobody_would_have_here_is_refused(tmp_path: Path, forwards: bool) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = enforcing(one, forwards)
+            place.change_account(OTHER, lambda old: replace(old, forward=("me@far.test",), keeps=False))
+            reply = await junk(one, "out@example.test", OTHER)
+            if forwards:
+                assert reply.startswith(b"250") and len(sent(one)) == 2
+                return
+            assert reply == b"550 5.7.1 this message looks unwanted, and is not forwarded\r\n" and sent(one) == []
+            assert (await junk(one, "out@example.test", USER)).startswith(b"250"), "one reply is for all"
+            assert [to for _, to, _ in sent(one)] == [["you@far.test"]] and len(await mailbox(one, "Junk")) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("word", ["approve", "reject"])
+def test_junk_to_a_list_waits_for_its_owners(tmp_path: Path, word: str) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = enforcing(one)
+            place.put_list(List("team@example.test", owners=(OTHER,), mode=PUBLIC))
+            place.put_members("team@example.test", [Member(USER), Member("you@far.test")])
+            assert (await junk(one, "team@example.test", wait=False)).startswith(b"250")
+            await one.until(lambda: any(item.token for item, _ in one.spool.jobs()) and one.spool.depth() == (1, 1))
+            assert sent(one) == [] and not await mailbox(one, "INBOX") and not await mailbox(one, "Junk")
+            (asked,) = await mailbox(one, "INBOX", OTHER)
+            assert b"\nThis server thinks that it is junk.\n" in asked and b"Is dinner ready?" in asked
+            found = re.search(rb"(?m)^Subject: (approve .*)", asked)
+            assert found is not None
+            answer = f"From: <{OTHER}>\r\nSubject: {found[1].decode().replace('approve', word)}\r\n\r\n".encode()
+            assert (await receive(one, "team-request@example.test", OTHER, answer)).startswith(b"250")
+            await one.drained()
+            assert len(await mailbox(one, "INBOX")) == len(sent(one)) == (word == "approve")
+
+    asyncio.run(main())
+
+
+def test_a_list_with_much_junk_takes_no_more_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(moderation, "MOST", 1)
+        async with world(tmp_path) as one:
+            place = enforcing(one)
+            place.put_list(List("team@example.test", owners=(OTHER,), mode=PUBLIC))
+            assert (await junk(one, "team@example.test", wait=False)).startswith(b"250")
+            await one.until(lambda: any(item.token for item, _ in one.spool.jobs()))
+            assert (await junk(one, "team@example.test", wait=False)).startswith(b"452 4.3.1 too many messages wait")
 
     asyncio.run(main())

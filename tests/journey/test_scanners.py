@@ -1,12 +1,17 @@
-"""Real scanners, each started privately on loopback: what they say of clean mail, of GTUBE (spam), of EICAR (a virus)."""
+"""Real scanners, each started privately on loopback: what they say of clean mail, of GTUBE (spam), of EICAR (a virus);
+and how they learn."""
 
 import asyncio
 import base64
+import imaplib
+import json
 import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,9 +21,12 @@ import pytest
 from fastmail.policy.reasons import Finding
 from fastmail.policy.scanners.nouns import Shown
 from fastmail.policy.scanners.panel import Panel
+from fastmail.policy.scanners.teaching import Pupil
+from tests.journey.test_dkim import until
 from tests.support.needs import program
 from tests.support.ports import free_ports
 from tests.support.scanning import scanner
+from tests.support.server import Server
 
 DINNER = (
     b"From: Joe <joe@example.org>\nTo: me@example.test\nSubject: dinner\nDate: Mon, 2 Nov 2026 10:00:00 +0000\n"
@@ -33,6 +41,7 @@ INFECTED = (
     + base64.encodebytes(EICAR)
     + b"--b--\n"
 )
+LETTER = DINNER + b"Come home soon, because dinner is ready and the soup is getting cold on the table.\n" * 3
 SHOWN = {"ip": "192.0.2.1", "helo": "mail.example.org", "sender": "joe@example.org", "recipients": ["me@example.test"],
          "front": b"Received: from mail.example.org (mail.example.org [192.0.2.1])\n\tby mx.example.test with ESMTP id X;\n\tMon, 2 Nov 2026 10:00:01 +0000\n"}  # fmt: skip
 
@@ -95,6 +104,68 @@ def test_spamd(tmp_path: Path) -> None:
     assert spam.action == "junk" and spam.reasons[0].score > 900 and "GTUBE" in spam.reasons[0].why, spam
 
 
+def taught(kind: str, address: str, *lessons: tuple[bytes, bool], **more: str) -> list[str]:
+    """What a scanner says of lessons (a message, is it spam), one after the other."""
+
+    async def main() -> list[str]:
+        pupil = Pupil(scanner(kind, "127.0.0.1:1", seconds=60.0, learns=address, **more))
+        return [await pupil.teach(content, spam) for content, spam in lessons]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.peer("spamd")
+def test_spamd_learns(tmp_path: Path) -> None:
+    """Each message once; and one that was taught wrongly, again."""
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o777)  # started by root, spamd writes as nobody
+        words = ["-x", "-L", "--cf", "use_bayes 1", "--cf", f"bayes_path {place}/bayes", "-i", "127.0.0.1"]
+        words += ["-p", str(port), "-m", "1", "--min-children", "1", "--max-spare", "1"]
+        words += ["-r", str(tmp_path / "pid"), "-H", place]
+        lessons = [(DINNER, True), (DINNER, True), (DINNER, False)]
+        with running(tmp_path, port, str(program("spamd")), "--allow-tell", *words) as address:
+            assert taught("spamassassin", address, *lessons) == ["learned", "known", "learned"]
+        with running(tmp_path, port, str(program("spamd")), *words) as address:
+            assert taught("spamassassin", address, (DINNER, True)) == ["failed"], "it may not be taught"
+
+
+def learning(base: Path, scan: int, port: int, password: str) -> list[str]:
+    """How to start an rspamd whose controller learns into files of its own."""
+    config = base / "rspamd.conf"
+    config.write_text(
+        f'options {{ pidfile = "{base}/pid"; dns {{ nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmits = 1 }}\n'
+        f' control_socket = "{base}/control"; hs_cache_dir = "{base}" }}\n'
+        f'logging {{ type = "console"; level = "warning" }}\n'
+        f'worker "normal" {{ bind_socket = "127.0.0.1:{scan}"; count = 1 }}\n'
+        f'worker "controller" {{ bind_socket = "127.0.0.1:{port}"; count = 1; password = "{password}"; secure_ip = "192.0.2.1" }}\n'
+        f'classifier "bayes" {{ tokenizer {{ name = "osb" }} backend = "sqlite3"; min_tokens = 1; min_learns = 1;\n'
+        f' learn_cache {{ type = "sqlite3"; path = "{base}/cache.sqlite" }}\n'
+        f' statfile {{ symbol = "BAYES_HAM"; path = "{base}/ham.sqlite"; spam = false }}\n'
+        f' statfile {{ symbol = "BAYES_SPAM"; path = "{base}/spam.sqlite"; spam = true }} }}\n'
+    )
+    return [str(program("rspamd")), "-f", "-c", str(config), *(["-i"] if os.geteuid() == 0 else [])]
+
+
+def learned(port: int) -> tuple[int, int]:
+    """(messages that it calls spam, ham), as its controller says."""
+    ask = urllib.request.Request(f"http://127.0.0.1:{port}/stat", headers={"Password": "let me in, please"})
+    with urllib.request.urlopen(ask, timeout=20) as answer:
+        found = {one["symbol"]: one["revision"] for one in json.load(answer)["statfiles"]}
+    return found["BAYES_SPAM"], found["BAYES_HAM"]
+
+
+@pytest.mark.peer("rspamd")
+def test_rspamd_learns(tmp_path: Path) -> None:
+    """By its controller, with a password, into a file of its own."""
+    scan, port = free_ports(2)
+    password = "let me in, please"
+    with running(tmp_path, port, *learning(tmp_path, scan, port, password)) as address:
+        assert taught("rspamd", address, (LETTER, True)) == ["failed"], "without the password"
+        said = taught("rspamd", address, (LETTER, True), (LETTER, True), (LETTER, False), password=password)
+        assert said == ["learned", "known", "learned"]
+
+
 @pytest.mark.peer("rspamd")
 def test_rspamd(tmp_path: Path) -> None:
     """Its core, without rules: it knows GTUBE by itself."""
@@ -112,3 +183,28 @@ def test_rspamd(tmp_path: Path) -> None:
         ham, spam = say("rspamd", address, DINNER, GTUBE)
     assert ham.action == "accept" and ham.said == "no action 0", ham
     assert spam.action == "refuse" and spam.reply[0] == 554 and "Gtube" in spam.reply[2], spam
+
+
+@pytest.mark.peer("rspamd")
+def test_what_a_user_moves_is_learned_by_rspamd(tmp_path: Path) -> None:
+    """From IMAP to rspamd's statistics, without a classifier of our own."""
+    scan, port = free_ports(2)
+    (tmp_path / "rspamd").mkdir()
+    (tmp_path / "password").write_text("let me in, please\n")
+    settings = f'\n[[scanner]]\nkind = "rspamd"\naddress = "127.0.0.1:{scan}"\nlearn_address = "127.0.0.1:{port}"\n'
+    server = Server(tmp_path / "server", settings + f'learn_password_file = "{tmp_path}/password"\n', workers=1)
+    words = learning(tmp_path / "rspamd", scan, port, "let me in, please")
+    with running(tmp_path / "rspamd", port, *words):
+        server.start()
+        try:
+            imap = imaplib.IMAP4("127.0.0.1", server.ports["imap"])
+            imap.login(server.user, server.password)
+            assert imap.append("INBOX", "", "", LETTER.replace(b"\n", b"\r\n"))[0] == "OK"
+            for mailbox, target in (("INBOX", "Junk"), ("Junk", "INBOX")):
+                imap.select(mailbox)
+                assert imap.uid("MOVE", "1", target)[0] == "OK"
+                until(lambda: learned(port) == (1, 0) if target == "Junk" else learned(port)[1] == 1)  # noqa: B023
+            imap.logout()
+        finally:
+            server.stop()
+    assert "scanner_taught_learned=2" in server.log.read_text()

@@ -66,3 +66,42 @@ def test_a_stolen_login(server: Server, far: FarHost) -> None:
         client.login(THIEF, server.password)
         client.sendmail(THIEF, ["good@far.test"], TEXT)
     far.took(1)
+
+
+def test_a_host_that_was_broken_into(server: Server, far: FarHost) -> None:
+    """It sends from a network that needs no login; the client shows its address by XCLIENT."""
+    server.stop()
+    text = server.config.read_text().replace("[listen]", '[listen]\nxclient = ["127.0.0.0/8"]', 1)
+    text = text.replace("\n[relay]\nroutes", '\n[relay]\nnetworks = ["192.0.2.0/24", "127.0.0.0/8"]\nroutes', 1)
+    server.config.write_text(text)
+    server.start()
+
+    def send(to: str) -> str:
+        with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=40) as client:
+            client.ehlo()
+            assert client.docmd("XCLIENT", "ADDR=192.0.2.5 NAME=app.example.test")[0] == 220
+            client.ehlo("app.example.test")
+            for command in ("MAIL FROM:<app@example.test>", f"RCPT TO:<{to}>"):
+                code, said = client.docmd(command)
+                if code != 250:
+                    return f"{code} {said.decode()}"
+            return str(client.data(TEXT)[0])
+
+    assert send("later@down.test") == "250"
+    for number in range(5):
+        assert send(f"nobody{number}@far.test") == "250"
+    (told,) = until(lambda: [one for one in inbox(server) if b"stopped for the network 192.0.2.0/24" in one])
+    assert b"fastmail queue networks --resume 192.0.2.0/24\n" in told
+    assert send("good@far.test").startswith("450 4.7.1 mail from this network was stopped")
+    near, here = json.loads(server.cli("queue", "networks", "--json").stdout)
+    assert "unknown to their hosts" in near["why"] and here["stopped"] == "-"
+    (waits,) = json.loads(server.cli("queue", "list", "--peer", "192.0.2.0/24", "--json").stdout)
+    assert waits["held"] and waits["recipients"] == ["later@down.test"]
+
+    server.stop()
+    server.start()
+    assert send("good@far.test").startswith("450"), "a restart changes nothing"
+    server.cli("queue", "drop", "--peer", "192.0.2.5")
+    server.cli("queue", "networks", "--resume", "192.0.2.0/24")
+    assert send("good@far.test") == "250"
+    far.took(0)

@@ -92,7 +92,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
         dns.stop()
 
 
-def send(server: Server, content: bytes, ip: str = "192.0.2.1", helo: str = "mail.example.org") -> str:
+def send(
+    server: Server,
+    content: bytes,
+    ip: str = "192.0.2.1",
+    helo: str = "mail.example.org",
+    sender: str = "joe@example.org",
+    to: str = "user@example.test",
+) -> str:
     """The reply to a message from there."""
     sock = server.connect("smtp")
     with sock, sock.makefile("rwb") as stream:
@@ -111,8 +118,8 @@ def send(server: Server, content: bytes, ip: str = "192.0.2.1", helo: str = "mai
         say(b"EHLO proxy.test")
         say(f"XCLIENT ADDR={ip}".encode())
         say(b"EHLO " + helo.encode())
-        say(b"MAIL FROM:<joe@example.org>")
-        say(b"RCPT TO:<user@example.test>")
+        say(f"MAIL FROM:<{sender}>".encode())
+        say(f"RCPT TO:<{to}>".encode())
         say(b"DATA", b"354")
         return say(content.replace(b"\n", b"\r\n").replace(b"\r\n.", b"\r\n..") + b".", b"").decode()
 

@@ -19,6 +19,7 @@ PACKAGES = {
     "mbsync": "isync",
     "neomutt": "neomutt",
     "nsd": "nsd",
+    "opendkim": "opendkim",
     "offlineimap": "offlineimap3",
     "rspamd": "rspamd",
     "smtp-sink": "postfix",

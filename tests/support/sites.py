@@ -128,8 +128,17 @@ MAILCOW = Site(
         "sieve_filters": f"id INT PRIMARY KEY, username {V}, script_desc {V}, script_name {V}, script_data TEXT, filter_type {V}",
         "app_passwd": f"id INT PRIMARY KEY, mailbox {V}, password {V}",
         "domain_admins": f"username {V}, domain {V}, active INT",
+        "domain_wide_footer": f"domain {KEY}, html TEXT, plain TEXT, mbox_exclude TEXT, alias_domain_exclude TEXT, "
+        "skip_replies INT",
     },
     rows(
+        "domain_wide_footer",
+        "domain html plain mbox_exclude alias_domain_exclude skip_replies",
+        ("one.test", "<p>One &amp; all</p>", "One & all\r\nsince 1999", "[]", "[]", 1),
+        ("two.test", "", "{= from_name =} of Two", "[]", "[]", 0),
+        ("none.test", "", None, "[]", "[]", 0),
+    )
+    + rows(
         "domain",
         "domain description aliases mailboxes defquota maxquota quota backupmx relayhost active",
         ("one.test", "One", 400, 10, 3072, 10240, 10240, 0, 0, 1),

@@ -23,7 +23,7 @@ import msgspec
 
 from fastmail.delivery import signing
 from fastmail.delivery.deliver import Deliverer
-from fastmail.delivery.forward import Forward
+from fastmail.delivery.forward import JUNK_BOX, Forward
 from fastmail.delivery.history import History
 from fastmail.delivery.lists import answers, bounces, content, moderation, one_click, posting, requests
 from fastmail.directory.interface import Directory
@@ -124,7 +124,7 @@ class Lists:
         made = self._message(item, whole, row)
         made.mailing_list = row.address
         count("lists.posts")
-        if moderation.waits(self._directory, row, item.login):
+        if item.mailbox == JUNK_BOX or moderation.waits(self._directory, row, item.login):
             return self._to_owners(item, text, row, made, whole)
         return [Outgoing(made, {LOCAL: [Rcpt(row.address, notify="NEVER")]}, [whole])]
 
@@ -132,7 +132,7 @@ class Lists:
         """The post as it waits, and the question to its owners."""
         token, post.token = moderation.token()
         post.options = msgspec.structs.replace(post.options, release=moderation.until())
-        asked = moderation.question(row, post, token, item.sender, text, self.hostname)
+        asked = moderation.question(row, post, token, item.sender, text, self.hostname, item.mailbox == JUNK_BOX)
         to = content.part_of(row, OWNER)
         where = self._destination(to.rpartition("@")[2], "")
         count("lists.moderated")

@@ -1,4 +1,5 @@
-"""Messages that wait until an owner of their list agrees.
+"""Messages that wait until an owner of their list agrees: all posts to a moderated list, and what was judged junk to
+any.
 
 Such a message is in the queue like any post, and its job is due when its time is over (DAYS): then it is dropped. Its
 owners get a message with the original attached and a token in the subject; an answer to that sends the post, an answer
@@ -55,10 +56,11 @@ def until() -> int:
     return int(time.time()) + DAYS * 86400
 
 
-def question(row: List, post: Item, made: str, sender: str, text: bytes, hostname: str) -> bytes:
-    """The message (LF) to the owners about a post. ``text``: as it came."""
+def question(row: List, post: Item, made: str, sender: str, text: bytes, hostname: str, junk: bool = False) -> bytes:
+    """The message (LF) to the owners about a post. ``text``: as it came; ``junk``: it was judged so."""
     lines = [
         f"A message for {row.address} from {sender or 'nobody'} waits for you. It is attached.",
+        *(["This server thinks that it is junk."] if junk else []),
         "",
         "To send it to the list, answer this message and leave its subject as it is.",
         f"To throw it away, answer with the subject: {REJECT} {post.number}-{made}",

@@ -51,8 +51,11 @@ def at_rcpt(directory: Directory, there: Destinations, sender: str) -> str:
     return ""
 
 
-def refusal(deliverer: Deliverer, spool: Spool, envelope: Envelope, content: Octets) -> Outcome | None:
-    """Why a message (LF) does not go to the lists behind its recipients; None where it may. It reads the disk."""
+def refusal(
+    deliverer: Deliverer, spool: Spool, envelope: Envelope, content: Octets, junk: bool = False
+) -> Outcome | None:
+    """Why a message (LF) does not go to the lists behind its recipients; None where it may. ``junk``: it was judged so,
+    and waits for the owners of any list. It reads the disk."""
     if not envelope.sender:
         return None  # it goes to no list, but it may go to others
     posts = [one for to in envelope.forwards for one in deliverer.destinations(to).lists if not one.part]
@@ -67,7 +70,7 @@ def refusal(deliverer: Deliverer, spool: Spool, envelope: Envelope, content: Oct
         refused = _refusal(deliverer.directory, one.row, envelope, content, author)
         if refused is not None:
             return refused
-        if not moderation.waits(deliverer.directory, one.row, envelope.login):
+        if not junk and not moderation.waits(deliverer.directory, one.row, envelope.login):
             continue
         if spool.waiting(moderation.destination(one.row), moderation.MOST) >= moderation.MOST:
             return BUSY

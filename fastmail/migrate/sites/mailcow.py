@@ -1,8 +1,9 @@
-"""mailcow: domain, alias_domain, mailbox, alias, spamalias, sender_acl, domain_admins.
+"""mailcow: domain, alias_domain, domain_wide_footer, mailbox, alias, spamalias, sender_acl, domain_admins.
 
 As in PostfixAdmin each mailbox has a row in ``alias``. ``active`` is 0, 1, or 2: mail comes, and nobody logs in.
 Quotas of mailboxes are octets, those of domains MiB. Targets at localhost throw mail away or teach the filter: those
 aliases are counted, not taken. Temporary aliases keep their end. The mail itself is encrypted, with its key beside it.
+A footer is taken as it stands; one with placeholders (``{= from_name =}``) would show them, and is only counted.
 """
 
 import json
@@ -21,7 +22,7 @@ from fastmail.migrate.sites.model import (
 )
 from fastmail.migrate.sites.parts import Admins, forwards, groups, only_counted
 from fastmail.migrate.sites.passwords import stored
-from fastmail.migrate.sites.values import MIB, Row, flag, limit, moment, number, one_line, text, words
+from fastmail.migrate.sites.values import MIB, Row, flag, limit, lines, moment, number, one_line, text, words
 
 DOMAIN = (
     *("domain", "description", "aliases", "mailboxes", "defquota", "maxquota", "quota", "backupmx", "active"),
@@ -29,6 +30,9 @@ DOMAIN = (
 )
 MAILBOX = ("username", "password", "name", "quota", "attributes", "kind", "authsource", "active")
 ALIAS = ("address", "goto", "active", "internal", "public_comment")
+FOOTER = ("domain", "html", "plain", "mbox_exclude", "alias_domain_exclude", "skip_replies")
+PLACEHOLDER = "{="
+NOBODY = ("", "[]", "null")  # in the lists of who has no footer
 SPECIAL = ("null@localhost", "spam@localhost", "ham@localhost")
 ANYBODY = "*"  # in sender_acl
 NO_LOGIN = 2  # mailbox.active
@@ -40,7 +44,6 @@ LEFT = (
     ("relayhosts", "hosts that mail is sent by", "set [relay] routes"),
     ("transports", "transports", "set [relay] routes"),
     ("tls_policy_override", "TLS policies", "set [relay] tls"),
-    ("domain_wide_footer", "footers", "set footer of the domain"),
     ("filterconf", "settings of the spam filter", "set them in the filter that you use"),
     ("tfa", "second factors of administrators", "make new ones: `fastmail admin totp enable`"),
 )
@@ -48,16 +51,19 @@ LEFT = (
 
 def read(base: Base, options: Options) -> Records:
     need(base, "mailcow", "domain", "mailbox", "alias")
-    relayed = 0
+    relayed, footers = 0, _Footers(base)
     for row in selected(base, "domain", DOMAIN, "ORDER BY domain"):
         if flag(row, "backupmx", False):
             yield RelayDomain(text(row, "domain"))
             continue
         relayed += number(row, "relayhost") > 0
+        plain, rich = footers.take(text(row, "domain"))
         yield SiteDomain(
             text(row, "domain"),
             flag(row, "active"),
             description=one_line(text(row, "description")),
+            footer=plain,
+            footer_html=rich,
             quota=limit(row, "defquota", MIB),
             most_accounts=limit(row, "mailboxes"),
             most_aliases=limit(row, "aliases"),
@@ -68,6 +74,7 @@ def read(base: Base, options: Options) -> Records:
         yield SiteDomain(text(row, "alias_domain"), flag(row, "active"), alias_of=text(row, "target_domain"))
     if relayed:
         yield NotTaken("domains that send by a host of their own", "set [relay] routes", count=relayed)
+    yield from footers.left()
     admins = Admins()
     for row in selected(base, "domain_admins", ("username", "domain", "active")):
         if flag(row, "active"):
@@ -99,6 +106,34 @@ def _scripts(base: Base) -> Records:
         active = text(row, "script_name") == "active"
         yield SiteScript(text(row, "username"), name or "mailcow", str(row.get("script_data") or ""), active, stage)
     yield Hint("Sieve scripts by ManageSieve", "/var/vmail/sieve", "keep them, nothing runs them yet")
+
+
+class _Footers:
+    """Footers by domain, as (plain, HTML): they are few."""
+
+    def __init__(self, base: Base) -> None:
+        self._varying = self._excepting = 0
+        self._of: dict[str, tuple[str, str]] = {}
+        for row in selected(base, "domain_wide_footer", FOOTER):
+            texts = lines(text(row, "plain")), lines(text(row, "html"))
+            if not any(texts):
+                continue
+            if PLACEHOLDER in "".join(texts):
+                self._varying += 1
+                continue
+            excepted = {text(row, "mbox_exclude"), text(row, "alias_domain_exclude")} - set(NOBODY)
+            self._excepting += bool(excepted) or flag(row, "skip_replies", False)
+            self._of[text(row, "domain").lower()] = texts
+
+    def take(self, domain: str) -> tuple[str, str]:
+        return self._of.get(domain.lower(), ("", ""))
+
+    def left(self) -> Records:
+        if self._varying:
+            yield NotTaken("footers with placeholders", "set footer of the domain, without any", count=self._varying)
+        if self._excepting:
+            say = "here each account of the domain has it, on all that leaves"
+            yield NotTaken("exceptions from footers", say, count=self._excepting)
 
 
 class _Senders:

@@ -1,12 +1,13 @@
 """What is asked of a scanner, and how it is configured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastmail.message.header import Octets
 
 CLAMAV, SPAMASSASSIN, RSPAMD = KINDS = ("clamav", "spamassassin", "rspamd")
 STRANGERS, USERS = PLACES = ("smtp", "submission")  # whose mail is scanned
+LEARN = (SPAMASSASSIN, RSPAMD)  # kinds that can be taught
 ACCEPT, DEFER, REFUSE = WHEN_AWAY = ("accept", "defer", "refuse")
 VIRUS = ("refuse", "junk", "quarantine")  # what is done with an infected message
 # octets of the largest message that is sent, as the programs come configured: clamd's StreamMaxLength, what spamc
@@ -27,7 +28,8 @@ class Scanner:
     """One scanner. ``address``: "host:port" or "unix:path"; ``on``: of PLACES; ``seconds``: for a whole exchange, the
     wait for its turn too; ``largest``: octets; ``when_away``: of WHEN_AWAY; ``virus``: of VIRUS; ``weight``: its score
     is multiplied by that; ``at_once``: messages that it is shown at the same time by this process; ``rewrite_subject``:
-    rspamd may give a message another Subject."""
+    rspamd may give a message another Subject; ``learns``: where it is taught, empty for nowhere, and ``password``: for
+    that."""
 
     kind: str
     address: str
@@ -40,6 +42,8 @@ class Scanner:
     weight: float = 1.0
     at_once: int = 8
     rewrite_subject: bool = False
+    learns: str = ""
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

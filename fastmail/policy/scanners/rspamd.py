@@ -32,6 +32,8 @@ from fastmail.policy.reasons import ACCEPT, JUNK, LATER, QUARANTINE, REFUSE, TAK
 from fastmail.policy.scanners import wire
 from fastmail.policy.scanners.nouns import Scanner, Shown, Trouble
 
+LEARNED, KNOWN = 200, (204, 208)  # status of the controller; it may not learn the message, or knows it
+ALREADY = b"already learned"  # which rspamd 3.4 says with status 404
 RECIPIENTS = 100  # that are named
 ADDED = 20  # fields
 VALUE = 2000  # characters of one
@@ -194,3 +196,23 @@ def _removed(fields: Mapping[str, int]) -> Iterator[tuple[bytes, int]]:
     for name, which in list(fields.items())[:ADDED]:
         if _NAME.fullmatch(name) is not None and name.lower() not in KEPT:
             yield name.lower().encode("ascii"), which
+
+
+async def learn(scanner: Scanner, content: bytes, spam: bool) -> bool:
+    """Have rspamd's controller learn a message. Returns False where it did not, because it knew the message or its own
+    rules forbid it. Trouble, OSError."""
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        lines = [
+            f"POST /{'learnspam' if spam else 'learnham'} HTTP/1.1",
+            "Host: localhost",
+            "Connection: close",
+            f"Content-Length: {len(content)}",
+            *([f"Password: {scanner.password}"] if scanner.password else []),
+        ]
+        await wire.send_all(writer, "\r\n".join([*lines, "", ""]).encode("utf-8"), content)
+
+    answer = await wire.exchange(scanner.learns, send, _read)
+    if answer.status not in (LEARNED, *KNOWN) and ALREADY not in answer.body:
+        raise Trouble(f"rspamd's controller answers with status {answer.status}")
+    return answer.status == LEARNED

@@ -42,8 +42,8 @@ async def _send(shown: Shown, writer: asyncio.StreamWriter) -> None:
         writer.write_eof()
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[str, str]:
-    """(value of the Spam field, rules)."""
+async def _fields(reader: asyncio.StreamReader) -> dict[bytes, bytes]:
+    """The fields of an answer by their names (lower case). Trouble where spamd says that it failed."""
     line = (await wire.until(reader, b"\n")).rstrip(b"\r")
     status = _STATUS.fullmatch(line)
     if status is None:
@@ -59,6 +59,12 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, str]:
         fields[name.strip().lower()] = value.strip()
     else:
         raise Trouble("its answer has too many fields")
+    return fields
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[str, str]:
+    """(value of the Spam field, rules)."""
+    fields = await _fields(reader)
     length = fields.get(b"content-length", b"")
     most = min(RULES, int(length)) if length.isdigit() and len(length) < 10 else RULES
     rules = await wire.rest(reader, most)
@@ -75,3 +81,17 @@ def finding(scanner: Scanner, said: str, rules: str) -> Finding:
     why = f"{score:g} of {threshold:g}: {' '.join(_RULE.findall(rules))}"[:WORDS]
     reason = Reason(scanner.name, round(score * scanner.weight, 3), why)
     return Finding(scanner.name, f"{score:g}/{threshold:g}", (reason,), JUNK if spam else ACCEPT)
+
+
+async def learn(scanner: Scanner, content: bytes, spam: bool) -> bool:
+    """Have spamd learn a message by TELL, which it must allow (--allow-tell). Returns False where it knew the message.
+    Trouble, OSError."""
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        kind = "spam" if spam else "ham"
+        head = f"TELL SPAMC/1.5\r\nContent-length: {len(content)}\r\nMessage-class: {kind}\r\nSet: local\r\n\r\n"
+        await wire.send_all(writer, head.encode("ascii"), content)
+        if writer.can_write_eof():
+            writer.write_eof()
+
+    return b"didset" in await wire.exchange(scanner.learns, send, _fields)

@@ -2,7 +2,8 @@
 
 from fastmail._core import dkim as core
 from fastmail._core import dns
-from fastmail.policy import arc, dkim, dmarc, keys, macros, results, sign, signer, spf_record, tags
+from fastmail.message import subject
+from fastmail.policy import arc, dkim, dmarc, keys, macros, reported, results, sign, signer, spf_record, tags
 from fastmail.policy.learning import words
 from tests.support.growth import Case
 
@@ -113,6 +114,15 @@ CASES = [
         lambda n: b"Authentication-Results: mx.example.org; none\n" * n,
         lambda data: results.replaced(b"", data, US),
     ),
+    Case("results of others: comments", 1_500, lambda n: "m; spf=pass " + "(" * n + ")" * n + "!", reported.read),
+    Case(
+        "results of others: a quoted value without end", 1_500, lambda n: 'm; spf=pass a.b="' + "\\a" * n, reported.read
+    ),
+    Case("results of others: a name of hyphens", 1_500, lambda n: "m; a" + "-" * n, reported.read),
+    Case("results of others: spaces", 1_500, lambda n: "m; spf=pass a.b=c" + " \t" * n + "!", reported.read),
+    Case("received-spf: comments", 200, lambda n: b"pass " + b"(" * n + b")" * n + b" receiver=x", results.receiver),
+    Case("received-spf: pairs", 100, lambda n: b"pass" + b" a=b;" * n + b"receiver=x", results.receiver),
+    Case("subject: fields", 2_000, lambda n: b"Subject: x\n" * n + b"\n", lambda data: subject.edits(data, "[SPAM]")),
     Case("answer: aliases", 600, _alias, lambda data: dns.answer(data, b"\x01a\0", 1)),
     Case(
         "answer: a long text",

@@ -38,6 +38,7 @@ def test_a_domain_that_others_accept(place: Place, monkeypatch: pytest.MonkeyPat
     assert "hint     mta-sts      missing" in text and "\n                      -> serve a policy at" in text
     assert "ok       certificate  for mx.example.test, until" in text
     rows = place.rows("deliverability", DOMAIN, "--address", ADDRESS)
+    assert place.rows("check", "deliverability", DOMAIN, "--address", ADDRESS) == rows
     assert {row["state"] for row in rows} == {"ok", "hint"} and set(rows[0]) == {"check", "state", "found", "todo"}
 
 

@@ -10,6 +10,8 @@ from fastmail.app.assembly import beside
 from fastmail.cli import queue
 from fastmail.config.load import load
 from fastmail.model.esmtp import Rcpt
+from fastmail.net import networks
+from fastmail.queue import stopped
 from fastmail.queue.model import Item, Job, Outgoing
 from tests.unit.cli.place import USER, Place
 
@@ -114,3 +116,42 @@ def test_nothing_is_no_choice_and_everything_has_to_be_said(filled: Place, name:
     assert "--all is everything" in filled.run("queue", name, "--all", "--domain", "one.test", code=2)
     assert "an id such as" in filled.run("queue", name, "no id", code=2)
     assert len(filled.rows("queue", "list")) == 3
+
+
+def test_messages_are_chosen_by_where_they_came_from(place: Place) -> None:
+    async def work() -> None:
+        async with beside(load(str(place.config))) as assembly:
+            for peer in ("192.0.2.5", "192.0.2.77", "2001:db8::1", "local"):
+                item = Item(assembly.spool.new_id(), USER, int(time.time()), len(CONTENT), peer=peer)
+                await assembly.spool.enqueue(Outgoing(item, {"one.test": [Rcpt("u@one.test")]}, [CONTENT]))
+
+    asyncio.run(work())
+    for text, peers in (
+        ("192.0.2.5", ["192.0.2.5"]),
+        ("192.0.2.0/24", ["192.0.2.5", "192.0.2.77"]),
+        ("::/0", ["2001:db8::1"]),
+    ):
+        assert sorted(row["peer"] for row in place.rows("queue", "list", "--peer", text)) == peers
+    assert "held 2" in place.run("queue", "hold", "--peer", "192.0.2.0/24")
+    assert place.call("queue", "list", "--peer", "nowhere").exit_code == 2
+
+
+def test_networks_and_which_of_them_are_stopped(place: Place) -> None:
+    text = 'networks = ["192.0.2.0/24", "10.0.0.1"]\nnetwork_recipients_per_hour = 9\n'
+    place.config.write_text(place.config.read_text() + f"\n[relay]\n{text}")
+
+    async def work() -> None:
+        async with beside(load(str(place.config))) as assembly:
+            network = networks.parse("192.0.2.0/24")
+            await stopped.stop(assembly.spool, network, "5 of 5 recipients", 1_800_000_000.0)
+            await assembly.spool.charge(assembly.submission.charges_of(network, 4))
+
+    asyncio.run(work())
+    near, other = place.rows("queue", "networks")
+    assert near == {
+        "network": "192.0.2.0/24", "messages": 0, "recipients": 4, "stopped": "2027-01-15T08:00:00Z", "why": "5 of 5 recipients"
+    }  # fmt: skip
+    assert (other["network"], other["recipients"], other["stopped"]) == ("10.0.0.1/32", 0, "-")
+    assert "10.0.0.1/32 is not stopped" in place.run("queue", "networks", "--resume", "10.0.0.1", code=1)
+    (near, _) = place.rows("queue", "networks", "--resume", "192.0.2.0/24")
+    assert near["stopped"] == "-" and near["why"] == ""

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from fastmail.policy.greylist import Greylist
 from tests.unit.cli.place import MESSAGE, USER, Place
+from tests.unit.cli.test_deliverability import Names
 
 NO_DNS = "\n[policy]\nspf = false\ndkim = false\ndmarc = false\narc = false\nreverse_dns = false\n"
 
@@ -84,3 +88,25 @@ def test_the_settings_of_the_recipient(place: Place, tmp_path: Path) -> None:
     line = "junk; junk_score -1 (the account), refuse_score 9 (the domain), greylist 0 (the server), enforce yes (the domain)"
     assert f"{USER}: {line}\n" in said
     assert place.rows(*words[:-1], "nobody@example.test")[0]["recipients"] == []
+
+
+def test_who_would_be_put_off(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greylisting says what would happen now, and nobody is known because of it."""
+    names = Names({("example.org", "TXT"): ["v=spf1 -all"]})
+    monkeypatch.setattr("fastmail.cli.verdict.resolver_of", lambda config: names)
+    file = tmp_path / "message"
+    file.write_text(MESSAGE.format(1))
+    settings = "enforce = true\ngreylist_score = 1.0\ngreylist_delay = 120\n"
+    place.config.write_text(place.config.read_text() + NO_DNS.replace("spf = false\n", "") + settings)
+    words = ("verdict", str(file), "--from", "joe@example.org")
+    for _ in range(2):
+        (row,) = place.rows(*words, "--ip", "192.0.2.1")
+        assert (row["action"], row["reply"]) == ("later", "450 4.7.1 not known here yet: try again in 120 seconds")
+    said = place.run(*words, "--ip", "192.0.2.1")
+    assert said.startswith("later, score 2\nreply: 450 4.7.1 not known here yet: try again in 120 seconds\n"), said
+    assert place.rows(*words)[0]["action"] == "accept", "nothing is said of a client that is not named"
+    known = Greylist(str(place.base / "data"), 0.0)
+    assert known.wait("192.0.2.0/24", "joe@example.org") == 0
+    known.close()
+    assert place.rows(*words, "--ip", "192.0.2.1")[0]["action"] == "accept"
+    assert place.rows(*words, "--ip", "198.51.100.1")[0]["action"] == "later"

@@ -190,6 +190,7 @@ def test_a_mark_in_front_of_the_file(tmp_path: Path) -> None:
 
 
 SCANNER = "[[scanner]]\nkind = 'clamav'\naddress = 'LocalHost:3310'\n"
+RSPAMD = "[[scanner]]\nkind = 'rspamd'\naddress = 'localhost:11333'\n"
 
 
 def test_scanners_are_sections_of_their_own() -> None:
@@ -222,6 +223,9 @@ def test_scanners_are_sections_of_their_own() -> None:
         (SCANNER + "timeout = 0\n", "f.toml:4: timeout must be above 0"),
         (SCANNER + "connections = 0\n", "f.toml:4: connections must be at least 1"),
         (SCANNER + "weight = -1\n", "f.toml:4: weight must not be negative"),
+        (SCANNER + "learn_address = 'x:1'\n", "f.toml:4: clamav cannot learn: leave learn_address out"),
+        (RSPAMD + "learn_address = 'x'\n", "f.toml:4: learn_address must be"),
+        (RSPAMD + "learn_password_file = 'x'\n", "f.toml:4: learn_password_file is for the learn_address of rspamd"),
     ],
 )
 def test_what_is_wrong_with_a_scanner_is_told(text: str, wanted: str) -> None:

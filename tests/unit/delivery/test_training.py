@@ -10,7 +10,9 @@ from fastmail.delivery import training
 from fastmail.delivery.training import Trainer
 from fastmail.policy.learning.counts import EVERYBODY, HAM, SPAM, Learned, Lesson, Totals
 from fastmail.policy.learning.words import read
+from fastmail.policy.scanners.teaching import Pupil
 from fastmail.store.interface import Account
+from tests.support.scanning import READ, far, scanner
 from tests.support.sessions import USER, Bench, Client
 
 TEXT = b"From: joe@example.org\nSubject: number %d\nMessage-ID: <%d@example.org>\n\nIs dinner number %d ready?\n"
@@ -165,6 +167,65 @@ def test_notes_are_bounded_and_worked_off_at_a_stop(tmp_path: Path, monkeypatch:
         again.close()
         await world.do(b"COPY 1 Junk")  # too late
         assert world.trainer._worker is None
+
+    run(tmp_path, work)
+
+
+def test_scanners_learn_what_users_teach(tmp_path: Path) -> None:
+    """By themselves too, without the server's own classifier; one that is away keeps nobody else from learning."""
+
+    async def main(own: bool) -> list[bytes]:
+        heard: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.append(await READ["http"](reader))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        async with far(serve) as there:
+            world = World(tmp_path / str(own))
+            pupils = [Pupil(scanner("spamassassin", "127.0.0.1:1", learns="127.0.0.1:1")),
+                      Pupil(scanner("rspamd", "127.0.0.1:1", learns=there.address))]  # fmt: skip
+            world.trainer = Trainer(world.learned if own else None, world.bench.store, pupils=pupils)
+            world.bench.imap.moved = world.trainer.moved
+            world.client = world.bench.open("imap")
+            await world.client.send(b"a LOGIN user@example.test secret\r\n")
+            text = (TEXT % (1, 1, 1)).replace(b"\n", b"\r\n")
+            await world.client.send(b"b APPEND INBOX {%d+}\r\n" % len(text) + text + b"\r\nc SELECT INBOX\r\n")
+            await world.do(b"MOVE 1 Junk")
+            await world.totals()
+            await world.do(b"SELECT Junk", b"MOVE 1 Archive", b"SELECT Archive", b"MOVE 1 INBOX")
+            totals = await world.totals()
+            assert totals == Totals(), "the classifier took its lesson back, if there is one"
+            await world.trainer.close()
+        return heard
+
+    for own in (True, False):
+        heard = asyncio.run(main(own))
+        assert [one.partition(b" HTTP")[0] for one in heard] == [b"POST /learnspam", b"POST /learnham"]
+        assert all(one.endswith(TEXT % (1, 1, 1)) for one in heard)
+
+
+def test_a_scanner_that_hangs_keeps_no_server_from_its_stop(tmp_path: Path) -> None:
+    reached = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def work(world: World) -> None:
+        async with far(hang) as there:
+            pupil = Pupil(scanner("rspamd", "127.0.0.1:1", learns=there.address, seconds=3600.0))
+            world.trainer = Trainer(world.learned, world.bench.store, pupils=[pupil])
+            world.bench.imap.moved = world.trainer.moved
+            await world.do(b"MOVE 1:2 Junk")
+            await reached.wait()
+            async with asyncio.timeout(60):
+                await world.trainer.close()
+        again = Learned(str(tmp_path))
+        assert again.totals(1).spam == 2, "the classifier does not wait for scanners"
+        again.close()
 
     run(tmp_path, work)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from fastmail.feedback import counting
 from fastmail.feedback.counting import WATCHED, Tally, evaluated
@@ -12,6 +13,7 @@ from fastmail.feedback.days import SEEN, Days
 from fastmail.feedback.model import Policy, Row
 from fastmail.policy import verdict
 from fastmail.policy.dkim import Signed
+from fastmail.policy.reasons import Reason
 from tests.support.reporting import received
 
 IP, SENDER = "192.0.2.1", "joe@bounce.example.net"
@@ -157,3 +159,12 @@ def test_a_disk_that_takes_nothing_stops_no_mail(tmp_path: Path, monkeypatch: py
         await tally.close()
 
     asyncio.run(main())
+
+
+def test_a_sealer_that_vouches_is_named() -> None:
+    """RFC 9990 3.1.1.9: who is told sees why its wish was not followed."""
+    one = received(result="fail", override=verdict.FORWARDER)
+    why = Reason("arc.vouched", 0.0, "forward.test says dmarc=pass")
+    found = evaluated(replace(one, verdict=replace(one.verdict, reasons=(why,))), IP, SENDER)
+    assert found is not None and found[1].disposition == "none"
+    assert found[1].reasons == (("trusted_forwarder", "forward.test says dmarc=pass"),)

@@ -134,3 +134,12 @@ def test_values_are_cut_and_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -
 def test_the_first_of_several_values_counts() -> None:
     ((_, messages),) = read(OLD.replace("<count>2</count>", "<count>2</count><count>9</count>")).records
     assert messages == 2
+
+
+@pytest.mark.parametrize("name", ["UDF-8", "big5", "utf-7", "base64", "rot13", "x", "idna"])
+def test_an_encoding_that_cannot_be_read(name: str) -> None:
+    """RFC 9990 wants UTF-8; what a report calls its encoding raises nothing else."""
+    text = f'<?xml version="1.0" encoding="{name}"?>' + OLD.partition("?>")[2]
+    for size in (1, len(text)):
+        with pytest.raises(BadReport):
+            reading.read([text.encode()[at : at + size] for at in range(0, len(text), size)])

@@ -175,6 +175,10 @@ def test_mailcow(read: Read) -> None:
     domains = read.domains
     assert domains["one.test"].quota == 3072 * MIB and domains["one.test"].most_storage == 10240 * MIB
     assert domains["uno.test"].alias_of == "one.test" and "relay.test" not in domains
+    assert (
+        domains["one.test"].footer == "One & all\nsince 1999"
+        and domains["one.test"].footer_html == "<p>One &amp; all</p>"
+    )
     anna, bert, carl, keyc = (read.accounts[f"{name}@one.test"] for name in ("anna", "bert", "carl", "keyc"))
     assert anna.sends is False and anna.logs_in and anna.senders == ("@one.test", "boss@away.example")
     assert (anna.forward, anna.keeps, anna.quota) == ((), True, 3 << 30)
@@ -192,6 +196,8 @@ def test_mailcow(read: Read) -> None:
         "administrators without a mailbox": 1,
         "aliases to null, spam or ham@localhost": 2,
         "app passwords": 2,
+        "exceptions from footers": 1,
+        "footers with placeholders": 1,
         "resources (rooms, things, groups)": 1,
     }
     assert read.scripts == [SiteScript("anna@one.test", "prefilter 1 to Work", "keep;\n", True, "prefilter")]

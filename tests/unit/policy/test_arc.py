@@ -47,7 +47,7 @@ def test_a_chain_of_two() -> None:
     content = passed_on(passed_on(MESSAGE, A), B, "; none")
     chain = verify(content)[2]
     assert (chain.result, chain.sets, chain.sealers, chain.why) == ("pass", 2, ("b.test", "a.test"), "")
-    assert chain.results == "mx.b.test; none"
+    assert chain.results == ("mx.b.test; none", "mx.a.test;\n\tspf=pass smtp.mailfrom=example.org")
     assert verify(content.replace(b"\n", b"\r\n"))[2].result == "pass"
 
 

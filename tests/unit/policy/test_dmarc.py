@@ -250,3 +250,11 @@ def test_s14_messages_without_one_author(header: bytes) -> None:
     with pytest.raises(NoAuthor) as error:
         dmarc.author(header)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("form", ["<a@%s>", "a@%s", "Joe <a@%s>", "a@%s, b@c.test"])
+def test_s14_a_name_that_is_too_long_is_no_author(form: str) -> None:
+    """As any other From that cannot be read; it was an error of its own in the usual form."""
+    name = ".".join(["a" * 60] * 9)
+    with pytest.raises(NoAuthor):
+        dmarc.author(f"From: {form % name}\nSubject: x\n".encode())

@@ -51,6 +51,27 @@ def test_who_goes_on_sending_stays_free(tmp_path: Path, clock: Clock) -> None:
     assert made.wait("b.test", "a@b.test") == 300
 
 
+def test_a_command_looks_and_changes_nothing(tmp_path: Path, clock: Clock) -> None:
+    looking, made = Greylist(str(tmp_path), looks=True), Greylist(str(tmp_path))
+    assert looking.wait("192.0.2.0/24", "a@b.test") == 300
+    assert not (tmp_path / "greylist").exists(), "nothing is made"
+    made.wait("192.0.9.0/24", "z@b.test")
+    before = [(tmp_path / "greylist" / name).read_bytes() for name in ("waiting", "proved")]
+    for _ in range(2):
+        assert looking.wait("192.0.2.0/24", "a@b.test") == 300
+        clock.now += 400
+    assert [(tmp_path / "greylist" / name).read_bytes() for name in ("waiting", "proved")] == before
+    made.wait("192.0.2.0/24", "a@b.test")
+    clock.now += 100
+    assert 199 <= looking.wait("192.0.2.0/24", "A@b.test") <= 201
+    clock.now += 201
+    assert looking.wait("192.0.2.0/24", "a@b.test") == 0
+    assert made.wait("192.0.2.0/24", "a@b.test") == 0  # it came back, and is free now
+    assert looking.wait("192.0.2.0/24", "other@c.test") == 0
+    clock.now += 36 * 86400
+    assert looking.wait("192.0.2.0/24", "other@c.test") == 300 and looking.wait("", "a@b.test") == 0
+
+
 def test_names_of_senders() -> None:
     assert place("192.0.2.77", None) == "192.0.2.0/24"
     assert place("::ffff:192.0.2.77", Checked("fail", "mailfrom", "b.test")) == "192.0.2.0/24"

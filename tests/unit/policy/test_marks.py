@@ -22,17 +22,26 @@ def fields(verdict: Verdict, *found: Finding) -> dict[str, str]:
     return dict(email.message_from_string(text + "\n").items())
 
 
-def test_without_findings_nothing_is_said() -> None:
-    assert marks.fields(decided(9, "junk", "spf.fail"), [], LIMITS) == b""
-
-
 def test_spam_and_no_spam() -> None:
-    found = fields(decided(1.5, "accept", "spf.fail"), Finding("x", "x"))
-    assert found == {"X-Spam-Status": "No, score=1.5 required=5\n\ttests=spf.fail"}
+    found = fields(decided(1.5, "accept", "spf.fail"))
+    assert found == {
+        "X-Spam-Status": "No, score=1.5 required=5\n\ttests=spf.fail", "X-Spam-Score": "1.5", "X-Spam-Level": "*"
+    }  # fmt: skip
     for verdict in (decided(5.0), decided(0.0, "junk"), decided(0, "refuse")):
         found = fields(verdict, Finding("x", "x"))
         assert found["X-Spam-Status"].startswith("Yes,") and found["X-Spam-Flag"] == "YES"
         assert found["X-Spam-Status"].endswith("tests=none")
+
+
+@pytest.mark.parametrize(
+    ("score", "written", "level"),
+    [(0, "0.0", None), (-0.04, "0.0", None), (-0.9, "-0.9", None), (0.96, "1.0", "*"), (4.999, "5.0", "*****"),
+     (7.25, "7.2", "*******"), (1e9, "1000000000.0", "*" * 50)],
+)  # fmt: skip
+def test_numbers_and_points_for_rules(score: float, written: str, level: str | None) -> None:
+    """RFC 5235: a number that spamtest can be made from, and one for rules that cannot compare numbers."""
+    found = fields(decided(score))
+    assert (found["X-Spam-Score"], found.get("X-Spam-Level")) == (written, level)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +62,7 @@ def test_nothing_foreign_starts_a_field() -> None:
     nasty = "a\r\nX-Evil: 1\0\u20ac"
     found = Finding("x", nasty, (), add=(("X-Add", nasty), ("X-Spam-Flag", "NO"), ("x-virus-status", "Clean")))
     text = marks.fields(decided(0.0, "accept", nasty), [found], LIMITS)
-    assert b"\nX-Evil" not in text and text.count(b"\n") == 3 and b"NO" not in text and b"Clean" not in text
+    assert b"\nX-Evil" not in text and text.count(b"\n") == 4 and b"NO" not in text and b"Clean" not in text
     assert "\n" not in marks.words([found]) and " " not in marks.words([found])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.dns.interface import Answer, Budget
 from fastmail.dns.memory import MemoryResolver
 from fastmail.policy.lists import parse
 from fastmail.policy.reasons import Finding, Reason
@@ -122,7 +123,9 @@ def test_s14_whose_message_it_is() -> None:
 
 def test_checks_that_are_off_say_nothing() -> None:
     found = receive(signed(), spf=False, dkim=False, dmarc=False, arc=False, reverse=False)
-    assert found.add == b"Authentication-Results: mx.test; none\n" and found.asked == 0
+    assert (
+        found.add.startswith(b"Authentication-Results: mx.test; none\nX-Spam-Status: No, score=0 ") and found.asked == 0
+    )
     assert b"dkim=" not in receive(signed(), dkim=False).add
 
 
@@ -168,6 +171,30 @@ def test_s16_the_questions_of_a_message_are_bounded() -> None:
     names = MemoryResolver(zone)
     receive(content, records=names, ip="198.51.100.9", sender="a@evil.test", helo="mail.evil.test")
     assert len(names.asked) <= 300
+
+
+class Noting(MemoryResolver):
+    """Notes with which budget each question came."""
+
+    def __init__(self, records: Mapping[tuple[str, str], Any]) -> None:
+        super().__init__(records)
+        self.budgets: dict[str, Budget] = {}
+
+    async def ask(self, name: str, kind: str, budget: Budget | None = None) -> Answer:
+        assert budget is not None
+        self.budgets[name] = budget
+        return await super().ask(name, kind, budget)
+
+
+def test_s16_all_checks_share_one_budget() -> None:
+    """SPF, reverse DNS, keys and policies; lists have one of their own, whose time is no longer."""
+    names = Noting({**ZONE, **published(key())})
+    receive(signed(), records=names, lists=[parse("bl.test")], domain_lists=[parse("dbl.test")], seconds=1.5)
+    lists = [budget for name, budget in names.budgets.items() if name.endswith("bl.test")]
+    checks = [budget for name, budget in names.budgets.items() if not name.endswith("bl.test")]
+    assert len(lists) > 3 and {"one._domainkey.example.org", "_dmarc.example.org", "example.org"} <= set(names.budgets)
+    assert len({id(one) for one in checks}) == 1 and checks[0].asked >= len(checks)
+    assert {one.seconds for one in lists} == {1.5}, "less than the three seconds that they have"
 
 
 def test_lists_weigh_what_the_operator_says() -> None:
@@ -255,9 +282,28 @@ def test_who_looks_at_the_content_hears_who_sent_it() -> None:
     assert found.words == "spf=pass dkim=pass dmarc=pass x=virus-y r=add-header-7: refuse 6.1"
     assert found.add == field + (
         b"X-Spam-Status: Yes, score=6.1 required=5\n\ttests=spf.pass,dkim.pass,r,dmarc.pass\n"
-        b"X-Spam-Flag: YES\nX-Virus-Status: Infected\n"
+        b"X-Spam-Score: 6.1\nX-Spam-Level: ******\nX-Spam-Flag: YES\nX-Virus-Status: Infected\n"
     )
     assert found.remove == ((b"x-a", 0),)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tag"),
+    [
+        ({}, ""),
+        ({"subject_tag": "[SPAM]"}, ""),  # nothing is done, only written down
+        ({"subject_tag": "[SPAM]", "enforce": True}, "[SPAM]"),
+        ({"subject_tag": "[SPAM]", "enforce": True, "thresholds": Thresholds(junk=9.0)}, ""),
+        (
+            {"subject_tag": "[SPAM]", "enforce": True, "thresholds": Thresholds(junk=9.0), "subject_score": 6.0},
+            "[SPAM]",
+        ),
+        ({"subject_tag": "[SPAM]", "enforce": True, "thresholds": Thresholds(junk=9.0), "subject_score": 6.2}, ""),
+        ({"subject_tag": "[SPAM]", "thresholds": Thresholds(junk=9.0), "subject_score": 6.0}, ""),
+    ],
+)
+def test_whose_subject_gets_a_tag(settings: dict[str, Any], tag: str) -> None:
+    assert looked([Finding("r", "7", (Reason("r", 7.0),))], **settings)[0].tag == tag
 
 
 def test_nobody_looks_at_what_is_refused_anyway() -> None:
@@ -266,4 +312,4 @@ def test_nobody_looks_at_what_is_refused_anyway() -> None:
     found, asked = looked([], zone, enforce=True, thresholds=Thresholds(refuse=3.0))
     assert found.verdict.action == "refuse" and asked == []
     found, asked = looked([], zone, thresholds=Thresholds(refuse=3.0))
-    assert found.verdict.action == "refuse" and len(asked) == 1 and b"X-Spam" not in found.add
+    assert found.verdict.action == "refuse" and len(asked) == 1 and b"X-Virus" not in found.add

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from fastmail.durable.staging import Budget, Staged
-from fastmail.policy import results
+from fastmail.policy import received_spf, results
 from fastmail.policy.results import Result
+from fastmail.policy.spf import Checked
 
 US = "mx.example.org"
 REST = b"; spf=pass smtp.mailfrom=evil.test\n"
@@ -71,6 +72,7 @@ def test_nothing_of_a_stranger_gets_out_of_its_value(text: str) -> None:
         b' "mx.example.org"' + REST, b' "mx\\.example.org"' + REST, b" mx.example.org 1" + REST,
         b" foo (foobar) 2 (baz)" + REST, b" other.test 99" + REST, b" ; none\n", b" \n", b" (unended mx.example.org; x\n",
         b" <mx.example.org>" + REST, b" spf=pass\n", b" other.test mx.example.org; none\n", b" @; none\n",
+        b" (" + b"x" * (results.LOOKED_AT - 13) + b") mx.example.org" + REST,  # its name goes on behind what is read
     ],
 )  # fmt: skip
 def test_s14_fields_that_may_be_taken_for_ours(value: bytes) -> None:
@@ -88,6 +90,41 @@ def test_s14_fields_that_may_be_taken_for_ours(value: bytes) -> None:
 def test_fields_of_others_stay(value: bytes) -> None:
     content = b"Authentication-Results:" + value + b"\nAuthentication-Results: mx.example.org" + REST
     assert results.replaced(b"", content, US) == content
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b" pass receiver=mx.example.org\n", b" pass (c) client-ip=192.0.2.1; Receiver = (c) MX.example.ORG. ; helo=x\n",
+        b' pass receiver="mx.example.org"\n', b' pass receiver="mx\\.example.org";\n', b" pass\n", b"\n",
+        b" pass (mx.example.org: may send) client-ip=192.0.2.1\n", b" pass receiver=other.test; (c) receiver=mx.example.org\n",
+        b" pass receiver=other.test (unended; receiver=mx.example.org\n", b" pass receiver\n", b" pass receiver=\n",
+        b" pass receiver=other.test; x" + b"y" * results.LOOKED_AT + b"=z; receiver=mx.example.org\n",
+    ],
+)  # fmt: skip
+def test_received_spf_that_may_be_taken_for_ours(value: bytes) -> None:
+    content = b"From: a@b.test\nReceived-SPF:" + value + b"To: c@d.test\n\nbody\n"
+    assert results.replaced(b"", content, US) == b"From: a@b.test\nTo: c@d.test\n\nbody\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b" pass receiver=other.example.org\n",
+        b" Fail (other.test: 192.0.2.1 is not allowed)\n client-ip=192.0.2.1;\n receiver=other.test (c); helo=x;\n",
+        b' none envelope-from="a;b@c.test"; receiver="other.test"\n',
+    ],
+)
+def test_received_spf_of_others_stays(value: bytes) -> None:
+    content = b"Received-SPF:" + value + b"Received: from mx.example.org\n\n"
+    assert results.replaced(b"", content, US) == content
+
+
+def test_received_spf_that_we_write_is_known_as_ours() -> None:
+    checked = Checked("pass", "mailfrom", "b.test", "ip4:192.0.2.0/24")
+    made = received_spf.fields(US, "2001:db8::1", "helo.test", '"a;b"@b.test', checked, None)
+    assert results.replaced(b"", made + b"From: a\n\n", US) == b"From: a\n\n"
+    assert results.replaced(b"", made + b"From: a\n\n", "other.test") == made + b"From: a\n\n"
 
 
 def test_a_host_with_u_labels() -> None:
@@ -148,3 +185,32 @@ def test_fields_are_removed_by_name(which: int, left: bytes) -> None:
 def test_fields_that_only_we_set_are_removed() -> None:
     content = b"X-Spam-Flag: NO\nX-VIRUS-Status: Clean\nX-Spamd-Bar: -\nx-fastmail-x: y\nX-Viral: yes\n\n"
     assert results.replaced(b"", content, US, [(b"x-spam-flag", 0)]) == b"X-Viral: yes\n\n"
+
+
+def test_what_is_not_changed_is_not_copied(tmp_path: Path) -> None:
+    marks = b"X-Spam-Flag: NO\nAuthentication-Results: other.test; none\n\n"
+    forged = b"Authentication-Results: mx.example.org; none\n" + marks
+
+    async def main() -> None:
+        for size in (10, 2_000_000):
+            content = marks + b"x" * size
+            assert await results.put(b"", content, US, Staged(str(tmp_path), Budget()), marks=False) is content
+            made = await results.put(b"", forged + b"x" * size, US, Staged(str(tmp_path), Budget()), marks=False)
+            assert made == content
+
+    asyncio.run(main())
+
+
+def test_a_tag_is_put_in_front_of_the_subject(tmp_path: Path) -> None:
+    content = b"Subject: one\nX-Spam-Flag: NO\nSubject: two\n\nSubject: of the text\n"
+
+    async def main() -> None:
+        for size in (0, 2_000_000):
+            staged = Staged(str(tmp_path), Budget())
+            made = await results.put(b"ours\n", content + b"x" * size, US, staged, tag="[SPAM]")
+            assert made == b"ours\nSubject: [SPAM] one\nSubject: [SPAM] two\n\nSubject: of the text\n" + b"x" * size
+        cut = await results.put(b"", content, US, staged, [(b"subject", 1)], tag="[SPAM]")
+        assert cut == b"Subject: [SPAM] two\n\nSubject: of the text\n", "what a scanner removed is not tagged"
+        assert await results.put(b"", b"\nx", US, staged, tag="[SPAM]") == b"Subject: [SPAM]\n\nx"
+
+    asyncio.run(main())

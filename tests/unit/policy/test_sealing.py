@@ -29,7 +29,7 @@ def test_the_first_set(tmp_path: Path) -> None:
     content, made = sealed(tmp_path, MESSAGE, *PASSED)
     chain = verify(content, MemoryResolver(published(made)))[2]
     assert (chain.result, chain.sets, chain.sealers) == ("pass", 1, ("example.test",))
-    assert chain.results.startswith(f"{HOST};\n\tspf=pass") and "dmarc=pass" in chain.results
+    assert chain.results[0].startswith(f"{HOST};\n\tspf=pass") and "dmarc=pass" in chain.results[0]
     assert b"cv=none;" in content
 
 

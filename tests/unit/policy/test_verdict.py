@@ -68,13 +68,23 @@ def test_a_score_for_quarantine() -> None:
 
 
 def test_only_sealers_that_are_trusted_count() -> None:
-    chain = Chain("pass", sets=1, sealers=("forward.test",))
+    chain = Chain("pass", "", 1, ("forward.test",), ("mx.forward.test; dmarc=pass header.from=example.com",))
     checks = Checks(sender=sender("fail"), reverse=Reverse("fail"), dmarc=failed("reject"), arc=chain)
     assert decide(checks, LIMITS).action == "refuse"
     found = decide(checks, Thresholds(sealers=frozenset({"forward.test"})))
     assert (found.action, found.override) == ("accept", "trusted_forwarder")
+    assert ("arc.vouched", "forward.test says dmarc=pass") in [(one.name, one.why) for one in found.reasons]
     broken = Checks(dmarc=failed("reject"), arc=Chain("fail", "x", 1, ("forward.test",)))
     assert decide(broken, Thresholds(sealers=frozenset({"forward.test"}))).action == "junk"
+
+
+def test_a_trusted_sealer_that_saw_a_failure_vouches_for_nothing() -> None:
+    chain = Chain("pass", "", 1, ("forward.test",), ("mx.forward.test; dmarc=fail header.from=example.com",))
+    checks = Checks(sender=sender("fail"), reverse=Reverse("fail"), dmarc=failed("reject"), arc=chain)
+    found = decide(checks, Thresholds(sealers=frozenset({"forward.test"})))
+    assert (found.action, found.override) == ("refuse", "")
+    assert ("arc.doubted", "forward.test says dmarc=fail") in [(one.name, one.why) for one in found.reasons]
+    assert "arc.doubted" not in names(decide(checks, LIMITS)), "nobody asks a sealer that is not trusted"
 
 
 def test_thresholds() -> None:

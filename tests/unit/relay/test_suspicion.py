@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.model.errors import StorageFailed
 from fastmail.model.esmtp import Rcpt
+from fastmail.net import networks
+from fastmail.queue import stopped
 from fastmail.queue.model import LOCAL, Item, Job, Outgoing
 from fastmail.queue.spool import Spool
-from fastmail.relay.suspicion import LOGINS, PART, PARTS, Counts, Rules, Watch, is_unknown, letter
+from fastmail.relay.suspicion import LOGINS, PART, PARTS, Counts, Rules, Watch, is_unknown, letter, parse_exempt
 from fastmail.smtp.client import Reply
 
 OK, LATER, NO = Reply(250, "2.0.0", "ok"), Reply(450, "4.1.1", "later"), Reply(550, "5.1.1", "nobody")
@@ -97,19 +100,22 @@ class World:
         for address in (USER, OTHER):
             self.directory.add_account(address, "{PLAIN}x", "")
         self.told: list[tuple[str, bytes]] = []
-        self.watch = Watch(rules, self.spool, self.directory, self.tell, "mx.example.test")
+        near = [networks.parse(one) for one in ("192.0.2.0/24", "192.0.2.7", "2001:db8::/32")]
+        self.watch = Watch(rules, self.spool, self.directory, self.tell, "mx.example.test", near, "example.test")
 
     async def tell(self, address: str, content: bytes) -> None:
         self.told.append((address, content))
 
-    async def queue(self, login: str, where: str = "far.test", sender: str = USER) -> tuple[Job, Item]:
-        item = Item(self.spool.new_id(), sender, int(NOW), 5, login=login)
+    async def queue(self, login: str, where: str = "far.test", sender: str = USER, **more: Any) -> tuple[Job, Item]:
+        item = Item(self.spool.new_id(), sender, int(NOW), 5, login=login, **more)
         await self.spool.enqueue(Outgoing(item, {where: [Rcpt(f"x@{where}")]}, [b"body\n"]))
         ((item, job),) = self.spool.jobs(item.id)
         return job, item
 
-    async def refuse(self, count: int, login: str = USER, where: str = "far.test", sender: str = USER) -> None:
-        job, item = await self.queue(login, where, sender)
+    async def refuse(
+        self, count: int, login: str = USER, where: str = "far.test", sender: str = USER, **more: Any
+    ) -> None:
+        job, item = await self.queue(login, where, sender, **more)
         for n in range(count):
             self.watch.note(job, item, f"{n}@{where}", NO)
         await self.watch.close()
@@ -191,6 +197,84 @@ def test_a_login_that_is_exempt(tmp_path: Path) -> None:
         assert w.sends()
 
     run(tmp_path, scenario, Rules(5, 5, frozenset([USER])))
+
+
+HOST, HALL = "192.0.2.9", networks.parse("192.0.2.0/24")
+
+
+def test_a_network_is_stopped(tmp_path: Path) -> None:
+    """A client without a login counts for the smallest entry that it is in; each entry by itself."""
+
+    async def scenario(w: World) -> None:
+        await w.refuse(3, "", peer=HOST)
+        await w.refuse(4, "", peer="192.0.2.7")
+        await w.refuse(9, "", peer="198.51.100.1")
+        assert stopped.find(w.spool, HALL) is None and not w.told
+        await w.refuse(5, "", peer="192.0.2.200")
+        found = stopped.find(w.spool, HALL)
+        assert found is not None and found.why == "8 of 8 recipients within an hour are unknown to their hosts"
+        assert stopped.find(w.spool, networks.parse("192.0.2.7")) is None and w.sends()
+        assert {item.peer: job.held for item, job in w.spool.jobs()} == {
+            HOST: True, "192.0.2.200": True, "192.0.2.7": False, "198.51.100.1": False
+        }  # fmt: skip
+        ((to, content),) = w.told
+        assert to == "postmaster@example.test" and b"\n    8 of 8 recipients" in content
+        assert b"\n2 of its deliveries were waiting." in content and b"networks --resume 192.0.2.0/24\n" in content
+        await w.refuse(9, "", peer=HOST)
+        assert len(w.told) == 1, "it is stopped once"
+
+    run(tmp_path, scenario)
+
+
+def test_mail_of_a_stopped_network_is_held_until_it_is_resumed(tmp_path: Path) -> None:
+    async def scenario(w: World) -> None:
+        await w.refuse(5, "", peer=HOST)
+        _, item = await w.queue("", peer=HOST)
+        assert w.watch.holds(item) and not w.watch.holds((await w.queue("", peer="192.0.2.7"))[1])
+        assert not w.watch.holds((await w.queue(USER, peer=HOST))[1]), "a login is not the network"
+        assert await stopped.resume(w.spool, HALL) and not await stopped.resume(w.spool, HALL)
+        assert not w.watch.holds(item)
+        await w.refuse(4, "", peer=HOST)
+        assert stopped.find(w.spool, HALL) is None, "its counts begin anew"
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"peer": HOST, "owner": "me@example.test"},  # forwarded by an account here
+        {"peer": HOST, "mailing_list": "list@example.test"},
+        {"peer": HOST, "mailing_list": "list@example.test", "verp": True},
+        {"peer": "local"},
+        {"peer": ""},
+    ],
+)
+def test_what_is_not_counted_for_a_network(tmp_path: Path, more: dict[str, Any]) -> None:
+    async def scenario(w: World) -> None:
+        await w.refuse(9, "", **more)
+        assert stopped.find(w.spool, HALL) is None and not w.told
+
+    run(tmp_path, scenario)
+
+
+def test_a_network_that_is_exempt(tmp_path: Path) -> None:
+    async def scenario(w: World) -> None:
+        await w.refuse(9, "", peer=HOST)
+        assert stopped.find(w.spool, HALL) is None
+
+    logins, exempt = parse_exempt(["Shop@example.test", "192.0.2.1/24"])
+    assert logins == {"shop@example.test"} and exempt == {HALL}
+    run(tmp_path, scenario, Rules(5, 5, logins, exempt))
+
+
+def test_a_row_of_another_layout_stops_nobody(tmp_path: Path) -> None:
+    async def scenario(w: World) -> None:
+        await stopped.stop(w.spool, HALL, "why", NOW)
+        await w.spool.set_state(b"stopped 192.0.2.0/24", b"nonsense")
+        assert stopped.find(w.spool, HALL) is None and await stopped.resume(w.spool, HALL)
+
+    run(tmp_path, scenario)
 
 
 def test_good_answers_do_no_harm(tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.directory.records import Domain
+from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.directory.memory import MemoryDirectory
+from fastmail.directory.records import SUSPENDED, Domain, List, Member
 from fastmail.queue.spool import Spool
 from fastmail.smtp import footers
+from fastmail.store.memory import MemoryStore
 from tests.support.sessions import USER, Bench
 from tests.unit.smtp.test_own_limits import BODY, OTHER, enter, limit, run, send
 
@@ -54,6 +57,55 @@ def test_mail_of_others_has_none(tmp_path: Path) -> None:
         client = bench.open("smtp")
         await client.send(f"EHLO a\r\nMAIL FROM:<{USER}>\r\nRCPT TO:<{USER}>\r\n".encode())
         session = client.connection.session
-        assert await footers.put(session, BODY, True) is BODY  # type: ignore[arg-type]
+        envelope = Envelope(USER, recipients=[("x@far.test", [])])
+        assert await footers.put(session, BODY, envelope) is BODY  # type: ignore[arg-type]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("to", "outside"),
+    [
+        (["user"], False),
+        (["user", "x@far.test"], True),
+        (["here"], False),  # a list whose members are all of this server
+        (["here", "user"], False),
+        (["mixed"], True),
+        (["here", "mixed"], True),
+        (["left"], False),  # whose member elsewhere gets no mail of it
+        (["empty"], False),
+        (["many"], True),
+        (["here-owner"], False),
+        (["out"], True),  # an alias to another server
+        (["copy"], True),  # which also keeps a copy
+    ],
+)
+def test_who_is_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: list[str], outside: bool) -> None:
+    """The members of a list decide, and not that its mail goes by way of the queue."""
+    monkeypatch.setattr(footers, "MEMBERS", 3)
+    place = MemoryDirectory()
+    place.add_domain("example.test")
+    place.add_domain(Domain("other.test", alias_of="example.test"))
+    place.add_accounts([(USER, "{PLAIN}x"), (OTHER, "{PLAIN}x")])
+    place.add_alias("out@example.test", ["you@far.test"])
+    place.add_alias("copy@example.test", [USER, "you@far.test"])
+    here = [USER, "other@other.test"]
+    members = {
+        "here": [Member(one) for one in here],
+        "mixed": [Member(USER), Member("you@far.test")],
+        "left": [Member(USER), Member("you@far.test", state=SUSPENDED)],
+        "empty": [],
+        "many": [Member(f"user+{n}@example.test") for n in range(4)],
+    }
+    for name, rows in members.items():
+        place.put_list(List(f"{name}@example.test", owners=(USER,)))
+        place.put_members(f"{name}@example.test", rows)
+    deliverer = Deliverer(place, MemoryStore(), "mx.example.test")
+    envelope = Envelope(USER)
+    for one in to:
+        address = one if "@" in one else f"{one}@example.test"
+        there = deliverer.destinations(address) if address.endswith("@example.test") else None
+        envelope.recipients.append((address, there.accounts if there is not None else []))
+        if there is not None and there.queued:
+            envelope.forwards.add(address)
+    assert footers.outside(deliverer, envelope) is outside

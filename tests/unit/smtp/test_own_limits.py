@@ -9,7 +9,9 @@ import pytest
 from msgspec.structs import replace
 
 from fastmail.directory.records import Domain
-from fastmail.queue import rates, routes
+from fastmail.net import networks
+from fastmail.queue import rates, routes, stopped
+from fastmail.queue.bounds import Bounds, sent_by
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
 from fastmail.smtp import own_limits
@@ -30,6 +32,21 @@ def run(path: Path, scenario: Callable[[Bench, Spool], Awaitable[None]]) -> None
         out = Outward(spool, routes.parse([], []), Schedule(), Notes())  # type: ignore[arg-type]
         try:
             await scenario(Bench(str(path), outbound={"outbound": out.submission}), spool)
+        finally:
+            await spool.close()
+
+    asyncio.run(main())
+
+
+def run_bounded(path: Path, scenario: Callable[[Bench, Spool, Bounds], Awaitable[None]]) -> None:
+    """With networks that need no login, and limits that the scenario sets."""
+
+    async def main() -> None:
+        spool = Spool(str(path), 1 << 26)
+        out = Outward(spool, routes.parse([], []), Schedule(), Notes())  # type: ignore[arg-type]
+        try:
+            shared = {"outbound": out.submission, "networks": NEAR}
+            await scenario(Bench(str(path), outbound=shared), spool, out.bounds)
         finally:
             await spool.close()
 
@@ -150,3 +167,60 @@ def test_the_account_and_its_domain_are_read_once_a_message(tmp_path: Path) -> N
         assert asked == ["limits"], "at MAIL"
 
     run(tmp_path, scenario)
+
+
+NEAR = [networks.parse("192.0.2.0/24"), networks.parse("192.0.2.7")]
+PLAIN = BODY.replace(USER.encode(), b"app@far.test")
+
+
+async def relayed(bench: Bench, host: str, *to: str) -> bytes:
+    """The last reply to a message of a host that needs no login."""
+    client = bench.open("smtp", host)
+    await client.send(b"EHLO app.test\r\n")
+    for line in [b"MAIL FROM:<app@far.test>\r\n", *(b"RCPT TO:<%b>\r\n" % one.encode() for one in to), b"DATA\r\n"]:
+        said = await client.send(line)
+        if said[:1] not in b"23":
+            return said
+    return await client.send(PLAIN + b".\r\n")
+
+
+@pytest.mark.parametrize("to", [HERE, FAR], ids=["here", "elsewhere"])
+def test_recipients_of_a_network(tmp_path: Path, to: tuple[str]) -> None:
+    """All clients of an entry together; one of a smaller entry counts for that."""
+
+    async def scenario(bench: Bench, spool: Spool, bounds: Bounds) -> None:
+        bounds.network_recipients = 3
+        assert (await relayed(bench, "192.0.2.1", *to)).startswith(b"250")
+        three = await relayed(bench, "192.0.2.2", *to, "a@far.test", "b@far.test")
+        assert three.startswith(b"450 4.7.1 at most 3 recipients an hour are allowed for the network 192.0.2.0/24, ")
+        assert (await relayed(bench, "192.0.2.2", *to, "a@far.test")).startswith(b"250")
+        assert (await relayed(bench, "192.0.2.3", *to)).startswith(b"450 4.7.1 at most 3 recipients"), "MAIL says it"
+        assert (await relayed(bench, "192.0.2.7", *to)).startswith(b"250")
+        client = await enter(bench)
+        assert (await send(client, *to))[-1].startswith(b"250"), "a login has its own limits"
+        assert sent_by(spool, NEAR[0], rates.RECIPIENTS) == 3 and sent_by(spool, NEAR[0], rates.MESSAGES) == 0
+
+    run_bounded(tmp_path, scenario)
+
+
+def test_messages_of_a_network(tmp_path: Path) -> None:
+    async def scenario(bench: Bench, spool: Spool, bounds: Bounds) -> None:
+        bounds.network_messages = 1
+        assert (await relayed(bench, "192.0.2.1", "a@far.test", "b@far.test")).startswith(b"250")
+        said = await relayed(bench, "192.0.2.1", "a@far.test")
+        assert said.startswith(b"450 4.7.1 at most 1 message an hour are allowed for the network 192.0.2.0/24")
+
+    run_bounded(tmp_path, scenario)
+
+
+def test_a_network_that_was_stopped(tmp_path: Path) -> None:
+    async def scenario(bench: Bench, spool: Spool, bounds: Bounds) -> None:
+        await stopped.stop(spool, NEAR[0], "8 of 8 recipients\r\n250 ok", 1.0)
+        said = await relayed(bench, "192.0.2.1", *FAR)
+        assert said == b"450 4.7.1 mail from this network was stopped, please ask the administrator\r\n"
+        assert (await relayed(bench, "192.0.2.7", *FAR)).startswith(b"250")
+        assert (await send(await enter(bench), *FAR))[-1].startswith(b"250")
+        await stopped.resume(spool, NEAR[0])
+        assert (await relayed(bench, "192.0.2.1", *FAR)).startswith(b"250")
+
+    run_bounded(tmp_path, scenario)

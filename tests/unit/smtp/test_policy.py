@@ -80,6 +80,23 @@ def test_a_verdict_is_acted_upon_where_the_setting_says_so(tmp_path: Path) -> No
     assert reply.startswith(b"250") and len(boxes["Junk"]) == 1
 
 
+def test_the_subject_of_junk_gets_a_tag(tmp_path: Path) -> None:
+    names = MemoryResolver(ZONE)
+    settings = Settings("mx.example.test", enforce=True, subject_tag="[SPAM]")
+
+    async def main() -> bytes:
+        bench = Bench(str(tmp_path), outbound={"policy": Receiver(names, settings)})
+        client = bench.open("smtp", "198.51.100.9")
+        await client.send(START + b"DATA\r\n")
+        content = b"List-Id: <l.test>\n" + MESSAGE
+        assert (await client.send(content.replace(b"\n", b"\r\n") + b".\r\n")).startswith(b"250")
+        account = bench.deliverer.account(bench.directory.accounts[USER])
+        await bench.store.open(account)
+        return bench.store.boxes[bench.store.find(account, "Junk")].messages[0].content  # type: ignore[attr-defined, no-any-return]
+
+    assert b"\nSubject: [SPAM] Is dinner ready?\n" in asyncio.run(main())
+
+
 def test_unknown_senders_with_a_score_are_put_off(tmp_path: Path) -> None:
     """RFC 6647: 450 at the end of the data, and taken when the time is over."""
     zone = {name: found for name, found in ZONE.items() if not name[0].startswith(("_dmarc", "1.2.0"))}
