@@ -317,12 +317,10 @@ class Receiving:
         lists = [one for found in self._lists for one in await _found(found)]
         if named is not None:
             lists += [one for one in await named if one not in lists]
-        noted = await self._all_noted(reverse)
-        checks = Checks(
-            *(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists),
-            noted=noted,
-            refusal=self._refusal(noted),
-        )
+        checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
+        if self._claims or self._noted:
+            noted = await self._all_noted(reverse)
+            checks = replace(checks, noted=noted, refusal=self._refusal(noted))
         who = wishes.Who(self._ip)
         if any(one.levels for one in wanted):
             who = wishes.who(self._ip, self._from, self._written, checks)
