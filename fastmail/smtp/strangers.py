@@ -6,7 +6,8 @@ or that speaks for others by XCLIENT; nor on the submission ports or by LMTP.
 
 - **The greeting** of a client without a good past waits for a moment. A mail server waits for it (RFC 5321 3.1); who
   speaks meanwhile is a program that does not read replies, or a browser. One timer is all that the wait costs.
-- **Pipelining before EHLO is answered** is a mistake too: whether it is allowed, the answer says (RFC 2920 3.1).
+- **Pipelining before EHLO is answered** is a mistake too: whether it is allowed, the answer says (RFC 2920 3.1). It is
+  noticed or not as the octets arrive, so it says little of a client.
 - **Rates and guesses** are counted by all workers together. A reply says when to come back.
 
 Promise: without ``[strangers]`` nothing here costs anything, and what is counted of known clients and of good mail is a
