@@ -6,19 +6,24 @@
 import asyncio
 import hashlib
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastmail._core import dkim as core
 from fastmail._core import dns
+from fastmail._core import links as scanner
 from fastmail.dns.interface import Budget
 from fastmail.dns.memory import MemoryResolver
 from fastmail.dns.resolver import Resolver
-from fastmail.policy import dkim, sign
+from fastmail.policy import dkim, links, sign
+from fastmail.policy.claims import Claims
 from fastmail.policy.dkim import Content, Verifier
 from fastmail.policy.receive import Receiver, Settings
 from fastmail.policy.spf import Spf
+from fastmail.policy.strangers.gate import Gate
+from fastmail.policy.strangers.rules import Rules, rate
 from tests.support.hosts import name_server
 from tests.support.signing import MESSAGE, key, parts, published, signed
 
@@ -150,3 +155,58 @@ def test_relaxed_fields(benchmark: Any) -> None:
     header = parts(signed())[0]
     names = [b"from", b"to", b"subject", b"date", b"message-id"]
     assert benchmark(lambda: core.Fields(header).canonical(names, True))
+
+
+SHOP = b'Dear reader, see <a href="https://www.shop.example/offer?id=1&amp;x=2">our offer</a>, or write to help@shop.example.\n'
+HTML = (
+    b"From: a@b.test\nSubject: x\nMIME-Version: 1.0\nContent-Type: text/html; charset=utf-8\n"
+    b"Content-Transfer-Encoding: quoted-printable\n\n"
+)
+
+
+@pytest.mark.parametrize("size", [4096, 100_000, 1_000_000])
+def test_names_in_a_message(benchmark: Any, size: int) -> None:
+    """What a URL list costs before it is asked (policy.links)."""
+    content = HTML + (SHOP.replace(b"=", b"=3D") * (size // len(SHOP) + 1))[:size]
+    assert benchmark(lambda: links.read(content)).urls == ("www.shop.example",)
+
+
+def test_hosts_in_100_kb(benchmark: Any) -> None:
+    assert benchmark(lambda: scanner.hosts(SHOP * 862, 200))[0] == [b"www.shop.example"]
+
+
+def test_what_a_known_client_says(benchmark: Any) -> None:
+    """A hundred a round: EHLO and MAIL FROM, whose answers are kept (policy.claims)."""
+    checks = Claims(
+        MemoryResolver({("mail.example.org", "A"): ["192.0.2.1"], ("example.org", "A"): ["192.0.2.1"]}), "mx.test"
+    )
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(checks.helo("192.0.2.1", "mail.example.org", Budget()))
+    loop.run_until_complete(checks.sender("example.org", Budget()))
+
+    def many() -> int:
+        return sum(
+            checks.known_helo("192.0.2.1", "mail.example.org") == () == checks.known_sender("example.org")
+            for _ in range(100)
+        )
+
+    assert benchmark(many) == 100
+    loop.close()
+
+
+def test_a_stranger_of_a_good_past(benchmark: Any, tmp_path: Path) -> None:
+    """A hundred messages a round, with every rule of [strangers] (policy.strangers)."""
+    limits = ("connections client 1000000000", "messages network 1000000000", "messages recipient 1000000000")
+    gate = Gate(str(tmp_path), Rules(2.0, guesses=20, tarpit=3.0, rates=tuple(map(rate, limits))))
+    gate.good("192.0.2.1")
+
+    def many() -> int:
+        good = 0
+        for _ in range(100):
+            good += gate.connected("192.0.2.1") == "" and gate.known("192.0.2.1") and not gate.is_guesser("192.0.2.1")
+            good += gate.mail("192.0.2.1", "joe@example.org") == "" == gate.addressed("user@example.test")
+            gate.good("192.0.2.1")
+        return good
+
+    assert benchmark(many) == 200
+    gate.close()

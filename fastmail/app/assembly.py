@@ -23,6 +23,7 @@ from fastmail.app.derived import (
     read_instance,
     resolver_of,
     signature_lifetime,
+    stranger_rules,
     users_of,
 )
 from fastmail.app.homes import Homes
@@ -63,6 +64,7 @@ from fastmail.policy.receive import Receiver
 from fastmail.policy.rotation import Rotation
 from fastmail.policy.sealing import Sealer
 from fastmail.policy.signer import Signer
+from fastmail.policy.strangers.gate import Gate
 from fastmail.pop3.service import Service as Pop3Service
 from fastmail.pop3.session import Pop3Session
 from fastmail.queue import routes
@@ -197,6 +199,7 @@ class Assembly:
         self.guesses: Guesses | None = None
         self.followed: list[external.Follower] = []
         self.greylist: Greylist | None = None
+        self.gate: Gate | None = None
         self.learned = learned_of(config) if config.learning.enabled else None
         self.trainer: Trainer | None = None
         self.reporting = Reporting(config, self.directory, self.deliverer, self.submission, lambda: self.resolver)
@@ -375,6 +378,8 @@ class Assembly:
             self.guesses.close()
         if self.greylist is not None:
             self.greylist.close()
+        if self.gate is not None:
+            self.gate.close()
         if "resolver" in self.__dict__:  # nobody has asked anything otherwise
             self.resolver.close()
         self.verifier.close()
@@ -430,6 +435,8 @@ class Assembly:
         mail["resolve_url"] = resolve_url
         self.greylist = Greylist(config.server.data_dir, config.policy.greylist_delay)
         policy = Receiver(self.resolver, policy_settings(config), self.greylist)
+        rules = stranger_rules(config)
+        self.gate = Gate(config.server.data_dir, rules) if rules.any else None
         feedback = self.reporting.feedback()
         exempt = [networks.parse(text) for text in config.policy.exempt]
         mail["judge"] = judge_of(config, self.learned)
@@ -437,6 +444,7 @@ class Assembly:
             "smtp",
             milters=milters(filters.smtp),
             policy=policy,
+            gate=self.gate,
             exempt=exempt,
             feedback=feedback,
             quarantine=self.quarantine,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fastmail.policy.learning.counts import Learned
     from fastmail.policy.scanners.nouns import Scanner
     from fastmail.policy.scanners.teaching import Pupil
+    from fastmail.policy.strangers import rules
 
 
 def maildir_template(config: Config) -> str:
@@ -100,6 +101,26 @@ def policy_settings(config: Config) -> "receive.Settings":
         own.received_spf,
         own.subject_tag,
         own.subject_score,
+        config.strangers.hello,
+        config.strangers.sender_domain,
+        [lists.parse(text) for text in own.link_lists],
+    )
+
+
+def stranger_rules(config: Config) -> "rules.Rules":
+    """What clients may do that nobody vouches for."""
+    from fastmail.policy.strangers import rules
+
+    own = config.strangers
+    return rules.Rules(
+        own.banner_wait,
+        own.early_talkers,
+        own.unknown_recipients,
+        own.guessers,
+        own.unknown_in_message,
+        own.tarpit,
+        own.tarpit_sessions,
+        tuple(rules.rate(text) for text in own.rates),
     )
 
 

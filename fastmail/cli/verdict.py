@@ -122,7 +122,7 @@ async def _check(
         with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
             content = file.read().replace(b"\r\n", b"\n")
         receiving.feed(content)
-        return await receiving.finish(_look(config, Shown(content, b"", sender, [recipient], ip, helo)), asked)
+        return await receiving.finish(_look(config, Shown(content, b"", sender, [recipient], ip, helo)), asked, content)
     except OSError as error:
         fail(f"{path}: {os.strerror(error.errno) if error.errno else error}")
         raise  # not reached: fail ends the command

@@ -8,6 +8,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from fastmail.auth import mechanisms, provider, send_as
+from fastmail.config import strangers
 from fastmail.config.settings import SECTIONS, TABLES, Config
 from fastmail.model import place
 from fastmail.model.address import Address, comparable
@@ -26,6 +27,7 @@ _CHOICES = {
     "format": ("text", "json"),
     "level": ("debug", "info", "warning", "error"),
     "ldap_nested_groups": ("no", "follow", "chain"),
+    **strangers.CHOICES,
 }
 
 
@@ -264,6 +266,8 @@ def _finish(config: Config, text: str, path: str) -> None:
     _check_reports(config, problem)
     _check_lists(config, problem)
     _check_named(config, problem)
+    for key, what in strangers.faults(config.strangers):
+        problem("strangers", key, what)
     kinds = config.policy.dkim_kinds
     if not kinds or not set(kinds) <= {"rsa", "ed25519"}:
         problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
@@ -355,7 +359,7 @@ def _check_web(config: Config, problem: Callable[[str, str, str], None]) -> None
 
 def _check_lists(config: Config, problem: Callable[[str, str, str], None]) -> None:
     """Whether the DNS lists are named as they must be; without any there is nothing to import for that."""
-    for key in ("lists", "domain_lists"):
+    for key in ("lists", "domain_lists", "link_lists"):
         for text in getattr(config.policy, key):
             from fastmail.policy import lists
 

@@ -6,13 +6,8 @@ Kinds: a size is octets or text such as "25 MiB"; a time is seconds or text such
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-
-def _s(default: Any, help: str, kind: str = "") -> Any:
-    kind = kind or {bool: "bool", int: "int", float: "float", str: "str", list: "list"}[type(default)]
-    meta = {"help": help, "kind": kind, "default": default}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=meta)
-    return field(default=default, metadata=meta)
+from fastmail.config.setting import setting as _s
+from fastmail.config.strangers import Strangers
 
 
 @dataclass(slots=True)
@@ -498,7 +493,15 @@ class Policy:
         "the score; that of an allow list is negative. A list whose test entries are not right does not count.",
     )
     domain_lists: list[str] = _s(
-        [], 'The same for domains, of HELO, MAIL FROM, From and signatures: "dbl.spamhaus.org=127.0.1.[2..99]*4".'
+        [],
+        "The same for domains, of HELO, MAIL FROM, From, Reply-To and signatures: "
+        '"dbl.spamhaus.org=127.0.1.[2..99]*4".',
+    )
+    link_lists: list[str] = _s(
+        [],
+        "The same for what the content names, hosts of URLs and of mail addresses: "
+        '"dbl.spamhaus.org=127.0.1.[2..99]*4", "multi.surbl.org=127.0.0.&8*4 org ip". &8 is every octet with that bit; '
+        "org: the list has registered domains; ip: it has IP addresses too.",
     )
     exempt: list[str] = _s(
         [],
@@ -699,6 +702,7 @@ class Config:
     web: Web = field(default_factory=Web)
     filters: Filters = field(default_factory=Filters)
     policy: Policy = field(default_factory=Policy)
+    strangers: Strangers = field(default_factory=Strangers)
     learning: Learning = field(default_factory=Learning)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
@@ -727,6 +731,7 @@ SECTIONS = {
     "web": Web,
     "filters": Filters,
     "policy": Policy,
+    "strangers": Strangers,
     "learning": Learning,
     "limits": Limits,
     "log": Log,

@@ -1,10 +1,12 @@
 """Sizes and times as people write them: "25 MiB", "30m"."""
 
 import re
+import time
 from typing import Any
 
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "mib": 1 << 20}
 _SIZES |= {"g": 1 << 30, "gb": 1 << 30, "gib": 1 << 30}
+HOUR = 3600
 _TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -22,3 +24,8 @@ def parse_time(value: Any) -> float:
     if match is None:
         raise ValueError(f'must be a time such as 90 or "30m", not "{value}"')
     return float(match.group(1)) * _TIMES[match.group(2) or "s"]
+
+
+def hour_ends(now: float) -> str:
+    """When the clock hour is over that ``now`` (s since 1970) is in, for people."""
+    return time.strftime("%H:%M UTC", time.gmtime((int(now) // HOUR + 1) * HOUR))

@@ -12,6 +12,7 @@ Promise:
   never grows beyond the transport's high-water mark, QUEUED and one block. When it reads less than SLOWEST for as long
   as a command may take, it is cut off.
 - A peer that ends its sending side is still answered.
+- A peer whose reply is held back (``hold``) is not read meanwhile: what it sends stays in the system's buffers.
 - What was received before TLS starts is dropped and never reaches the session (RFC 3207 4.2, RFC 9051 6.2.1,
   CVE-2011-0411).
 """
@@ -127,6 +128,7 @@ class Connection(asyncio.BufferedProtocol):
         "_discard",
         "_dismissal",
         "_fixed",
+        "_held",
         "_inflate",
         "_left",
         "_listener",
@@ -163,6 +165,7 @@ class Connection(asyncio.BufferedProtocol):
         self._dismissal = ""  # reason why the session is ended after its command; empty if it is not
         self._fixed = False  # True: only the session moves the deadline
         self._left = 0  # octets that the peer had not read at the last check
+        self._held: tuple[asyncio.TimerHandle, Callable[[], None]] | None = None  # see hold
         self._proxy: ProxyHeader | None = None
         self._inflate: Any = None
         self._packed = b""
@@ -306,6 +309,7 @@ class Connection(asyncio.BufferedProtocol):
         self.closing = True
         self.deadline = 0.0
         self._listener.release(self)
+        self._end_hold()
         self.pending_drop()
         self.resume_writing()
         if self.session is not None:
@@ -343,7 +347,9 @@ class Connection(asyncio.BufferedProtocol):
         self._queued += int(share * QUEUED)
 
     def flush(self) -> None:
-        """Send what is queued."""
+        """Send what is queued, unless it is held back."""
+        if self._held is not None:
+            return
         self._queued = 0
         if not self._out or self.transport is None:
             self._out.clear()
@@ -458,7 +464,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             first = work.send(None)
         except StopIteration:
-            self.busy = False
+            self.busy = self._held is not None
         except ConnectionError:
             self.busy = False
             self.abort()
@@ -468,8 +474,33 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._task = self._listener.loop.create_task(self._run(_rest_of(work, first)))
 
+    def hold(self, seconds: float, done: Callable[[], None]) -> None:
+        """Send what is queued, and what the command that runs adds to it, only after so many seconds, and take no input
+        meanwhile. ``done`` is called when that is over, which may be earlier: when the connection is closed or lost."""
+        if self._held is not None or self.closing or self.transport is None:
+            done()
+            return
+        self._held = self._listener.loop.call_later(seconds, self._let_go), done
+        self.busy = True
+        if self._reading:
+            self._reading = False
+            self.transport.pause_reading()
+
+    def _end_hold(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held[0].cancel()
+            held[1]()
+
+    def _let_go(self) -> None:
+        """The time of ``hold`` is over."""
+        self._end_hold()
+        if self._task is None:  # otherwise a command still runs, and goes on behind it
+            self._go_on()
+
     def close(self) -> None:
         """Send what is queued, then close."""
+        self._end_hold()
         self.flush()
         self.closing = True
         self.pending_drop()
@@ -568,6 +599,11 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:
             self._bug(error)
         self._task = None
+        if self._held is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Nothing runs and nothing is held back any more: take the input that waited."""
         self.busy = False
         if self.transport is None:
             return

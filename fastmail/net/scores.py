@@ -5,7 +5,8 @@ A keyed hash of the network's name chooses its row, so nobody can choose whose s
 in use, the one that was changed longest ago is reused. Points fade with time.
 
 Promise: constant memory (3 MiB of file), constant time, no waiting. When two workers change the same row in the same
-microsecond, a point may be lost. Points from before a restart of the machine do not count.
+microsecond, a point may be lost, unless ``tries`` says that the row's lock is to be tried again: a change holds it for
+a few microseconds. Points from before a restart of the machine do not count.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import struct
+import time
 from collections.abc import Iterator
 
 KEY = 32  # octets of the hash key, at the beginning of the file
@@ -21,13 +23,15 @@ WAYS = 4  # slots in a row
 SLOT = struct.Struct("<Qdd")  # hash, points, s on the machine's clock when they were counted
 ROW = WAYS * SLOT.size
 SIZE = KEY + ROWS * ROW
+LATE = 2.0  # s by which a slot may be newer than the caller's time: another worker changed it in between
 
 
 class Scores:
-    """The points in one file; opened by each worker that counts. ``looks``: nothing is counted or made; OSError where
-    there is no such file yet."""
+    """The points in one file; opened by each worker that counts. ``tries``: how often a row's lock is tried; ``looks``:
+    nothing is counted or made; OSError where there is no such file yet."""
 
-    def __init__(self, path: str, looks: bool = False) -> None:
+    def __init__(self, path: str, tries: int = 1, looks: bool = False) -> None:
+        self._tries = tries
         if looks:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._key = os.pread(self._file, KEY, 0)
@@ -54,10 +58,11 @@ class Scores:
         with self._held(at):
             slots = self._slots(at)
             place = next((n for n, slot in enumerate(slots) if slot[0] == mark), None)
-            score = 0.0
+            score, newest = 0.0, now + LATE
             if place is None:
-                place = min(range(WAYS), key=lambda n: slots[n][2] if slots[n][0] and slots[n][2] <= now else 0.0)
-            elif slots[place][2] <= now:
+                place = min(range(WAYS), key=lambda n: slots[n][2] if slots[n][0] and slots[n][2] <= newest else 0.0)
+            elif slots[place][2] <= newest:
+                now = max(now, slots[place][2])
                 score = max(0.0, slots[place][1] - (now - slots[place][2]) * fading)
             score += points
             os.pwrite(self._file, SLOT.pack(mark, 0.0 if score >= most else score, now), at + place * SLOT.size)
@@ -67,8 +72,8 @@ class Scores:
         """Return the current points of a network."""
         mark, at = self._row(name)
         for known, points, when in self._slots(at):
-            if known == mark and when <= now:
-                return max(0.0, points - (now - when) * fading)
+            if known == mark and when <= now + LATE:
+                return max(0.0, points - max(0.0, now - when) * fading)
         return 0.0
 
     def _slots(self, at: int) -> list[tuple[int, float, float]]:
@@ -83,10 +88,16 @@ class Scores:
 
     @contextlib.contextmanager
     def _held(self, at: int) -> Iterator[None]:
-        """Lock a row, unless another worker has it at this moment: then go on without the lock rather than wait."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, ROW, at)
-        except OSError:
+        """Lock a row, unless another worker has it at this moment, and all tries: then go on without the lock rather
+        than wait."""
+        for tried in range(self._tries):
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, ROW, at)
+                break
+            except OSError:
+                if tried + 1 < self._tries:
+                    os.sched_yield()
+        else:
             yield
             return
         try:

@@ -4,6 +4,7 @@ comes back with it is a mail server, and is free for a long time; most senders o
 Only messages with a score of the operator's choice get here, at the end of their data, so that lists, SPF and DKIM
 have been heard. What is remembered is who sends: the domain that SPF vouches for, whose hosts may take turns, else
 the client's network (an IPv4 /24, an IPv6 /64), with the sender's address; of one that has proved itself, without it.
+Who sends a message that nothing speaks against has proved itself, too, and waits for nothing later.
 
 Two files that all workers share (net.scores) hold keyed hashes and times: constant memory and time, and the entry
 that was not used longest gives way. Where they cannot be opened nobody is put off.
@@ -13,6 +14,7 @@ import ipaddress
 import math
 import os
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from fastmail.net import networks
@@ -25,6 +27,8 @@ DELAY = 300.0  # s until the message is taken (RFC 6647 5: at least a minute)
 WINDOW = 2 * 86400.0  # s in which it has to come back
 KEEP = 35 * 86400.0  # s for which who came back is free
 RENEW = 0.9  # of what is left of that, below which a message writes it again
+NOTED = 10_000  # senders of good mail that a worker has written lately
+NOTED_FOR = 3600.0  # s in which none of them is written again
 BITS = {4: 24, 6: 64}  # of an address that make a network
 
 
@@ -56,6 +60,7 @@ class Greylist:
         self._delay = delay
         self._looks = looks
         self._tables: _Tables | None = None
+        self._lately: OrderedDict[str, float] = OrderedDict()
         self._broken = False
 
     def close(self) -> None:
@@ -85,7 +90,9 @@ class Greylist:
             return 0
         now, delay = time.time(), math.ceil(self._delay)
         try:
-            proved, waiting = (Scores(os.path.join(self._directory, name), True) for name in ("proved", "waiting"))
+            proved, waiting = (
+                Scores(os.path.join(self._directory, name), looks=True) for name in ("proved", "waiting")
+            )
         except FileNotFoundError:
             return delay
         except OSError:  # as where a worker cannot open them
@@ -103,10 +110,7 @@ class Greylist:
         tables, now = self._opened(), time.time()
         if tables is None or not who:
             return 0
-        left = tables.proved.get(who, 1 / KEEP, now)
-        if left > 0:
-            if left < RENEW:
-                tables.proved.add(who, 1.0 - left, 1 / KEEP, math.inf, now)
+        if _renewed(tables, who, now):
             return 0
         key = f"{who} {sender.lower()}"
         left = tables.waiting.get(key, 1 / WINDOW, now)
@@ -119,3 +123,26 @@ class Greylist:
             return math.ceil(self._delay - age)
         tables.proved.add(who, 1.0, 1 / KEEP, math.inf, now)
         return 0
+
+    def good(self, who: str) -> None:
+        """A message came from there that nothing speaks against."""
+        now = time.time()
+        if not who or 0 <= now - self._lately.get(who, -NOTED_FOR) < NOTED_FOR:
+            return
+        tables = self._opened()
+        if tables is None:
+            return
+        self._lately[who] = now
+        self._lately.move_to_end(who)
+        if len(self._lately) > NOTED:
+            self._lately.popitem(last=False)
+        if not _renewed(tables, who, now):
+            tables.proved.add(who, 1.0, 1 / KEEP, math.inf, now)
+
+
+def _renewed(tables: _Tables, who: str, now: float) -> bool:
+    """Has a sender proved itself? Then its time begins anew."""
+    left = tables.proved.get(who, 1 / KEEP, now)
+    if 0 < left < RENEW:
+        tables.proved.add(who, 1.0 - left, 1 / KEEP, math.inf, now)
+    return left > 0

@@ -2,21 +2,28 @@
 does that weigh?
 
 A list is ``ZONE=CODES*WEIGHT``, such as ``zen.spamhaus.org=127.0.0.[2..11]*3``: which answers count, and what for; a
-negative weight is an allow list's. Without codes every usual answer counts, without a weight DEFAULT.
+negative weight is an allow list's. Without codes every usual answer counts, without a weight DEFAULT. Where the bits of
+an octet have meanings of their own, ``&8`` stands for all octets with that bit (``multi.surbl.org=127.0.0.&8*4``).
+
+Lists of domains are asked about the names as they are. Words behind the weight say what else a list wants: ``org`` the
+registered domain above each name (by the list of public suffixes), ``ip`` IP addresses in URLs too, in reverse.
 
 A list that is out of order must not keep all mail out. So an answer outside of 127.0.0.0/8, and one that lists use
 for "you may not ask" (127.255.255.0/24, 127.0.0.1, 127.0.0.255, and 127.0.1.255 of domain lists), is a fault, never a
 listing. And a list counts only while its test entries are right (RFC 5782 5): 127.0.0.2 is on it and 127.0.0.1 is
 not; of domain lists TEST is and INVALID is not. Both are asked for along with the message's, and come from the cache.
 
-Promise: at most DOMAINS names of a message are asked for, all lists at once, for SECONDS; who does not answer by then
-does not count.
+Promise: at most DOMAINS names of a message's header are asked for, and those that policy.links chose of its content,
+all lists at once, for SECONDS; who does not answer by then does not count. A list of what the content names counts
+once, however many of the names are on it.
 """
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from fastmail.dns.interface import FOUND, Answer, Budget, Names, ask_all
 from fastmail.model.domain import ascii_name
@@ -26,23 +33,31 @@ from fastmail.policy.kept import Kept
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
+
 DEFAULT = 2.0
 DOMAINS = 10
 SECONDS = 3.0
 SAID = 3600.0  # s until a list that is out of order is logged again
 KEPT = 10_000  # clients, and domains of messages, of which it is kept what the lists say
-_LIST = re.compile(r"([A-Za-z0-9_.-]+)(?:=([0-9.\[\];]+))?(?:\*(-?\d+(?:\.\d+)?))?")
-_OCTET = re.compile(r"(\d{1,3})|\[(\d{1,3}(?:\.\.\d{1,3})?(?:;\d{1,3}(?:\.\.\d{1,3})?)*)\]")
+_LIST = re.compile(r"([A-Za-z0-9_.-]+)(?:=([0-9.&\[\];]+))?(?:\*(-?\d+(?:\.\d+)?))?((?: +(?:org|ip))*)")
+_OCTET = re.compile(r"(\d{1,3})|\[(\d{1,3}(?:\.\.\d{1,3})?(?:;\d{1,3}(?:\.\.\d{1,3})?)*)\]|&(\d{1,3})")
+ADDRESS_TESTS = ("2.0.0.127", "1.0.0.127")  # what is on a list of addresses, and what is not (RFC 5782 5)
+DOMAIN_TESTS = ("test", "invalid")
 Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """``codes``: for each octet of an answer the ranges that count; none for all."""
+    """``codes``: for each octet of an answer the ranges that count; none for all. ``org``: it lists registered domains;
+    ``ip``: a list of domains that lists addresses too."""
 
     name: str
     weight: float
     codes: tuple[Ranges, ...] = ()
+    org: bool = False
+    ip: bool = False
 
     def counts(self, answer: str) -> bool:
         octets = [int(part) for part in answer.split(".")]
@@ -71,7 +86,8 @@ def parse(text: str) -> Zone:
     except BadAddress:
         raise ValueError(f"{found.group(1)!r} is not a domain name") from None
     weight = float(found.group(3)) if found.group(3) else DEFAULT
-    return Zone(name, weight, _codes(found.group(2)) if found.group(2) else ())
+    words = found.group(4).split()
+    return Zone(name, weight, _codes(found.group(2)) if found.group(2) else (), "org" in words, "ip" in words)
 
 
 def _codes(text: str) -> tuple[Ranges, ...]:
@@ -81,27 +97,61 @@ def _codes(text: str) -> tuple[Ranges, ...]:
         found = _OCTET.match(text, at)
         if found is None or (found.end() < len(text) and text[found.end()] != "."):
             break
+        at = found.end() + 1
+        if found.group(3):
+            out.append(_with_bit(int(found.group(3))))
+            continue
         parts = [part.partition("..") for part in (found.group(1) or found.group(2)).split(";")]
         out.append(tuple((int(low), int(high or low)) for low, _, high in parts))
-        at = found.end() + 1
     if len(out) != 4 or at != len(text) + 1 or any(not 0 <= a <= b <= 255 for one in out for a, b in one):
         raise ValueError(
-            f"{text!r} are no codes: four numbers or [ranges] with dots between, such as 127.0.0.[2..11;20]"
+            f"{text!r} are no codes: four numbers, [ranges] or &bits with dots between, such as 127.0.0.[2..11;20]"
         )
     return tuple(out)
+
+
+def _with_bit(mask: int) -> Ranges:
+    """The octets that have one of these bits, as ranges; an octet has none of those above."""
+    if not 0 < mask <= 255:
+        return ((256, 256),)
+    return tuple((value, value) for value in range(256) if value & mask)
+
+
+def _organization(name: str) -> str:
+    """The registered domain that a name is in, or is; the name itself where that cannot be told. The names of hosts
+    that give domains to their users (github.io) are public suffixes."""
+    return _suffixes().privatesuffix(name) or name
+
+
+@lru_cache(1)
+def _suffixes() -> "PublicSuffixList":
+    from publicsuffixlist import PublicSuffixList  # some MB and 50 ms, for those who have a list that wants it
+
+    return PublicSuffixList()
 
 
 class Lists:
     """Asks the lists; one for each worker. ``most``: seconds that look-ups for a message may take, where that is less
     than SECONDS."""
 
-    def __init__(self, names: Names, addresses: Sequence[Zone], domains: Sequence[Zone], most: float = SECONDS) -> None:
+    def __init__(
+        self,
+        names: Names,
+        addresses: Sequence[Zone],
+        domains: Sequence[Zone],
+        links: Sequence[Zone] = (),
+        most: float = SECONDS,
+    ) -> None:
+        """``links``: lists of what the content of messages names."""
         self._most = most
         self._names = names
         self._addresses = addresses
         self._domains = domains
+        self._links = links
         self._kept: Kept[str | tuple[str, ...], list[Listed]] = Kept(KEPT)
         self._said: dict[str, float] = {}  # lists that are out of order, and when that was logged
+        if any(zone.org for zone in (*domains, *links)):
+            _suffixes()  # while the server starts, and not with the first message
 
     def known(self, what: str | tuple[str, ...]) -> list[Listed] | None:
         """The listings of a client, or of a message's domains, as ``client`` and ``names`` found them, as long as the
@@ -114,42 +164,52 @@ class Lists:
             address = networks.address(ip)
         except ValueError:
             return []
-        label = address.reverse_pointer.removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
-        return await self._listed(ip, self._addresses, [(str(address), label)], "2.0.0.127", "1.0.0.127", seconds)
+        found, until = await self._listed(self._addresses, lambda _: {_reversed(address): str(address)}, True, seconds)
+        listed = [one for _, one in found]
+        self._kept.put(ip, listed, until)
+        return listed
 
     async def names(self, found: Iterable[str], seconds: float = SECONDS) -> list[Listed]:
-        """The listings of the domains that a message has."""
+        """The listings of the domains that a message's envelope and header have."""
         names = tuple(found)
-        asked = [(name, name) for name in dict.fromkeys(names) if "." in name][:DOMAINS]
-        return await self._listed(names, self._domains, asked, "test", "invalid", seconds)
+        asked = [name for name in dict.fromkeys(names) if "." in name][:DOMAINS]
+        pairs, until = await self._listed(self._domains, lambda zone: _labels(zone, asked), False, seconds)
+        listed = [one for _, one in pairs]
+        self._kept.put(names, listed, until)
+        return listed
+
+    async def links(self, found: Sequence[str], seconds: float = SECONDS) -> list[Listed]:
+        """What lists say of the domains and IP addresses that a message's content names: one listing by each list."""
+        pairs, _ = await self._listed(self._links, lambda zone: _labels(zone, found), False, seconds)
+        first: dict[Zone, Listed] = {}
+        for zone, one in pairs:
+            first.setdefault(zone, one)
+        return list(first.values())
 
     async def _listed(
-        self,
-        key: str | tuple[str, ...],
-        zones: Sequence[Zone],
-        asked: list[tuple[str, str]],
-        good: str,
-        bad: str,
-        seconds: float,
-    ) -> list[Listed]:
-        labels = [label for _, label in asked] + [good, bad]
-        questions = [(f"{label}.{zone.name}", "A") for zone in zones for label in labels]
-        if not asked or not zones:
-            return []
+        self, zones: Sequence[Zone], labels: Callable[[Zone], Mapping[str, str]], addresses: bool, seconds: float
+    ) -> tuple[list[tuple[Zone, Listed]], float]:
+        """(what lists say; until when that counts, 0 where one of them is out of order). ``labels``: what a list is
+        asked for: what stands in front of its name, and what that is for people."""
+        asked = [(zone, labels(zone), ADDRESS_TESTS if addresses or zone.ip else DOMAIN_TESTS) for zone in zones]
+        asked = [one for one in asked if one[1]]
+        questions = [(f"{label}.{zone.name}", "A") for zone, found, tests in asked for label in (*found, *tests)]
+        if not questions:
+            return [], 0.0
         answers = await ask_all(self._names, questions, Budget(min(seconds, self._most), len(questions)))
+        rest = iter(answers)
         out, sound = [], True
-        for number, zone in enumerate(zones):
-            own = answers[number * len(labels) : (number + 1) * len(labels)]
-            if not self._sound(zone, own[-2], own[-1], good == "test"):
+        for zone, found, tests in asked:
+            own = [(what, next(rest)) for what in found.values()]
+            domains = tests is DOMAIN_TESTS
+            if not self._sound(zone, next(rest), next(rest), domains):
                 sound = False
                 continue
-            for (what, _), answer in zip(asked, own, strict=False):
+            for what, answer in own:
                 codes = tuple(sorted(code for code in answer.records if zone.counts(code)))
-                if codes and not _faults(answer, good == "test"):
-                    out.append(Listed(zone.name, zone.weight, what, codes))
-        if sound:
-            self._kept.put(key, out, min(answer.until for answer in answers))
-        return out
+                if codes and not _faults(answer, domains):
+                    out.append((zone, Listed(zone.name, zone.weight, what, codes)))
+        return out, min(answer.until for answer in answers) if sound else 0.0
 
     def _sound(self, zone: Zone, good: Answer, bad: Answer, domains: bool) -> bool:
         """Are the test entries right?"""
@@ -173,3 +233,22 @@ def _faults(answer: Answer, domains: bool) -> bool:
         or (domains and code == "127.0.1.255")
         for code in answer.records
     )
+
+
+def _reversed(address: networks.Address) -> str:
+    """An address as lists have it: its octets or nibbles in reverse (RFC 5782 2.1, 2.4)."""
+    return address.reverse_pointer.removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
+
+
+def _labels(zone: Zone, names: Iterable[str]) -> dict[str, str]:
+    """What a list of domains is asked for about these domains and addresses, and what each is for people."""
+    out: dict[str, str] = {}
+    for name in names:
+        try:
+            address = networks.address(name)
+        except ValueError:
+            out[_organization(name) if zone.org else name] = name
+        else:
+            if zone.ip:
+                out[_reversed(address)] = name
+    return out

@@ -15,6 +15,7 @@ What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
@@ -27,10 +28,12 @@ from fastmail._core import header as scanner
 from fastmail._core import lines
 from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
+from fastmail.message import authors
 from fastmail.message.authors import MOST as MOST_FROM
 from fastmail.model.domain import comparable
-from fastmail.policy import arc, dkim, dmarc, marks, received_spf, results, verdict, wishes
+from fastmail.policy import arc, claims, dkim, dmarc, links, marks, received_spf, results, verdict, wishes
 from fastmail.policy.arc import Arc
+from fastmail.policy.claims import Claims
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.greylist import Greylist, place
@@ -39,6 +42,7 @@ from fastmail.policy.lists import Listed, Lists, Zone
 from fastmail.policy.reasons import RANK, Finding, Reply
 from fastmail.policy.results import Result
 from fastmail.policy.spf import Checked, Spf
+from fastmail.policy.strangers.rules import OFF, REFUSE
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
 from fastmail.policy.wishes import Wishes
 from fastmail.telemetry.counters import count
@@ -55,7 +59,9 @@ class Settings:
     write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never; ``allow``,
     ``block``: the operator's own lists, and ``junk``: what is blocked goes into Junk, otherwise it is refused;
     ``received_spf``: write the results of SPF into fields of their own too; ``subject_tag``: what is put in front of
-    the subject of a message with ``subject_score`` or more, 0 for what is junk; empty for nothing."""
+    the subject of a message with ``subject_score`` or more, 0 for what is junk; empty for nothing; ``helo``,
+    ``sender``: what becomes of messages whose client's name in EHLO, or whose sender's domain, is not what it should be
+    (off, score, refuse); ``link_lists``: lists of what the content names."""
 
     hostname: str
     spf: bool = True
@@ -76,6 +82,9 @@ class Settings:
     received_spf: bool = False
     subject_tag: str = ""
     subject_score: float = 0.0
+    helo: str = OFF
+    sender: str = OFF
+    link_lists: Sequence[Zone] = ()
 
     @property
     def wishes(self) -> Wishes:
@@ -138,7 +147,8 @@ class Receiver:
         self.dmarc = Evaluator(names)
         self.arc = Arc(names, self.dkim)
         self.iprev = Iprev(names)
-        self.lists = Lists(names, settings.lists, settings.domain_lists, settings.seconds)
+        self.lists = Lists(names, settings.lists, settings.domain_lists, settings.link_lists, settings.seconds)
+        self.claims = Claims(names, settings.hostname)
 
     def begin(self, ip: str, helo: str) -> "Receiving":
         """A mail transaction of a client."""
@@ -161,6 +171,8 @@ class Receiving:
         self._sender: asyncio.Task[Checked] | Checked | None = None
         self._from = ""
         self._lists: list[asyncio.Task[list[Listed]] | list[Listed]] = []
+        self._noted: list[claims.Finding] = []
+        self._claims: list[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]] = []
         self._domains: set[str] = set()  # of HELO and MAIL FROM
         # The content: its header until that has ended, then hashes of its body.
         self._head = bytearray()
@@ -209,6 +221,17 @@ class Receiving:
             self._greeted = greeted or self._start(receiver.spf.helo(ip, helo, budget))
             checked = receiver.spf.known(ip, sender.rpartition("@")[2] or helo, "mailfrom")
             self._sender = checked or self._start(receiver.spf.mail_from(ip, helo, sender, budget))
+        if self._settings.helo != OFF:
+            said = receiver.claims.known_helo(ip, helo)
+            self._claims.append(self._start(receiver.claims.helo(ip, helo, budget)) if said is None else said)
+        if self._settings.sender != OFF:
+            domain = sender.rpartition("@")[2]
+            said = receiver.claims.known_sender(domain)
+            self._claims.append(self._start(receiver.claims.sender(domain, budget)) if said is None else said)
+
+    def note(self, name: str, why: str) -> None:
+        """Add a reason of the session's, by its name."""
+        self._noted.append((name, why))
 
     # ---------------------------------------------------------------- content
 
@@ -263,7 +286,7 @@ class Receiving:
             self._chain = arc.read(content)
         if settings.domain_lists:
             signers = {one.domain for one in self._signatures if isinstance(one, Signature)}
-            named = (*sorted(self._domains), self._author, *sorted(signers))
+            named = (*sorted(self._domains), self._author, *sorted(signers), *_answered(with_lf))
             listed = receiver.lists.known(named)
             self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
@@ -271,18 +294,21 @@ class Receiving:
 
     # ---------------------------------------------------------------- the end
 
-    async def finish(self, look: Look | None = None, wanted: Sequence[Wishes] = ()) -> Received:
+    async def finish(
+        self, look: Look | None = None, wanted: Sequence[Wishes] = (), content: Octets | None = None
+    ) -> Received:
         """All of the content has come. ``look`` is asked about it, unless the message is refused anyway. ``wanted``:
-        what is asked for its recipients; without any, what holds for all."""
+        what is asked for its recipients; without any, what holds for all. ``content``: all of it, for lists of what it
+        names."""
         tasks, self._tasks = self._tasks, []  # whoever closes this now, the checks go on
         try:
-            return await self._finish(look, dict.fromkeys(wanted) or {self._receiver.wishes: None})
+            return await self._finish(look, dict.fromkeys(wanted) or {self._receiver.wishes: None}, content)
         finally:
             for task in tasks + self._tasks:
                 task.cancel()
             self._tasks = []
 
-    async def _finish(self, look: Look | None, wanted: Collection[Wishes]) -> Received:
+    async def _finish(self, look: Look | None, wanted: Collection[Wishes], whole: Octets | None) -> Received:
         settings, receiver, budget = self._settings, self._receiver, self._budget()
         if self._content is None:
             head, self._head = self._head, bytearray()
@@ -290,6 +316,7 @@ class Receiving:
         content = self._content
         assert content is not None  # _header made it
         content.finish()
+        named = self._start(self._linked(whole)) if settings.link_lists and whole is not None else None
         reverse, greeted, sender = await _found(self._reverse), await _found(self._greeted), await _found(self._sender)
         signed = await receiver.dkim.verify(content, self._signatures, budget) if settings.dkim else None
         chain = await receiver.arc.verify(content, self._chain, budget) if settings.arc else None
@@ -297,7 +324,12 @@ class Receiving:
         if settings.dmarc and self._author:
             policy = await self._evaluate(sender, signed or [], budget)
         lists = [one for found in self._lists for one in await _found(found)]
+        if named is not None:
+            lists += [one for one in await named if one not in lists]
         checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
+        if self._claims or self._noted:
+            noted = await self._all_noted(reverse)
+            checks = replace(checks, noted=noted, refusal=self._refusal(noted))
         who = wishes.Who(self._ip)
         if any(one.levels for one in wanted):
             who = wishes.who(self._ip, self._from, self._written, checks)
@@ -327,14 +359,45 @@ class Receiving:
         """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
         and it has a score for that or is ``suspect`` to a scanner."""
         greylist = self._receiver.greylist
+        if greylist is None or not any(one.greylist > 0 for one in each):
+            return each
         taking = {one: decided for one, decided in each.items() if one.done(decided) != verdict.REFUSE}
-        if greylist is None or not taking or not all(_asks(one, each[one], suspect) for one in taking):
+        if not taking or not all(_asks(one, each[one], suspect) for one in taking):
+            if (
+                all(decided.action == verdict.ACCEPT and decided.score <= 0 for decided in each.values())
+                and not suspect
+            ):
+                greylist.good(place(self._ip, sender))
             return each
         seconds = greylist.wait(place(self._ip, sender), self._from)
         if not seconds:
             return each
         reply = (450, "4.7.1", f"not known here yet: try again in {seconds} seconds")
         return each | {one: replace(decided, action=verdict.LATER, reply=reply) for one, decided in taking.items()}
+
+    async def _linked(self, whole: Octets) -> list[Listed]:
+        """What lists say of what the content names."""
+        found = await links.find(whole)
+        if found.many:
+            self.note("links.many", "more names than are looked up")
+        names = (*found.urls, *found.addresses)
+        return await self._receiver.lists.links(names) if names else []
+
+    async def _all_noted(self, reverse: Reverse | None) -> list[claims.Finding]:
+        """What speaks against the client and what it said."""
+        found = [one for said in self._claims for one in await _found(said)]
+        if self._settings.helo != OFF and reverse is not None:
+            found += claims.generic(reverse.name, self._ip)
+        return self._noted + found
+
+    def _refusal(self, noted: Sequence[claims.Finding]) -> Reply | None:
+        """The reply to the first finding that is enough by itself."""
+        settings = self._settings
+        refusing = {kind for kind, done in (("helo", settings.helo), ("sender", settings.sender)) if done == REFUSE}
+        if not refusing:
+            return None
+        replies = (claims.REFUSALS.get(name) for name, _ in noted if name.partition(".")[0] in refusing)
+        return next((reply for reply in replies if reply is not None), None)
 
     async def _evaluate(self, sender: Checked | None, signed: list[Signed], budget: Budget) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""
@@ -367,6 +430,16 @@ def _tagged(each: dict[Wishes, Verdict], score: float) -> bool:
         if not 0 < score <= decided.score or not wanted.enforce or decided.named == wishes.ALLOWED:
             return False
     return True
+
+
+def _answered(head: bytes) -> list[str]:
+    """The domains of Reply-To (LF)."""
+    out: set[str] = set()
+    for _, value in scanner.values(head, (b"reply-to",), MOST_FROM) or []:
+        with contextlib.suppress(authors.Unreadable):
+            found = authors.parse(value.decode("utf-8", "surrogateescape"))
+            out |= {comparable(one.rpartition("@")[2]) for one in found}
+    return sorted(out)
 
 
 async def _found(result: "asyncio.Task[T] | T") -> T:

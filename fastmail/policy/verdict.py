@@ -59,6 +59,17 @@ SCORES = {
     "reverse.fail": 1.0,
     "reverse.permerror": 1.0,
     "author.none": 5.0,
+    "helo.own": 5.0,
+    "helo.literal": 1.0,
+    "helo.bare": 1.0,
+    "helo.unresolved": 1.0,
+    "reverse.generic": 0.5,
+    "sender.null_mx": 5.0,
+    "sender.no_host": 2.0,
+    "early.greeting": 5.0,
+    "early.pipelining": 2.0,
+    "guesses.recipients": 3.0,
+    "links.many": 0.5,
 }
 
 
@@ -75,7 +86,9 @@ class Thresholds:
 class Checks(msgspec.Struct, frozen=True):
     """What was found out; None for what was not looked at. ``lists``: listings by DNS lists; ``nobody``: why the
     message has no one author; ``listed``: it comes from a mailing list, as it says itself; ``more``: signatures that
-    were not looked at; ``findings``: what scanners and the classifier say of the content."""
+    were not looked at; ``findings``: what scanners and the classifier say of the content; ``noted``: names of further
+    reasons, with words for people, of the client and what it said; ``refusal``: the reply to one of them that is
+    enough to refuse the message or to put it off."""
 
     helo: Checked | None = None
     sender: Checked | None = None
@@ -88,6 +101,8 @@ class Checks(msgspec.Struct, frozen=True):
     listed: bool = False
     lists: Sequence[Listed] = ()
     findings: Sequence[Finding] = ()
+    noted: Sequence[tuple[str, str]] = ()
+    refusal: Reply | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -133,6 +148,7 @@ def reasons(checks: Checks) -> list[Reason]:
         out.append(_reason("dkim.many", f"{checks.more} more signatures were not looked at"))
     if checks.arc is not None and checks.arc.result != "none":
         out.append(_reason(f"arc.{checks.arc.result}", checks.arc.why or " ".join(checks.arc.sealers)))
+    out += [_reason(name, why) for name, why in checks.noted]
     for found in checks.lists:
         out.append(Reason(f"list.{found.zone}", found.weight, f"{found.what} {' '.join(found.codes)}"[:WORDS]))
     if checks.nobody:
@@ -167,6 +183,8 @@ def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
     score = sum(one.score for one in found)
     if score >= thresholds.refuse and action != REFUSE:
         action, reply = REFUSE, (550, "5.7.1", "this message looks unwanted")
+    if checks.refusal is not None and (action != REFUSE or checks.refusal[0] >= 500):
+        action, reply = (REFUSE if checks.refusal[0] >= 500 else LATER), checks.refusal
     if checks.nobody and action != REFUSE:
         action, reply = REFUSE, (550, "5.7.1", "From must name one author, or authors of one domain")
     if 0 < thresholds.quarantine <= score and action in (ACCEPT, JUNK):

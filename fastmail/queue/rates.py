@@ -10,14 +10,13 @@ A message that is refused costs nothing. Fails with TooMuch, whose text is for t
 """
 
 import struct
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import TooMuch
+from fastmail.model.units import HOUR, hour_ends
 
-HOUR = 3600
 RATE = struct.Struct(">II")  # hour since 1970, how much in it
 RECIPIENTS, MESSAGES = "recipients", "messages"
 LONGEST_KEY = 400
@@ -50,11 +49,6 @@ def network_key(name: str, what: str) -> bytes:
     return (b"\0network\0" + what.encode() + b"\0" + name.encode("ascii"))[:LONGEST_KEY]
 
 
-def ends(now: float) -> str:
-    """When the hour is over, for people."""
-    return time.strftime("%H:%M UTC", time.gmtime((int(now) // HOUR + 1) * HOUR))
-
-
 def sent(row: bytes | None, now: float) -> int:
     """What a row says of the hour that ``now`` (s since 1970) is in."""
     if row is None or len(row) != RATE.size:
@@ -69,7 +63,7 @@ def check(row: bytes | None, charge: Charge, now: float) -> int:
     if charge.most and amount > charge.most:
         of = f" for {charge.who}" if charge.who else ""
         what = charge.what if charge.most > 1 else charge.what.removesuffix("s")
-        raise TooMuch(f"at most {charge.most} {what} an hour are allowed{of}, try again after {ends(now)}")
+        raise TooMuch(f"at most {charge.most} {what} an hour are allowed{of}, try again after {hour_ends(now)}")
     return min(amount, 0xFFFFFFFF)
 
 

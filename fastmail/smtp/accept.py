@@ -31,7 +31,18 @@ from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
 from fastmail.policy.receive import Received
 from fastmail.policy.verdict import Checks
-from fastmail.smtp import footers, forged, held_back, judging, lmtp_verdicts, own_limits, senders, untagged, wanted
+from fastmail.smtp import (
+    footers,
+    forged,
+    held_back,
+    judging,
+    lmtp_verdicts,
+    own_limits,
+    senders,
+    strangers,
+    untagged,
+    wanted,
+)
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
@@ -70,7 +81,7 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
     received = None
     if transaction is not None and receiving is not None:
         asked = [one.wishes for one in transaction.wanted]
-        received = await receiving.finish(judging.of_stranger(session, envelope, content), asked)
+        received = await receiving.finish(judging.of_stranger(session, envelope, content), asked, content)
         if service.feedback is not None:
             service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
         again = Staged(service.staging, service.budget)
@@ -81,6 +92,9 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         envelope.doubted = not envelope.login and not _vouched(received.checks)
         if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
             return _refused(session, envelope, content, Outcome(*received.reply))
+        limited = strangers.judged(session, envelope.sender, received)
+        if limited is not None:
+            return _refused(session, envelope, content, limited)
         if received.enforced(verdict.QUARANTINE):
             return await _held_back(session, envelope, content)
         mailbox, envelope.places = wanted.places(received, transaction.wanted)

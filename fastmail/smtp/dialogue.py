@@ -12,6 +12,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.directory.standing import Standing
 from fastmail.net.connection import Connection
 from fastmail.net.networks import address_in
+from fastmail.policy.strangers.gate import Stranger
 from fastmail.smtp.milter import Filters
 from fastmail.smtp.service import LMTP, SUBMISSION, Service
 from fastmail.smtp.transaction import State, Transaction
@@ -30,6 +31,7 @@ class Dialogue:
         "logging_in",
         "login",
         "service",
+        "stranger",
         "transaction",
         "user",
     )
@@ -40,6 +42,7 @@ class Dialogue:
         # who the client is
         self.host = connection.host  # XCLIENT may tell of another
         self.hello = ""  # what it calls itself; empty before EHLO
+        self.stranger: Stranger | None = None  # what is noted of it, where nobody vouches for it
         self.user: AccountRecord | None = None
         self.login: Standing | None = None
         self.logging_in = Login(service.verifier, service.limits, SUBMISSION, connection, self)
@@ -97,7 +100,7 @@ class Dialogue:
         self.conn.write(line.encode() + b"\r\n")
 
     def bad(self, line: str) -> None:
-        """An error reply; too many of them end the session."""
+        """An error reply; too many of them end the session, and strangers may have to wait for each."""
         self._errors += 1
         self.say(line)
         if self._errors >= self.service.limits.errors:
@@ -105,3 +108,18 @@ class Dialogue:
             self.blame(2, "too many errors")
             self.say("421 4.7.0 too many errors, closing")
             self.conn.close()
+        elif self.stranger is not None and self.stranger.slowed:
+            self._slow(self.stranger)
+
+    def _slow(self, stranger: Stranger) -> None:
+        """Send what is queued later. Only so many sessions wait at once, because each has a socket and memory; one more
+        is ended."""
+        gate = stranger.gate
+        if gate.held >= gate.rules.held:
+            count("smtp.tarpit_full")
+            self.say(f"421 4.7.0 {self.service.hostname} too many errors, closing")
+            self.conn.close()
+            return
+        count("smtp.slowed")
+        gate.held += 1
+        self.conn.hold(gate.rules.tarpit, gate.let_go)

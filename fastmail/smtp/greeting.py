@@ -1,5 +1,6 @@
 """The first reply of a session, and the one after XCLIENT (RFC 5321 3.1, 4.2)."""
 
+from fastmail.smtp import strangers
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Filters
 from fastmail.smtp.service import LMTP
@@ -7,7 +8,14 @@ from fastmail.telemetry.counters import count
 
 
 def greet(session: Dialogue) -> None:
-    """Greet the client, once the filters have been asked where there are any."""
+    """Greet the client, once the filters have been asked where there are any; a stranger may have to wait."""
+    if session.service.gate is None:
+        _greet(session)
+    else:
+        strangers.arrives(session, lambda: _greet(session))
+
+
+def _greet(session: Dialogue) -> None:
     if session.service.milters:
         session.conn.run(_ask(session))
     else:

@@ -7,7 +7,7 @@ from fastmail.message import trace
 from fastmail.model.esmtp import EsmtpOptions
 from fastmail.net.networks import address_in, is_here
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp import own_limits
+from fastmail.smtp import own_limits, strangers
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.senders import barred, may
 from fastmail.smtp.service import LMTP, MX, SUBMISSION
@@ -28,6 +28,7 @@ def mail(session: Dialogue, rest: bytes) -> None:
         return
     own = own_limits.of(session)
     refused = _refusal(session, sender, options) or own_limits.refusal(session, own, options.size)
+    refused = refused or strangers.mail_refusal(session, sender)
     if refused:
         session.bad(refused)
         return
@@ -81,6 +82,8 @@ def _begin(session: Dialogue, envelope: Envelope, lowered: bool, own: Own | None
     if policy is not None and not is_here(session.host) and not session.may_relay() and not _exempt(session):
         session.transaction.receiving = receiving = policy.begin(session.host, session.hello)
         receiving.mail_from(envelope.sender)
+        for name, why in strangers.reasons(session).items():
+            receiving.note(name, why)
     if lowered:
         session.say("250 2.3.6 0 is the priority of this message: a higher one is for users")
     else:

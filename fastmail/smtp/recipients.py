@@ -18,7 +18,7 @@ from fastmail.model.errors import TemporaryError
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy.wishes import Wanted
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp import wanted
+from fastmail.smtp import strangers, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.service import LMTP, SUBMISSION, Service
 from fastmail.smtp.transaction import State, Transaction
@@ -136,6 +136,11 @@ class _Rcpt:
                 "452 4.5.3 send to this recipient by itself, please: it asks for other checks than those before"
             )
             return None
+        mailbox = there.accounts[0].address if len(there.accounts) == 1 else address
+        refused = strangers.recipient_refusal(session, mailbox)
+        if refused:
+            session.bad(refused)
+            return None
         if there.queued:
             self._transaction.envelope.forwards.add(address)
         return self.add(there.accounts)
@@ -149,7 +154,7 @@ class _Rcpt:
         elif session.service.deliverer.directory.is_uncertain(domain_of(address)) or is_postmaster(address):
             # The postmaster is never unknown (RFC 5321 4.5.1).
             session.say("451 4.3.0 accounts cannot be looked up now, try again later")
-        else:
+        elif strangers.unknown(session):
             session.bad(NOT_FOUND)
 
     def _forbidden(self, there: Destinations) -> str:

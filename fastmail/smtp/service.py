@@ -21,6 +21,7 @@ from fastmail.model.limits import Limits
 from fastmail.net.networks import Network
 from fastmail.policy.judge import Judge
 from fastmail.policy.receive import Receiver
+from fastmail.policy.strangers.gate import Gate
 from fastmail.policy.wishes import Wishes
 from fastmail.smtp.milter import Milter
 from fastmail.smtp.unheard import Unheard
@@ -34,9 +35,10 @@ class Service:
     ``outbound``: the way into the queue, None where nothing is sent to other servers; ``networks``: from which port 25
     takes mail for everywhere; ``xclient``: whose XCLIENT is taken; ``tells_strangers``: those who have not logged in
     hear of deliveries (RFC 3461 5.2.3); ``policy``: what is thought of mail from others, on port 25, but for clients in
-    ``exempt`` networks; ``judge``: who looks at the content of mail; ``feedback``: what is done about reports of DMARC,
-    on ports for mail of others; ``quarantine``: where mail of others is kept back; ``wishes``: how mail by LMTP is
-    judged, None where it is not; ``feedback_id``: ends the Feedback-ID of what users send, empty for none."""
+    ``exempt`` networks; ``gate``: what is known of such clients before their mail comes; ``judge``: who looks at the
+    content of mail; ``feedback``: what is done about reports of DMARC, on ports for mail of others; ``quarantine``:
+    where mail of others is kept back; ``wishes``: how mail by LMTP is judged, None where it is not; ``feedback_id``:
+    ends the Feedback-ID of what users send, empty for none."""
 
     kind: str
     hostname: str
@@ -56,6 +58,7 @@ class Service:
     unheard: Unheard = field(default_factory=Unheard)
     policy: Receiver | None = None
     exempt: Sequence[Network] = ()
+    gate: Gate | None = None
     judge: Judge | None = None
     feedback: Feedback | None = None
     quarantine: Quarantine | None = None

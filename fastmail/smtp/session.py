@@ -14,7 +14,8 @@ names (LMTP: one reply for each recipient). No limit is found out after memory w
 
 from fastmail._core.lines import find_crlf
 from fastmail.net.connection import Connection
-from fastmail.smtp import authenticate, content
+from fastmail.policy.strangers.gate import Stranger
+from fastmail.smtp import authenticate, content, strangers
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.greeting import greet
 from fastmail.smtp.service import LMTP, Service
@@ -23,6 +24,8 @@ from fastmail.smtp.transaction import CONTENT, State
 from fastmail.telemetry.counters import count
 
 LINE = 4096  # RFC 5321 4.5.3.1.4 asks for 512, extensions add to it
+HELLO = frozenset((b"EHLO", b"HELO"))
+LONGEST_VERB = 8  # octets of HTTP's verbs with a space
 HTTP = frozenset((b"GET", b"POST", b"CONNECT", b"HEAD", b"PUT", b"OPTIONS"))
 
 
@@ -69,6 +72,7 @@ class SmtpSession(Dialogue):
 
     def lost(self) -> None:
         self.end_transaction()
+        strangers.leaves(self)
         if self.filters is not None:
             self.filters.close()
             self.filters = None
@@ -77,6 +81,9 @@ class SmtpSession(Dialogue):
         position = 0
         size = len(data)
         conn = self.conn
+        stranger = self.stranger
+        if stranger is not None and stranger.wait is not None and not self._spoke(stranger, data):
+            return size
         while position < size and not conn.busy and not conn.closing and not conn.full:
             transaction = self.transaction
             if transaction is not None and transaction.state >= CONTENT:
@@ -102,6 +109,14 @@ class SmtpSession(Dialogue):
             else:
                 self._command(line, position < size)
         return position
+
+    def _spoke(self, stranger: Stranger, data: memoryview) -> bool:
+        """Octets came before the greeting. True if the session goes on."""
+        if bytes(data[:LONGEST_VERB]).partition(b" ")[0].upper() in HTTP:
+            stranger.end_wait()
+            self._not_http()
+            return False
+        return strangers.spoke(self, stranger)
 
     def _longest(self, data: memoryview | bytes, start: int = 0) -> int:
         """Octets that the line may have that begins there, without its line end."""
@@ -143,13 +158,15 @@ class SmtpSession(Dialogue):
             count("smtp.early")
             self.conn.close()
             return
+        stranger = self.stranger
+        if more and stranger is not None and verb in HELLO and not strangers.pipelined(self, stranger):
+            return
         command.run[state](self, rest)
 
     def _unknown(self, verb: bytes) -> None:
         """A verb that is not known, or not to this service."""
         if verb in HTTP:
-            self.say("421 4.7.0 this is not an HTTP server")
-            self.conn.close()
+            self._not_http()
         elif verb == b"EXPN":
             self.bad("502 5.5.1 EXPN is not done here")
         elif verb == b"AUTH":
@@ -158,3 +175,7 @@ class SmtpSession(Dialogue):
             self.bad("500 5.5.1 use LHLO")
         else:
             self.bad("500 5.5.1 unknown command; try HELP")
+
+    def _not_http(self) -> None:
+        self.say("421 4.7.0 this is not an HTTP server")
+        self.conn.close()

@@ -33,6 +33,7 @@ from fastmail._core import (
     imap,
     leaves,
     lines,
+    links,
     mime,
     order,
     pages,
@@ -277,6 +278,26 @@ def fuzz_header(rng: random.Random) -> None:
     assert some_fields is None or len(some_fields) == sum(header.counts(data, NAMES))
     with contextlib.suppress(ValueError):
         header.field(data, rng.randint(-2, len(data) + 2))
+
+
+NAMED = (
+    b'<a href="http://www.bank.test:x@ev%69l.te\nst:80/?u=https%3A%2F%2Ftwo.test">x</a> http:\\\\three.test\\p //four.test '
+    b"src=//five.test/ joe@six.test mailto:joe%40seven.test www.eight.test. http://[2001:db8::1]/ ftp://10.0.0.1 "
+    + "http://neun\u3002test \uff41\uff0eb.test http://a\u00adb.test\u3001x".encode()
+    + b" &#104;ttp&colon;&sol;&#x2f;ten&period;test&amp;x &#0;&#x110000;&#99999999999; "
+)
+
+
+def fuzz_links(rng: random.Random) -> None:
+    data = spoil(rng, NAMED)
+    plain = links.unreferenced(some(rng, data))
+    assert len(plain) <= len(data)
+    for text in (data, plain):
+        most = rng.choice([0, 1, 5, 200])
+        hosts, addresses, more = links.hosts(some(rng, text), most)
+        assert len(hosts) <= most >= len(addresses) and more in (True, False)
+        assert all(0 < len(one) <= 255 for one in (*hosts, *addresses))
+        assert len(set(hosts)) == len(hosts)
 
 
 def fuzz_texts(rng: random.Random) -> None:

@@ -410,6 +410,27 @@ MUTATIONS = [
         (f"{ATTACKS} -k s37_",),
     ),
     Mutation(
+        "S37: a browser may speak before the greeting",
+        SESSION,
+        "upper() in HTTP:\n            stranger.end_wait()\n",
+        "upper() in ():\n            stranger.end_wait()\n",
+        ("tests/unit/smtp/test_strangers.py::test_s37_browsers_are_dropped_at_once",),
+    ),
+    Mutation(
+        "S21: who guesses recipients goes on",
+        "fastmail/policy/strangers/gate.py",
+        "        return guesses is not None and guesses.reached(host)\n",
+        "        return False\n",
+        ("tests/unit/smtp/test_strangers.py::test_a_guesser_is_refused_until_its_points_fade",),
+    ),
+    Mutation(
+        "S21: each session that is slowed waits, however many there are",
+        "fastmail/smtp/dialogue.py",
+        "        if gate.held >= gate.rules.held:\n",
+        "        if False:\n",
+        ("tests/unit/smtp/test_strangers.py::test_only_so_many_wait_at_once",),
+    ),
+    Mutation(
         "S40: anybody on this machine rings the doorbell",
         "fastmail/net/doorbell.py",
         "    return PEER.unpack_from(data)[1] in (0, os.geteuid())\n",

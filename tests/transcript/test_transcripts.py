@@ -3,7 +3,8 @@
 A file has lines ``C: ...`` (sent, with CRLF), ``S: ...`` (expected, in order; ``...`` stands for anything), and
 ``# ...`` comments; its first comment names the RFC sections. Lines ``M: name`` append the message of that name to
 INBOX first; ``M: thread ID references subject`` is one made of these, with - for none, on one day after the other. Lines
-``L: name=number`` set a limit of the configuration, or PROGRESS of imap.search. All C lines up to the next S line are
+``L: name=number`` set a limit of the configuration, or PROGRESS of imap.search. Lines ``R: name=value`` are rules for
+strangers (policy.strangers.rules): then the client is one, and over a socket a balancer says so. All C lines up to the next S line are
 sent at once; behind COMPRESS both sides are compressed. The folder names the protocol.
 """
 
@@ -17,11 +18,15 @@ from typing import Any
 import pytest
 
 from fastmail._core import mime
+from fastmail.net import networks
 from fastmail.net.listener import Listener, Registry
+from fastmail.policy.strangers.gate import Gate
+from fastmail.policy.strangers.rules import Rules, rate
 from fastmail.store.interface import NewMessage
 from tests.support.sessions import Bench
 
 HERE = Path(__file__).parent
+FAR, NEAR = "192.0.2.1", "127.0.0.1"
 FILES = sorted(HERE.glob("*/*.txt"))
 MESSAGES = {
     "simple": b"From: Fred Foobar <foobar@blurdybloop.example>\nTo: mooch@owatagu.siam.edu.example\n"
@@ -74,7 +79,19 @@ def bench_for(path: Path, staging: Path, monkeypatch: pytest.MonkeyPatch) -> Ben
         monkeypatch.setattr("fastmail.imap.turns.PROGRESS", int(limits.pop("PROGRESS")))
         monkeypatch.setattr("fastmail.imap.turns.SLICE", 0.0)
     bounds: dict[str, Any] = {name: int(value) for name, value in limits.items()}
-    return Bench(str(staging), **bounds)
+    rules = rules_of(path)
+    return Bench(str(staging), outbound={"gate": Gate(str(staging), rules)} if rules is not None else None, **bounds)
+
+
+def rules_of(path: Path) -> Rules | None:
+    """What the dialogue says of strangers."""
+    found: dict[str, Any] = {}
+    for name, value in re.findall(r"(?m)^R: (\w+)=(.*)$", path.read_text("utf-8")):
+        if name == "rates":
+            found[name] = (*found.get(name, ()), rate(value))
+        else:
+            found[name] = float(value) if "." in value else int(value) if value.isdigit() else value
+    return Rules(**found) if found else None
 
 
 def steps(path: Path) -> tuple[list[str], list[tuple[bytes, list[str]]]]:
@@ -92,7 +109,7 @@ def steps(path: Path) -> tuple[list[str], list[tuple[bytes, list[str]]]]:
         elif kind == "S:":
             out[-1][1].append(text)
         else:
-            assert line.startswith(("#", "L: ")) or not line, f"{path}: {line!r}"
+            assert line.startswith(("#", "L: ", "R: ")) or not line, f"{path}: {line!r}"
     return messages, out
 
 
@@ -126,7 +143,7 @@ def test_dialogue(path: Path, step: int, tmp_path: Path, monkeypatch: pytest.Mon
     async def main() -> None:
         bench = bench_for(path, tmp_path, monkeypatch)
         await prepare(bench, messages)
-        client, wire = bench.open(path.parent.name), Wire()
+        client, wire = bench.open(path.parent.name, FAR if rules_of(path) is not None else NEAR), Wire()
         first = client.transport.data
         for number, (sent, wanted) in enumerate(dialogue):
             got = wire.unpack(await client.send(wire.pack(sent), step))
@@ -143,13 +160,17 @@ def test_dialogue_over_a_socket(path: Path, tmp_path: Path, monkeypatch: pytest.
     async def main() -> None:
         bench, wire = bench_for(path, tmp_path, monkeypatch), Wire()
         await prepare(bench, messages)
-        listener = Listener(Registry(), bench.makers[path.parent.name], bench.limits, b"")
+        far = rules_of(path) is not None
+        balancers = [networks.parse(NEAR)] if far else []
+        listener = Listener(Registry(), bench.makers[path.parent.name], bench.limits, b"", balancers=balancers)
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         sock.setblocking(False)
         await listener.start(sock)
         reader, writer = await asyncio.open_connection(*sock.getsockname())
+        if far:
+            writer.write(f"PROXY TCP4 {FAR} {NEAR} 4711 25\r\n".encode())
         for sent, wanted in dialogue:
             writer.write(wire.pack(sent))
             got = b""

@@ -1,7 +1,7 @@
 """What strangers can make long in signatures, records and answers of the DNS (RFC 6376, 7208, 8601, 8617, 9989)."""
 
 from fastmail._core import dkim as core
-from fastmail._core import dns
+from fastmail._core import dns, links
 from fastmail.message import subject
 from fastmail.policy import arc, dkim, dmarc, keys, macros, reported, results, sign, signer, spf_record, tags
 from fastmail.policy.learning import words
@@ -140,6 +140,28 @@ CASES = [
         lambda n: b"X-Old: 1\nFrom: a\n" * n,
         lambda data: results.replaced(b"", data, US, [(b"x-old", 0)]),
     ),
+    *(
+        Case(f"links: {name}", 20_000, lambda n, text=text: text * n, lambda data: links.hosts(data, 200))
+        for name, text in {
+            "schemes": b"http:",
+            "schemes and slashes": b"http://",
+            "user names": b"http://a@",
+            "encoded schemes": b"http%3a%2f%2fa,",
+            "names": b"http://a.test/ ",
+            "addresses": b"a@b.test ",
+            "dots": b"http://....",
+            "percent signs": b"%3a",
+            "brackets": b"http://[",
+            "www": b"www.www.",
+            "quoted line ends": b'"http://a\n',
+            "letters": b"w",
+        }.items()
+    ),
+    Case("links: one long name", 100_000, lambda n: b"http://" + b"a." * n, lambda data: links.hosts(data, 200)),
+    Case("links: one long user name", 100_000, lambda n: b"http://" + b"a@" * n, lambda data: links.hosts(data, 200)),
+    Case("links: references", 50_000, lambda n: b"&#9;" * n, links.unreferenced),
+    Case("links: zeros", 200_000, lambda n: b"&#" + b"0" * n, links.unreferenced),
+    Case("links: names of none", 50_000, lambda n: b"&z" * n, links.unreferenced),
     Case("learned words: a long one", 50_000, lambda n: "a" * n + " b", lambda text: list(words._split(text))),
     Case("learned words: many", 10_000, lambda n: "ab cde'- " * n, lambda text: list(words._split(text))),
     Case("learned words: without spaces", 50_000, lambda n: "\u4eca" * n, lambda text: list(words._split(text))),

@@ -298,3 +298,38 @@ def test_what_is_wrong_with_a_source_is_told(text: str, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, "f.toml")
     assert wanted in str(caught.value)
+
+
+def test_strangers_are_left_alone_at_first() -> None:
+    from fastmail.app.derived import policy_settings, stranger_rules
+
+    made = parse("")
+    assert not stranger_rules(made).any
+    assert (policy_settings(made).helo, policy_settings(made).sender, list(policy_settings(made).link_lists)) == (
+        "off",
+        "off",
+        [],
+    )
+    made = parse(
+        "[strangers]\nbanner_wait = '2s'\nhello = 'refuse'\nsender_domain = 'score'\nrates = ['connections client 600']\n"
+        "[policy]\nlink_lists = ['multi.surbl.org=127.0.0.&8*4 org ip']\n"
+    )
+    assert stranger_rules(made).wait == 2.0 and stranger_rules(made).rates[0].most == 600
+    assert policy_settings(made).helo == "refuse" and policy_settings(made).link_lists[0].org
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("[strangers]\n\nrates = ['mails 5']\n", "f.toml:3: 'mails 5' is no rate: write WHAT BY MOST"),
+        ("[strangers]\nhello = 'drop'\n", "f.toml:2: hello must be one of off, score, refuse, not 'drop'"),
+        ("[strangers]\nguessers = 'off'\n", "f.toml:2: guessers must be one of score, refuse, ban"),
+        ("[strangers]\ntarpit = '5m'\n", "f.toml:2: tarpit must not be above 30 seconds"),
+        ("[strangers]\nbanner_wait = '5m'\n", "f.toml:2: banner_wait must not be above 60 seconds"),
+        ("[policy]\nlink_lists = ['x y']\n", "f.toml:2: 'x y' is no list: write ZONE=CODES*WEIGHT"),
+    ],
+)
+def test_what_is_wrong_with_strangers_is_told(text: str, wanted: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f.toml")
+    assert wanted in str(caught.value)

@@ -87,3 +87,16 @@ def test_nobody_is_put_off_where_nothing_can_be_kept(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().err.count("event=policy.greylist") == 1
     made.close()
     assert Greylist(str(tmp_path / "x")).wait("", "a@b.test") == 0
+
+
+def test_good_mail_frees_its_sender(tmp_path: Path, clock: Clock) -> None:
+    one, other = Greylist(str(tmp_path)), Greylist(str(tmp_path))
+    one.good("b.test")
+    one.good("")
+    assert other.wait("b.test", "new@b.test") == 0 and other.wait("c.test", "a@c.test") == 300
+    clock.now += 34 * 86400
+    other.good("b.test")
+    clock.now += 34 * 86400
+    assert one.wait("b.test", "a@b.test") == 0, "each good message begins that time anew"
+    clock.now += 36 * 86400
+    assert one.wait("b.test", "a@b.test") == 300

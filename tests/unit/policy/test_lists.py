@@ -102,3 +102,48 @@ def test_domains_of_a_message() -> None:
 def test_lists_that_are_written_wrong(text: str) -> None:
     with pytest.raises(ValueError):
         lists.parse(text)
+
+
+def linked(records: dict[tuple[str, str], Any], text: str, *found: str) -> tuple[list[Listed], list[str]]:
+    """(listings, names that were asked for)."""
+    made = MemoryResolver({**SOUND, **records})
+    listed = asyncio.run(Lists(made, [], [], [lists.parse(text)]).links(found))
+    return listed, [name for name, _ in made.asked]
+
+
+def test_lists_of_what_the_content_names() -> None:
+    there = {("www.evil.test.dbl.test", "A"): ["127.0.1.4"], ("other.test.dbl.test", "A"): ["127.0.1.2"]}
+    found, asked = linked(there, "dbl.test=127.0.1.[2..99]*4", "good.test", "www.evil.test", "other.test", "8.8.8.8")
+    assert found == [Listed("dbl.test", 4.0, "www.evil.test", ("127.0.1.4",))], "once, however many are on it"
+    assert asked == [f"{name}.dbl.test" for name in ("good.test", "www.evil.test", "other.test", "test", "invalid")]
+
+
+def test_registered_domains_and_addresses_in_urls() -> None:
+    sound = {("2.0.0.127.multi.test", "A"): ["127.0.0.254"]}
+    there = {("evil.co.uk.multi.test", "A"): ["127.0.0.64"], ("9.8.8.8.multi.test", "A"): ["127.0.0.8"]}
+    text = "multi.test=127.0.0.&64*4 org ip"
+    found, asked = linked({**sound, **there}, text, "a.b.evil.co.uk", "c.evil.co.uk", "8.8.8.9", "me.github.io")
+    assert found == [Listed("multi.test", 4.0, "c.evil.co.uk", ("127.0.0.64",))]
+    assert asked[:3] == ["evil.co.uk.multi.test", "9.8.8.8.multi.test", "me.github.io.multi.test"]
+    found, _ = linked({**sound, **there}, "multi.test=127.0.0.&8*2 ip", "8.8.8.9", "evil.co.uk")
+    assert found == [Listed("multi.test", 2.0, "8.8.8.9", ("127.0.0.8",))]
+    assert linked(there, text, "a.evil.co.uk")[0] == [], "its test entries are those of addresses"
+
+
+@pytest.mark.parametrize(
+    ("code", "counts"), [("127.0.0.8", True), ("127.0.0.72", True), ("127.0.0.64", False), ("127.0.1.8", False)]
+)
+def test_bits(code: str, counts: bool) -> None:
+    assert lists.parse("m.test=127.0.0.&8").counts(code) is counts
+
+
+@pytest.mark.parametrize(
+    "text", ["m.test=127.0.0.&0", "m.test=127.0.0.&256", "m.test=127.0.0.&", "m.test org up", "m.test*1org"]
+)
+def test_bits_and_words_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="no (list|codes)"):
+        lists.parse(text)
+
+
+def test_nothing_is_asked_for_nothing() -> None:
+    assert linked({}, "dbl.test", "8.8.8.8") == ([], [])

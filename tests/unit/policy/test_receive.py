@@ -4,12 +4,15 @@ import asyncio
 import itertools
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fastmail.directory.named import Book
 from fastmail.dns.interface import Answer, Budget
 from fastmail.dns.memory import MemoryResolver
+from fastmail.policy.greylist import Greylist
 from fastmail.policy.lists import parse
 from fastmail.policy.reasons import Finding, Reason
 from fastmail.policy.receive import Received, Receiver, Settings
@@ -313,3 +316,122 @@ def test_nobody_looks_at_what_is_refused_anyway() -> None:
     assert found.verdict.action == "refuse" and asked == []
     found, asked = looked([], zone, thresholds=Thresholds(refuse=3.0))
     assert found.verdict.action == "refuse" and len(asked) == 1 and b"X-Virus" not in found.add
+
+
+# ---------------------------------------------------------------- before the content, and what the content names
+
+
+def names_of(found: Received) -> list[str]:
+    return [one.name for one in found.verdict.reasons]
+
+
+def said(enforce: bool = False, **more: Any) -> Received:
+    """A message of which everything is looked at that its client says."""
+    asked = {"helo": more.pop("name", "mail.example.org"), "sender": more.pop("of", "joe@example.org")}
+    names = MemoryResolver({**ZONE, ("example.org", "MX"): [(1, "mail.example.org")], **more.pop("zone", {})})
+    names.broken |= set(more.pop("broken", ()))
+
+    async def main() -> Received:
+        settings = Settings("mx.test", enforce=enforce, **{"helo": "refuse", "sender": "refuse", **more})
+        receiving = Receiver(names, settings).begin("192.0.2.1", asked["helo"])
+        receiving.mail_from(asked["sender"])
+        receiving.feed(MESSAGE)
+        return await receiving.finish()
+
+    return asyncio.run(main())
+
+
+def test_what_a_client_says_is_a_reason() -> None:
+    generic = {("1.2.0.192.in-addr.arpa", "PTR"): ["192-0-2-1.dyn.test"], ("192-0-2-1.dyn.test", "A"): ["192.0.2.1"]}
+    found = said(name="bare", of="joe@nowhere.test", zone=generic, helo="score", sender="score")
+    reasons = {one.name: one.score for one in found.verdict.reasons}
+    assert (reasons["helo.bare"], reasons["sender.no_host"], reasons["reverse.generic"]) == (1.0, 2.0, 0.5)
+    assert "DMARC" in found.verdict.reply[2]
+    assert {"helo.bare", "sender.no_host", "reverse.generic"}.isdisjoint(
+        names_of(said(name="bare", helo="off", sender="off"))
+    )
+    assert names_of(said()) == names_of(said(helo="off", sender="off"))
+
+
+@pytest.mark.parametrize(
+    ("more", "reply"),
+    [
+        ({"name": "MX.test"}, (550, "5.7.1")),
+        ({"of": "joe@deaf.test", "zone": {("deaf.test", "MX"): [(0, "")]}}, (550, "5.7.27")),
+        ({"of": "joe@nowhere.test"}, (550, "5.1.8")),
+        ({"of": "joe@example.org", "broken": ["example.org"]}, (450, "4.1.8")),
+        ({"name": "[198.51.100.1]"}, (250, "2.0.0")),
+        ({}, (250, "2.0.0")),
+    ],
+)
+def test_what_is_enough_to_refuse_a_message(more: dict[str, Any], reply: tuple[int, str]) -> None:
+    found = said(enforce=True, **more)
+    assert found.reply[:2] == reply and found.enforced({550: "refuse", 450: "later", 250: "accept"}[reply[0]])
+    assert said(**more).reply[0] == 250, "written down only"
+    if reply[0] != 250:
+        assert said(True, **more, helo="score", sender="score").reply[:2] != reply
+
+
+def test_an_allowed_network_may_say_what_it_likes() -> None:
+    assert said(enforce=True, name="mx.test", allow=Book(["192.0.2.0/24"])).reply[0] == 250
+
+
+def linked(content: bytes, records: Mapping[tuple[str, str], Any], **settings: Any) -> tuple[Received, list[str]]:
+    """(what the checks came to, names that lists were asked for)."""
+    names = MemoryResolver({**ZONE, ("test.dbl.test", "A"): ["127.0.1.2"], **records})
+
+    async def main() -> Received:
+        receiving = Receiver(
+            names, Settings("mx.test", link_lists=[parse("dbl.test=127.0.1.[2..99]*4")], **settings)
+        ).begin("192.0.2.1", "mail.example.org")
+        receiving.mail_from("joe@example.org")
+        receiving.feed(content)
+        return await receiving.finish(content=content)
+
+    found = asyncio.run(main())
+    return found, [name for name, _ in names.asked if name.endswith(".dbl.test")]
+
+
+def test_lists_of_what_the_content_names() -> None:
+    content = MESSAGE + b"http://evil.test/ http://good.test/ spam@bad.test\n"
+    records = {("evil.test.dbl.test", "A"): ["127.0.1.4"], ("bad.test.dbl.test", "A"): ["127.0.1.2"]}
+    found, asked = linked(content, records)
+    assert [one.why for one in found.verdict.reasons if one.name == "list.dbl.test"] == ["evil.test 127.0.1.4"]
+    assert {f"{name}.dbl.test" for name in ("evil.test", "good.test", "bad.test", "test", "invalid")} == set(asked)
+    assert linked(MESSAGE, {})[1] == []
+
+
+def test_a_listing_counts_once_for_header_and_content() -> None:
+    content = MESSAGE + b"http://example.org/\n"
+    records = {("example.org.dbl.test", "A"): ["127.0.1.4"]}
+    found, _ = linked(content, records, domain_lists=[parse("dbl.test=127.0.1.[2..99]*4")])
+    assert names_of(found).count("list.dbl.test") == 1
+
+
+def test_many_names_are_a_reason() -> None:
+    found, asked = linked(MESSAGE + b" ".join(b"http://n%d.test/" % n for n in range(50)), {})
+    assert "links.many" in names_of(found) and len(asked) < 40
+
+
+def test_reply_to_is_looked_up_too() -> None:
+    records = {("test.dbl.test", "A"): ["127.0.1.2"], ("reply.test.dbl.test", "A"): ["127.0.1.4"]}
+    content = b"Reply-To: Joe <joe@Reply.test>, x y\nReply-To: Me <me@reply.test>\n" + MESSAGE
+    found = receive(content, (), {**ZONE, **records}, domain_lists=[parse("dbl.test=127.0.1.[2..99]*4")])
+    assert [one.why for one in found.verdict.reasons if one.name == "list.dbl.test"] == ["reply.test 127.0.1.4"]
+
+
+def test_good_mail_frees_its_sender_from_greylisting(tmp_path: Path) -> None:
+    names = MemoryResolver({**ZONE, **published(key())})
+    greylist = Greylist(str(tmp_path))
+
+    async def main(wants: float, content: bytes) -> None:
+        settings = Settings("mx.test", enforce=True, greylist=wants)
+        receiving = Receiver(names, settings, greylist).begin("192.0.2.1", "mail.example.org")
+        receiving.mail_from("joe@example.org")
+        receiving.feed(content)
+        assert (await receiving.finish()).reply[0] == 250
+
+    asyncio.run(main(0.0, signed()))
+    assert greylist.wait("example.org", "x@example.org") == 300, "where nobody is put off, nothing is noted"
+    asyncio.run(main(1.0, signed()))
+    assert greylist.wait("example.org", "x@example.org") == 0
