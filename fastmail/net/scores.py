@@ -14,7 +14,6 @@ import fcntl
 import hashlib
 import os
 import struct
-import time
 from collections.abc import Iterator
 
 KEY = 32  # octets of the hash key, at the beginning of the file
