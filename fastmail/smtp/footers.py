@@ -16,7 +16,7 @@ PIECE = 1 << 20  # octets that are copied at once
 
 
 async def put(session: Dialogue, content: Octets, leaves: bool) -> Octets:
-    """The message (LF) with the footer of its sender's domain; the same object where there is none."""
+    """Return the message (LF) with the footer of its sender's domain; the same object if there is no footer."""
     user, service = session.user, session.service
     if user is None or not leaves:
         return content

@@ -7,7 +7,7 @@ from fastmail.telemetry.counters import count
 
 
 def greet(session: Dialogue) -> None:
-    """Greet the client, once the filters have been asked where there are any."""
+    """Greet the client. If there are filters, they are asked first."""
     if session.service.milters:
         session.conn.run(_ask(session))
     else:

@@ -1,8 +1,8 @@
-"""What an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour.
+"""Limits what an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour.
 
-MAIL already says when a limit of an hour is reached, so that nobody sends content in vain; what counts is the commit
-that queues the message (queue.rates). Only logins are counted. The account is read as it is now, not as it was at the
-login.
+MAIL already refuses when a limit of the hour is reached, so that nobody sends content in vain. The limit is enforced by
+the commit that queues the message (queue.rates). Only logins are counted. The limits are those of the account now, not
+at the login.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def most(session: Dialogue) -> int:
 
 
 def charges(session: Dialogue, recipients: int) -> Sequence[Charge]:
-    """What one message to so many counts in the limits of the login."""
+    """Return what one message to so many recipients counts in the limits of the login."""
     found = _sender(session)
     if found is None:
         return ()
