@@ -182,7 +182,7 @@ class Assembly:
         self.runner: Runner | None = None
         self.bans: Bans | None = None
         self.guesses: Guesses | None = None
-        self.followed: external.Follower | None = None
+        self.account_sync: external.AccountSync | None = None
         self.live: Live | None = None
         self.greylist: Greylist | None = None
         self.learned = learned_of(config) if config.learning.enabled else None
@@ -207,7 +207,7 @@ class Assembly:
         self.staging = os.path.join(config.server.data_dir, "staging")
 
     def _salts(self) -> bytes:
-        """What made-up salts are made from (auth.verifier)."""
+        """Return the secret from which salts are made up for names without an account (auth.verifier)."""
         path = os.path.join(self.config.server.data_dir, "scram.key")
         try:
             return once.secret(path, 32)
@@ -222,34 +222,36 @@ class Assembly:
         await self.store.start()
 
     def follow_texts(self, sweeps: bool) -> None:
-        """Keep the full-text index abreast of what this process changes; ``sweeps``: and look at all of it once."""
+        """Update the full-text index after each change in this process. ``sweeps``: also check the whole index once."""
         if self.hub.noted is not None:
             self.filler.follow()
             if sweeps:
                 self.filler.sweep()
 
     def follow_moves(self, sweeps: bool) -> None:
-        """Learn from what users move in this process; ``sweeps``: and forget accounts that are no more."""
+        """Learn from messages that users move in this process. ``sweeps``: also remove what is known of accounts that
+        do not exist any more."""
         if self.learned is not None:
             self.trainer = Trainer(self.learned, self.store, self.config.learning.shared, self.account_of)
             if sweeps:
                 self.trainer.sweep()
 
     def follow_accounts(self) -> None:
-        """Take in the accounts that another program keeps, from this process; only one may."""
+        """Keep the directory up to date with a source of accounts that another program keeps. Only one process may do
+        it."""
         config = self.config
         source = sources.source(config.directory, config.auth.default_domain, config.base, config.store.homes)
         if source is not None:
-            self.followed = external.Follower(self.directory, source)
-            self.followed.start()
+            self.account_sync = external.AccountSync(self.directory, source)
+            self.account_sync.start()
 
     @cached_property
     def resolver(self) -> Resolver:
-        """What this process knows of the DNS."""
+        """The DNS resolver of this process, with its cache."""
         return resolver_of(self.config)
 
     def finder(self) -> Finder:
-        """Where mail for other servers goes."""
+        """Return the finder of hosts for mail to other servers."""
         relay, resolver = self.config.relay, self.resolver
         return Finder(
             self.routes,
@@ -294,7 +296,7 @@ class Assembly:
         self.runner.start()
 
     def _watch(self) -> Watch | None:
-        """Who stops logins that send as stolen ones do; None where nobody does."""
+        """Return the watch that stops logins which send as stolen ones do; None if no setting asks for it."""
         relay = self.config.relay
         if not relay.suspend_after and not relay.suspend_recipients:
             return None
@@ -302,39 +304,40 @@ class Assembly:
         return Watch(rules, self.spool, self.directory, self._post, self.config.server.hostname)
 
     def _sealer(self) -> Sealer | None:
-        """Who seals what is forwarded; None where a setting does not say who, or nobody verifies chains."""
+        """Return the sealer of forwarded mail (ARC). None if no setting names its domain, or if chains are not
+        verified."""
         policy = self.config.policy
         if self.signer is None or not policy.arc_seal or not policy.arc:
             return None
         return Sealer(self.signer, self.config.server.hostname, policy.arc_seal)
 
     def follow_keys(self) -> None:
-        """Lead the keys that mail is signed with through their states, from this process; only one may."""
+        """Renew DKIM keys when they are due, from this process. Only one process may do it."""
         if self.signer is not None:
             config = self.config
             rotation = Rotation(self.directory, self.resolver, config.server.data_dir, key_schedule(config))
             self.rotating = asyncio.get_running_loop().create_task(rotation.run())
 
     def expire(self) -> None:
-        """Remove what was in quarantine too long, from this process; one is enough."""
+        """Remove messages that have been in quarantine too long, from this process. One process is enough."""
         self.expiring = asyncio.get_running_loop().create_task(self.quarantine.run())
 
     def taker(self) -> Taker | None:
-        """Who reads the reports of others; None where nobody does."""
+        """Return the reader of reports that other domains send; None if no setting gives it an address."""
         own = self.config.policy
         if not own.reports_address:
             return None
         return Taker(self.days, own.reports_address, self.directory.is_local, own.keep_reports)
 
     def feedback(self) -> Feedback | None:
-        """What sessions do about reports of DMARC; None for nothing."""
+        """Return what SMTP sessions need to count and read DMARC reports; None if they do neither."""
         own, taker = self.config.policy, self.taker()
         if own.send_reports and own.dmarc and self.config.relay.enabled:
             self.tally = Tally(self.days)
         return Feedback(self.tally, taker) if self.tally is not None or taker is not None else None
 
     def report_sender(self) -> Sender:
-        """Who sends reports to other domains."""
+        """Return the sender of reports to other domains."""
         labels = self.config.server.hostname.split(".")
         names = [".".join(labels[at:]) for at in range(len(labels))]
         domain = next(filter(self.directory.is_local, names), names[0])
@@ -343,7 +346,7 @@ class Assembly:
         return Sender(self.days, self.resolver, submitter, sender, self._post)
 
     async def _post(self, address: str, content: bytes) -> None:
-        """Queue a message of our own, whose sender hears nothing of it. MailError where that cannot be."""
+        """Queue a message of the server's own, about which no reports are sent. MailError if that is not possible."""
         taker, hostname = self.taker(), self.config.server.hostname
         if taker is not None and taker.is_for(address) and await taker.take(content, None) and not taker.keep:
             return
@@ -368,8 +371,8 @@ class Assembly:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if self.followed is not None:
-            await self.followed.close()
+        if self.account_sync is not None:
+            await self.account_sync.close()
         if self.live is not None:
             await self.live.close()
         await self.filler.close()
@@ -399,7 +402,7 @@ class Assembly:
         self.directory.close()
 
     def sessions(self) -> dict[str, Callable[[Connection], Session]]:
-        """How each protocol makes its sessions."""
+        """Return, for each protocol, the function that makes its sessions."""
         config = self.config
         shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
         budget = Budget(config.limits.staging_memory)

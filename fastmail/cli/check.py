@@ -19,7 +19,7 @@ from fastmail.directory.records import REVOKED
 from fastmail.directory.tables import LAYOUT as DIRECTORY
 from fastmail.directory.tables import TABLES as DIRECTORY_TABLES
 from fastmail.durable import checkpoint
-from fastmail.durable.env import layout_of
+from fastmail.durable.layouts import layout_of
 from fastmail.feedback.days import LAYOUT as FEEDBACK
 from fastmail.feedback.days import TABLES as FEEDBACK_TABLES
 from fastmail.model.errors import ConfigError, DamagedAccount, MailError
@@ -30,8 +30,8 @@ from fastmail.policy import keyfiles
 from fastmail.policy.keyfiles import KeyTrouble
 from fastmail.policy.learning.counts import LAYOUT as LEARNED
 from fastmail.policy.learning.counts import TABLES as LEARNED_TABLES
-from fastmail.queue.mend import faults as queue_faults
-from fastmail.queue.mend import mend as mend_queue
+from fastmail.queue.repair import faults as queue_faults
+from fastmail.queue.repair import repair as repair_queue
 from fastmail.queue.spool import LAYOUT as QUEUE
 from fastmail.queue.spool import TABLES as QUEUE_TABLES
 from fastmail.store.interface import Account
@@ -171,7 +171,7 @@ def _queue(assembly: Assembly, mend: bool) -> list[Problem]:
     found = queue_faults(assembly.spool.env)
     done = "stop the server and run with --repair: what cannot be read is dropped"
     if found and mend and not running(assembly.config):
-        mend_queue(assembly.spool.env)
+        repair_queue(assembly.spool.env)
         done = "rebuilt without what cannot be read"
     return [Problem(f"queue {ident}".strip(), problem, done) for ident, problem in found]
 
@@ -239,7 +239,7 @@ def _keys(assembly: Assembly) -> list[Problem]:
 def _journals(settings: Config) -> list[Problem]:
     """Journals that the next start could not replay. To open such an index takes it as it is, with a new checkpoint."""
     say = "rebuilt: what is in the index counts, with a new checkpoint"
-    places = [place.path for place in heal.places(settings) if place.index or place.queue]
+    places = [place.path for place in heal.environments(settings) if place.index or place.queue]
     return [Problem(path, fault, say) for path in places for fault in checkpoint.faults(path)]
 
 

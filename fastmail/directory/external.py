@@ -189,7 +189,7 @@ class Sql:
         return out
 
 
-class Follower:
+class AccountSync:
     """Brings the directory up to a source, again and again; one in the first worker."""
 
     def __init__(self, directory: LocalDirectory, source: Source) -> None:

@@ -142,7 +142,7 @@ def read_header(path: str) -> Slot:
         return slot
     _, serial, sequence, chain, length = HEADER.unpack_from(raw)
     end = HEADER.size + length
-    if end + 4 > START or U32.unpack_from(raw, end)[0] != zlib.crc32(raw[:end]):
+    if end + U32.size > START or U32.unpack_from(raw, end)[0] != zlib.crc32(raw[:end]):
         return slot
     names = tuple(raw[HEADER.size : end].decode("utf-8", "replace").split("\0"))
     return Slot(path, slot.size, serial, sequence, chain, names)

@@ -176,7 +176,7 @@ class Staged:
 def clean(directory: str) -> None:
     """At start: create the directory, and remove the files that a crash left. A link is removed, not its target."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    top = beneath.mark(directory)
+    top = beneath.guarded(directory)
     for name in beneath.names(top):
         try:
             beneath.unlink(os.path.join(top, name))

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmail.durable.transaction import Txn
+from fastmail.model import keys
 from fastmail.model.errors import TooMuch
 
 HOUR = 3600
 RATE = struct.Struct(">II")  # hour since 1970, how much in it
+LONGEST_KEY = 400  # octets; LMDB allows 511, and a name is as good when it is cut here
 RECIPIENTS, MESSAGES = "recipients", "messages"
-LONGEST_KEY = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Charge:
 
 def account_key(number: int, what: str) -> bytes:
     """The row of an account. It begins with NUL, as no login and no ``@domain`` does."""
-    return b"\0account\0" + what.encode() + b"\0" + number.to_bytes(8, "big")
+    return b"\0account\0" + what.encode() + b"\0" + keys.account_key(number)
 
 
 def domain_key(name: str, what: str) -> bytes:

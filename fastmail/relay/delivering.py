@@ -60,7 +60,7 @@ class Deliveries:
         said = self.outcomes.known(job)
         if said is not None:
             await self.outcomes.settle(job, item, said, content)
-        elif self.outcomes.watch is not None and self.outcomes.watch.holds(item):
+        elif self.outcomes.watch is not None and self.outcomes.watch.stops(item):
             await self.outcomes.watch.hold(job, item)
         elif item.mailing_list and not item.verp:
             await self.lists.step(job, item, content)

@@ -149,9 +149,9 @@ class Watch:
             self._tasks[item.login] = task
             task.add_done_callback(lambda _: self._tasks.pop(item.login, None))
 
-    def holds(self, item: Item) -> bool:
-        """Return True if an attempt may not be made, because the login of the message is stopped. So mail is held, too,
-        that a stream had in its hands, that came in meanwhile, or that a crash left behind."""
+    def stops(self, item: Item) -> bool:
+        """Return True if an attempt may not be made, because the login of the message is stopped. This pauses also
+        mail that a stream had begun with, that came in meanwhile, or that a crash left behind."""
         if not item.login or not item.sender:
             return False
         try:
@@ -188,7 +188,9 @@ class Watch:
         thread."""
 
         def find() -> list[bytes]:
-            return [job.key for item, job in self._spool.jobs() if item.login == login and item.sender and not job.held]
+            return [
+                job.key for item, job in self._spool.jobs() if item.login == login and item.sender and not job.paused
+            ]
 
         keys = await asyncio.get_running_loop().run_in_executor(None, find)
         for start in range(0, len(keys), HOLD):
@@ -204,7 +206,7 @@ def is_unknown(reply: Reply) -> bool:
 
 
 def _held(job: Job) -> Job:
-    job.held = True
+    job.paused = True
     return job
 
 

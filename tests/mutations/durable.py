@@ -274,9 +274,9 @@ MUTATIONS = [
     ),
     Mutation(
         "an upgrade that is cut short loses what it had taken",
-        "fastmail/durable/env.py",
-        "                if done:\n                    for table in old.values():\n",
-        "                if True:\n                    for table in old.values():\n",
+        "fastmail/durable/layouts.py",
+        "            if done:\n                for table in old.values():\n",
+        "            if True:\n                for table in old.values():\n",
         (f"{FORMER} -k cut_short",),
     ),
     Mutation(
@@ -296,7 +296,7 @@ MUTATIONS = [
     Mutation(
         "a recovery makes no files",
         RECOVERY,
-        "            done.mended += mender.mend(env, some)\n    return done, end\n",
+        "            done.restored += restorer.restore(env, some)\n    return done, end\n",
         "    return done, end\n",
         (f"{UNIT}/test_recovery.py -k made_whole",),
     ),

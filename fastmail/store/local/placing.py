@@ -21,8 +21,8 @@ from fastmail.store.local.index.layout import CUR, NEW
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits, Writes
 from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.names import NameMaker
-from fastmail.store.local.maildir.places import Paths, Places
 
 T = TypeVar("T")
 Write = FileWrite | PieceWrite
@@ -31,9 +31,11 @@ Write = FileWrite | PieceWrite
 class Placing:
     """One for each store. ``synced``: True if files are synced at once, because another server may read them."""
 
-    def __init__(self, commits: Commits, places: Places, paths: Paths, maker: NameMaker, synced: bool) -> None:
+    def __init__(
+        self, commits: Commits, account_paths: AccountPaths, paths: Paths, maker: NameMaker, synced: bool
+    ) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._paths = paths
         self._maker = maker
         self._synced = synced
@@ -75,7 +77,7 @@ class Placing:
             files = [write for write in writes if isinstance(write, FileWrite)]
             for directory in {os.path.dirname(os.fsdecode(write.directory)) for write in files}:
                 if not beneath.is_directory(directory + "/tmp"):  # it was removed: create it for the next attempt
-                    await self._commits.help(folders.make, self._places.home(account), directory)
+                    await self._commits.help(folders.make, self._account_paths.home(account), directory)
             raise
 
 

@@ -43,11 +43,11 @@ from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import SEGMENTS, Commits, Settings
 from fastmail.store.local.mailboxes import Mailboxes
 from fastmail.store.local.maildir import housekeeping
+from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.follow import MaildirFollower
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.lists import Lists
 from fastmail.store.local.maildir.names import NameMaker
-from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.store.local.maildir.sweeper import Sweeper
 from fastmail.store.local.maildir.tidier import Tidier
 from fastmail.store.local.placing import Placing, Write, give_up
@@ -94,15 +94,15 @@ class LocalStore:
         self._room = Room()  # bounds long summaries in transactions
         self._going_on = GoingOn()
 
-        self.places = Places(homes)
+        self.account_paths = AccountPaths(homes)
         settings = Settings(directory, shards, map_size, kind == SEGMENTS, shared, partial(FileLocations, self.home_of))
-        self.commits = Commits(settings, self._publish, self.places, gone)
-        self.paths = Paths(self.commits, self.places)
-        self.together = SharedMode(self.commits, self.places, self._take_in_listed) if shared else None
+        self.commits = Commits(settings, self._publish, self.account_paths, gone)
+        self.paths = Paths(self.commits, self.account_paths)
+        self.together = SharedMode(self.commits, self.account_paths, self._take_in_listed) if shared else None
         lists: Lists | None = self.together
         self.follower = MaildirFollower(
             self.commits,
-            self.places,
+            self.account_paths,
             self.paths,
             self.maker,
             self._publish,
@@ -112,9 +112,9 @@ class LocalStore:
         )
         tidying = self.together.tidying if self.together is not None else None
         self._tidier = Tidier(self.commits, self.paths, self.follower, tidying)
-        self.sweeper = Sweeper(self.commits, self.places, self.touch, resolve, grace)
+        self.sweeper = Sweeper(self.commits, self.account_paths, self.touch, resolve, grace)
         self.commits.when_full = self.sweeper.hurry
-        self._placing = Placing(self.commits, self.places, self.paths, self.maker, shared)
+        self._placing = Placing(self.commits, self.account_paths, self.paths, self.maker, shared)
         self.holds = self.holds_class(self.commits, self.maker, self.find, shared)
         self._deliveries = Deliveries(
             self.commits, self._placing, self.paths, self.holds, self._going_on, lists, self.touch
@@ -123,7 +123,7 @@ class LocalStore:
         self._removals = Removals(self.commits, self.views, self.sweeper.due, self.touch)
         self._copies = Copies(
             self.commits,
-            self.places,
+            self.account_paths,
             self.maker,
             self._removals,
             self._going_on,
@@ -133,7 +133,7 @@ class LocalStore:
         )
         self._mailboxes = Mailboxes(
             self.commits,
-            self.places,
+            self.account_paths,
             self.paths,
             self.maker,
             self._removals,
@@ -143,7 +143,7 @@ class LocalStore:
             self._move_all,
             self.read_only,
         )
-        self._reading = Reading(self.commits, self.places, self._take_in)
+        self._reading = Reading(self.commits, self.account_paths, self._take_in)
 
     # ---------------------------------------------------------------- life
 
@@ -191,7 +191,7 @@ class LocalStore:
     def home_of(self, number: int) -> Home | None:
         """Return where the Maildir of the account with this number is; None if the account is unknown."""
         account = self._resolve(number) if self._resolve is not None else None
-        return self.places.home(account) if account is not None else None
+        return self.account_paths.home(account) if account is not None else None
 
     def address(self, number: int) -> str:
         """Return an account's address, for messages to people."""

@@ -115,7 +115,7 @@ class World:
         await self.watch.close()
 
     def held(self) -> dict[str, bool]:
-        return {item.login: job.held for item, job in self.spool.jobs()}
+        return {item.login: job.paused for item, job in self.spool.jobs()}
 
     def sends(self, address: str = USER) -> bool:
         account = self.directory.account(address)
@@ -159,16 +159,16 @@ def test_mail_that_came_meanwhile_is_held_too(tmp_path: Path) -> None:
     async def scenario(w: World) -> None:
         await w.refuse(5)
         job, item = await w.queue(USER)
-        assert w.watch.holds(item)
+        assert w.watch.stops(item)
         await w.watch.hold(job, item)
-        assert all(one.held for _, one in w.spool.jobs(item.id))
-        assert not w.watch.holds((await w.queue(OTHER))[1])
+        assert all(one.paused for _, one in w.spool.jobs(item.id))
+        assert not w.watch.stops((await w.queue(OTHER))[1])
         later = Watch(Rules(), w.spool, w.directory, w.tell, "mx.example.test")
-        assert later.holds(item), "also after a restart"
+        assert later.stops(item), "also after a restart"
         w.directory.enable(USER, True)
         account = w.directory.account(USER)
         assert account is not None and account.sends and account.stopped == ""
-        assert not w.watch.holds(item)
+        assert not w.watch.stops(item)
 
     run(tmp_path, scenario)
 

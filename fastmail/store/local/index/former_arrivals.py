@@ -21,13 +21,13 @@ from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CorruptData
 from fastmail.store.local.index import account_log, box_rows, layout, object_ids
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MARK_AT, RECORD, TAIL, MailboxRow
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MARK_AT, RECORD, ROW_HEAD, TAIL, MailboxRow
 from fastmail.store.local.index.tables import Tables
 from fastmail.telemetry import log
 
 TABLE = "new"
 VALUE = MAILBOX + RECORD  # octets before the value for msg
-SETTLED, SETTLED_AT = struct.Struct("<Q"), 52  # a field of the mailbox row that is always 0 now
+SETTLED = struct.Struct("<52xQ")  # a field of the mailbox row that is always 0 now
 BATCH = 256  # rows in one transaction
 OCTETS = 4 << 20  # octets of rows in one transaction
 
@@ -72,7 +72,7 @@ def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None
     box = settled = None
     try:
         box = layout.unpack_row(key, found)
-        settled = SETTLED.unpack_from(found, SETTLED_AT)[0] if found[1] >= SETTLED_AT + SETTLED.size else 0
+        settled = SETTLED.unpack_from(found)[0] if ROW_HEAD.unpack_from(found)[1] >= SETTLED.size else 0
     except CorruptData as error:  # `fastmail check --repair` rebuilds the row from the other tables
         log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
     came: list[object_ids.Item] = []
@@ -82,7 +82,7 @@ def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None
         at, value = layout.uid_key(key, uid), row[VALUE:]
         if number > (settled or 0) and txn.put(at, value, db=t.msg, overwrite=False):
             came.append((uid, layout.summary_of(value), modseq))
-            first = uid - uid % layout.SPAN
+            first = layout.page_of(uid)
             records[first] = records.get(first, b"") + row[MAILBOX:VALUE]
     _extend(txn, t, key, records)
     if box is not None and came:
