@@ -23,6 +23,7 @@ from fastmail.dns import cache, wire
 from fastmail.dns.interface import FAILED, FOUND, NO_DATA, NO_NAME, TYPES, Answer, Budget
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress, ClientError, TemporaryError
+from fastmail.model.place import is_address
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -309,24 +310,16 @@ def of_machine(path: str = RESOLV_CONF) -> list[str]:
     except OSError:
         return []
     named = [line[1].partition("%")[0] for line in words if len(line) > 1 and line[0] == "nameserver"]
-    return [one for one in named if _is_address(one)][:SERVERS]
+    return [one for one in named if is_address(one)][:SERVERS]
 
 
 def _failed(why: str) -> Answer:
     return Answer(FAILED, until=time.monotonic() + cache.FAILURE, why=why)
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_near(server: str) -> bool:
     """True for a name server on this machine."""
-    return _is_address(server) and ipaddress.ip_address(server).is_loopback
+    return is_address(server) and ipaddress.ip_address(server).is_loopback
 
 
 def _place(server: str) -> tuple[str, int]:

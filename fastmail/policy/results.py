@@ -17,12 +17,11 @@ from functools import lru_cache
 import msgspec
 
 from fastmail._core import header as scanner
-from fastmail.durable.staging import Staged
+from fastmail.durable.staging import Staged, staged_whole
 from fastmail.message.header import ON_LOOP, Octets
 from fastmail.model.domain import comparable
 
 VALUE = 255  # characters
-PIECE = 65536  # octets of a large message that are copied at once
 REMEMBERED = 4096  # results as lines
 LOOKED_AT = 2048  # octets of a foreign field
 OURS = (b"x-spam", b"x-virus", b"x-fastmail-")  # what names of fields that only this server sets begin with
@@ -185,13 +184,4 @@ async def put(
     if len(content) <= ON_LOOP:
         return replaced(add, content, hostname, more)
     cuts = await asyncio.get_running_loop().run_in_executor(None, unwanted, content, hostname, more)
-    try:
-        for piece in pieces(add, content, cuts):
-            for start in range(0, len(piece), PIECE):
-                if staged.add(bytes(piece[start : start + PIECE])):
-                    await staged.spill()
-        if staged.spilled:
-            await staged.spill()
-        return staged.content()
-    finally:
-        staged.drop()  # what was returned stays as long as somebody holds it
+    return await staged_whole(staged, pieces(add, content, cuts))

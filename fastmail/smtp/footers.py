@@ -7,12 +7,10 @@ as it was written.
 import asyncio
 
 from fastmail.delivery.deliver import SCAN_ON_LOOP
-from fastmail.durable.staging import Staged
+from fastmail.durable.staging import Staged, staged_whole
 from fastmail.message import footer
 from fastmail.message.header import Octets
 from fastmail.smtp.dialogue import Dialogue
-
-PIECE = 1 << 20  # octets that are copied at once
 
 
 async def put(session: Dialogue, content: Octets, leaves: bool) -> Octets:
@@ -30,14 +28,4 @@ async def put(session: Dialogue, content: Octets, leaves: bool) -> Octets:
     found = await asyncio.get_running_loop().run_in_executor(None, footer.added, *texts)
     if found is None:
         return content
-    staged = Staged(service.staging, service.budget)
-    try:
-        for piece in found:
-            for start in range(0, len(piece), PIECE):
-                if staged.add(bytes(piece[start : start + PIECE])):
-                    await staged.spill()
-        if staged.spilled:
-            await staged.spill()
-        return staged.content()
-    finally:
-        staged.drop()  # what was returned stays as long as somebody holds it
+    return await staged_whole(Staged(service.staging, service.budget), found)

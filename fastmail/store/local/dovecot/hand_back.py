@@ -131,7 +131,7 @@ def _write_courier(store: OpenedStore, account: Account, box: Mailbox) -> Handed
             for uid, _, _, keywords, _, size, _ in pages.records(page):
                 _refuse_segment(account, box, names[uid])
                 messages.append(courier.Message(uid, names[uid][1:], size, keywords, *pop3.get(uid, (0, b""))))
-    listed = courier.acl_file(rights.load(acl), account.address) if acl is not None else None
+    listed = control_files.acl_file(rights.load(acl), account.address) if acl is not None else None
     numbers = row.uidvalidity, row.uidnext
     lost = courier.write(directory, numbers, words, messages, listed, box.name == INBOX)
     if box.name == INBOX and beneath.exists(os.path.join(directory, "maildirsize")):
