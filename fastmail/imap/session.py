@@ -344,8 +344,8 @@ class ImapSession(Session):
             return False
         if selected is None:
             return True
-        if selected.piece is not None and not row.pieces:
-            selected.piece = None
+        if selected.open_section is not None and not row.keeps_section:
+            selected.open_section = None
         return selected.account is self.account or self._rights_stand(command)
 
     def _rights_stand(self, command: Command) -> bool:
