@@ -11,7 +11,7 @@ from fastmail.net.listener import bind
 from fastmail.telemetry import log
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
-FURTHER = 500  # ports that are tried behind one that is taken
+FURTHER = 500  # ports that are tried after one that is taken
 TRIES = 5  # another program may take a port between the look at it and the bind
 Sockets = list[list[tuple[str, socket.socket]]]  # for each worker its (protocol, socket) pairs
 

@@ -75,7 +75,7 @@ class Supervisor:
         self._keeper_says = -1  # a pipe on which it says that the environments are open
         self._keeper_due = 0.0  # when it is started
         self._open = False  # are they?
-        self._pausing = False  # workers are to end, so that an index file can be made anew
+        self._pausing = False  # workers are to end, so that an index file can be rebuilt
         self._failed = 0
 
     @staticmethod
@@ -395,7 +395,7 @@ class Supervisor:
         """Read the result of that process from its exit code."""
         if self._pausing and code == HOPELESS:
             self._stopping, self._failed = True, 1
-        elif self._pausing:  # made anew, or as far as that went
+        elif self._pausing:  # the files were rebuilt, as far as that was possible
             self._pausing = self._open = False
             self._failures = [0] * self._count
             self._due = dict.fromkeys(range(self._count), 0.0)

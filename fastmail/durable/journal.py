@@ -49,7 +49,7 @@ from fastmail.model.errors import CorruptData
 Octets = bytes | bytearray | memoryview
 MAGIC = b"fastmail journal 1\n\0"
 # magic, serial number, sequence number of the first record, what its checksum starts from, octets of the names of the
-# tables that follow; behind those a checksum of all of it
+# tables that follow; after those a checksum of all of it
 HEADER = struct.Struct("<20sQQIH")
 START = 4096  # offset of the first record in a slot
 RECORD_MAGIC = b"FMJR"

@@ -191,7 +191,7 @@ async def staged_whole(staged: Staged, pieces: Iterable[Octets]) -> bytes | memo
 
 
 def clean(directory: str) -> None:
-    """At start: create the directory, and remove the files that a crash left. A link is removed, not its target."""
+    """Create the directory at start, and remove the files that a crash left. A link is removed, not its target."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
     top = beneath.guarded(directory)
     for name in beneath.names(top):

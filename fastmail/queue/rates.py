@@ -51,7 +51,7 @@ def ends(now: float) -> str:
 
 
 def sent(row: bytes | None, now: float) -> int:
-    """What a row says of the hour that ``now`` (s since 1970) is in."""
+    """Return what a row counts for the hour that ``now`` (s since 1970) is in."""
     if row is None or len(row) != RATE.size:
         return 0
     hour, amount = RATE.unpack(row)
@@ -59,7 +59,7 @@ def sent(row: bytes | None, now: float) -> int:
 
 
 def check(row: bytes | None, charge: Charge, now: float) -> int:
-    """What will have been sent; TooMuch where that is more than there may be."""
+    """Return what the hour will have counted after this. TooMuch if that is above the limit."""
     amount = sent(row, now) + charge.amount
     if charge.most and amount > charge.most:
         of = f" for {charge.who}" if charge.who else ""

@@ -71,8 +71,8 @@ def ready_key(job: Job) -> bytes:
 
 
 def _parts(item: Item, groups: Mapping[str, list[Rcpt]]) -> Iterator[tuple[str, list[Rcpt]]]:
-    """The recipients of each job. Those of a mailing list are cut in parts: a job's row is written anew after each
-    attempt, and an attempt that a crash cuts short is repeated."""
+    """Yield (destination, recipients) of each job. The recipients of a mailing list are split into several jobs,
+    because a job's row is written again after each attempt, and an attempt that a crash interrupts is repeated."""
     for destination, recipients in groups.items():
         most = (PART_HERE if destination == LOCAL else PART) if item.verp else max(1, len(recipients))
         for start in range(0, len(recipients), most):
@@ -268,7 +268,7 @@ class Spool:
         self._count(txn, item, 1)
 
     def over(self, charges: Sequence[Charge], now: float = 0.0) -> str:
-        """Why so much more may not be sent now, by what the last commit says; empty where it may."""
+        """Return why the limit does not allow so much now, by the rows of the last commit; empty if it does."""
         now = now or time.time()
         try:
             with self.env.read() as txn:
@@ -280,8 +280,8 @@ class Spool:
         return ""
 
     async def charge(self, charges: Sequence[Charge], now: float = 0.0) -> None:
-        """Count what is sent without the queue; durable when it returns. TooMuch, and nothing is counted, where that is
-        more than may be."""
+        """Count what is sent without the queue; durable when it returns. TooMuch if that is above the limit; then nothing
+        is counted."""
         now = now or time.time()
         await self._submit(lambda txn: rates.take(txn, self.env.db["rate"], charges, now), [])
 
@@ -456,7 +456,7 @@ class Spool:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def waiting(self, destination: str, most: int) -> int:
-        """How many jobs of a destination are in line, ``most`` at the most."""
+        """Return how many jobs of a destination are in line, counting at most ``most``."""
         prefix = destination.encode()[:LONGEST_NAME] + b"\0"
         with self.env.read() as txn:
             cursor = txn.cursor(db=self.env.db["line"])

@@ -193,7 +193,7 @@ class Deliveries:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
                 continue
-            if found.lists and item.mailing_list:  # who is behind the same address beside the list has it all the same
+            if found.lists and item.mailing_list:  # accounts that have the same address as the list get it too
                 there[rcpt.address] = found = replace(found, lists=())
             if found.accounts:
                 envelope.recipients.append((rcpt.address, found.accounts))

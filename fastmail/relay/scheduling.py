@@ -82,7 +82,7 @@ class Scheduler:
         self._most = most
         self.destinations: dict[str, Destination] = {}
         self._births = itertools.count()
-        self._took: dict[str, None] = {}  # destinations that took mail lately, the latest last
+        self._took: dict[str, None] = {}  # destinations that took mail the last time, the latest last
 
     # ---------------------------------------------------------------- what is due
 

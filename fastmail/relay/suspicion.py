@@ -61,7 +61,7 @@ class _Hour:
     refused: list[set[int]] = field(default_factory=lambda: [set() for _ in range(PARTS)])
 
     def move(self, part: int) -> None:
-        """Forget what is older than an hour. A clock that was set back starts anew."""
+        """Drop what is older than an hour. If the clock was set back, start again."""
         ago = part - self.part
         if not ago:
             return

@@ -82,7 +82,7 @@ class Transaction:
         self._over = False  # binary content has more
         # the chunk
         self.left = 0  # octets that are still to come
-        self.resumes = state  # the state behind a chunk that is passed over
+        self.resumes = state  # the state after a chunk that is passed over
 
     # ---------------------------------------------------------------- content begins
 

@@ -27,25 +27,25 @@ Unsure = list[tuple[int, list[bytes] | None]]
 
 
 class Pool(Protocol):
-    """What several accounts may have together, in octets."""
+    """A limit, in octets, that several accounts share."""
 
     def fits(self, octets: int) -> bool:
-        """Is there room for so much, as far as is known now?"""
+        """True if there is room for ``octets`` more, as far as is known now."""
         ...
 
     def took(self, octets: int) -> None:
-        """So much is stored now."""
+        """Count octets that were just stored."""
         ...
 
     async def ready(self, octets: int) -> None:
-        """Look again where what is known is old, or would refuse so much."""
+        """Read the totals again if they are old, or if they would refuse ``octets`` more."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who owns mailboxes. Where a backend keeps them is its own affair. ``pool``: a limit that
-    it shares with others."""
+    """The owner of mailboxes. The backend alone decides where they are kept. ``pool``: a limit that it shares with
+    others."""
 
     id: int
     address: str

@@ -59,7 +59,7 @@ def everybody(domain: str) -> Account:
 
 
 def members(group: str) -> Account:
-    """What stands for all accounts in a group, in the same way."""
+    """Return the account that stands for all members of a group, made in the same way."""
     name = rights.GROUP + comparable(group)
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return Account(int.from_bytes(digest, "big") | EVERYBODY, name)

@@ -221,7 +221,7 @@ class LocalStore:
         ]
 
     def subscriptions(self, top: str) -> list[tuple[int, str]]:
-        """(account, name) of all subscriptions, of all accounts, to names that begin with ``top``; the same."""
+        """Return (account, name) of the subscriptions of all accounts to names that begin with ``top``."""
         return [
             one for shard in self.commits.shards for one in everywhere.subscriptions(shard.env.read, shard.tables, top)
         ]

@@ -28,7 +28,7 @@ from fastmail.store.local.index.tables import Tables
 # version, are all messages in the tables of object_ids.py, mailboxes, MODSEQ, octets of messages, messages, octets of
 # long summaries and of annotations (weight.py), low-water mark of the log, octets of the log, recovered
 # (Tables.recovered when the MODSEQ was last put above what can have been seen). A reader of this version ignores octets
-# behind them.
+# after them.
 ROW = struct.Struct("<BBxxIQQQQQQQI")
 VERSION = 1
 MODSEQS_ABOVE = 1 << 20  # by how much MODSEQs are raised after a recovery: more than were ever unsynced at once

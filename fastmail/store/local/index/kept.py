@@ -28,7 +28,7 @@ from fastmail.store.local.index import layout, references
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, PAIR, RECORD, U32, U64, trash_key, uid_of
 from fastmail.store.local.index.tables import Tables
 
-SLACK = 60.0  # s after its due time after which a row counts as left behind by its worker
+SLACK = 60.0  # s after its due time after which a row counts as left by a worker that ended
 BATCH = 256  # messages in one row of the second kind
 DUE = b"\xff" * ACCOUNT  # prefix of the second kind of key: no account has this number
 # parts of a key that begins with DUE: due time, mailbox key
