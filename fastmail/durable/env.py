@@ -117,37 +117,41 @@ class Environment:
         self._gate, self._users = Lock(os.path.join(folder, "gate")), Lock(os.path.join(folder, "users"))
         self._gate.take(fcntl.LOCK_EX)  # one process at a time opens or closes, so recovery is never disturbed
         try:
-            # Every process that has the environment open holds "users" shared. Getting it exclusively means that no
-            # other process has it open, and so that recovery, if it is needed, is this process's work.
-            first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
-            state = _last_state(path, tables) if first else None
-            if first:
-                journal.clear(folder)
-            if state is not None and not state.clean:
-                if not state.meta:
-                    state = self._as_it_is(path, tables, map_size, state)
-                checkpoint.put_back(path, state)
-            elif first:  # there is no checkpoint to go back to yet, so LMDB itself syncs these writes
-                self._open(path, tables, map_size, None)
-                try:
-                    self._bring_over()
-                    self._continue(folder, tables, had_journal=state is not None)
-                finally:
-                    self.env.close()
-            self._open(path, tables, map_size, journaled)
-            try:
-                if not first and layouts.version(self) < layout:
-                    raise ConfigError(f"{path} is in use by an older fastmail: stop it first")
-                self._begin_journal(journaled, tables, state, first)
-            except BaseException:
-                self.env.close()
-                raise
+            self._open_journaled(path, tables, map_size, journaled, folder)
             self._users.take(fcntl.LOCK_SH)
         except BaseException as error:
             self._users.close()  # while it is open, no other process could take it exclusively and recover
             self._gate.close()
             raise (translate(error) if isinstance(error, OSError | lmdb.Error) else error) from None
         self._gate.release()
+
+    def _open_journaled(self, path: str, tables: list[str], map_size: int, journaled: Journaled, folder: str) -> None:
+        """Open the environment and its journal, and recover if need be. The caller has the gate."""
+        # Every process that has the environment open holds "users" shared. Getting it exclusively means that no
+        # other process has it open, and so that recovery, if it is needed, is this process's work.
+        first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        state = _last_state(path, tables) if first else None
+        if first:
+            journal.clear(folder)
+        if state is not None and not state.clean:
+            if not state.meta:
+                state = self._as_it_is(path, tables, map_size, state)
+            checkpoint.put_back(path, state)
+        elif first:  # there is no checkpoint to go back to yet, so LMDB itself syncs these writes
+            self._open(path, tables, map_size, None)
+            try:
+                self._bring_over()
+                self._continue(folder, tables, had_journal=state is not None)
+            finally:
+                self.env.close()
+        self._open(path, tables, map_size, journaled)
+        try:
+            if not first and layouts.version(self) < self._layout:
+                raise ConfigError(f"{path} is in use by an older fastmail: stop it first")
+            self._begin_journal(journaled, tables, state, first)
+        except BaseException:
+            self.env.close()
+            raise
 
     def _as_it_is(self, path: str, tables: list[str], map_size: int, state: State) -> State:
         """Return a state that keeps the LMDB file as it is and replays the journal onto it, for a file that was rebuilt

@@ -280,8 +280,8 @@ class Spool:
         return ""
 
     async def charge(self, charges: Sequence[Charge], now: float = 0.0) -> None:
-        """Count what is sent without the queue; durable when it returns. TooMuch if that is above the limit; then nothing
-        is counted."""
+        """Count what is sent without the queue; durable when it returns. TooMuch if that is above the limit; then
+        nothing is counted."""
         now = now or time.time()
         await self._submit(lambda txn: rates.take(txn, self.env.db["rate"], charges, now), [])
 

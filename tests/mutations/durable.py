@@ -237,18 +237,18 @@ MUTATIONS = [
     Mutation(
         "the first writes of an opening are not synced",
         ENV,
-        "                self._open(path, tables, map_size, None)\n"
-        "                try:\n"
-        "                    self._bring_over()\n"
-        "                    self._continue(folder, tables, had_journal=state is not None)\n"
-        "                finally:\n"
-        "                    self.env.close()\n"
-        "            self._open(path, tables, map_size, journaled)\n",
-        "                pass\n"
-        "            self._open(path, tables, map_size, journaled)\n"
-        "            if first and (state is None or state.clean):\n"
+        "            self._open(path, tables, map_size, None)\n"
+        "            try:\n"
         "                self._bring_over()\n"
-        "                self._continue(folder, tables, had_journal=state is not None)\n",
+        "                self._continue(folder, tables, had_journal=state is not None)\n"
+        "            finally:\n"
+        "                self.env.close()\n"
+        "        self._open(path, tables, map_size, journaled)\n",
+        "            pass\n"
+        "        self._open(path, tables, map_size, journaled)\n"
+        "        if first and (state is None or state.clean):\n"
+        "            self._bring_over()\n"
+        "            self._continue(folder, tables, had_journal=state is not None)\n",
         (f"{UNIT}/test_checkpoint.py -k while_it_is_opened",),
     ),
     Mutation(
@@ -289,7 +289,7 @@ MUTATIONS = [
     Mutation(
         "the meta page is not put back",
         ENV,
-        "                checkpoint.put_back(path, state)\n",
+        "            checkpoint.put_back(path, state)\n",
         "",
         (f"{UNIT}/test_checkpoint.py -k mixture",),
     ),
