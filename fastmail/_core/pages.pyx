@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastmail._core.octets cimport Out, get16, get32, get64, set16, set32, set64
+from fastmail._core.octets cimport get16, get32, get64, set16, set32, set64
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:

@@ -122,12 +122,6 @@ def preview(data: Octets) -> bytes | None:
     return idents.preview(data)
 
 
-def has_attachment(data: Octets) -> bool | None:
-    """Return True if a mail program would offer a part as a file; None where an earlier version did not look."""
-    status = fixed(data).status if len(data) >= FIXED else 0
-    return bool(status & Status.ATTACHED) if status & Status.LOOKED else None
-
-
 def message_id(data: Octets) -> bytes | None:
     """Return the Message-ID in its brackets, as it stands at the end of the ENVELOPE; empty when there is none. None
     when it is written in a way that this quick look cannot read."""
