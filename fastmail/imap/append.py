@@ -165,8 +165,8 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
         if account.pool is not None:
             account.pool.took(octets)
     selected = session.selected
-    claim = selected is not None and key == selected.key and not selected.readonly and not session.rev2
-    kept = await store.append(account, key, messages, claim)
+    takes_recent = selected is not None and key == selected.key and not selected.readonly and not session.rev2
+    kept = await store.append(account, key, messages, takes_recent)
     if selected is not None and kept.recent[0] < kept.recent[1] and session.selected is selected:
         selected.recent = selected.recent.plus(UidSet.of_ranges((kept.recent[0], kept.recent[1] - 1)))
     code = b"[APPENDUID %d %b]" % (kept.uidvalidity, UidSet.of(kept.uids).octets())

@@ -385,9 +385,9 @@ class Store(Protocol):
         ...
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
     ) -> Appended:
-        """Store messages, all or none; durable when it returns. ``claim``: also do ``claim_recent`` in the same
+        """Store messages, all or none; durable when it returns. ``takes_recent``: also do ``take_recent`` in the same
         commit."""
         ...
 
@@ -433,7 +433,7 @@ class Store(Protocol):
         """Add previews (UTF-8), by UID, to messages whose summaries have none. No session is told."""
         ...
 
-    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+    async def take_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         """Return the first UID and the one after the last that are \\Recent for the caller, and from now on for no
         other session."""
         ...

@@ -409,11 +409,11 @@ class MemoryStore:
         return bits
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
     ) -> Appended:
         await asyncio.sleep(0)
         kept = self._append(key, messages)
-        kept.recent = await self.claim_recent(account, key) if claim else (0, 0)
+        kept.recent = await self.take_recent(account, key) if takes_recent else (0, 0)
         self.hub.publish([key])
         return kept
 
@@ -574,7 +574,7 @@ class MemoryStore:
             if m.uid in found and idents.preview(m.summary) is None and not mime.lost(m.summary):
                 m.summary = identity.kept(idents.with_preview(m.summary, found[m.uid]), m.summary)
 
-    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+    async def take_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         row = self._box(key).row
         first, end = row.recent_from, row.uidnext
         row.recent_from = end

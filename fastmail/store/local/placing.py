@@ -41,9 +41,9 @@ class Placing:
         self._synced = synced
 
     async def place(
-        self, account: Account, key: bytes, message: NewMessage, claimed: bool = False
+        self, account: Account, key: bytes, message: NewMessage, taken_recent: bool = False
     ) -> tuple[Write, bytes]:
-        """Return the write of a message's content, and the name for its row. ``claimed``: a session is told of
+        """Return the write of a message's content, and the name for its row. ``taken_recent``: a session is told of
         the message at once, so it goes to cur/, not new/."""
         shard = self._commits.shard(account.id)
         if shard.writer is not None:
@@ -53,7 +53,7 @@ class Placing:
         root = self._paths.root(account, key)
         base = self._maker.make(sum(len(chunk) for chunk in message.content), message.size)
         mtime = message.date  # other programs show a file's mtime as its internal date
-        if message.flags or message.keywords or not message.recent or claimed:
+        if message.flags or message.keywords or not message.recent or taken_recent:
             called = base + b":2," + to_info(message.flags, 0).encode()
             sub, mark = b"/cur", CUR
         else:

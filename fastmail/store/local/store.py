@@ -292,30 +292,30 @@ class LocalStore:
         return await self._deliveries.given(items)
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
     ) -> Appended:
         async with self._room.entry(sum(len(message.summary) for message in messages)):
             if self._lists is None:
-                return (await self._append(account, key, messages, claim))[0]
-            return await self._going_on.run(self._append_listed(self._lists, account, key, messages, claim))
+                return (await self._append(account, key, messages, takes_recent))[0]
+            return await self._going_on.run(self._append_listed(self._lists, account, key, messages, takes_recent))
 
     async def _append_listed(
-        self, lists: Lists, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool
+        self, lists: Lists, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool
     ) -> Appended:
         words = [word for message in messages for word in message.keywords]
         async with lists.giving([(account, key)], words) as lines:
-            result, names = await self._append(account, key, messages, claim)
+            result, names = await self._append(account, key, messages, takes_recent)
             lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
         return result
 
     async def _append(
-        self, account: Account, key: bytes, new: Sequence[NewMessage], claim: bool
+        self, account: Account, key: bytes, new: Sequence[NewMessage], takes_recent: bool
     ) -> tuple[Appended, list[bytes]]:
         writes: list[Write] = []
         names: list[bytes] = []
         try:
             for message in new:
-                write, name = await self._placing.place(account, key, message, claim)
+                write, name = await self._placing.place(account, key, message, takes_recent)
                 writes.append(write)
                 names.append(name)
         except BaseException:
@@ -329,7 +329,7 @@ class LocalStore:
         now = int(time.time())
 
         def apply(txn: Txn, t: Tables) -> Changed[Appended]:
-            return messages.append(txn, t, key, new, names, now, claim)
+            return messages.append(txn, t, key, new, names, now, takes_recent)
 
         return await self._placing.commit(account, apply, writes, then), names
 
@@ -372,13 +372,13 @@ class LocalStore:
                 account, partial(messages.learn_previews, key=key, found=found), adds=True
             )
 
-    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+    async def take_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         with self.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None or box.recent_from >= box.uidnext:
             return 0, 0
         return await self.commits.submit(
-            account, partial(messages.claim_recent, key=key), then=lambda _: self.touch(account, key)
+            account, partial(messages.take_recent, key=key), then=lambda _: self.touch(account, key)
         )
 
 
