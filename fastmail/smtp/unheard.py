@@ -49,8 +49,8 @@ class Unheard:
         return outcomes
 
     async def remember(self, transaction: bytes, content: Octets, outcomes: Sequence[Outcome]) -> None:
-        """Remember the reply, because the client was gone before it could be sent. Recipients that were refused may be
-        sent again in any case."""
+        """Remember the reply, because the client was gone before it could be sent. Only replies to messages that were
+        accepted for all recipients are remembered; what was refused may be sent again anyway."""
         if not all(outcome.ok for outcome in outcomes):
             return
         digest = await _digest(transaction, content)
