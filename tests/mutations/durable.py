@@ -268,7 +268,7 @@ MUTATIONS = [
     Mutation(
         "an upgrade puts messages in place again that are there",
         "fastmail/store/local/index/former_arrivals.py",
-        "        if number > (settled or 0) and txn.put(at, value, db=t.msg, overwrite=False):\n",
+        "        if number > (merged or 0) and txn.put(at, value, db=t.msg, overwrite=False):\n",
         "        if txn.put(at, value, db=t.msg):\n",
         (f"{FORMER} -k counts_no_more",),
     ),

@@ -165,7 +165,7 @@ async def _by_data(client: SmtpClient, octets: bytes, good: int, asked: bool) ->
 
 async def _content(client: SmtpClient, octets: bytes, good: int, command: str) -> list[Reply]:
     """Write the content, and read what the host says to it. Unsure when that is nothing. By LMTP, recipients that the
-    host answered for before the connection broke are settled; the others are tried again."""
+    host answered for before the connection broke have their result; the others are tried again."""
     final: list[Reply] = []
     await client.write_all(octets, BLOCK)  # what goes wrong here leaves the host without the end of it
     try:
