@@ -55,8 +55,8 @@ def _close(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is known of a message without reading it. ``flags`` as letters; ``size`` in octets on disk; ``date``:
-    when it arrived, s since 1970."""
+    """What the index knows of a message. ``flags`` as letters; ``size`` in octets on disk; ``date``: when it arrived, s
+    since 1970."""
 
     key: str
     subdir: str
@@ -81,7 +81,7 @@ class Maildir(mailbox.Maildir):
         self._known: dict[str, bytes] = {}  # headers that are not in the index yet, or all where there is none
         self._env: Environment | None = None
         self._place = os.path.join(os.path.realpath(self._path), FOLDER)
-        self._top = beneath.mark(self._path)
+        self._top = beneath.guarded(self._path)
         with contextlib.suppress(OSError, MailError):
             if not any(os.path.islink(one) for one in (self._place, *(f"{self._place}/{name}" for name in FILES))):
                 self._env = _open(self._place)
@@ -281,7 +281,7 @@ class Maildir(mailbox.Maildir):
     def add_folder(self, folder: str) -> "Maildir":
         path = os.path.join(self._path, "." + folder)
         made = Maildir(path, factory=self._factory)
-        mark = os.path.join(beneath.mark(path), "maildirfolder")
+        mark = os.path.join(beneath.guarded(path), "maildirfolder")
         os.close(beneath.open_file(mark, os.O_CREAT | os.O_WRONLY, 0o666))
         return made
 

@@ -8,9 +8,18 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
+from fastmail._core.octets cimport get16, get32, set16, set32
+
+cdef enum:  # an entry: its head, the key, the value; numbers are little-endian
+    KIND_AT = 0      # u8
+    TABLE_AT = 1     # u8
+    KEY_AT = 2       # u16: octets of the key
+    VALUE_AT = 4     # u32: octets of the value
+    HEAD = 8         # octets of the head
+
 cdef enum:
-    HEAD = 8         # kind, table, u16 octets of the key, u32 octets of the value
-    SAME = 8         # what stands for octets that an earlier entry ends with: its number, and how many octets
+    SAME = 8         # what stands for octets that an earlier entry ends with: its number (u32), how many octets (u32)
+    LENGTH_AT = 4    # where the second of the two is
     C_PUT = 1
     C_DELETE = 2
     C_CLEAR = 3
@@ -25,14 +34,10 @@ AGAIN = C_AGAIN  # added to the kind: the value ends as that of an earlier entry
 
 
 cdef inline void put_head(uint8_t* p, int kind, int table, Py_ssize_t keys, Py_ssize_t values) noexcept:
-    p[0] = kind
-    p[1] = table
-    p[2] = keys & 255
-    p[3] = keys >> 8
-    p[4] = values & 255
-    p[5] = values >> 8 & 255
-    p[6] = values >> 16 & 255
-    p[7] = values >> 24 & 255
+    p[KIND_AT] = <uint8_t>kind
+    p[TABLE_AT] = <uint8_t>table
+    set16(p + KEY_AT, <unsigned short>keys)
+    set32(p + VALUE_AT, <uint32_t>values)
 
 
 cdef class Record:
@@ -98,10 +103,6 @@ cdef class Record:
         return [*self.large, self.small], self.before + PyByteArray_GET_SIZE(self.small)
 
 
-cdef inline uint32_t u32(const uint8_t* p) noexcept:
-    return p[0] | <uint32_t>p[1] << 8 | <uint32_t>p[2] << 16 | <uint32_t>p[3] << 24
-
-
 cdef object same_end(value, list contents):
     """A value that ends as an earlier one does, written out."""
     cdef const uint8_t[::1] raw = value
@@ -109,7 +110,7 @@ cdef object same_end(value, list contents):
     cdef uint32_t number, length
     if before < 0:
         raise ValueError("an entry is too short")
-    number, length = u32(&raw[before]), u32(&raw[before + 4])
+    number, length = get32(&raw[before]), get32(&raw[before + LENGTH_AT])
     if number >= <Py_ssize_t>len(contents) or length > <Py_ssize_t>len(contents[number]):
         raise ValueError("an entry refers to none before it")
     end = contents[number]
@@ -124,8 +125,8 @@ def read(body not None, tuple tables not None, bint rows=True):
     while at < size:
         if at + HEAD > size:
             raise ValueError("an entry is cut off")
-        kind, table = raw[at], raw[at + 1]
-        keys, values = raw[at + 2] | <int>raw[at + 3] << 8, u32(&raw[at + 4])
+        kind, table = raw[at + KIND_AT], raw[at + TABLE_AT]
+        keys, values = get16(&raw[at + KEY_AT]), get32(&raw[at + VALUE_AT])
         at += HEAD
         if at + keys + values > size:
             raise ValueError("an entry is cut off")

@@ -9,29 +9,25 @@ one that is damaged has no elements.
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastmail._core.header cimport folded_end, line_end, value_of
-from fastmail._core.mime cimport FIXED, VERSION
-from fastmail._core.octets cimport Out, get32
-
-cdef enum:
-    CUT = 1          # mark of a summary whose header cache lacks fields
-    SHORT = 4        # and of one whose ENVELOPE lacks addresses or texts
+from fastmail._core.octets cimport Out
+from fastmail._core.summary cimport (
+    FIXED, STATUS_NO_CACHE, STATUS_NO_ENVELOPE, STATUS_AT, VERSION, VERSION_AT, cache_at, parts_at, structure_at,
+)
 
 
 cdef bint open_summary(const uint8_t* p, Py_ssize_t n, Summary* s) noexcept nogil:
-    cdef Py_ssize_t envelope, structure, header
-    if n < FIXED or p[0] == 0 or p[0] > VERSION:
+    cdef Py_ssize_t envelope, cache, end
+    if n < FIXED or p[VERSION_AT] == 0 or p[VERSION_AT] > VERSION:
         return False
-    envelope = get32(p + 8)
-    structure = get32(p + 12)
-    header = get32(p + 16)
-    if envelope < 2 or FIXED + envelope + structure + header > n:
+    envelope, cache, end = structure_at(p) - FIXED, cache_at(p), parts_at(p)
+    if envelope < 2 or end > n:
         return False
-    s.envelope = p + FIXED + 1
+    s.envelope = p + FIXED + 1  # without its parentheses
     s.envelopen = envelope - 2
-    s.header = p + FIXED + envelope + structure
-    s.headern = header
-    s.whole = not p[1] & CUT
-    s.short = p[1] & SHORT != 0
+    s.header = p + cache
+    s.headern = end - cache
+    s.whole = not p[STATUS_AT] & STATUS_NO_CACHE
+    s.short = p[STATUS_AT] & STATUS_NO_ENVELOPE != 0
     return True
 
 

@@ -14,10 +14,14 @@ from libc.string cimport memchr, memmove
 from fastmail._core.header cimport folded_end, line_end, name_end
 from fastmail._core.leaves cimport Summaries
 from fastmail._core.lines cimport put_crlf
-from fastmail._core.mime cimport FIXED, VERSION, lost_parts
+from fastmail._core.mime cimport lost_parts
 from fastmail._core.octets cimport Out, get16, get32, get64, lower
 from fastmail._core.pages cimport (
-    DATE_AT, FLAGS_AT, HEAD, KEYWORDS_AT, MODSEQ_AT, SAVED_AT, SIZE_AT, open_page,
+    DATE_AT, FLAGS_AT, HEAD, KEYWORDS_AT, MODSEQ_AT, SAVED_AT, SIZE_AT, UID_AT, open_page,
+)
+from fastmail._core.summary cimport (
+    BODY_AT, FIXED, STATUS_NO_CACHE, STATUS_AT, PART, PARTS_AT, SHIFT_AT, VERSION, VERSION_AT, cache_at, parts_at,
+    structure_at,
 )
 from fastmail._core.uidset cimport UidSet
 
@@ -227,28 +231,26 @@ cdef list named(list asked):
 
 
 cdef int from_summary(Out out, const uint8_t* p, Py_ssize_t n, int items, list asked) except -1:
-    """What the summary (layout in mime.pyx) holds ready; returns 0 when it can not answer."""
-    cdef Py_ssize_t env, bs, cache
+    """What the summary (layout in summary.pxd) holds ready; returns 0 when it can not answer."""
+    cdef Py_ssize_t structure, cache, end
     cdef Out tmp
     cdef tuple ask
-    if n < FIXED or not 0 < p[0] <= VERSION or (items & ITEM_STRUCTURE and lost_parts(p, n)):
+    if n < FIXED or not 0 < p[VERSION_AT] <= VERSION or (items & ITEM_STRUCTURE and lost_parts(p, n)):
         return 0
-    env = get32(p + 8)
-    bs = get32(p + 12)
-    cache = get32(p + 16)
-    if FIXED + env + bs + cache > n or (items & ITEM_FIELDS and p[1] & 1):
+    structure, cache, end = structure_at(p), cache_at(p), parts_at(p)
+    if end > n or (items & ITEM_FIELDS and p[STATUS_AT] & STATUS_NO_CACHE):
         return 0
     if items & ITEM_ENVELOPE:
         out.put(" ENVELOPE ", 10)
-        out.put(<const char*>p + FIXED, env)
+        out.put(<const char*>p + FIXED, structure - FIXED)
     if items & ITEM_STRUCTURE:
         out.put(" BODYSTRUCTURE ", 15)
-        out.put(<const char*>p + FIXED + env, bs)
+        out.put(<const char*>p + structure, cache - structure)
     if items & ITEM_FIELDS:
         tmp = Out(1024)
         for ask in asked:
             tmp.len = 0
-            fields(tmp, <const char*>p + FIXED + env + bs, <const char*>p + FIXED + env + bs + cache, <Names>ask[1], False)
+            fields(tmp, <const char*>p + cache, <const char*>p + end, <Names>ask[1], False)
             tmp.put("\r\n", 2)
             out.putc(32)
             out.put(<bytes>ask[0], len(<bytes>ask[0]))
@@ -261,7 +263,7 @@ cdef int from_summary(Out out, const uint8_t* p, Py_ssize_t n, int items, list a
 
 cdef int begin(Out out, const uint8_t* r, uint32_t seq, int items, list names, UidSet recent) except -1:
     """A response up to what the record at ``r`` holds; says whether there was nothing of it yet."""
-    cdef uint32_t uid = get32(r)
+    cdef uint32_t uid = get32(r + UID_AT)
     cdef bint first = True
     out.put("* ", 2)
     if items & ITEM_UIDONLY:
@@ -329,7 +331,7 @@ cdef list responses(Out out, const unsigned char[::1] data, UidSet view, UidSet 
         asked = named(asked)
     for i in range(count):
         r = p + HEAD + i * step
-        uid = get32(r)
+        uid = get32(r + UID_AT)
         if not uids.has(uid):
             continue
         seq = view.seq_of(uid)
@@ -364,10 +366,10 @@ cdef list responses(Out out, const unsigned char[::1] data, UidSet view, UidSet 
 cdef Py_ssize_t body_at(const uint8_t* s, Py_ssize_t n) noexcept:
     """Where the body of a message begins, as its summary says; -1 when that cannot be read."""
     cdef Py_ssize_t parts
-    if n < FIXED or not 0 < s[0] <= VERSION or not get16(s + 2):
+    if n < FIXED or not 0 < s[VERSION_AT] <= VERSION or not get16(s + PARTS_AT):
         return -1
-    parts = FIXED + <Py_ssize_t>get32(s + 8) + get32(s + 12) + get32(s + 16)
-    return <Py_ssize_t>get32(s + parts + 8) + get32(s + 4) if parts + 16 <= n else -1
+    parts = parts_at(s)
+    return <Py_ssize_t>get32(s + parts + BODY_AT) + get32(s + SHIFT_AT) if parts + PART <= n else -1
 
 
 def message(Out out not None, const unsigned char[::1] data, UidSet view not None, uint32_t uid, int items,
@@ -383,7 +385,7 @@ def message(Out out not None, const unsigned char[::1] data, UidSet view not Non
     if not seq or not summary.shape[0] or not content.shape[0] or memchr(&content[0], 0, content.shape[0]) != NULL:
         return False
     for i in range(count):
-        if get32(p + HEAD + i * step) == uid:
+        if get32(p + HEAD + i * step + UID_AT) == uid:
             r = p + HEAD + i * step
     at = body_at(&summary[0], summary.shape[0])
     if r == NULL or at < 0 or at > content.shape[0]:

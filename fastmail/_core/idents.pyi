@@ -8,7 +8,7 @@ def named(summary: Octets) -> tuple[bytes, bytes, list[bytes]]:
     first). Empty where there is none."""
 
 def rest_at(summary: Octets) -> int:
-    """Where what the store keeps behind a summary begins: its length where there is nothing."""
+    """Where the trail begins, which the store keeps after a summary: its length where there is none."""
 
 def preview(summary: Octets) -> bytes | None:
     """The message's first words, in UTF-8; None where they were not looked for."""

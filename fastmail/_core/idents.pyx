@@ -1,5 +1,5 @@
-"""What a summary (layout in mime.pyx) has for the store: what names the message and its thread (RFC 5322 3.6.4), its
-preview, and where what the store keeps behind the summary begins.
+"""What a summary (layout in summary.pxd) has for the store: what names the message and its thread (RFC 5322 3.6.4), its
+preview, and where the trail begins, which the store keeps after the summary.
 
 An identification is ``<`` and ``>`` with at least one octet between them that is neither of the two nor white space.
 Promise: one pass over the cached header; nothing is read past the summary's end. Of REFERENCES with more than NEAREST
@@ -13,18 +13,20 @@ from libc.string cimport memcmp, memcpy, memset
 from fastmail._core.envelope cimport Summary, open_summary
 from fastmail._core.fields cimport same
 from fastmail._core.header cimport END, FIELD, Kind, Line, next_line
-from fastmail._core.mime cimport FIXED, lost_parts
-from fastmail._core.octets cimport get16, get32, set32, set64
+from fastmail._core.index cimport (
+    ACCOUNT, CREATED_ITEM, ITEM_EMAIL_AT, ITEM_MODSEQ_AT, ITEM_UID_AT, MAILBOX, NAMED, NAMED_ID_AT, NAMED_MAILBOX_AT,
+    NAMED_UID_AT, REMOVED_ITEM, put_uid,
+)
+from fastmail._core.mime cimport lost_parts
+from fastmail._core.octets cimport get16, set32, set64
+from fastmail._core.summary cimport (
+    EMAIL_AT, FIXED, ID, OWN_AT, PREVIEWED, THREAD_AT, TRAIL, VERSION_AT, parts_end,
+)
 
 cdef enum:
-    NEAREST = 12
-    PARTS = 16    # octets of a part in a summary
-    TRAIL = 32           # what the store keeps behind a summary: see message/identity.py
-    PLACE = 24           # octets of a key in the tables of store/local/index/object_ids.py
-    NAMED = 20           # octets of an entry of the account log for a message that came: UID, mark, MODSEQ
-    GONE = 12            # and for one that went: UID, mark
-    PREVIEWED = 3        # the version of a summary that has a preview
-    MOST_WORDS = 1024    # octets of one: 256 characters (RFC 8970 3.1)
+    NEAREST = 12         # identifications of a field that are given: the last ones, and the first
+    MOST_WORDS = 1024    # octets of a preview: 256 characters (RFC 8970 3.1)
+    WORDS = 2            # octets that say how long a preview is
 
 # The first identification of a field, and the last ones, as a ring.
 cdef struct Found:
@@ -111,17 +113,13 @@ def named(const unsigned char[::1] summary):
     return message, seed or message, nearest(&references) + nearest(&reply)
 
 
-cdef Py_ssize_t parts_end(const uint8_t* p) noexcept nogil:
-    return FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12) + get32(p + 16) + get16(p + 2) * PARTS
-
-
 cdef Py_ssize_t rest(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t at
     if n < FIXED:
         return n
     at = parts_end(p)
-    if p[0] >= PREVIEWED and at + 2 <= n:
-        at += 2 + get16(p + at)
+    if p[VERSION_AT] >= PREVIEWED and at + WORDS <= n:
+        at += WORDS + get16(p + at)
     return min(at, n)
 
 
@@ -134,25 +132,25 @@ cdef bytes octets(const uint8_t* p, Py_ssize_t n):
 
 
 def entered(bytes key not None, list items not None, bint created, slow):
-    cdef Py_ssize_t i, n, at, step = NAMED if created else GONE, count = len(items)
+    cdef Py_ssize_t i, n, at, step = CREATED_ITEM if created else REMOVED_ITEM, count = len(items)
     cdef bytes stored, log = PyBytes_FromStringAndSize(NULL, count * step)
     cdef uint8_t* q = <uint8_t*>PyBytes_AS_STRING(log)
     cdef const uint8_t* p
     cdef const uint8_t* where = <const uint8_t*>PyBytes_AS_STRING(key)
-    cdef uint8_t mark[8]
-    cdef uint8_t thread[8]
-    cdef uint8_t own[8]
-    cdef uint8_t at_place[PLACE]
-    cdef uint8_t none[8]
+    cdef uint8_t email[ID]
+    cdef uint8_t thread[ID]
+    cdef uint8_t own[ID]
+    cdef uint8_t row[NAMED]
+    cdef uint8_t none[ID]
     cdef uint32_t uid
     cdef uint64_t modseq
     cdef list places = [], members = [], others = []
     cdef tuple item
-    if len(key) != 12:
+    if len(key) != MAILBOX:
         raise ValueError("a mailbox key has 12 octets")
-    memset(none, 0, 8)
-    memcpy(at_place, where, 8)
-    memcpy(at_place + 16, where + 8, 4)
+    memset(none, 0, ID)
+    memcpy(row, where, ACCOUNT)
+    memcpy(row + NAMED_MAILBOX_AT, where + ACCOUNT, MAILBOX - ACCOUNT)
     for i in range(count):
         item = <tuple?>items[i]
         uid, modseq = item[0], item[2]
@@ -160,42 +158,42 @@ def entered(bytes key not None, list items not None, bint created, slow):
         p, n = <const uint8_t*>PyBytes_AS_STRING(stored), len(stored)
         at = rest(p, n)
         if n - at == TRAIL:
-            memcpy(mark, p + at, 8)
-            memcpy(thread, p + at + 16, 8)
-            memcpy(own, p + at + 24, 8)
+            memcpy(email, p + at + EMAIL_AT, ID)
+            memcpy(thread, p + at + THREAD_AT, ID)
+            memcpy(own, p + at + OWN_AT, ID)
         else:
             one = slow(stored)
-            memcpy(mark, PyBytes_AS_STRING(<bytes?>one[0]), 8)
-            memcpy(thread, PyBytes_AS_STRING(<bytes?>one[2]), 8)
-            memcpy(own, PyBytes_AS_STRING(<bytes?>one[3]), 8)
-        set32(q, uid)
-        memcpy(q + 4, mark, 8)
+            memcpy(email, PyBytes_AS_STRING(<bytes?>one[0]), ID)
+            memcpy(thread, PyBytes_AS_STRING(<bytes?>one[2]), ID)
+            memcpy(own, PyBytes_AS_STRING(<bytes?>one[3]), ID)
+        set32(q + ITEM_UID_AT, uid)
+        memcpy(q + ITEM_EMAIL_AT, email, ID)
         if created:
-            set64(q + 12, modseq)
+            set64(q + ITEM_MODSEQ_AT, modseq)
         q += step
-        at_place[20], at_place[21], at_place[22], at_place[23] = uid >> 24, uid >> 16 & 255, uid >> 8 & 255, uid & 255
-        memcpy(at_place + 8, mark, 8)
-        places.append((octets(at_place, PLACE), b""))
-        memcpy(at_place + 8, thread, 8)
-        members.append((octets(at_place, PLACE), b""))
-        if memcmp(own, thread, 8) and memcmp(own, none, 8):
-            others.append((i, octets(where, 8) + octets(own, 8), octets(thread, 8)))
+        put_uid(row, NAMED_UID_AT, uid)
+        memcpy(row + NAMED_ID_AT, email, ID)
+        places.append((octets(row, NAMED), b""))
+        memcpy(row + NAMED_ID_AT, thread, ID)
+        members.append((octets(row, NAMED), b""))
+        if memcmp(own, thread, ID) and memcmp(own, none, ID):
+            others.append((i, octets(where, ACCOUNT) + octets(own, ID), octets(thread, ID)))
     return log, places, members, others
 
 
 def preview(const unsigned char[::1] summary):
     cdef Py_ssize_t n = summary.shape[0], at
-    if n < FIXED or summary[0] != PREVIEWED:
+    if n < FIXED or summary[VERSION_AT] != PREVIEWED:
         return None
     at = parts_end(&summary[0])
-    if at + 2 > n or at + 2 + get16(&summary[at]) > n:
+    if at + WORDS > n or at + WORDS + get16(&summary[at]) > n:
         return None
-    return bytes(summary[at + 2 : at + 2 + get16(&summary[at])])
+    return bytes(summary[at + WORDS : at + WORDS + get16(&summary[at])])
 
 
 def with_preview(const unsigned char[::1] summary, bytes words not None):
     cdef Py_ssize_t n = summary.shape[0], at
-    if n < FIXED or not 0 < summary[0] <= PREVIEWED or lost_parts(&summary[0], n) or len(words) > MOST_WORDS:
+    if n < FIXED or not 0 < summary[VERSION_AT] <= PREVIEWED or lost_parts(&summary[0], n) or len(words) > MOST_WORDS:
         raise ValueError("a summary that can have no preview")
     at = parts_end(&summary[0])
     if at > n:

@@ -5,10 +5,9 @@
 #   path, at           pages and places in them, from the root to the leaf
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from fastmail._core.index cimport MESSAGE
+from fastmail._core.lmdb cimport DEEPEST
 from fastmail._core.uidset cimport UidSet
-
-cdef enum:
-    DEPTH = 32
 
 
 cdef class Source:
@@ -24,8 +23,8 @@ cdef class Source:
 cdef class Pairs(Source):
     cdef object rows
     cdef object pair
-    cdef Py_buffer held[2]
-    cdef bint holds
+    cdef Py_buffer buffers[2]
+    cdef bint has_pair
     cdef void drop(self) noexcept
 
 
@@ -36,9 +35,9 @@ cdef class Table(Source):
     cdef uint64_t root
     cdef Py_ssize_t size
     cdef int depth
-    cdef const uint8_t* path[DEPTH]
-    cdef int at[DEPTH]
-    cdef int counts[DEPTH]
+    cdef const uint8_t* path[DEEPEST]
+    cdef int at[DEEPEST]
+    cdef int counts[DEEPEST]
     cdef bint placed
     cdef const uint8_t* page(self, uint64_t number, int kind, int* count) except NULL
     cdef const uint8_t* node(self, const uint8_t* page, int i) except NULL
@@ -53,7 +52,7 @@ cdef class Table(Source):
 cdef class Walk:
     cdef Source source
     cdef UidSet uids
-    cdef uint8_t key[16]
+    cdef uint8_t key[MESSAGE]
     cdef Py_ssize_t run
     cdef bint inside
     cdef uint32_t uid
@@ -68,7 +67,7 @@ cdef class Summaries:
     cdef object more
     cdef object lent
     cdef bytes prefix
-    cdef uint8_t key[16]
+    cdef uint8_t key[MESSAGE]
     cdef uint32_t last
     cdef bint found
     cdef bint there(self, uint32_t uid) except -1

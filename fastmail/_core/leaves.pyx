@@ -1,9 +1,8 @@
 """Reads rows of LMDB tables straight from the pages of its file, many to a call, and other runs of rows the same way.
 
 A row by LMDB's cursor costs two memoryviews and a mutex; thousands of rows for one answer cost more than the answer.
-The file's layout is LMDB 0.9's, 64 bits, little-endian (as in durable/salvage.py); the caller holds a read transaction
-open, so that nothing of its snapshot is written to meanwhile. Keys of messages end in the UID, 4 octets big-endian,
-behind the mailbox's prefix of 12; values are u16 length, so many octets of the backend's own, then the summary.
+The caller holds a read transaction open, so that nothing of its snapshot is written to meanwhile. Layouts: of the file
+in lmdb.pxd, of keys and values in index.pxd.
 
 Promise: nothing is read outside the map or the row's page. Fails with Damaged where a page is not what it should be.
 """
@@ -13,19 +12,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from fastmail._core.index cimport CONTENT_AT, MAILBOX, MESSAGE, put_uid, uid_in
+from fastmail._core.lmdb cimport (
+    BIG, BRANCH, DEEPEST, FLAGS_AT, FORMAT, FORMAT_AT, FREE_AT, HEAD, KEY_SIZE_AT, LARGEST, LAST_AT, LEAF, LOWER_AT,
+    MAGIC_AT, MAIN_AT, META, NODE, NODE_FLAGS_AT, NUMBER_AT, OVERFLOW, POINTER, RUN_AT, SIZE_AT, SMALLEST, TREE,
+    TREE_DEPTH_AT, TREE_PAD_AT, TREE_ROOT_AT, TXN_AT, UPPER_AT, UPPER_HALF_AT,
+)
 from fastmail._core.octets cimport get16, get32, get64
 from fastmail._core.uidset cimport UidSet
-
-cdef enum:
-    HEAD = 16          # octets of a page before its pointers
-    NODE = 8           # octets of a row before its key
-    BRANCH = 1
-    LEAF = 2
-    OVERFLOW = 4
-    META = 8
-    BIG = 1            # the value lies on pages of its own
-    PREFIX = 12
-    KEY = 16
 
 cdef uint32_t MAGIC = 0xBEEFC0DE
 cdef uint64_t NOWHERE = 0xFFFFFFFFFFFFFFFF
@@ -60,29 +54,29 @@ cdef class Pairs(Source):
         self.drop()
 
     cdef void drop(self) noexcept:
-        if self.holds:
-            PyBuffer_Release(&self.held[0])
-            PyBuffer_Release(&self.held[1])
-            self.holds = False
+        if self.has_pair:
+            PyBuffer_Release(&self.buffers[0])
+            PyBuffer_Release(&self.buffers[1])
+            self.has_pair = False
 
     cdef int next(self) except -1:
         self.drop()
         for pair in self.rows:
             self.pair = pair
-            PyObject_GetBuffer(pair[0], &self.held[0], PyBUF_SIMPLE)
+            PyObject_GetBuffer(pair[0], &self.buffers[0], PyBUF_SIMPLE)
             try:
-                PyObject_GetBuffer(pair[1], &self.held[1], PyBUF_SIMPLE)
+                PyObject_GetBuffer(pair[1], &self.buffers[1], PyBUF_SIMPLE)
             except BaseException:
-                PyBuffer_Release(&self.held[0])
+                PyBuffer_Release(&self.buffers[0])
                 raise
-            self.holds = True
-            self.key, self.keyn = <const uint8_t*>self.held[0].buf, self.held[0].len
-            self.value, self.valuen = <const uint8_t*>self.held[1].buf, self.held[1].len
+            self.has_pair = True
+            self.key, self.keyn = <const uint8_t*>self.buffers[0].buf, self.buffers[0].len
+            self.value, self.valuen = <const uint8_t*>self.buffers[1].buf, self.buffers[1].len
             return 1
         return 0
 
     cdef int seek(self, const uint8_t* key, Py_ssize_t n) except -1:
-        if self.holds and order(self.key, self.keyn, key, n) >= 0:
+        if self.has_pair and order(self.key, self.keyn, key, n) >= 0:
             return 1
         while self.next():
             if order(self.key, self.keyn, key, n) >= 0:
@@ -100,6 +94,11 @@ cdef inline int order(const uint8_t* a, Py_ssize_t an, const uint8_t* b, Py_ssiz
     return c
 
 
+cdef inline uint64_t child(const uint8_t* node) noexcept nogil:
+    """The page that a node of a branch leads to."""
+    return <uint64_t>get32(node + SIZE_AT) | <uint64_t>get16(node + UPPER_HALF_AT) << 32
+
+
 cdef class Table(Source):
     """The rows of one table as a transaction sees them."""
 
@@ -113,23 +112,23 @@ cdef class Table(Source):
         if number < 2 or number >= self.pages:
             raise Damaged(f"page {number} does not exist")
         p = self.base + number * self.size
-        lower = get16(p + 12)
-        upper = get16(p + 14)
-        if get64(p) != number or get16(p + 10) != kind or lower < HEAD or lower & 1 or lower > upper:
+        lower = get16(p + LOWER_AT)
+        upper = get16(p + UPPER_AT)
+        if get64(p + NUMBER_AT) != number or get16(p + FLAGS_AT) != kind or lower < HEAD or lower & 1 or lower > upper:
             raise Damaged(f"page {number} is not a page of its table")
-        if upper > self.size and self.size < 65536:
+        if upper > self.size and self.size < LARGEST:
             raise Damaged(f"page {number} is not a page of its table")
-        count[0] = (lower - HEAD) >> 1
+        count[0] = (lower - HEAD) // POINTER
         return p
 
     cdef const uint8_t* node(self, const uint8_t* page, int i) except NULL:
-        cdef int at = get16(page + HEAD + 2 * i)
-        if at < HEAD or at + NODE > self.size or at + NODE + get16(page + at + 6) > self.size:
+        cdef int at = get16(page + HEAD + POINTER * i)
+        if at < HEAD or at + NODE > self.size or at + NODE + get16(page + at + KEY_SIZE_AT) > self.size:
             raise Damaged(f"a row of page {get64(page)} lies outside it")
         return page + at
 
     cdef int compare(self, const uint8_t* node, const uint8_t* key, Py_ssize_t n) except -2:
-        cdef int c = order(node + NODE, get16(node + 6), key, n)
+        cdef int c = order(node + NODE, get16(node + KEY_SIZE_AT), key, n)
         return (c > 0) - (c < 0)
 
     cdef int lower_bound(self, const uint8_t* page, int first, int count, const uint8_t* key, Py_ssize_t n) except -1:
@@ -146,14 +145,12 @@ cdef class Table(Source):
     cdef int first_below(self, int level) except -1:
         """Go down to the first row of the page that ``level`` points at."""
         cdef const uint8_t* node
+        cdef int kind
         while level < self.depth - 1:
             node = self.node(self.path[level], self.at[level])
             level += 1
-            self.path[level] = self.page(
-                <uint64_t>get32(node) | <uint64_t>get16(node + 4) << 32,
-                LEAF if level == self.depth - 1 else BRANCH,
-                &self.counts[level],
-            )
+            kind = LEAF if level == self.depth - 1 else BRANCH
+            self.path[level] = self.page(child(node), kind, &self.counts[level])
             self.at[level] = 0
         return 0
 
@@ -177,18 +174,18 @@ cdef class Table(Source):
         cdef const uint8_t* node = self.node(page, self.at[self.depth - 1])
         cdef const uint8_t* run
         cdef uint64_t number
-        cdef Py_ssize_t n = get32(node)
-        self.keyn = get16(node + 6)
+        cdef Py_ssize_t n = get32(node + SIZE_AT)
+        self.keyn = get16(node + KEY_SIZE_AT)
         self.key = node + NODE
-        if get16(node + 4) & BIG:
+        if get16(node + NODE_FLAGS_AT) & BIG:
             if node + NODE + self.keyn + 8 > page + self.size:
                 raise Damaged(f"a row of page {get64(page)} lies outside it")
             number = get64(self.key + self.keyn)
             if number < 2 or number >= self.pages:
                 raise Damaged(f"page {number} does not exist")
             run = self.base + number * self.size
-            if get64(run) != number or get16(run + 10) != OVERFLOW or HEAD + n > get32(run + 12) * self.size \
-                    or get32(run + 12) > self.pages - number:
+            if get64(run + NUMBER_AT) != number or get16(run + FLAGS_AT) != OVERFLOW \
+                    or HEAD + n > get32(run + RUN_AT) * self.size or get32(run + RUN_AT) > self.pages - number:
                 raise Damaged(f"page {number} is not a long row")
             self.value = run + HEAD
         else:
@@ -219,11 +216,7 @@ cdef class Table(Source):
                 page = self.page(self.root, BRANCH if last else LEAF, &self.counts[0])
             else:
                 node = self.node(self.path[level - 1], self.at[level - 1])
-                page = self.page(
-                    <uint64_t>get32(node) | <uint64_t>get16(node + 4) << 32,
-                    LEAF if level == last else BRANCH,
-                    &self.counts[level],
-                )
+                page = self.page(child(node), LEAF if level == last else BRANCH, &self.counts[level])
             self.path[level] = page
             if level == last:
                 self.at[level] = self.lower_bound(page, 0, self.counts[level], key, n)
@@ -262,17 +255,18 @@ cdef class Table(Source):
 cdef Py_ssize_t page_size(const uint8_t* p, Py_ssize_t n) noexcept:
     """As the first meta page says; 0 for a file of another kind."""
     cdef uint32_t size
-    if n < 4096 or get16(p + 10) & META == 0 or get32(p + 16) != MAGIC or get32(p + 20) != 1:
+    if n < SMALLEST or get16(p + FLAGS_AT) & META == 0 or get32(p + HEAD + MAGIC_AT) != MAGIC \
+            or get32(p + HEAD + FORMAT_AT) != FORMAT:
         return 0
-    size = get32(p + 40)
+    size = get32(p + HEAD + FREE_AT + TREE_PAD_AT)
     return size if size in (4096, 8192, 16384, 32768, 65536) else 0
 
 
 cdef int descend(Table table, const uint8_t* tree) except -1:
     """Set a table's root from its row (md_depth, md_root)."""
-    table.depth = get16(tree + 6)
-    table.root = get64(tree + 40)
-    if table.root != NOWHERE and not 0 < table.depth <= DEPTH:
+    table.depth = get16(tree + TREE_DEPTH_AT)
+    table.root = get64(tree + TREE_ROOT_AT)
+    if table.root != NOWHERE and not 0 < table.depth <= DEEPEST:
         raise Damaged("a table says that it is too deep")
     return 0
 
@@ -280,7 +274,7 @@ cdef int descend(Table table, const uint8_t* tree) except -1:
 def table(octets not None, uint64_t txn, bytes name not None, Py_ssize_t end=-1):
     cdef Table found = Table()
     cdef const uint8_t* meta
-    cdef uint8_t tree[48]
+    cdef uint8_t tree[TREE]
     cdef Py_ssize_t size
     cdef Py_buffer view
     found.map = memoryview(octets)
@@ -293,12 +287,12 @@ def table(octets not None, uint64_t txn, bytes name not None, Py_ssize_t end=-1)
     if size == 0 or end < 2 * size:
         return None
     meta = found.base + (txn & 1) * size + HEAD
-    if get64(meta + 128) != txn:
+    if get64(meta + TXN_AT) != txn:
         return None
-    memcpy(tree, meta + 72, 48)
+    memcpy(tree, meta + MAIN_AT, TREE)
     found.size = size
-    found.pages = get64(meta + 120) + 1
-    if get64(meta + 128) != txn or found.pages > <uint64_t>(view.len // size):
+    found.pages = get64(meta + LAST_AT) + 1
+    if get64(meta + TXN_AT) != txn or found.pages > <uint64_t>(view.len // size):
         return None
     if found.pages > <uint64_t>(end // size):
         found.pages = end // size  # the last ones were never written, as nobody needs them
@@ -306,9 +300,9 @@ def table(octets not None, uint64_t txn, bytes name not None, Py_ssize_t end=-1)
     if not found.seek(<const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)):
         return None
     if order(found.key, found.keyn, <const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)) \
-            or found.valuen != 48:
+            or found.valuen != TREE:
         return None
-    memcpy(tree, found.value, 48)
+    memcpy(tree, found.value, TREE)
     found.placed = False
     descend(found, tree)
     return found
@@ -318,32 +312,30 @@ cdef class Walk:
     """Goes through the rows of one mailbox that are in ``uids``; ``next`` says 0 at the end."""
 
     def __init__(self, rows, const unsigned char[::1] prefix not None, UidSet uids not None):
-        if prefix.shape[0] != PREFIX:
+        if prefix.shape[0] != MAILBOX:
             raise ValueError("a mailbox's prefix has 12 octets")
         self.source = rows if isinstance(rows, Source) else Pairs(rows)
         self.uids = uids
-        memcpy(self.key, &prefix[0], PREFIX)
+        memcpy(self.key, &prefix[0], MAILBOX)
 
     cdef int next(self) except -1:
         cdef Source source = self.source
         cdef uint32_t last
         cdef int there
-        cdef const uint8_t* p
         while self.run < self.uids.runs:
             last = self.uids.start[self.run] + self.uids.count[self.run] - 1
             if self.inside:
                 there = source.next()
             else:
-                put_uid(self.key, self.uids.start[self.run])
-                there = source.seek(self.key, KEY)
+                put_uid(self.key, MAILBOX, self.uids.start[self.run])
+                there = source.seek(self.key, MESSAGE)
                 self.inside = True
-            if not there or source.keyn < PREFIX or memcmp(source.key, self.key, PREFIX):
+            if not there or source.keyn < MAILBOX or memcmp(source.key, self.key, MAILBOX):
                 self.run = self.uids.runs
                 return 0
-            if source.keyn != KEY:
+            if source.keyn != MESSAGE:
                 continue
-            p = source.key + PREFIX
-            self.uid = (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+            self.uid = uid_in(source.key, MAILBOX)
             if self.uid < self.uids.start[self.run]:
                 continue
             if self.uid <= last:
@@ -355,19 +347,12 @@ cdef class Walk:
         return 0
 
 
-cdef inline void put_uid(uint8_t* key, uint32_t uid) noexcept nogil:
-    key[PREFIX] = <uint8_t>(uid >> 24)
-    key[PREFIX + 1] = <uint8_t>(uid >> 16)
-    key[PREFIX + 2] = <uint8_t>(uid >> 8)
-    key[PREFIX + 3] = <uint8_t>uid
-
-
 cdef Py_ssize_t summary_at(const uint8_t* value, Py_ssize_t n) noexcept nogil:
     """Where the summary begins in a value; 0 when there is none."""
     cdef Py_ssize_t at
-    if n < 2:
+    if n < CONTENT_AT:
         return 0
-    at = 2 + get16(value)
+    at = CONTENT_AT + get16(value)
     return at if at <= n else 0
 
 
@@ -375,27 +360,27 @@ cdef class Summaries:
     """Summaries of a mailbox's messages, each looked up when it is asked for."""
 
     def __init__(self, Table table not None, bytes prefix not None, UidSet uids not None, more):
-        if len(prefix) != PREFIX:
+        if len(prefix) != MAILBOX:
             raise ValueError("a mailbox's prefix has 12 octets")
         self.table = table
         self.uids = uids
         self.more = more
         self.prefix = prefix
-        memcpy(self.key, PyBytes_AS_STRING(prefix), PREFIX)
+        memcpy(self.key, PyBytes_AS_STRING(prefix), MAILBOX)
 
     cdef bint there(self, uint32_t uid) except -1:
         """Is the table's row at hand that of ``uid``?"""
         cdef Table table = self.table
         cdef int found
-        put_uid(self.key, uid)
+        put_uid(self.key, MAILBOX, uid)
         if uid <= self.last:
             table.placed = False
         # mostly the row behind the one that was found last
         found = table.next() if self.found and uid == self.last + 1 else 0
-        if not found or order(table.key, table.keyn, self.key, KEY) < 0:
-            found = table.seek(self.key, KEY)
+        if not found or order(table.key, table.keyn, self.key, MESSAGE) < 0:
+            found = table.seek(self.key, MESSAGE)
         self.last = uid
-        self.found = found and table.keyn == KEY and memcmp(table.key, self.key, KEY) == 0
+        self.found = found and table.keyn == MESSAGE and memcmp(table.key, self.key, MESSAGE) == 0
         return self.found and summary_at(table.value, table.valuen) > 0
 
     cdef const uint8_t* find(self, uint32_t uid, Py_ssize_t* n) except? NULL:

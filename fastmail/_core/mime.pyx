@@ -7,8 +7,8 @@ part number names, or before the first or behind the last boundary line of a mul
 any nesting: the octets are read once, line by line, and a line that begins with ``--`` is compared with the
 boundaries of the open multiparts. Deeper than DEPTH, or after PARTS parts, what is left counts as an opaque leaf.
 A summary has at most MOST octets, whatever the message: the lists of addresses of an ENVELOPE share a bound, and so do
-the values in a BODYSTRUCTURE that parts have beyond what every part has. What does not fit is left out, and the marks
-say so. Nothing is read past the end. The layout of the summary is in ``SUMMARY`` below; it is read by
+the values in a BODYSTRUCTURE that parts have beyond what every part has. What does not fit is left out, and the status
+says so. Nothing is read past the end. The layout of the summary is in summary.pxd; it is read by
 ``fastmail.message.summary``.
 
 Boundary lines (RFC 2046 5.1.1) are read as mail programs do: the boundary at the start of a line is enough, with any
@@ -23,6 +23,12 @@ from libc.string cimport memchr, memcpy, memset
 from fastmail._core.fields cimport Span, blank, day_of, parameter, read_token, same, skip_cfws
 from fastmail._core.header cimport folded_end, line_end, name_end
 from fastmail._core.octets cimport Out, get16, get32, set16, set32
+from fastmail._core.summary cimport (
+    BODY_AT, CACHE_AT, DAY_AT, DEPTH_AT, END_AT, ENVELOPE_AT, FIXED, HEADER_AT, KIND_AT, KIND_LEAF, KIND_MESSAGE,
+    KIND_MULTIPART, STATUS_ATTACHED, STATUS_BOUNDED, STATUS_LOOKED, STATUS_NO_CACHE, STATUS_NO_ENVELOPE, STATUS_NO_PARTS,
+    STATUS_NO_VALUES, STATUS_AT, PART, PARTS_AT, RECEIVED_AT, SERVED_AT, SHIFT_AT, STRUCTURE_AT, VERSION_AT, WRITTEN,
+    cache_at, parts_at, parts_end,
+)
 from fastmail._core.values cimport (
     CDESC, CDISP, CID, CLANG, CLOC, CMD5, CTE, CTYPE, DATE, ENVELOPE, FIELDS, PLAIN, RECEIVED, STRUCTURE, Values,
 )
@@ -30,43 +36,35 @@ from fastmail._core.values cimport (
 cdef extern from "string.h" nogil:
     int memcmp(const void* one, const void* two, size_t n)
 
-# SUMMARY, versions 2 and 3, little-endian. A reader refuses a higher version; the message is then scanned again.
-# Version 3 has also the message's first words (message/preview.py), behind the parts: u16 octets, and as many in UTF-8.
-# The scanner writes version 2, and what keeps messages makes version 3 of it (summary.with_preview).
-# Version 1 has the same layout. Its writer lost the parts of a multipart whose boundary lines it did not know: a
-# reader refuses one with a multipart that has no part (``summary.lost``), and takes the others as they are.
-#   0 u8 version   1 u8 marks   2 u16 parts
-#   4 u32 shift    octets on disk before the scanned content (trace fields that delivery put in front)
-#   8 u32 length of ENVELOPE   12 u32 of BODYSTRUCTURE   16 u32 of the header cache
-#  20 u32 octets, with CRLF, of the scanned content      24 i32 day of the Date field, days since 1970; MIN none
-#  28 u32 Received fields     32 ENVELOPE, BODYSTRUCTURE, header cache (fields with CRLF, no empty line), parts
-# Marks: 1 the header cache is cut; 2 parts are; 4 values of the ENVELOPE are left out, or 8 of the BODYSTRUCTURE; 16 it
-# was made within these bounds, so it is at most MOST octets and counts in quotas; 64 it is known whether there are
-# attachments, and 32 there are. Earlier writers set 1 and 2 only, or those up to 16, and earlier readers pass over the
-# others.
-# A part, in preorder, 16 octets: u8 kind (0 leaf, 1 multipart, 2 message/rfc822)  u8 depth  u16 0
-#   u32 start of its header   u32 start of its body   u32 end of its body    (offsets into the scanned content)
 cdef enum:
-    PART = 16
-    FREE = 4096        # octets of a summary that count in no quota, as the rest of a file's last block does not
-    DEPTH = 48
-    PARTS = 2000
+    FREE = 4096    # octets of a summary that count in no quota, as the rest of a file's last block does not
+    DEPTH = 48     # of parts within parts; what is deeper counts as a leaf
+    PARTS = 2000   # of a message; what comes after them counts as one leaf
     LEAST = 32     # of them, where a summary is kept many times
-    CACHE = 16384
-    MORE = 2            # parts that the last one may have within it where there are PARTS already
+    CACHE = 16384  # octets of header fields that are cached
+    MORE = 2       # parts that the last one may have within it where there are PARTS already
     LARGE = 65536  # octets from which a message is scanned without the GIL
-    LEAF = 0
-    MULTIPART = 1
-    MESSAGE = 2
 
-cdef enum:  # marks
-    NO_CACHE = 1
-    NO_PARTS = 2
-    NO_ENVELOPE = 4
-    NO_VALUES = 8
-    BOUNDED = 16
-    ATTACHED = 32
-    LOOKED = 64
+
+class Status:
+    """Bits of a summary's status: those of summary.pxd, for Python."""
+
+    NO_CACHE = STATUS_NO_CACHE
+    NO_PARTS = STATUS_NO_PARTS
+    NO_ENVELOPE = STATUS_NO_ENVELOPE
+    NO_VALUES = STATUS_NO_VALUES
+    BOUNDED = STATUS_BOUNDED
+    ATTACHED = STATUS_ATTACHED
+    LOOKED = STATUS_LOOKED
+
+
+class Kind:
+    """Kinds of parts: those of summary.pxd, for Python."""
+
+    LEAF = KIND_LEAF
+    MULTIPART = KIND_MULTIPART
+    MESSAGE = KIND_MESSAGE
+
 
 cdef const char** NAMES = ["date", "subject", "from", "sender", "reply-to", "to", "cc", "bcc", "in-reply-to",
     "message-id", "content-type", "content-transfer-encoding", "content-id", "content-description",
@@ -155,7 +153,7 @@ cdef class Scanner:
     cdef size_t bare
     cdef size_t lines
     # for the fixed part
-    cdef uint8_t marks
+    cdef uint8_t status
     cdef uint32_t received
     cdef int32_t day
 
@@ -212,7 +210,7 @@ cdef class Scanner:
         cdef const char* q
         cdef Py_ssize_t at = self.cache.len
         if at + (end - p) > CACHE:
-            self.marks |= NO_CACHE
+            self.status |= STATUS_NO_CACHE
             return 0
         while p < end:
             q = line_end(p, end)
@@ -228,7 +226,7 @@ cdef class Scanner:
             p = q
         if self.cache.len > CACHE:  # line ends grew
             self.cache.len = at
-            self.marks |= NO_CACHE
+            self.status |= STATUS_NO_CACHE
         return 0
 
     # ------------------------------------------------------------ which parts there are
@@ -322,11 +320,11 @@ cdef class Scanner:
             else:
                 node.text = True
             if (multi or message) and (depth >= DEPTH or self.count >= self.most):
-                self.marks |= NO_PARTS
+                self.status |= STATUS_NO_PARTS
                 multi = message = False
                 node.type.a = NULL
                 node.text = True
-            node.kind = MULTIPART if multi else MESSAGE if message else LEAF
+            node.kind = KIND_MULTIPART if multi else KIND_MESSAGE if message else KIND_LEAF
             node.depth = depth
             node.start = p
             self.sweep(node.head.body, False)
@@ -366,7 +364,7 @@ cdef class Scanner:
                 else:
                     p = one.head.body
             self.measured(one, p, q)
-            if one.kind == MULTIPART and self.open[self.opened] == self.count - 1:
+            if one.kind == KIND_MULTIPART and self.open[self.opened] == self.count - 1:
                 # no boundary line: its text is one part, so that a part number names it
                 self.whole(self.open[self.opened], p)
         return 0
@@ -424,7 +422,7 @@ cdef class Scanner:
             stop = line_end(q, end)
             found = self.match(q + 2, stop, &closing)
             if found >= 0 and not closing and self.count >= self.most:
-                self.marks |= NO_PARTS
+                self.status |= STATUS_NO_PARTS
                 break
             if found < 0:
                 self.sweep(stop, False)
@@ -449,11 +447,11 @@ cdef class Scanner:
     cdef int record(self, Node* one) except -1 nogil:
         cdef uint8_t r[PART]
         memset(r, 0, PART)
-        r[0] = <uint8_t>one.kind
-        r[1] = <uint8_t>one.depth
-        set32(r + 4, <uint32_t>(one.start - self.base))
-        set32(r + 8, <uint32_t>(one.head.body - self.base))
-        set32(r + 12, <uint32_t>(one.end - self.base))
+        r[KIND_AT] = <uint8_t>one.kind
+        r[DEPTH_AT] = <uint8_t>one.depth
+        set32(r + HEADER_AT, <uint32_t>(one.start - self.base))
+        set32(r + BODY_AT, <uint32_t>(one.head.body - self.base))
+        set32(r + END_AT, <uint32_t>(one.end - self.base))
         return self.parts.put(<char*>r, PART)
 
     cdef int tell(self, Out bs, int at) except -1 nogil:
@@ -464,7 +462,7 @@ cdef class Scanner:
         cdef int next = at + 1
         self.record(one)
         bs.putc(b'('[0])
-        if one.kind == MULTIPART:
+        if one.kind == KIND_MULTIPART:
             while next < self.count and (<Node*>self.nodes.buf)[next].depth > one.depth:
                 next = self.tell(bs, next)
             bs.putc(b' '[0])
@@ -478,7 +476,7 @@ cdef class Scanner:
                 self.values.token(bs, one.sub.a, one.sub.b - one.sub.a)
                 bs.putc(b' '[0])
                 self.values.parameters(bs, one.rest, one.text)
-            elif one.kind == MESSAGE:
+            elif one.kind == KIND_MESSAGE:
                 bs.put(b'"message" "rfc822" NIL', 22)
             else:
                 bs.put(b'"text" "plain" ("charset" "us-ascii")', 37)
@@ -494,12 +492,12 @@ cdef class Scanner:
                 self.values.token(bs, t.a, t.b - t.a)
             bs.putc(b' '[0])
             bs.number((one.end - one.head.body) + one.bare)
-            if one.kind == MESSAGE:
+            if one.kind == KIND_MESSAGE:
                 bs.putc(b' '[0])
                 self.values.envelope(bs, (<Node*>self.nodes.buf)[next].head.field, False)
                 bs.putc(b' '[0])
                 next = self.tell(bs, next)
-            if one.kind == MESSAGE or one.text:
+            if one.kind == KIND_MESSAGE or one.text:
                 bs.putc(b' '[0])
                 bs.number(one.lines)
             bs.putc(b' '[0])
@@ -523,14 +521,14 @@ cdef class Scanner:
         for at in range(self.count):
             if 0 <= inside < nodes[at].depth:
                 continue  # a message's that is a part itself
-            inside = nodes[at].depth if nodes[at].kind == MESSAGE else -1
+            inside = nodes[at].depth if nodes[at].kind == KIND_MESSAGE else -1
             above[min(nodes[at].depth, DEPTH + 2)] = at
             word = nodes[at].head.field[CDISP]
             if word.a != NULL:
                 read_token(skip_cfws(word.a, word.b, self.values.note), word.b, &word)
-            if nodes[at].kind == MULTIPART or same(word.a, word.b - word.a, "inline", 6):
+            if nodes[at].kind == KIND_MULTIPART or same(word.a, word.b - word.a, "inline", 6):
                 continue
-            if nodes[at].kind == MESSAGE or same(word.a, word.b - word.a, "attachment", 10):
+            if nodes[at].kind == KIND_MESSAGE or same(word.a, word.b - word.a, "attachment", 10):
                 return True
             word = nodes[at].type
             outer = nodes[above[nodes[at].depth - 1]].sub if 0 < nodes[at].depth < DEPTH + 3 else word
@@ -545,14 +543,14 @@ cdef class Scanner:
         self.day = day_of((<Node*>self.nodes.buf).head.field[DATE])
         self.values.envelope(self.env, (<Node*>self.nodes.buf).head.field, True)
         if self.values.cut:
-            self.marks |= NO_ENVELOPE
+            self.status |= STATUS_NO_ENVELOPE
         self.values.begin(self.room)
         self.tell(self.bs, 0)
         if self.values.cut:
-            self.marks |= NO_VALUES
+            self.status |= STATUS_NO_VALUES
         if self.values.bounded:
-            self.marks |= BOUNDED
-        self.marks |= LOOKED | (ATTACHED if self.attached() else 0)
+            self.status |= STATUS_BOUNDED
+        self.status |= STATUS_LOOKED | (STATUS_ATTACHED if self.attached() else 0)
         return (end - p) + self.bare + 1
 
 
@@ -656,15 +654,15 @@ cdef void measure(const char* p, const char* end, size_t* octets, size_t* lines)
 cdef bytes build(Scanner s, uint32_t served):
     cdef uint8_t head[FIXED]
     memset(head, 0, FIXED)
-    head[0] = WRITTEN
-    head[1] = s.marks
-    set16(head + 2, <unsigned short>s.count)
-    set32(head + 8, <uint32_t>s.env.len)
-    set32(head + 12, <uint32_t>s.bs.len)
-    set32(head + 16, <uint32_t>s.cache.len)
-    set32(head + 20, served)
-    set32(head + 24, <uint32_t>s.day)
-    set32(head + 28, s.received)
+    head[VERSION_AT] = WRITTEN
+    head[STATUS_AT] = s.status
+    set16(head + PARTS_AT, <unsigned short>s.count)
+    set32(head + ENVELOPE_AT, <uint32_t>s.env.len)
+    set32(head + STRUCTURE_AT, <uint32_t>s.bs.len)
+    set32(head + CACHE_AT, <uint32_t>s.cache.len)
+    set32(head + SERVED_AT, served)
+    set32(head + DAY_AT, <uint32_t>s.day)
+    set32(head + RECEIVED_AT, s.received)
     return (PyBytes_FromStringAndSize(<char*>head, FIXED) + s.env.take() + s.bs.take() + s.cache.take()
             + s.parts.take())
 
@@ -701,16 +699,16 @@ def with_prefix(bytes summary not None, bytes prefix not None):
         raise ValueError("summary is shorter than its header")
     s.base = p
     s.header(p, p + len(prefix), &head, True)
-    if s.cache.len + get32(<const uint8_t*><const char*>summary + 16) > CACHE:
+    if s.cache.len + get32(<const uint8_t*><const char*>summary + CACHE_AT) > CACHE:
         s.cache.len = 0
-        s.marks |= NO_CACHE
+        s.status |= STATUS_NO_CACHE
     measure(p, p + len(prefix), &octets, &lines)
     memcpy(fixed, <const char*>summary, FIXED)
-    fixed[1] |= s.marks
-    at = FIXED + get32(fixed + 8) + get32(fixed + 12)
-    set32(fixed + 4, get32(fixed + 4) + <uint32_t>len(prefix))
-    set32(fixed + 16, get32(fixed + 16) + <uint32_t>s.cache.len)
-    set32(fixed + 28, get32(fixed + 28) + s.received)
+    fixed[STATUS_AT] |= s.status
+    at = cache_at(fixed)
+    set32(fixed + SHIFT_AT, get32(fixed + SHIFT_AT) + <uint32_t>len(prefix))
+    set32(fixed + CACHE_AT, get32(fixed + CACHE_AT) + <uint32_t>s.cache.len)
+    set32(fixed + RECEIVED_AT, get32(fixed + RECEIVED_AT) + s.received)
     return PyBytes_FromStringAndSize(<char*>fixed, FIXED) + summary[FIXED:at] + s.cache.take() + summary[at:]
 
 
@@ -729,7 +727,7 @@ LIGHT = FREE
 
 def counted(const unsigned char[::1] summary):
     cdef Py_ssize_t n = summary.shape[0]
-    return n - FREE if n > FREE and summary[1] & BOUNDED else 0
+    return n - FREE if n > FREE and summary[STATUS_AT] & STATUS_BOUNDED else 0
 
 
 cdef bytes lowered(const char* p, const char* end):
@@ -772,16 +770,16 @@ def leaf(const unsigned char[::1] header):
 
 cdef bint lost_parts(const uint8_t* p, Py_ssize_t n) noexcept nogil:
     """Is this a summary of version 1 in which a multipart has no part?"""
-    cdef Py_ssize_t at, count, i
-    if n < FIXED or p[0] != 1:
+    cdef Py_ssize_t count, i
+    cdef const uint8_t* part
+    if n < FIXED or p[VERSION_AT] != 1 or parts_end(p) > n:
         return False
-    at = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12) + get32(p + 16)
-    count = get16(p + 2)
-    if at + count * PART > n:
-        return False
+    part = p + parts_at(p)
+    count = get16(p + PARTS_AT)
     for i in range(count):
-        if p[at + i * PART] == MULTIPART and (i + 1 == count or p[at + (i + 1) * PART + 1] <= p[at + i * PART + 1]):
+        if part[KIND_AT] == KIND_MULTIPART and (i + 1 == count or part[PART + DEPTH_AT] <= part[DEPTH_AT]):
             return True
+        part += PART
     return False
 
 

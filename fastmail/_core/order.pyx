@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memcpy
 from fastmail._core cimport envelope
 from fastmail._core.envelope cimport Address, Piece, Summary, elements, next_address, open_summary, unescaped
 from fastmail._core.octets cimport get32, get64, lower
-from fastmail._core.pages cimport DATE_AT, HEAD, SIZE_AT, open_page
+from fastmail._core.pages cimport DATE_AT, HEAD, SIZE_AT, UID_AT, open_page
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
@@ -336,8 +336,8 @@ def arrived(pages, UidSet uids not None):
         page = one
         r = open_page(page, &count, &step) + HEAD
         for i in range(count):
-            if uids.has(get32(r)):
-                numbers.append(get32(r))
+            if uids.has(get32(r + UID_AT)):
+                numbers.append(get32(r + UID_AT))
                 dates.append(<int64_t>get64(r + DATE_AT))
                 sizes.append(get32(r + SIZE_AT))
             r += step

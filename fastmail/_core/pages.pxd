@@ -1,15 +1,6 @@
 # Layout of an index page (version 1), little-endian. A page holds the records of UIDs base .. base+31 that exist
 # (base a multiple of 32): small enough for LMDB to keep it in a leaf, so that a delivery dirties one page, not two.
-#   0  u8  version      readers refuse a higher one
-#   1  u8  record size  readers step by it, so a later version may append fields
-#   2  u16 count        records that follow
-#   4  u32 reserved     written 0, ignored
-#   8  u64 max modseq   highest MODSEQ of a record in this page, ever (never shrinks)
-#  16  u64 present      bit k: UID base+k exists
-#  24  u64 unseen       bit k: UID base+k exists and has no \Seen
-#  32  records, ascending UID:
-#       0 u32 uid   4 u32 flags   8 u64 modseq   16 u64 keywords   24 i64 internal date, s since 1970 UTC
-#      32 u32 RFC822.SIZE in octets   36 u32 save date, s since 1970 UTC
+# A header is followed by records in ascending order of their UIDs.
 from libc.stdint cimport uint8_t
 
 # Python has what a record holds as a tuple, with the places of ``pages.Field``, and what a header says, with those of
@@ -20,14 +11,22 @@ cdef enum:
     RECORD = 40
     SPAN = 32
 
+cdef enum:  # where a header has what
+    VERSION_AT = 0    # u8: readers refuse a higher one
+    STEP_AT = 1       # u8: octets of a record; readers step by it, so a later version may append fields
+    COUNT_AT = 2      # u16: records that follow; then u32 that is written 0 and ignored
+    HIGHEST_AT = 8    # u64: highest MODSEQ of a record in this page, ever (never shrinks)
+    PRESENT_AT = 16   # u64, bit k: UID base+k exists
+    UNSEEN_AT = 24    # u64, bit k: UID base+k exists and has no \Seen
+
 cdef enum:  # where a record has what
-    UID_AT = 0
-    FLAGS_AT = 4
-    MODSEQ_AT = 8
-    KEYWORDS_AT = 16
-    DATE_AT = 24
-    SIZE_AT = 32
-    SAVED_AT = 36
+    UID_AT = 0        # u32
+    FLAGS_AT = 4      # u32
+    MODSEQ_AT = 8     # u64
+    KEYWORDS_AT = 16  # u64
+    DATE_AT = 24      # i64: internal date, s since 1970 UTC
+    SIZE_AT = 32      # u32: RFC822.SIZE in octets
+    SAVED_AT = 36     # u32: save date, s since 1970 UTC
 
 cdef enum:  # places in the tuple of a record
     FIELD_UID, FIELD_FLAGS, FIELD_MODSEQ, FIELD_KEYWORDS, FIELD_DATE, FIELD_SIZE, FIELD_SAVED

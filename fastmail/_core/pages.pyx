@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastmail._core.octets cimport Out, get16, get32, get64, set16, set32, set64
+from fastmail._core.octets cimport get16, get32, get64, set16, set32, set64
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
@@ -59,10 +59,10 @@ cdef const uint8_t* open_page(const unsigned char[::1] page, Py_ssize_t* count, 
     if page.shape[0] < HEAD:
         raise ValueError("index page is shorter than its header")
     p = &page[0]
-    if p[0] != VERSION or p[1] < RECORD:
+    if p[VERSION_AT] != VERSION or p[STEP_AT] < RECORD:
         raise ValueError("index page has an unknown version")
-    count[0] = get16(p + 2)
-    step[0] = p[1]
+    count[0] = get16(p + COUNT_AT)
+    step[0] = p[STEP_AT]
     if count[0] > SPAN or HEAD + count[0] * step[0] > page.shape[0]:
         raise ValueError("index page is cut short")
     return p
@@ -80,25 +80,25 @@ cdef bytes finish(const uint8_t* records, Py_ssize_t count, uint64_t modseq):
         memcpy(p + HEAD, records, count * RECORD)
     for i in range(count):
         r = p + HEAD + i * RECORD
-        present |= <uint64_t>1 << (get32(r) & (SPAN - 1))
+        present |= <uint64_t>1 << (get32(r + UID_AT) & (SPAN - 1))
         if not get32(r + FLAGS_AT) & SEEN:
-            unseen |= <uint64_t>1 << (get32(r) & (SPAN - 1))
+            unseen |= <uint64_t>1 << (get32(r + UID_AT) & (SPAN - 1))
         m = get64(r + MODSEQ_AT)
         if m > modseq:
             modseq = m
-    p[0] = VERSION
-    p[1] = RECORD
-    set16(p + 2, <unsigned short>count)
-    set64(p + 8, modseq)
-    set64(p + 16, present)
-    set64(p + 24, unseen)
+    p[VERSION_AT] = VERSION
+    p[STEP_AT] = RECORD
+    set16(p + COUNT_AT, <unsigned short>count)
+    set64(p + HIGHEST_AT, modseq)
+    set64(p + PRESENT_AT, present)
+    set64(p + UNSEEN_AT, unseen)
     return result
 
 
 def head(const unsigned char[::1] page):
     cdef Py_ssize_t count, step
     cdef const uint8_t* p = open_page(page, &count, &step)
-    return count, get64(p + 8), get64(p + 16), get64(p + 24)
+    return count, get64(p + HIGHEST_AT), get64(p + PRESENT_AT), get64(p + UNSEEN_AT)
 
 
 def span(const unsigned char[::1] page):
@@ -106,18 +106,18 @@ def span(const unsigned char[::1] page):
     cdef const uint8_t* p = open_page(page, &count, &step)
     if not count:
         return 0, 0
-    return get32(p + HEAD), get32(p + HEAD + (count - 1) * step)
+    return get32(p + HEAD + UID_AT), get32(p + HEAD + (count - 1) * step + UID_AT)
 
 
 def presence(const unsigned char[::1] page):
     cdef Py_ssize_t count, step
-    return get64(open_page(page, &count, &step) + 16)
+    return get64(open_page(page, &count, &step) + PRESENT_AT)
 
 
 def pack(uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64_t date, uint32_t size, uint32_t saved):
     cdef bytes result = PyBytes_FromStringAndSize(NULL, RECORD)
     cdef uint8_t* r = <uint8_t*>PyBytes_AS_STRING(result)
-    set32(r, uid)
+    set32(r + UID_AT, uid)
     set32(r + FLAGS_AT, flags)
     set64(r + MODSEQ_AT, modseq)
     set64(r + KEYWORDS_AT, keywords)
@@ -139,13 +139,13 @@ def extend(page, const unsigned char[::1] packed):
         p = open_page(view, &count, &step)
         for i in range(count):
             memcpy(tmp + i * RECORD, p + HEAD + i * step, RECORD)
-        top = get64(p + 8)
+        top = get64(p + HIGHEST_AT)
     if packed.shape[0] % RECORD or count + more > SPAN:
         raise ValueError("a page can not take these records")
     if more:
         memcpy(tmp + count * RECORD, &packed[0], more * RECORD)
     for i in range(count + more):
-        uid = get32(tmp + i * RECORD)
+        uid = get32(tmp + i * RECORD + UID_AT)
         if uid <= last or (i and uid // SPAN != base):
             raise ValueError("UIDs of a page must ascend")
         last = uid
@@ -180,7 +180,7 @@ def update(const unsigned char[::1] page, UidSet uids not None, int mode, uint32
     for i in range(count):
         r = tmp + i * RECORD
         memcpy(r, p + HEAD + i * step, RECORD)
-        uid = get32(r)
+        uid = get32(r + UID_AT)
         if not uids.has(uid):
             continue
         if get64(r + MODSEQ_AT) > unchanged_since:
@@ -207,7 +207,7 @@ def update(const unsigned char[::1] page, UidSet uids not None, int mode, uint32
         deleted += <int>(new & DELETED != 0) - <int>(old & DELETED != 0)
         touched = True
         changed.append(uid)
-    return (finish(tmp, count, get64(p + 8)) if touched else None), changed, same, refused, unseen, deleted
+    return (finish(tmp, count, get64(p + HIGHEST_AT)) if touched else None), changed, same, refused, unseen, deleted
 
 
 def remove(const unsigned char[::1] page, UidSet uids not None, uint32_t required):
@@ -221,7 +221,7 @@ def remove(const unsigned char[::1] page, UidSet uids not None, uint32_t require
     cdef list gone = []
     for i in range(count):
         r = p + HEAD + i * step
-        uid = get32(r)
+        uid = get32(r + UID_AT)
         f = get32(r + FLAGS_AT)
         if uids.has(uid) and f & required == required:
             gone.append(uid)
@@ -231,7 +231,7 @@ def remove(const unsigned char[::1] page, UidSet uids not None, uint32_t require
         else:
             memcpy(tmp + kept * RECORD, r, RECORD)
             kept += 1
-    return finish(tmp, kept, get64(p + 8)), gone, unseen, deleted, size
+    return finish(tmp, kept, get64(p + HIGHEST_AT)), gone, unseen, deleted, size
 
 
 def records(const unsigned char[::1] page):
@@ -241,7 +241,7 @@ def records(const unsigned char[::1] page):
     cdef list out = []
     for i in range(count):
         r = p + HEAD + i * step
-        out.append((get32(r), get32(r + FLAGS_AT), get64(r + MODSEQ_AT), get64(r + KEYWORDS_AT), <int64_t>get64(r + DATE_AT), get32(r + SIZE_AT),
+        out.append((get32(r + UID_AT), get32(r + FLAGS_AT), get64(r + MODSEQ_AT), get64(r + KEYWORDS_AT), <int64_t>get64(r + DATE_AT), get32(r + SIZE_AT),
                     get32(r + SAVED_AT)))
     return out
 
@@ -251,12 +251,12 @@ def changed_since(const unsigned char[::1] page, UidSet within not None, uint64_
     cdef const uint8_t* p = open_page(page, &count, &step)
     cdef const uint8_t* r
     cdef list out = []
-    if get64(p + 8) <= modseq:
+    if get64(p + HIGHEST_AT) <= modseq:
         return out
     for i in range(count):
         r = p + HEAD + i * step
-        if get64(r + MODSEQ_AT) > modseq and within.has(get32(r)):
-            out.append(get32(r))
+        if get64(r + MODSEQ_AT) > modseq and within.has(get32(r + UID_AT)):
+            out.append(get32(r + UID_AT))
     return out
 
 
@@ -267,7 +267,7 @@ def sizes(const unsigned char[::1] page, UidSet within not None):
     cdef list out = []
     for i in range(count):
         r = p + HEAD + i * step
-        if within.has(get32(r)):
+        if within.has(get32(r + UID_AT)):
             out.append(get32(r + SIZE_AT))
     return out
 
@@ -309,12 +309,12 @@ cdef uint32_t members(const uint8_t* r, Py_ssize_t count, Py_ssize_t step, UidSe
     cdef Py_ssize_t i
     if not count:
         return 0
-    first, last = get32(r), get32(r + (count - 1) * step)
+    first, last = get32(r + UID_AT), get32(r + (count - 1) * step + UID_AT)
     i = uids.find(first)
     if i >= 0 and last - uids.start[i] < uids.count[i]:
         return <uint32_t>(((<uint64_t>1) << count) - 1)
     for i in range(count):
-        out |= <uint32_t>uids.has(get32(r)) << i
+        out |= <uint32_t>uids.has(get32(r + UID_AT)) << i
         r += step
     return out
 
@@ -368,5 +368,5 @@ cdef int search_one(const unsigned char[::1] page, UidSet within, const int64_t[
     found = stack[0] & members(r, count, step, within)
     for i in range(count):
         if found >> i & 1:
-            out.append(get32(r + i * step))
+            out.append(get32(r + i * step + UID_AT))
     return 0

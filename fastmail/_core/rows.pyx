@@ -1,6 +1,6 @@
 """Answers from runs of index rows (leaves.pyx), many to a call: pages, and header fields of messages.
 
-The layout of a summary is in mime.pyx. Promise: nothing is read past a value's end; a row that is damaged is left out
+The layout of a summary is in summary.pxd. Promise: nothing is read past a value's end; a row that is damaged is left out
 (values, marks) or named as unsure (search_field).
 """
 
@@ -12,13 +12,13 @@ from libc.string cimport memchr, memcmp
 from fastmail._core cimport envelope
 from fastmail._core.envelope cimport Piece, Summary, address_line, elements, open_summary
 from fastmail._core.header cimport folded_end, line_end, value_of
+from fastmail._core.index cimport CONTENT_AT, uid_in
 from fastmail._core.leaves cimport Pairs, Source, Walk, summary_at
-from fastmail._core.mime cimport VERSION
-from fastmail._core.octets cimport Out, get32
+from fastmail._core.octets cimport Out
+from fastmail._core.summary cimport FIXED, STATUS_NO_CACHE, STATUS_AT, VERSION, VERSION_AT, cache_at, parts_at
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
-    FIXED = 32     # octets of a summary before its three texts
     TOLD = 1 << 20 # octets of values that one search hands out to be decoded; the messages after that are only named
     NO = 0
     YES = 1
@@ -28,7 +28,6 @@ cdef enum:
 def up_to(rows, bytes first not None, uint32_t last, int most):
     cdef list out = []
     cdef Source source = rows if isinstance(rows, Source) else Pairs(rows)
-    cdef const uint8_t* p
     cdef const char* prefix = first
     cdef Py_ssize_t n = len(first) - 4
     cdef uint32_t uid = 0, end = 0
@@ -37,8 +36,7 @@ def up_to(rows, bytes first not None, uint32_t last, int most):
         raise ValueError("a key without a UID")
     there = source.seek(<const uint8_t*>prefix, n + 4)
     while there and source.keyn == n + 4 and memcmp(source.key, prefix, n) == 0:
-        p = source.key + n
-        uid = (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
+        uid = uid_in(source.key, n)
         if uid > last:
             break
         out.append(source.lend(0))
@@ -125,16 +123,15 @@ cdef int search_header(Folded tmp, const uint8_t* p, const uint8_t* end, bytes n
 
 cdef const uint8_t* cached(Walk walk, Py_ssize_t* n) noexcept:
     """The cached header fields of the message at hand; NULL when they are not all there."""
-    cdef Py_ssize_t at = summary_at(walk.source.value, walk.source.valuen), start, cache
+    cdef Py_ssize_t at = summary_at(walk.source.value, walk.source.valuen), start, end
     cdef const uint8_t* p = walk.source.value + at
     cdef Py_ssize_t size = walk.source.valuen - at
     if at == 0 or size < FIXED:
         return NULL
-    start = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12)
-    cache = get32(p + 16)
-    if p[0] == 0 or p[0] > VERSION or p[1] & 1 or start + cache > size:
+    start, end = cache_at(p), parts_at(p)
+    if p[VERSION_AT] == 0 or p[VERSION_AT] > VERSION or p[STATUS_AT] & STATUS_NO_CACHE or end > size:
         return NULL
-    n[0] = cache
+    n[0] = end - start
     return p + start
 
 
@@ -216,7 +213,7 @@ def marks(rows, const unsigned char[::1] prefix, UidSet uids not None):
     while walk.next():
         at = summary_at(walk.source.value, walk.source.valuen)
         if at:
-            out[walk.uid] = PyBytes_FromStringAndSize(<const char*>walk.source.value + 2, at - 2)
+            out[walk.uid] = PyBytes_FromStringAndSize(<const char*>walk.source.value + CONTENT_AT, at - CONTENT_AT)
     return out
 
 

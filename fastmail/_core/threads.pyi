@@ -19,9 +19,9 @@ class Threads:
         """Take in messages above ``last``: UIDs, their internal dates, and (UID, summary) pairs in UID order.
 
         Returns (UIDs with subjects that are to be decoded and given to ``subject``; UIDs that are to be read and given
-        to ``mend``, because they have no summary or one that need not have their References). ValueError for UIDs that
-        do not ascend."""
-    def mend(self, uid: int, summary: bytes, references: bytes) -> bytes | None:
+        to ``complete``, because they have no summary or one that need not have their References). ValueError for UIDs
+        that do not ascend."""
+    def complete(self, uid: int, summary: bytes, references: bytes) -> bytes | None:
         """What a fresh summary and the References field (empty: none) say of a message; its subject if that is to be
         decoded."""
     def subject(self, uid: int, key: bytes, reply: bool) -> None:

@@ -201,7 +201,7 @@ cdef class Threads:
             raise KeyError(uid)
         return &self.row[at]
 
-    def mend(self, uint32_t uid, bytes summary not None, bytes references not None):
+    def complete(self, uint32_t uid, bytes summary not None, bytes references not None):
         cdef Row* row = self.of(uid)
         cdef Summary s
         cdef Out tmp = Out(256)

@@ -4,10 +4,10 @@ Promise: memory and time grow with the number of runs, never with the numbers in
 what ``1`` costs. Numbers are 1 to 4294967295. Fails with ValueError for input that is not sorted where it must be.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 
-from fastmail._core.octets cimport Out, get64
+from fastmail._core.octets cimport Out
 
 cdef extern from *:
     """

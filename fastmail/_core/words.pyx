@@ -10,14 +10,14 @@ from libc.stdint cimport uint8_t, uint32_t
 from fastmail._core import decode
 from fastmail._core.fields cimport same
 from fastmail._core.mime import leaf
-from fastmail._core.mime cimport FIXED, lost_parts
+from fastmail._core.mime cimport lost_parts
 from fastmail._core.octets cimport Out, get16, get32
+from fastmail._core.summary cimport (
+    BODY_AT, END_AT, FIXED, HEADER_AT, KIND_AT, KIND_LEAF, KIND_MULTIPART, STATUS_ATTACHED, STATUS_LOOKED, STATUS_NO_PARTS,
+    STATUS_AT, PART, PARTS_AT, cache_at, parts_at, parts_end, structure_at,
+)
 
 cdef enum:
-    PART = 16          # octets of a part in a summary
-    CUT = 2            # marks of a summary: it lacks parts; it has attachments; that is known
-    ATTACHED = 32
-    LOOKED = 64
     MANY = 64          # parts that are looked at
     ENOUGH = 8192      # octets of a body that nearly always have its first words
     BAD = 0xFFFFFFFF
@@ -134,15 +134,15 @@ def first(const unsigned char[::1] content, const unsigned char[::1] summary, in
     cdef const uint8_t* p
     cdef int kind, told
     cdef bint html = False, whole
-    if n < FIXED or lost_parts(&summary[0], n) or summary[1] & CUT:
+    if n < FIXED or lost_parts(&summary[0], n) or summary[STATUS_AT] & STATUS_NO_PARTS:
         return None
     p = &summary[0]
-    at = FIXED + <Py_ssize_t>get32(p + 8) + get32(p + 12) + get32(p + 16)
-    count = get16(p + 2)
-    if at + count * PART > n:
+    at, count = parts_at(p), get16(p + PARTS_AT)
+    if parts_end(p) > n:
         return None
-    if count == 1 and p[1] & (LOOKED | ATTACHED) == LOOKED and simple(p + FIXED + get32(p + 8), get32(p + 12)):
-        body, end = get32(p + at + 8), get32(p + at + 12)
+    if (count == 1 and p[STATUS_AT] & (STATUS_LOOKED | STATUS_ATTACHED) == STATUS_LOOKED
+            and simple(p + structure_at(p), cache_at(p) - structure_at(p))):
+        body, end = get32(p + at + BODY_AT), get32(p + at + END_AT)
         if body <= end <= content.shape[0]:
             whole = end - body <= ENOUGH
             text, told = shortened(content[body : min(end, body + ENOUGH)], most, False, whole)
@@ -152,15 +152,15 @@ def first(const unsigned char[::1] content, const unsigned char[::1] summary, in
         if i >= MANY:
             return None
         p = &summary[at + i * PART]
-        start, body, end = get32(p + 4), get32(p + 8), get32(p + 12)
+        start, body, end = get32(p + HEADER_AT), get32(p + BODY_AT), get32(p + END_AT)
         if i == 0:
             start = 0
         if not start <= body <= end <= content.shape[0]:
             return None
-        if p[0] == 1:
+        if p[KIND_AT] == KIND_MULTIPART:
             continue
         main, sub, charset, encoding, disposition, _ = leaf(content[start:body])
-        if p[0] != 0:
+        if p[KIND_AT] != KIND_LEAF:
             if encoding == b"base64" or encoding == b"quoted-printable":
                 return None  # a message in there
             continue

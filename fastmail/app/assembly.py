@@ -197,7 +197,7 @@ class Assembly:
         self.runner: Runner | None = None
         self.bans: Bans | None = None
         self.guesses: Guesses | None = None
-        self.followed: list[external.Follower] = []
+        self.account_syncs: list[external.AccountSync] = []
         self.greylist: Greylist | None = None
         self.gate: Gate | None = None
         self.learned = learned_of(config) if config.learning.enabled else None
@@ -224,7 +224,7 @@ class Assembly:
         self.staging = os.path.join(config.server.data_dir, "staging")
 
     def _salts(self) -> bytes:
-        """What made-up salts are made from (auth.verifier)."""
+        """Return the secret from which salts are made up for names without an account (auth.verifier)."""
         path = os.path.join(self.config.server.data_dir, "scram.key")
         try:
             return once.secret(path, 32)
@@ -239,14 +239,15 @@ class Assembly:
         await self.store.start()
 
     def follow_texts(self, sweeps: bool) -> None:
-        """Keep the full-text index abreast of what this process changes; ``sweeps``: and look at all of it once."""
+        """Update the full-text index after each change in this process. ``sweeps``: also check the whole index once."""
         if self.hub.noted is not None:
             self.filler.follow()
             if sweeps:
                 self.filler.sweep()
 
     def follow_moves(self, sweeps: bool) -> None:
-        """Learn from what users move in this process; ``sweeps``: and forget accounts that are no more."""
+        """Learn from messages that users move in this process. ``sweeps``: also remove what is known of accounts that
+        do not exist any more."""
         pupils = pupils_of(self.config)
         if self.learned is not None or pupils:
             self.trainer = Trainer(self.learned, self.store, self.config.learning.shared, self.account_of, pupils)
@@ -254,18 +255,19 @@ class Assembly:
                 self.trainer.sweep()
 
     def follow_accounts(self) -> None:
-        """Take in the accounts that other programs keep, from this process; only one may."""
-        self.followed = sources.followers(self.directory, self.origins)
-        for one in self.followed:
+        """Keep the directory up to date with the sources of accounts that other programs keep. Only one process may do
+        it."""
+        self.account_syncs = sources.account_syncs(self.directory, self.origins)
+        for one in self.account_syncs:
             one.start()
 
     @cached_property
     def resolver(self) -> Resolver:
-        """What this process knows of the DNS."""
+        """The DNS resolver of this process, with its cache."""
         return resolver_of(self.config)
 
     def finder(self) -> Finder:
-        """Where mail for other servers goes."""
+        """Return the finder of hosts for mail to other servers."""
         relay, resolver = self.config.relay, self.resolver
         return Finder(
             self.routes,
@@ -311,7 +313,7 @@ class Assembly:
         self.runner.start()
 
     def _watch(self) -> Watch | None:
-        """Who stops logins that send as stolen ones do; None where nobody does."""
+        """Return the watch that stops logins which send as stolen ones do; None if no setting asks for it."""
         relay = self.config.relay
         if not relay.suspend_after and not relay.suspend_recipients:
             return None
@@ -333,21 +335,22 @@ class Assembly:
         return OneClick(url, Links(self.directory), self.signer) if url else None
 
     def _sealer(self) -> Sealer | None:
-        """Who seals what is forwarded; None where a setting does not say who, or nobody verifies chains."""
+        """Return the sealer of forwarded mail (ARC). None if no setting names its domain, or if chains are not
+        verified."""
         policy = self.config.policy
         if self.signer is None or not policy.arc_seal or not policy.arc:
             return None
         return Sealer(self.signer, self.config.server.hostname, policy.arc_seal)
 
     def follow_keys(self) -> None:
-        """Lead the keys that mail is signed with through their states, from this process; only one may."""
+        """Renew DKIM keys when they are due, from this process. Only one process may do it."""
         if self.signer is not None:
             config = self.config
             rotation = Rotation(self.directory, self.resolver, config.server.data_dir, key_schedule(config))
             self.rotating = asyncio.get_running_loop().create_task(rotation.run())
 
     def expire(self) -> None:
-        """Remove what was in quarantine too long, from this process; one is enough."""
+        """Remove messages that have been in quarantine too long, from this process. One process is enough."""
         self.expiring = asyncio.get_running_loop().create_task(self.quarantine.run())
 
     async def close(self) -> None:
@@ -355,7 +358,7 @@ class Assembly:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        for one in self.followed:
+        for one in self.account_syncs:
             await one.close()
         if self.live is not None:
             await self.live.close()
@@ -387,7 +390,7 @@ class Assembly:
         self.directory.close()
 
     def sessions(self) -> dict[str, Callable[[Connection], Session]]:
-        """How each protocol makes its sessions."""
+        """Return, for each protocol, the function that makes its sessions."""
         config = self.config
         shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
         budget = Budget(config.limits.staging_memory)

@@ -1,4 +1,4 @@
-"""A server in a process of its own, for commands that need one for a while: free ports, its start, and its end."""
+"""Starts and stops a server in a process of its own, on free ports, for commands that need one for a while."""
 
 import contextlib
 import random
@@ -14,8 +14,8 @@ PORTS = (26_000, 32_000)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on loopback that were free a moment ago, from below those that connections get by themselves: a server that
-    is started again finds its own free, too."""
+    """Return ports on loopback that are free now. They lie below the range from which the kernel takes ports for
+    outgoing connections, so a server that is restarted finds its own ports free again."""
     ports: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(ports) < count:

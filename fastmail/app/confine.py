@@ -1,8 +1,9 @@
-"""What a worker may write to: Landlock (Linux 5.19 and later), so that a hole in a parser is no way to other files.
+"""Limits what a worker may write to, by Landlock (Linux 5.19 and later), so that an error in a parser does not give an
+attacker access to other files.
 
-After ``confine`` the process, and the threads and children that it makes, may change nothing on disk outside the
-directories given, and may gain no privileges by execve. Reading stays as it was. Promise: either all of that is in
-force, or nothing has changed and the answer says why.
+After ``confine`` the process, its threads and its children may change nothing on disk outside the given directories,
+and may gain no privileges by execve. Reading is not limited. Promise: either all of these limits are in force, or none
+is and the answer says why.
 """
 
 import ctypes

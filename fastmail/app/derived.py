@@ -1,4 +1,4 @@
-"""What follows from a configuration alone: paths, limits, rules, TLS; and what can be seen of a running server.
+"""What follows from a configuration alone (paths, limits, rules, TLS), and whether a server is running.
 
 Commands ask this module for a path and should start quickly. So what needs the DNS, sender authentication or TLS is
 imported by the function that needs it.
@@ -73,7 +73,7 @@ def resolver_of(config: Config) -> "Resolver":
 
 
 def policy_settings(config: Config) -> "receive.Settings":
-    """What is thought of mail from others, and by which rules."""
+    """Return the settings by which mail from others is checked."""
     from fastmail.directory import named
     from fastmail.policy import lists, receive
     from fastmail.policy.verdict import Thresholds
@@ -125,7 +125,7 @@ def stranger_rules(config: Config) -> "rules.Rules":
 
 
 def quarantine_of(config: Config) -> "Quarantine":
-    """Where messages are kept back."""
+    """Return the quarantine."""
     from fastmail.delivery.quarantine import Quarantine
 
     own = config.policy
@@ -133,14 +133,16 @@ def quarantine_of(config: Config) -> "Quarantine":
 
 
 def signature_lifetime(config: Config) -> int:
-    """S until a signature of ours expires: a message that waits as long as it may is verified with time to spare."""
+    """Return after how many seconds our signatures expire: later than a message can wait in the queue, with time to
+    spare for its receivers."""
     from fastmail.policy import sign
 
     return max(sign.LIFETIME, int(config.relay.lifetime) + sign.LIFETIME // 2)
 
 
 def key_schedule(config: Config) -> "rotation.Schedule":
-    """When keys that mail is signed with get successors. None goes before the signatures that were made with it."""
+    """Return when DKIM keys are replaced. A key stays published until the last signature that was made with it has
+    expired."""
     from fastmail.policy import rotation
 
     own = config.policy
@@ -149,7 +151,7 @@ def key_schedule(config: Config) -> "rotation.Schedule":
 
 
 def scanners_of(config: Config) -> "list[Scanner]":
-    """Who looks at the content of messages, in the order of the configuration."""
+    """Return the scanners of content, in the order of the configuration."""
     from fastmail.policy.scanners.nouns import LARGEST, Scanner
 
     return [
@@ -194,7 +196,7 @@ def pupils_of(config: Config) -> "list[Pupil]":
 
 
 def learned_of(config: Config) -> "Learned":
-    """What users taught; nothing is opened yet."""
+    """Return what users taught the classifier. Nothing is opened yet."""
     from fastmail.policy.learning.counts import Learned
 
     own = config.learning
@@ -202,7 +204,7 @@ def learned_of(config: Config) -> "Learned":
 
 
 def judge_of(config: Config, learned: "Learned | None" = None) -> "Judge | None":
-    """All who look at the content of messages; None where nobody does."""
+    """Return the judge of content, with all scanners; None if there are no scanners and no classifier."""
     if not config.scanner and learned is None:
         return None
     from fastmail.policy.judge import Judge, Taught  # with what asks scanners, which few commands need
@@ -230,7 +232,7 @@ def users_of(names: Sequence[str]) -> frozenset[int]:
 
 
 def make_tls(config: Config) -> "ServerTls | None":
-    """None when no certificate is configured."""
+    """Return the TLS context; None if no certificate is configured."""
     if not config.tls.certificate:
         return None
     from fastmail.net.tls import ServerTls
@@ -261,7 +263,7 @@ def read_instance(config: Config) -> str:
 
 
 def running(config: Config) -> bool:
-    """Does a server run on this data directory?"""
+    """True if a server is running on this data directory."""
     try:
         with open(os.path.join(config.server.run_dir, "lock"), "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,8 +1,10 @@
-"""What is done when a worker was ended by what it read: every environment is walked (durable.salvage), a damaged one is
-made anew from what can be read while no worker runs, and what is missing then is found again beside the server.
+"""The doctor: repairs damaged LMDB files. It runs after a crash of a worker that may have been caused by what it read.
+
+Every environment is examined (durable.salvage). While no worker runs, a damaged one is rebuilt from the rows that can
+be read. Then the server starts, and beside it messages that the rebuilt index lacks are found again on the disk.
 
 Promise: a sound environment is not touched; the damaged file stays beside the new one. An empty directory of accounts
-is never put in the place of one that had some.
+never replaces one that had some.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ from fastmail.durable import checkpoint, salvage
 from fastmail.durable.env import Environment
 from fastmail.model.errors import ConfigError
 from fastmail.queue import spool
-from fastmail.queue.mend import mend as mend_queue
+from fastmail.queue.repair import repair as repair_queue
 from fastmail.store.local.recovery import after_salvage
 from fastmail.telemetry import log
 
@@ -30,9 +32,9 @@ UNFINISHED = "unfinished"
 
 
 @dataclass(slots=True)
-class Place:
-    """An environment: its directory, tables and largest size; ``index``: of messages; ``queue``: of what waits;
-    ``needed``: not to be replaced by an empty one."""
+class EnvironmentFiles:
+    """An environment on the disk: its directory, tables and largest size. ``index``, ``queue``: it is a shard of the
+    index, or the queue's; ``needed``: never replaced by an empty one."""
 
     path: str
     tables: list[str]
@@ -42,81 +44,82 @@ class Place:
     needed: bool = False
 
 
-def places(config: Config) -> list[Place]:
-    """The environments that are there."""
-    every = [_place(config, kind) for kind in environments.kinds(config)]
-    return [place for place in every if os.path.isdir(place.path) and os.listdir(place.path)]
+def damageable(config: Config) -> list[EnvironmentFiles]:
+    """Return the environments that exist."""
+    every = [_files(config, kind) for kind in environments.kinds(config)]
+    return [files for files in every if os.path.isdir(files.path) and os.listdir(files.path)]
 
 
-def _place(config: Config, kind: Kind) -> Place:
+def _files(config: Config, kind: Kind) -> EnvironmentFiles:
     path = os.path.join(config.server.data_dir, kind.name)
     needed = kind.name == environments.DIRECTORY
     names = upgrade.tables_of(path) if needed else kind.tables
-    return Place(path, names, kind.map_size, kind.is_index, kind.name == environments.QUEUE, needed)
+    return EnvironmentFiles(path, names, kind.map_size, kind.is_index, kind.name == environments.QUEUE, needed)
 
 
-def damaged(config: Config) -> list[tuple[Place, salvage.Soundness]]:
-    """Environments that are not sound, looked at beside whoever uses them."""
+def damaged(config: Config) -> list[tuple[EnvironmentFiles, salvage.Soundness]]:
+    """Return the damaged environments. They may be in use meanwhile."""
     out = []
-    for place in places(config):
-        found = salvage.sound(place.path, place.tables, place.map_size)
+    for files in damageable(config):
+        found = salvage.sound(files.path, files.tables, files.map_size)
         if found.damage:
-            out.append((place, found))
+            out.append((files, found))
     return out
 
 
-def restore(config: Config) -> list[tuple[Place, salvage.Soundness]]:
-    """Make damaged environments anew; nobody may use any. ConfigError when nothing can be saved of the accounts."""
+def restore(config: Config) -> list[tuple[EnvironmentFiles, salvage.Soundness]]:
+    """Rebuild the damaged environments and return them. No process may have one open. ConfigError if no account can be
+    read."""
     out = []
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    for place in places(config):
-        if not salvage.examine(place.path, place.tables).damage:
+    for files in damageable(config):
+        if not salvage.examine(files.path, files.tables).damage:
             continue
-        shape = partial(_shape, place)
-        found = salvage.salvage(place.path, place.tables, place.map_size, stamp, not place.needed, shape)
-        if place.needed and not found.rows:
+        shape = partial(_shape, files)
+        found = salvage.salvage(files.path, files.tables, files.map_size, stamp, not files.needed, shape)
+        if files.needed and not found.rows:
             raise ConfigError(
-                f"no account can be read from {place.path}: restore it (`fastmail restore`), or remove that directory "
+                f"no account can be read from {files.path}: restore it (`fastmail restore`), or remove that directory "
                 "to begin without accounts"
             )
-        if place.needed:
+        if files.needed:
             directory = local.LocalDirectory(config.server.data_dir)
             directory.mend()
             directory.close()
-        out.append((place, found))
+        out.append((files, found))
     return out
 
 
-def _shape(place: Place, path: str) -> None:
-    """What is made of the rows before they are used."""
-    if place.queue:
-        env = Environment(path, place.tables, spool.LAYOUT, place.map_size)
-        mend_queue(env)
+def _shape(files: EnvironmentFiles, path: str) -> None:
+    """Make the salvaged rows at ``path`` consistent, before any process uses them."""
+    if files.queue:
+        env = Environment(path, files.tables, spool.LAYOUT, files.map_size)
+        repair_queue(env)
         env.close()
-    if place.index:
-        after_salvage.shape(path, place.map_size)
+    if files.index:
+        after_salvage.shape(path, files.map_size)
         with open(os.path.join(path, UNFINISHED), "w", encoding="ascii"):
             pass
-    if place.index or place.queue:
-        checkpoint.carry_over(place.path, path)
+    if files.index or files.queue:
+        checkpoint.carry_over(files.path, path)
 
 
 def unfinished(config: Config) -> bool:
-    """Was an index made anew, and not compared with the mail yet?"""
-    return any(os.path.exists(os.path.join(place.path, UNFINISHED)) for place in places(config))
+    """True if an index was rebuilt and not yet compared with the mail."""
+    return any(os.path.exists(os.path.join(files.path, UNFINISHED)) for files in damageable(config))
 
 
 async def finish(config: Config, told: Callable[[str], None]) -> None:
-    """Find again what salvaged indexes lack; beside a running server or without one."""
+    """Find messages that rebuilt indexes lack. The server may be running. ``told`` is called with what was found."""
     async with beside(config) as assembly:
         if after_salvage.salvaged(assembly.store):
             accounts = [assembly.deliverer.account(record) for record in assembly.directory.accounts()]
-            await after_salvage.mend(assembly.store, accounts, told)
-    for place in places(config):
+            await after_salvage.repair(assembly.store, accounts, told)
+    for files in damageable(config):
         with suppress(FileNotFoundError):
-            os.unlink(os.path.join(place.path, UNFINISHED))
+            os.unlink(os.path.join(files.path, UNFINISHED))
 
 
 def finish_in_background(config: Config) -> None:
-    """The same for a process of the server's."""
+    """Do the same as a process of the server, which logs what was found."""
     asyncio.run(finish(config, lambda text: log.event("index.mended", "warning", what=text)))

@@ -1,4 +1,4 @@
-"""Where the Maildirs of accounts are: the templates of the configuration, filled in with what the directory says."""
+"""Finds the Maildirs of accounts: the templates of the configuration, filled in from the directory."""
 
 from contextlib import suppress
 
@@ -33,7 +33,7 @@ class Homes:
         self._homes: dict[int, Home] = {}
 
     def note(self, record: AccountRecord) -> Home:
-        """Where the account's Maildir is, from now on. TemporaryError where nobody says it."""
+        """Record where the account's Maildir is from now on. TemporaryError if the directory cannot say it."""
         user, _, domain = (record.placed or record.address).rpartition("@")
         if "{home}" in self._maildir and not record.home and not record.maildir:
             raise TemporaryError(f"{record.address}: whoever keeps the account does not say where its home is")
@@ -46,7 +46,8 @@ class Homes:
         return home
 
     def home(self, account: Account) -> Home:
-        """Where the account's Maildir is. NoSuchMailbox where the directory has no such account, or cannot read it."""
+        """Return where the account's Maildir is. NoSuchMailbox if the directory has no such account, or cannot read
+        it."""
         known = self._homes.get(account.id)
         if known is not None:
             return known

@@ -1,8 +1,8 @@
-"""The keeper: a process that takes the checkpoints of the index and the queue, so that no worker has to wait for them.
+"""The keeper: a process that takes checkpoints of the index and the queue, so that no worker has to wait for them.
 
-It opens the environments before any worker does, so a server that did not stop cleanly is recovered here, and closes
-them after all workers: then nothing is left to replay. A keeper that dies costs nothing but a longer journal; the
-supervisor starts another one.
+It opens the environments before any worker does, so the state after an unclean stop is recovered here. It closes them
+after all workers have ended; then the next start has nothing to replay. If a keeper dies, the journal only grows
+longer; the supervisor starts another keeper.
 """
 
 import os
@@ -28,7 +28,7 @@ ORPHANED = 15.0  # s that it goes on when its supervisor is gone: the workers en
 
 
 def environments(config: Config) -> list[Environment]:
-    """Open all that have a journal; those that were not closed cleanly are recovered."""
+    """Open all environments that have a journal. Those that were not closed cleanly are recovered."""
     assembly = Assembly(config)
     data, size = config.server.data_dir, config.store.index_map_size
     owner = partial(FileLocations, assembly.store.home_of)

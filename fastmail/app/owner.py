@@ -1,11 +1,13 @@
-"""Whose files a server's files are: root starts it, and its user works with them.
+"""Which user owns the server's files, and with whose rights they are touched: root starts the server, which then runs
+as a user of its own.
 
-A worker that was taken over can do what that user can: it plants links where it may write, and waits for root to come
-by. So root does nothing in such places with root's rights. Promises: what the server needs belongs to its user before
-root is dropped; of a place that the user has a say in (see ``trusted``) root follows no link, makes nothing in it, and
-gives away only what root owns there under one name; everything else in it is done with the user's own rights
-(``acting``). Commands that root runs act as that user too; of root's rights they keep the one to read. Fails with
-ConfigError that says what to do.
+An attacker who controls a worker has that user's rights. He can plant links in directories where the user may write,
+and wait until root follows them. So in such directories root does nothing with root's rights.
+
+Promises: everything the server needs belongs to its user before root is dropped. In a directory that the user can
+change (see ``trusted``), root follows no link, creates nothing, and gives away only files that root owns and that have
+one name; everything else is done with the user's own rights (``acting``). Commands that root runs act as that user too;
+of root's rights they keep only the right to read. Errors are ConfigError, which says what to do.
 """
 
 import contextlib
@@ -35,7 +37,7 @@ Who = tuple[int, int]  # user, group
 
 
 def user_of(config: Config) -> Who | None:
-    """(user, group) that the server runs as when root starts it; None where it stays who it is."""
+    """Return (user, group) that the server runs as if root starts it; None if it keeps its user."""
     server = config.server
     if not server.user:
         return None
@@ -48,7 +50,7 @@ def user_of(config: Config) -> Who | None:
 
 
 def root_for(config: Config) -> Who | None:
-    """The same, None where this process is not root's."""
+    """Do the same, but return None if this process does not run as root."""
     return user_of(config) if os.geteuid() == 0 else None
 
 
@@ -57,7 +59,7 @@ def root_for(config: Config) -> Who | None:
 
 @contextlib.contextmanager
 def acting(who: Who | None) -> Iterator[None]:
-    """Be the user for a while; root again afterwards. For a process without threads."""
+    """Act as the user inside the context, and as root again afterwards. Only for a process without threads."""
     if who is None:
         yield
         return
@@ -74,7 +76,7 @@ def acting(who: Who | None) -> Iterator[None]:
 
 
 def act_as_owner_of(path: str) -> None:
-    """Where root comes to a directory of somebody else's, become that user for good."""
+    """If this process is root's and the directory is somebody else's, become that user for good."""
     place = os.path.abspath(path)
     while not os.path.lexists(place):
         place = os.path.dirname(place)
@@ -87,8 +89,8 @@ def act_as_owner_of(path: str) -> None:
 
 
 def act_for(config: Config) -> None:
-    """For commands that root runs: what this process does to files from here on it does as the server's user, except
-    that it reads what root can read. Does nothing for other users."""
+    """In a command that root runs: from now on, do everything with files as the server's user, except that all files
+    can be read. Does nothing if this process is not root's."""
     who = root_for(config)
     if who is None or threading.active_count() > 1:
         return
@@ -102,7 +104,7 @@ def act_for(config: Config) -> None:
 
 @contextlib.contextmanager
 def as_root() -> Iterator[None]:
-    """In such a command: make files of root's for a while. Does nothing for other users."""
+    """In such a command: create files as root inside the context. Does nothing if this process is not root's."""
     if os.geteuid() != 0:
         yield
         return
@@ -119,8 +121,8 @@ def as_root() -> Iterator[None]:
 
 
 def drop(config: Config, places: Sequence[str], sockets: Sequence[str] = ()) -> None:
-    """Become the server's user for good. ``places``: directories that the server changes, which are its own by now
-    (``prepare``); ``sockets``: paths that were bound."""
+    """Become the server's user for good. ``places``: directories that the server changes and that already belong to
+    that user (``prepare``); ``sockets``: paths of bound sockets."""
     who = user_of(config)
     if who is None:
         return
@@ -145,7 +147,7 @@ def refuse_closed(config: Config, places: Sequence[str]) -> None:
 
 
 def keep_only_reading() -> None:
-    """Of root's rights keep the one to read any file."""
+    """Give up root's rights except the right to read any file."""
     _set_capabilities(ctypes.CDLL(None, use_errno=True), READ_SEARCH, READ_SEARCH)
 
 
@@ -169,7 +171,7 @@ def _set_capabilities(libc: ctypes.CDLL, effective: int, permitted: int) -> None
 
 
 def _may_change(directory: os.stat_result, entry: os.stat_result | None, who: Who) -> bool:
-    """Has the user a say in what is under a name in a directory?"""
+    """True if the user can change what a name in a directory refers to."""
     user, group = who
     if directory.st_uid == user:
         return True
@@ -180,8 +182,9 @@ def _may_change(directory: os.stat_result, entry: os.stat_result | None, who: Wh
 
 
 class _Walk:
-    """A path, one step after the other. ``here``: a descriptor (O_PATH) of where it is; ``rest``: names to come;
-    ``trusted``: the user had no say in where it is. From a place on where that is not so, a link is ELOOP."""
+    """Walks along a path, one name after the other. ``here``: a descriptor (O_PATH) of the present directory; ``rest``:
+    names to come; ``trusted``: the user could change no part of the path so far. In an untrusted part a link raises
+    ELOOP."""
 
     def __init__(self, path: str, who: Who) -> None:
         self.rest = deque(part for part in os.path.abspath(path).split("/") if part)
@@ -210,7 +213,7 @@ class _Walk:
         self._go(os.open(name, (flags if last else os.O_PATH) | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.here))
 
     def make(self) -> None:
-        """Make the next name as a directory, the user's; in a trusted place only."""
+        """Create the next name as a directory of the user. Only allowed in a trusted directory."""
         os.mkdir(self.rest[0], 0o700, dir_fd=self.here)
         self.step()
         _chown(self.here, self._who)
@@ -233,7 +236,7 @@ def _walking(path: str, who: Who) -> Iterator[_Walk]:
 
 
 def trusted(path: str, who: Who) -> bool:
-    """Can the server's user not change where a path leads, nor what is in that directory?"""
+    """True if the server's user can change neither where a path leads nor what is in that directory."""
     try:
         with _walking(path, who) as walk:
             while walk.rest:
@@ -244,8 +247,8 @@ def trusted(path: str, who: Who) -> bool:
 
 
 def open_for(path: str, who: Who) -> int:
-    """A file, open for reading, that root reads for the server. Where the server's user has a say in the path it has to
-    be that user's own: PermissionError for another one, because everything that is read so the user will see."""
+    """Open a file that root reads for the server; return its descriptor. If the server's user can change the path, the
+    file has to belong to that user; otherwise PermissionError, because the user will see the content."""
     with _walking(path, who) as walk:
         while walk.rest:
             walk.step(os.O_RDONLY | os.O_NONBLOCK)
@@ -259,7 +262,8 @@ def open_for(path: str, who: Who) -> int:
 
 
 def make_place(path: str, who: Who) -> None:
-    """Make a directory, and those above it, for the user; by that user where the user has a say in it."""
+    """Create a directory and its parents for the user. Directories in which the user may write are created with that
+    user's rights."""
     try:
         with _walking(path, who) as walk:
             while walk.rest:
@@ -279,8 +283,8 @@ def make_place(path: str, who: Who) -> None:
 
 
 def prepare(config: Config, whole: bool = True) -> list[str]:
-    """The directories that the server changes, made and given to its user. ``whole``: with all that is in them, else
-    only where root made them and nothing was given yet."""
+    """Create the directories that the server changes, give them to its user, and return them. ``whole``: give
+    everything in them too; otherwise only directories that still belong to root."""
     who = root_for(config)
     places = [config.server.data_dir, config.server.run_dir]
     if who is None:
@@ -299,8 +303,9 @@ def prepare(config: Config, whole: bool = True) -> list[str]:
 
 
 def hand_over(path: str, config: Config) -> None:
-    """A directory that the operator names for what a command writes: made for the server's user, or, empty and of
-    root's, given to that user. ConfigError where that user cannot write in it: root writes nothing there."""
+    """Prepare a directory that the operator names for the output of a command. It is created for the server's user, or
+    given to that user if it is empty and belongs to root. ConfigError if the user cannot write in it: root writes
+    nothing there."""
     with as_root():
         who = root_for(config)
         if who is None:
@@ -320,7 +325,7 @@ def hand_over(path: str, config: Config) -> None:
 
 
 def give(place: str, who: Who) -> None:
-    """Give a directory, and what root made in it, to a user. Once it is done, later starts find nothing to do."""
+    """Give a directory, and what root created in it, to a user. Later starts find nothing more to do."""
     kept = 0
     try:
         with _walking(place, who) as walk:
@@ -357,8 +362,9 @@ def _give_in(here: int, name: str, who: Who) -> bool:
 
 
 def _give(descriptor: int, who: Who) -> bool:
-    """False for a file of root's that is left alone: a second name may be somewhere else. What is looked at is what is
-    given, whatever happens to its name meanwhile."""
+    """Give one file to a user. Returns False for a file of root's that has several names, and leaves it alone: another
+    name may be elsewhere. The descriptor that is examined is the one that is given, so a rename in between changes
+    nothing."""
     found = os.fstat(descriptor)
     if found.st_uid != 0 or found.st_uid == who[0]:
         return True
@@ -369,7 +375,7 @@ def _give(descriptor: int, who: Who) -> bool:
 
 
 def _chown(descriptor: int, who: Who) -> None:
-    """Of a descriptor that may be O_PATH."""
+    """Change the owner of a descriptor, which may be O_PATH."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.fchownat(descriptor, b"", who[0], who[1], AT_EMPTY_PATH):
         code = ctypes.get_errno()
@@ -377,8 +383,8 @@ def _chown(descriptor: int, who: Who) -> None:
 
 
 def open_to_all(path: str) -> str:
-    """What is wrong with who may come into the data directory; empty when nothing is. ConfigError where anybody may
-    change what is in it: mail and passwords could be anybody's."""
+    """Return a warning if users other than the server's may look into the data directory; empty if not. ConfigError if
+    anybody may write in it, because mail and passwords could then be forged."""
     mode = os.stat(path).st_mode
     if mode & stat.S_IWOTH:
         raise ConfigError(f"{path} can be changed by everybody on this machine: `chmod 700 {path}`")
@@ -389,8 +395,8 @@ def open_to_all(path: str) -> str:
 
 
 def unreadable(config: Config) -> list[str]:
-    """What will go wrong for a server that is never root: it cannot read the key then, at a reload or from the start.
-    One that root starts can (see app.keyholder)."""
+    """Return a warning if this server, which never runs as root, cannot read the TLS key. A server that root starts can
+    read it (see app.keyholder)."""
     path = config.tls.key
     if not path or os.geteuid() == 0 or os.access(path, os.R_OK):
         return []

@@ -1,4 +1,4 @@
-"""The sockets of a server, and where they are when a port is taken."""
+"""Binds the sockets of a server, and finds other ports for those that are taken."""
 
 import errno
 import os
@@ -11,14 +11,14 @@ from fastmail.net.listener import bind
 from fastmail.telemetry import log
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
-FURTHER = 500  # ports that are tried behind one that is taken
+FURTHER = 500  # ports that are tried after one that is taken
 TRIES = 5  # another program may take a port between the look at it and the bind
 Sockets = list[list[tuple[str, socket.socket]]]  # for each worker its (protocol, socket) pairs
 
 
 def move_to_free(listen: Listen) -> list[str]:
-    """Where a TCP port is taken, put the next free one into the settings; a sentence for each. Ports that the settings
-    name elsewhere are left to those."""
+    """Replace each TCP port that is taken by the next free one in the settings; return a sentence for each. Ports that
+    the settings use for something else are not chosen."""
     named = {place.rpartition(":")[2] for name in PROTOCOLS for place in getattr(listen, name)}
     moved = []
     for name in PROTOCOLS:
@@ -38,7 +38,7 @@ def move_to_free(listen: Listen) -> list[str]:
 
 
 def _free(place: str) -> bool:
-    """False only where somebody else has it; other trouble is told when it is bound for good."""
+    """False only if somebody else has the port. Other errors are reported when the port is bound."""
     try:
         bind(place, reuse_port=False).close()
     except ConfigError as error:
@@ -55,10 +55,11 @@ def _taken(error: ConfigError) -> bool:
 def bind_all(
     listen: Listen, workers: int, delivering: int, mode: int, who: owner.Who | None, move: bool = False
 ) -> tuple[Sockets, list[str]]:
-    """The sockets of each worker, and a sentence for each port that was taken. Mail from other servers is taken by the
-    first ``delivering`` workers; a Unix socket is shared by all. ``who``: whom root works for, who binds the Unix
-    sockets in directories of its own. ``move``: use the next free port where one is taken; without, that is a
-    ConfigError."""
+    """Bind the sockets of each worker. Returns them, and a sentence for each port that was taken.
+
+    Mail from other servers is accepted by the first ``delivering`` workers; a Unix socket is shared by all. ``who``:
+    the user for whom root binds; Unix sockets in that user's directories are bound with the user's rights. ``move``:
+    use the next free port if one is taken; otherwise a taken port is a ConfigError."""
     moved: list[str] = []
     for _ in range(TRIES if move else 0):
         moved += move_to_free(listen)

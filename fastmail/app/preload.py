@@ -1,8 +1,8 @@
-"""Imports all that a worker may need later, while the program's files can still be read.
+"""Imports all modules that a worker may need later, while the program's files can still be read.
 
-Python looks modules up when they are first used: a codec for a message's charset, a password scheme. After root was
-dropped the program's directory may be closed to the process (a clone below /root, say), so everything is imported
-before.
+Python loads some modules only when they are first used: a codec for a message's charset, a password scheme. After root
+was dropped, the process may have no access to the program's directory (a clone below /root, for example), so everything
+is imported before.
 """
 
 import encodings

@@ -1,4 +1,6 @@
-"""The first files of a server: configuration, self-signed certificate, data directory, first domain and account."""
+"""Creates the first files of a server: configuration, self-signed certificate, data directory, first domain and
+account.
+"""
 
 import datetime
 import ipaddress
@@ -99,7 +101,7 @@ maildir = "mail/{{domain}}/{{user}}"
 
 
 def quickstart(directory: str, address: Address, hostname: str, password: str, standard_ports: bool) -> str:
-    """Write everything; the path of the configuration. ConfigError when there is one already."""
+    """Create everything and return the path of the configuration. ConfigError if there is one already."""
     path = os.path.join(directory, "fastmail.toml")
     if os.path.exists(path):
         raise ConfigError(f"{path} is already there; choose another directory, or `fastmail serve -c {path}`")
@@ -130,7 +132,7 @@ def remember(directory: str, address: str, password: str) -> None:
 
 
 def remembered(directory: str) -> tuple[str, str]:
-    """(address, password) that ``remember`` kept, or that `make run` did before; empty where there is none."""
+    """Return (address, password) that ``remember``, or an earlier `make run`, wrote down; empty if there is none."""
     try:
         with open(os.path.join(directory, "welcome"), encoding="utf-8") as file:
             text = file.read(4096)

@@ -1,7 +1,7 @@
-"""What a connection hears while no worker can serve it: "not now", in its protocol's words, and the end.
+"""Answers connections while no worker can serve them: "not now" in the protocol's words, then closes them.
 
-Without it the kernel would go on to accept connections that nobody answers, and every client would wait out its own
-time limit.
+Without it the kernel would accept connections that nobody answers, and every client would wait until its own time
+limit.
 """
 
 import contextlib

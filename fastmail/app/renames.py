@@ -1,10 +1,9 @@
-"""Lets the mail store follow changes of names (directory.renaming): lists of rights that name somebody by an old name
-name the new one, whoever was given rights finds them where the owner is called otherwise, and subscriptions of others
-to an owner's mailboxes have the new name.
+"""Updates the mail store after a change of names in the directory (directory.renaming). Lists of rights that contain
+the old name get the new one; users find mailboxes that they were given rights to under the owner's new name; and
+subscriptions of others to the owner's mailboxes get the new name.
 
-It is done by the command that changes a name, and at the start of a server, where a command was cut short. Doing it
-twice does no harm: the row that says that it is to be done goes last. Mail never waits for it, because the Maildir and
-the index know an account by its number.
+The command that changes a name does this; if it was interrupted, the next start of the server does. Doing it twice does
+no harm: the row that asks for it is deleted last. Mail never waits for it.
 """
 
 import asyncio
@@ -86,7 +85,7 @@ def _finder(assembly: Assembly) -> sharing.Find:
 
 
 def _former(address: str, change: Renamed) -> str:
-    """What somebody who is called so now was called before; empty where that is the same."""
+    """Return the former name of what has this name now; empty if it had no other."""
     local, _, domain = address.rpartition("@")
     if not change.new.startswith("@"):
         return change.old if comparable(change.new) == comparable(address) else ""

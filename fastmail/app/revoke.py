@@ -20,15 +20,15 @@ AT_ONCE = 200  # sessions that are looked at before others have their turn
 
 
 class Revisions(Protocol):
-    """What is asked of the directory."""
+    """The part of the directory that tells which logins were revoked."""
 
     @property
     def revision(self) -> int: ...
 
 
 async def watch(directory: Revisions, registry: Registry, has_expired: Callable[[], bool] = lambda: False) -> None:
-    """Run as long as the worker. What was revoked before the first look concerns no session yet. ``has_expired``: did a
-    login end by itself since it was asked last?"""
+    """End sessions whose logins were revoked, as long as the worker runs. Changes before the first look concern no
+    session. ``has_expired``: returns True if a login has expired by itself since the last call."""
     seen, failing = -1, False
     while True:
         try:

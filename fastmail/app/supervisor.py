@@ -35,7 +35,7 @@ from fastmail.model.errors import ConfigError, CorruptData
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
 
-STOP_AFTER = 12.0
+STOP_AFTER = 12.0  # s until children that do not stop are killed; more than a worker's GRACE
 LOOK_AGAIN = 300.0  # s after which index files that were sound are looked at again
 AGAIN_AND_AGAIN = 1.0  # s that a worker waits who died soon each time: then damage may be why
 STOPS = (signal.SIGTERM, signal.SIGKILL)
@@ -77,7 +77,7 @@ class Supervisor:
         self._keeper_due = 0.0  # when it is started
         self._open = False  # are they?
         self._web = WebProcess(config)
-        self._pausing = False  # workers are to end, so that an index file can be made anew
+        self._pausing = False  # workers are to end, so that an index file can be rebuilt
         self._failed = 0
 
     @staticmethod
@@ -150,8 +150,8 @@ class Supervisor:
         return bool(self._children or self._doctor or self._keeper or self._web.pid)
 
     def _prepare(self) -> None:
-        """Directories, and the files in them. What the server's user may have put there is met with that user's rights
-        only: links lead root nowhere."""
+        """Create the directories and the files in them. Where the server's user may have planted links, only that
+        user's rights are used, so links lead root nowhere."""
         server = self._config.server
         os.umask(0o077)
         try:
@@ -238,7 +238,8 @@ class Supervisor:
         self._be_child(hears, says, serve)
 
     def _be_child(self, hears: int, says: int, work: Callable[[], None]) -> NoReturn:
-        """In a new process: let go of what is the supervisor's, do the work, end; why it failed goes to the pipe."""
+        """In a new process: release what belongs to the supervisor, do the work and exit. If the work fails, the reason
+        is written to the pipe."""
         code, why = 1, ""
         try:
             os.close(self._lock)
@@ -260,7 +261,7 @@ class Supervisor:
             os._exit(code)
 
     def _keep(self) -> None:
-        """Start the keeper, and let it end behind the workers."""
+        """Start the keeper, which ends after the workers."""
         if self._keeper and not self._open:
             with contextlib.suppress(OSError):
                 self._hear_keeper()
@@ -293,7 +294,7 @@ class Supervisor:
         self._be_child(hears, says, keep)
 
     def _hear_keeper(self) -> None:
-        """What it said: that all is open, or why not."""
+        """Read what the keeper says: that all environments are open, or why not."""
         said = os.read(self._keeper_says, REASON)
         if said.startswith(keeper.READY):
             self._open, said = True, said[len(keeper.READY) :]
@@ -301,7 +302,7 @@ class Supervisor:
             self._tell("keeper.failed", said)
 
     def _close_sockets(self) -> None:
-        """In a child that serves no mail."""
+        """Close the sockets in a child that serves no mail."""
         for _, sock in [pair for mine in self._sockets for pair in mine]:
             if sock.fileno() >= 0:
                 os.close(sock.detach())
@@ -320,7 +321,7 @@ class Supervisor:
             self._failures = [count + 1 for count in self._failures]
 
     def _listen_to_workers(self) -> None:
-        """Which of them serve now, and why others do not: each reason is told once."""
+        """Read which workers serve now, and why others do not. Each reason is logged once."""
         for pid, pipe in list(self._started.items()):
             said = b""
             with contextlib.suppress(OSError):
@@ -347,7 +348,7 @@ class Supervisor:
                 print(why, file=sys.stderr, flush=True)
 
     def _refuse(self) -> None:
-        """Answer those who wait for workers that do not come up, and give up when none does."""
+        """Refuse connections while workers do not come up, and give up if none does."""
         for number in self._due:
             if not self._failures[number]:
                 continue  # it served until a moment ago: its successor serves those who wait
@@ -370,7 +371,7 @@ class Supervisor:
     # ---------------------------------------------------------------- index files
 
     def _begin(self, what: Callable[[], int]) -> None:
-        """Run it in a process of its own."""
+        """Run a function in a process of its own."""
         self._looked = time.monotonic()
         self._doctor = os.fork()
         if self._doctor:
@@ -409,10 +410,10 @@ class Supervisor:
         return SOUND
 
     def _hear(self, code: int) -> None:
-        """What that process found, by its exit code."""
+        """Read the result of that process from its exit code."""
         if self._pausing and code == HOPELESS:
             self._stopping, self._failed = True, 1
-        elif self._pausing:  # made anew, or as far as that went
+        elif self._pausing:  # the files were rebuilt, as far as that was possible
             self._pausing = self._open = False
             self._failures = [0] * self._count
             self._due = dict.fromkeys(range(self._count), 0.0)

@@ -29,7 +29,7 @@ from fastmail.net.listener import Registry
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import counters, log
 
-GRACE = 8.0
+GRACE = 8.0  # s that commands under way may take after SIGTERM; less than the supervisor's STOP_AFTER
 SERVES = b"\1"  # on the pipe to the supervisor: this worker accepts connections
 PANIC = 70  # exit status: an index file cannot be used by this process any more
 M_ARENA_MAX = -8

@@ -1,8 +1,8 @@
-"""When accounts and app passwords were last used, for people: by protocol, to the hour.
+"""Records when accounts and app passwords were last used, by protocol and to the hour, for people to see.
 
-A login notes it in memory; what is new is written a little later, in one transaction, off the event loop. So a login
-costs a look into a dictionary. What was not written yet when a process is killed is lost, and what cannot be
-written is left out: nothing depends on it.
+A login is noted in memory; new notes are written a little later, in one transaction, off the event loop. So a login
+costs one look into a dictionary. Notes that were not written yet are lost if the process is killed, and notes that
+cannot be written are dropped: nothing depends on them.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ WRITTEN_AFTER = 10.0  # s in which logins are gathered
 Login = tuple[int, bytes, str]  # account, digest of an app password or nothing, protocol
 
 
-class Keeper(Protocol):
-    """Where they are written."""
+class Writer(Protocol):
+    """Writes the times of logins; the directory does."""
 
     def note_used(self, logins: Iterable[tuple[int, bytes, str, int]]) -> None: ...
 
@@ -30,14 +30,14 @@ class Keeper(Protocol):
 class LastLogins:
     """One in each worker. ``executor``: the threads that may wait for the disk."""
 
-    def __init__(self, keeper: Keeper, executor: Executor) -> None:
-        self._keeper, self._executor = keeper, executor
+    def __init__(self, writer: Writer, executor: Executor) -> None:
+        self._writer, self._executor = writer, executor
         self._known: OrderedDict[Login, int] = OrderedDict()  # the hour that was last noted
         self._new: dict[Login, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def note(self, number: int, app: bytes, protocol: str) -> None:
-        """Somebody logged in."""
+        """Note a login."""
         if not protocol:
             return
         now = int(time.time())
@@ -58,7 +58,7 @@ class LastLogins:
 
     def _write(self, new: dict[Login, int]) -> None:
         try:
-            self._keeper.note_used([(*login, at) for login, at in new.items()])
+            self._writer.note_used([(*login, at) for login, at in new.items()])
         except (MailError, OSError) as error:
             log.event("login.noted", "warning", error=repr(error), logins=len(new))
 

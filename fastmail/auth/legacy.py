@@ -1,9 +1,9 @@
 """Old password schemes that Dovecot keeps for its users: DES-CRYPT, PLAIN-MD4, HMAC-MD5 (CRAM-MD5), DIGEST-MD5, OTP,
-PLAIN-TRUNC, and what the system's libcrypt knows (yescrypt and others); and the one of hMailServer.
+PLAIN-TRUNC, and those that the system's libcrypt knows (yescrypt and others); and the scheme of hMailServer.
 
-They are only checked, never made: an account gets a better form at its next login where passwords are kept here.
-Each check is a few milliseconds at most, but those of libcrypt, which cost what the hash says; never on the event loop.
-ValueError for a stored text that is none of its scheme.
+They are only checked, never created: if passwords are kept here, the account gets a better form at its next login. A
+check takes a few milliseconds at most, except for libcrypt, where the hash decides; never call one on the event loop.
+ValueError if a stored text does not belong to the scheme.
 """
 
 import ctypes
@@ -43,7 +43,7 @@ _system = _libcrypt()
 
 
 def _system_crypt(value: bytes, password: bytes) -> bytes:
-    """What crypt(3) makes of the password with the settings of ``value``; empty where it cannot."""
+    """Return the result of crypt(3) for the password with the settings of ``value``; empty if crypt(3) refuses them."""
     if _system is None or b"\0" in password:
         return b""
     room = ctypes.create_string_buffer(CRYPT_DATA * 2)
@@ -51,7 +51,8 @@ def _system_crypt(value: bytes, password: bytes) -> bytes:
 
 
 def system_knows(value: str) -> bool:
-    """Can the system's libcrypt check this? Asked once for each form, with a hash that costs little."""
+    """True if the system's libcrypt can check this form. It is asked once for each form, with a hash that costs
+    little."""
     probe = {"$y$": b"$y$j75$1$", "$gy$": b"$gy$j75$1$", "$7$": b"$7$/6..../....1$"}
     form = next((form for form in SYSTEM if value.startswith(form)), "")
     if form and form not in _known:
@@ -63,7 +64,7 @@ _known: dict[str, bool] = {}
 
 
 def crypt(value: str, password: bytes) -> bool:
-    """crypt(3) in the forms that auth.schemes has no code of its own for."""
+    """Return the result of crypt(3) for forms that auth.schemes has no code for."""
     if value.startswith(SYSTEM):
         stored = value.encode("ascii")
         return hmac.compare_digest(_system_crypt(stored, password), stored)
@@ -75,7 +76,7 @@ def crypt(value: str, password: bytes) -> bool:
 
 
 def can_crypt(value: str) -> bool:
-    """Is it of a form that ``crypt`` can check?"""
+    """True if ``crypt`` can check this form."""
     if value.startswith(SYSTEM):
         return system_knows(value)
     return bool(_DES.fullmatch(value) or _BSDI.fullmatch(value))
@@ -92,7 +93,7 @@ def _md4(data: bytes) -> bytes:
 
 
 def plain_trunc(value: str, password: bytes) -> bool:
-    """``<n>-<password>``: the first n octets of the password count, and no more of it is stored."""
+    """``<n>-<password>``: only the first n octets of a password count, and no more are stored."""
     number, dash, rest = value.partition("-")
     if not dash or not number.isdigit() or len(number) > 4:
         raise ValueError("no length")
@@ -100,8 +101,7 @@ def plain_trunc(value: str, password: bytes) -> bool:
 
 
 def hmailserver(value: str, password: bytes) -> bool:
-    """What hMailServer 5 keeps (its encryption 3): a salt of six characters, and SHA-256 of salt and password in
-    hexadecimal."""
+    """hMailServer 5 (its encryption 3): a salt of six characters, then SHA-256 of salt and password in hexadecimal."""
     salt, digest = value[:HMAIL_SALT], value[HMAIL_SALT:]
     if HMAIL_HEX.fullmatch(digest) is None:
         raise ValueError("no digest")

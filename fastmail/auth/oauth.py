@@ -29,7 +29,7 @@ from fastmail.telemetry.counters import count
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 SECONDS = 10.0  # that a server may take for a whole answer
-LARGEST = 1 << 20
+LARGEST = 1 << 20  # octets of keys or of an answer about a token; both have a few kB
 KEYS_FOR = 600.0  # s that keys are kept
 AGAIN = 10.0  # s between two fetches of keys, when a key is not known or the last fetch failed
 KNOWN_FOR = 60.0  # s that a token that was good is remembered
@@ -66,7 +66,7 @@ class Tokens:
         return bool(self._settings.jwks or self._settings.introspection)
 
     def refusal(self, scheme: str) -> bytes:
-        """What a client is told when its token is refused (RFC 7628 3.2.2)."""
+        """Return what a client is told when its token is refused (RFC 7628 3.2.2)."""
         told = {"status": "invalid_token"} if scheme == "OAUTHBEARER" else {"status": "401", "schemes": "bearer"}
         if self._settings.scope:
             told["scope"] = self._settings.scope
@@ -104,7 +104,7 @@ class Tokens:
         return login
 
     def _check(self, claims: dict[str, Any]) -> tuple[str, float]:
-        """(login, when the token expires) of what a token says, or what its server says of it. Refused."""
+        """Return (login, when the token expires) from the token itself or from its server. Raises Refused."""
         settings = self._settings
         if settings.issuer and claims.get("iss") != settings.issuer:
             raise Refused("another issuer, or none is named")
@@ -128,7 +128,7 @@ class Tokens:
     # ---------------------------------------------------------------- signed tokens
 
     async def _verify(self, token: str) -> dict[str, Any]:
-        """What a signed token says; Refused for one whose signature or time is wrong."""
+        """Return the claims of a signed token. Raises Refused if its signature or time is wrong."""
         try:
             header = jwt.get_unverified_header(token)
         except BROKEN as error:
@@ -152,7 +152,7 @@ class Tokens:
             raise Refused(str(error)) from None
 
     async def _key(self, header: dict[str, Any]) -> Any:
-        """The key that the token names; of a set with one key that one."""
+        """Return the key that the token names; if the set has only one key, that one."""
         wanted = str(header.get("kid", ""))
         if self._lacks(wanted):
             async with self._fetching:
@@ -169,7 +169,7 @@ class Tokens:
         raise Refused("signed with an unknown key")
 
     def _lacks(self, wanted: str) -> bool:
-        """Are the keys old, or is this one not among them?"""
+        """True if the keys are old, or if this key is not among them."""
         known = wanted in self._keys or (not wanted and len(self._keys) == 1)
         return not known or time.monotonic() - self._fetched > KEYS_FOR
 
@@ -193,7 +193,7 @@ class Tokens:
     # ---------------------------------------------------------------- introspection
 
     async def _introspect(self, token: str) -> dict[str, Any]:
-        """What its server says of a token (RFC 7662 2.2)."""
+        """Return what the token's server says about it (RFC 7662 2.2)."""
         settings = self._settings
         body = urllib.parse.urlencode({"token": token, "token_type_hint": "access_token"}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -243,6 +243,7 @@ def _number(claims: dict[str, Any], name: str, otherwise: float) -> float:
 
 
 def _is_verified(claims: dict[str, Any]) -> bool:
-    """OpenID Connect Core 5.1, email_verified: true, which some send as text. Who says nothing of it verifies all."""
+    """True if the address is verified (OpenID Connect Core 5.1, email_verified), which some servers send as text. A
+    server that does not send it verifies every address."""
     said = claims.get("email_verified", True)
     return said is True or (isinstance(said, str) and said.lower() == "true")

@@ -1,4 +1,4 @@
-"""Where tokens come from: the [oauth] section. What is done with tokens is in oauth."""
+"""Reads the [oauth] section: which servers give out tokens. Tokens are checked in oauth."""
 
 import os
 import urllib.parse
@@ -13,9 +13,9 @@ HERE = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where tokens come from. ``jwks``: a file or an https URL; ``introspection``: an http or https URL, asked with
-    ``client`` and ``secret``; ``claim``: what holds the address; ``scope``: what a token must allow;
-    ``configuration``: told to clients whose token is refused; ``inside``: may these servers have private addresses?"""
+    """``jwks``: a file or an https URL; ``introspection``: an http or https URL, asked with ``client`` and ``secret``;
+    ``claim``: the name of the claim that has the address; ``scope``: what a token must allow; ``configuration``: told
+    to clients whose token is refused; ``inside``: these servers may have private addresses."""
 
     issuer: str = ""
     audience: str = ""
@@ -30,7 +30,7 @@ class Settings:
 
 
 def load(settings: Any, base: str) -> Settings:
-    """From the [oauth] section; ConfigError for what cannot work."""
+    """Read the [oauth] section. ConfigError if it cannot work."""
     jwks, introspection, password = settings.jwks, settings.introspection, ""
     if jwks and introspection:
         raise ConfigError("jwks and introspection: give one of them")

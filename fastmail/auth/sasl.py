@@ -16,7 +16,7 @@ import scramp
 from fastmail.model.address import comparable
 from fastmail.model.errors import ClientError
 
-MAX_RESPONSE = 32768
+MAX_RESPONSE = 32768  # octets of one response; the longest are tokens
 NOT_FOR_OTHERS = "acting for another user is not allowed"
 
 

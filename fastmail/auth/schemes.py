@@ -53,13 +53,13 @@ _NO_MEANS = {argon2.low_level.error_to_str(code) for code in (-22, -33)}  # no m
 
 @cache
 def dummy() -> str:
-    """What the password of a user that is not there is compared with. Made once, when a verifier is."""
+    """Return the hash with which passwords of unknown users are compared. It is made once, with the verifier."""
     return "{ARGON2ID}" + _hasher.hash("a password that nobody has")
 
 
 def prepared(password: str) -> str:
-    """A password as SASLprep has it (RFC 4013), which is how SCRAM's clients use it (RFC 5802 5.1); in NFC where
-    SASLprep forbids it, or leaves nothing of it."""
+    """Return a password as SASLprep has it (RFC 4013), which is how clients use it in SCRAM (RFC 5802 5.1). If SASLprep
+    forbids it, or leaves nothing of it, return it in NFC."""
     if password.isascii():
         return password
     try:
@@ -69,8 +69,9 @@ def prepared(password: str) -> str:
 
 
 def forms(password: bytes) -> list[bytes]:
-    """What may have been stored for a password that a client sends (RFC 4616 2 leaves it to servers): that itself, as
-    other servers kept it, in NFC, and prepared, as it is kept here. Programs differ in the form that they send."""
+    """Return the forms in which the password that a client sends may have been stored (RFC 4616 2 leaves this to
+    servers): unchanged, as other servers kept it; in NFC; and prepared, as it is kept here. Mail programs differ in the
+    form that they send."""
     try:
         text = "" if password.isascii() else password.decode("utf-8")
     except UnicodeDecodeError:
@@ -117,7 +118,7 @@ def scram_keys(stored: str, name: str) -> tuple[bytes, bytes, bytes, int] | None
 
 
 def known(stored: str) -> bool:
-    """Is this ``{SCHEME}hash`` with a scheme that can be checked? With crypt(3) the hash says which one it is."""
+    """True if this ``{SCHEME}hash`` can be checked. With crypt(3) the hash itself says which scheme it is."""
     match = _FORM.fullmatch(stored)
     if match is None:
         return False
@@ -131,17 +132,18 @@ def known(stored: str) -> bool:
 
 
 def wants_user(stored: str) -> bool:
-    """Is the user's name a part of what was hashed?"""
+    """True if the user's name is a part of what was hashed."""
     return stored[:11].upper() == "{DIGEST-MD5"
 
 
 def is_strong(stored: str) -> bool:
-    """Does a check of it cost what a check of a new password costs?"""
+    """True if a check costs as much as the check of a new password."""
     return stored.startswith("{ARGON2ID}")
 
 
 def verify(stored: str, password: bytes, user: str = "") -> bool:
-    """Does the password match? Costs what its scheme costs. ``user``: the account's address, which counts in a few."""
+    """True if the password matches. Takes the time that its scheme needs. ``user``: the account's address, which a few
+    schemes need."""
     match = _FORM.fullmatch(stored)
     if match is None:
         return False

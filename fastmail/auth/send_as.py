@@ -1,4 +1,4 @@
-"""What a login may write under beside its own addresses: ``[auth] header_senders`` and ``send_as``."""
+"""Settings for addresses that a login may write under beside its own: ``[auth] header_senders`` and ``send_as``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Rules:
 
 
 def parse(header: str, send_as: Sequence[str]) -> Rules:
-    """From the configuration; ConfigError for what cannot be meant."""
+    """Read these settings. ConfigError if they make no sense."""
     if header not in MODES:
         raise ConfigError(f"header_senders must be {', '.join(MODES[:-1])} or {MODES[-1]}")
     found: dict[str, frozenset[str]] = {}

@@ -33,12 +33,13 @@ from fastmail.net.guesses import Guesses
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
+# checks that wait for a thread: some seconds of work with the slowest hashes
 QUEUE = 256
-REMEMBER = 300.0
+REMEMBER = 300.0  # s that a correct login is remembered, so that a program that reconnects costs no hashing
 REMEMBER_BOUND = 60.0  # of a password that another directory checked: nobody tells us when it is changed there
 UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
 MAX_REMEMBERED = 100_000
-MAX_PASSWORD = 1024
+MAX_PASSWORD = 1024  # octets; longer ones are refused, so that no check costs more for its length
 MASTER_PROTOCOLS = ("imap", "pop3")
 LEAST_SALT = 12  # octets, without which, as without 4096 iterations, clients and our own SCRAM refuse the keys
 

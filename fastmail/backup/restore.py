@@ -142,7 +142,7 @@ async def account(
     vault: Vault, store: LocalStore, owner: Account, run: str, told: Callable[[Restored], None]
 ) -> list[Restored]:
     """A whole account, into an empty one."""
-    home = store.places.home(owner)
+    home = store.account_paths.home(owner)
     await store.commits.help(sound.check_account, vault, owner.address, home, run)
     known = store.find(owner, INBOX) is not None
     if known:
@@ -275,7 +275,7 @@ async def mailbox(
     vault: Vault, store: LocalStore, owner: Account, run: str, name: str, uid: int, into: str
 ) -> list[Restored]:
     """One mailbox, or with ``uid`` one message of it, as new messages of ``into``."""
-    await store.commits.help(sound.check_account, vault, owner.address, store.places.home(owner), run)
+    await store.commits.help(sound.check_account, vault, owner.address, store.account_paths.home(owner), run)
     result = Restored(owner.address, into)
     here = False
     words: list[bytes] = []

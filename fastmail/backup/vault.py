@@ -46,7 +46,7 @@ class Vault:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._top = beneath.mark(beneath.plain(path))  # no link in it is followed when it is read
+        self._top = beneath.guarded(beneath.plain(path))  # no link in it is followed when it is read
         self._partial: dict[str, str] = {}  # digest: where its octets are, until it gets its name
         self._octets = 0  # of these
 

@@ -23,7 +23,7 @@ USERS = 100
 SETTLED = 12.0
 FRESH = 2000  # users for idle sessions: a thousand plain, a thousand with TLS
 FRESH_PATTERN = "f%d@bench.example"
-SETTLE = 3.0
+REST = 3.0  # s after which the server has moved and indexed what came
 
 
 @dataclass(slots=True)
@@ -169,7 +169,7 @@ class Bench:
         client = load.Client(target.host, target.ports["imap"])
         client.imap(b"LOGIN %b %b" % (target.big.encode(), target.password.encode()))
         client.imap(b"SELECT INBOX")
-        time.sleep(SETTLE)  # what came is moved and indexed: commands are measured on a mailbox at rest
+        time.sleep(REST)  # what came is moved and indexed: commands are measured on a mailbox at rest
         rng = random.Random(1)
 
         def commands(name: str, each: list[bytes], back: list[bytes] | None = None) -> None:

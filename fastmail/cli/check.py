@@ -19,12 +19,12 @@ from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, error
 from fastmail.config.settings import Config
 from fastmail.directory.records import REVOKED
 from fastmail.durable import checkpoint
-from fastmail.durable.env import layout_of
+from fastmail.durable.layouts import layout_of
 from fastmail.model.errors import ConfigError, DamagedAccount, MailError
 from fastmail.policy import keyfiles
 from fastmail.policy.keyfiles import KeyTrouble
-from fastmail.queue.mend import faults as queue_faults
-from fastmail.queue.mend import mend as mend_queue
+from fastmail.queue.repair import faults as queue_faults
+from fastmail.queue.repair import repair as repair_queue
 from fastmail.store.interface import Account
 from fastmail.store.local.index.first_layout import TABLES as FIRST_TABLES
 from fastmail.store.local.recovery import check_account as checking
@@ -163,7 +163,7 @@ def _queue(assembly: Assembly, mend: bool) -> list[Problem]:
     found = queue_faults(assembly.spool.env)
     done = "stop the server and run with --repair: what cannot be read is dropped"
     if found and mend and not running(assembly.config):
-        mend_queue(assembly.spool.env)
+        repair_queue(assembly.spool.env)
         done = "rebuilt without what cannot be read"
     return [Problem(f"queue {ident}".strip(), problem, done) for ident, problem in found]
 
@@ -231,7 +231,7 @@ def _keys(assembly: Assembly) -> list[Problem]:
 def _journals(settings: Config) -> list[Problem]:
     """Journals that the next start could not replay. To open such an index takes it as it is, with a new checkpoint."""
     say = "rebuilt: what is in the index counts, with a new checkpoint"
-    places = [place.path for place in heal.places(settings) if place.index or place.queue]
+    places = [files.path for files in heal.damageable(settings) if files.index or files.queue]
     return [Problem(path, fault, say) for path in places for fault in checkpoint.faults(path)]
 
 

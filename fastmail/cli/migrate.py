@@ -239,7 +239,7 @@ async def _take_over(assembly: Assembly, account: Account, box: Mailbox, told: C
 
 def _take_quota(assembly: Assembly, account: Account, record: AccountRecord) -> None:
     """The limits of a Maildir, for an account that has none of its own."""
-    place = assembly.store.places.control(account, INBOX)
+    place = assembly.store.account_paths.control(account, INBOX)
     octets, messages = control_files.read_limits(place)
     if record.quota == Quota() and (octets or messages):
         assembly.directory.set_quota(record.address, Quota(octets, messages))

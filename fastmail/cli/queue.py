@@ -178,7 +178,7 @@ def list_(
                     "sender": item.sender or "<>",
                     "recipients": names[0] + (f" +{len(names) - 1}" if len(names) > 1 else ""),
                     "tries": job.attempts,
-                    "next": "held" if job.held else _when(job.due),
+                    "next": "held" if job.paused else _when(job.due),
                     "last": _begun(job.last),
                 }
             )
@@ -199,7 +199,7 @@ def _row(item: Item, job: Job) -> dict[str, Any]:
         "attempts": job.attempts,
         "due": job.due,
         "priority": job.priority,
-        "held": job.held,
+        "held": job.paused,
         "last": job.last,
         "login": item.login,
         "peer": item.peer,
@@ -331,12 +331,12 @@ def _change(assembly: Assembly, chosen: Chosen, change: Callable[[Job], Job | No
 
 
 def _hold(job: Job) -> Job:
-    job.held = True
+    job.paused = True
     return job
 
 
 def _now(job: Job) -> Job:
-    job.held = False
+    job.paused = False
     job.due = int(time.time())
     return job
 

@@ -9,7 +9,6 @@ or refused. Mail that has passed MAX_HOPS servers is refused (RFC 5321 6.3).
 """
 
 import asyncio
-import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,7 +28,7 @@ from fastmail.directory.srs import Srs
 from fastmail.message import submitted, trace, transaction
 from fastmail.message.header import Octets
 from fastmail.message.preview import scanned
-from fastmail.message.summary import message_id
+from fastmail.message.summary import fixed, message_id
 from fastmail.model.errors import ClientError, DamagedAccount, MailError, OverQuota, StorageFull, TemporaryError
 from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 from fastmail.model.quota import NO_QUOTA, Quota
@@ -342,14 +341,14 @@ class Deliverer:
         """The summary for each recipient, which the entry makes room for."""
         loop = asyncio.get_running_loop()
         if len(content) > SCAN_ON_LOOP:
-            entry.holds(mime.MOST)  # until it is known
+            entry.resize(mime.MOST)  # until it is known
             summary = await loop.run_in_executor(None, scanned, content)
         else:
             summary = scanned(content)
         copies = sum(len(records) for _, records in envelope.recipients)
         if len(summary) * copies > SUMMARIES:  # a shorter one for each
             summary = await loop.run_in_executor(None, scanned, content, SUMMARIES // copies)
-        entry.holds(len(summary) * copies)
+        entry.resize(len(summary) * copies)
         return summary
 
     async def _try(
@@ -403,7 +402,7 @@ class Deliverer:
         traced = traced and bool(named.number)
         number, there = named.number or trace.new_id(), named.there
         summary = await self._summary(entry, envelope, content)
-        size, _, hops = struct.unpack_from("<IiI", summary, 20)
+        size, hops = fixed(summary).served, fixed(summary).received
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
         plan = _Plan(number, traced, content, summary, size, outcomes)
         if hops > MAX_HOPS:

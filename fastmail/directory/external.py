@@ -212,7 +212,7 @@ class Sql:
         return out
 
 
-class Follower:
+class AccountSync:
     """Brings the directory up to a source, again and again; one for each source, in the first worker. ``name``: what
     domains call the source, empty for that of the [directory] section."""
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from fastmail.directory import ldap
 from fastmail.directory.database import Unreadable
-from fastmail.directory.external import Follower, PasswdFile, Source, Sql
+from fastmail.directory.external import AccountSync, PasswdFile, Source, Sql
 from fastmail.directory.live import Finder, Live, LiveByDomain
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
@@ -39,7 +39,7 @@ def origins(default: Any, named: Iterable[Any], domain: str, base: str = "", hom
     return found + [Origin(one.name, one, one.domain or domain, base, homes) for one in named]
 
 
-def followers(directory: LocalDirectory, there: Sequence[Origin]) -> list[Follower]:
+def account_syncs(directory: LocalDirectory, there: Sequence[Origin]) -> list[AccountSync]:
     """Who brings the directory up to each source. The log names sources that domains have and the configuration has
     not."""
     known = {LOCAL, *(one.name for one in there)}
@@ -51,7 +51,7 @@ def followers(directory: LocalDirectory, there: Sequence[Origin]) -> list[Follow
     for one in there:
         found = source(one.settings, one.domain, one.base, one.homes)
         assert found is not None  # the configuration was checked
-        out.append(Follower(directory, found, one.name))
+        out.append(AccountSync(directory, found, one.name))
     return out
 
 

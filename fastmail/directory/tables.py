@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-from fastmail.durable.env import ERRORS, Environment, Former, translate
+from fastmail.durable.env import ERRORS, Environment, translate
+from fastmail.durable.layouts import Former
 
 LAYOUT = 3  # with mailing lists: an older program would refuse their mail, so it does not open them
 TABLES = [

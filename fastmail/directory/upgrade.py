@@ -21,7 +21,7 @@ from fastmail.directory.records import Account, Alias, Domain
 from fastmail.directory.rows import ACCOUNTS, ALIASES, COUNTS, DOMAINS, NUL, U64, address_key, domain_key
 from fastmail.directory.tables import TABLES
 from fastmail.durable import progress
-from fastmail.durable.env import Former, layout_of
+from fastmail.durable.layouts import Former, layout_of
 from fastmail.model.errors import MailError
 from fastmail.model.quota import Quota
 

@@ -1,1 +1,1 @@
-"""Names to hosts: the resolver that relaying and policy use."""
+"""Questions to the DNS, for relaying and policy."""

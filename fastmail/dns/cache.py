@@ -1,8 +1,9 @@
-"""Answers that are remembered, the least used given up first; and questions that are under way.
+"""Remembers answers of the DNS, and which questions are under way. When the cache is full, the least used answer is
+dropped.
 
-Bounds: ``OCTETS`` of records, about; an answer counts for its TTL, at least LEAST and at most LONGEST seconds; "no such
-name" and "no data" for what the zone says (RFC 2308 5), at most NEGATIVE; a failure for FAILURE (RFC 2308 7), so that a
-zone whose servers are away costs one wait and not one for each message.
+Bounds: about ``OCTETS`` of records. An answer counts for its TTL, but at least LEAST and at most LONGEST seconds; "no
+such name" and "no data" for the time that the zone says (RFC 2308 5), at most NEGATIVE; a failure for FAILURE seconds
+(RFC 2308 7), so that a zone whose servers do not answer costs one wait and not one for each message.
 """
 
 import time
@@ -18,14 +19,14 @@ Key = tuple[str, str]
 
 
 def until(ttl: int, found: bool) -> float:
-    """When an answer is forgotten; ``ttl`` -1: not said."""
+    """Return when an answer is forgotten; ``ttl`` -1: the answer has none."""
     if ttl < 0:
         return time.monotonic() + UNSAID
     return time.monotonic() + min(max(float(ttl), LEAST), LONGEST if found else NEGATIVE)
 
 
 class Cache:
-    """By name and type."""
+    """Answers by name and type."""
 
     def __init__(self, octets: int = OCTETS) -> None:
         self._most = octets

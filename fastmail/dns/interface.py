@@ -1,8 +1,8 @@
-"""What others ask of the DNS, and what they hear: the port that ``Resolver`` and ``MemoryResolver`` keep.
+"""The interface to the DNS that ``Resolver`` and ``MemoryResolver`` implement.
 
-A look-up never raises for what the DNS says or fails to say: its Answer tells records, "no data", "no such name" and
-"could not be known" apart, because SPF, DKIM and DMARC treat each of them differently. A Budget is what all look-ups
-for one message may take together (RFC 7208 4.6.4); it is passed along with each of them.
+A look-up never raises because of what the DNS answers or fails to answer: its Answer tells records, "no data", "no such
+name" and "could not be known" apart, because SPF, DKIM and DMARC treat each of them differently. A Budget limits all
+look-ups for one message together (RFC 7208 4.6.4); it is passed along with each of them.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ LOOKUPS = 300  # of a message; what RFC 7208 allows for two identities comes to 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``records`` as ``_core.dns.answer`` has them, addresses as text; ``name``: where the aliases end; ``secure``: a
-    validating resolver vouches for it (DNSSEC); ``until``: when it is forgotten, by the monotonic clock; ``why``: it
-    could not be known."""
+    """The answer to one question. ``records`` as ``_core.dns.answer`` returns them, addresses as text; ``name``: where
+    the aliases end; ``secure``: a validating resolver vouches for it (DNSSEC); ``until``: when it is forgotten, by the
+    monotonic clock; ``why``: why it could not be known."""
 
     state: str
     records: tuple[Any, ...] = ()
@@ -38,7 +38,8 @@ class Answer:
 
 @dataclass(slots=True)
 class Budget:
-    """What the look-ups of one message may still take: time, and questions. ``asked`` and ``void`` count them."""
+    """How much time and how many questions the look-ups for one message have left. ``asked`` and ``void`` count
+    questions."""
 
     seconds: float = SECONDS
     most: int = LOOKUPS
@@ -58,18 +59,19 @@ class Budget:
 
 
 class Names(Protocol):
-    """Whom to ask."""
+    """The port to the DNS."""
 
     async def ask(self, name: str, kind: str, budget: Budget | None = None) -> Answer:
-        """Records of one type (a key of TYPES) of a name in any spelling. Never raises for what the DNS says."""
+        """Return the records of one type (a key of TYPES) of a name in any spelling. Never raises because of what the
+        DNS says."""
 
     def cached(self, name: str, kind: str) -> Answer | None:
-        """The same where it is known without asking."""
+        """Return the answer if it is known without asking; otherwise None."""
 
 
 async def ask_all(names: Names, asked: Sequence[tuple[str, str]], budget: Budget) -> list[Answer]:
-    """The answers to several questions, (name, type), at once: none waits for another, and what is known costs no
-    task."""
+    """Return the answers to several questions, (name, type). They are asked at once and do not wait for each other; an
+    answer that is known costs no task."""
     known = [names.cached(name, kind) for name, kind in asked]
     missing = [one for one, answer in zip(asked, known, strict=True) if answer is None]
     if len(missing) == 1:

@@ -1,7 +1,7 @@
-"""A DNS in memory: the plainest form of the port ``Names``, with the records that it is given.
+"""A DNS in memory: the plainest implementation of ``Names``, which answers from the records that it is given.
 
-For tests, and for asking "what would be if": it has no TTLs and never waits. A name without records below which there
-are others exists (RFC 8020), any other does not.
+It is for tests and for trying out records that are not published. It has no TTLs and never waits. A name without
+records exists if there are names below it (RFC 8020); otherwise it does not exist.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,12 +12,12 @@ from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 
 FOREVER = float("inf")
-LINKS = 12
+LINKS = 12  # aliases that lead to each other, before a look-up gives up
 
 
 class MemoryResolver:
-    """``records``: (name, type) -> records, as Answer has them; TXT may be text. ``broken`` names fail, ``slow`` ones
-    too when there is a budget, because they never answer."""
+    """``records``: (name, type) -> records, as Answer has them; TXT may be text. Look-ups of ``broken`` names fail;
+    those of ``slow`` names never end, so with a budget they fail too."""
 
     def __init__(self, records: Mapping[tuple[str, str], Iterable[Any]], secure: bool = False) -> None:
         self.records = {(_key(name), kind): tuple(found) for (name, kind), found in records.items()}
@@ -38,7 +38,7 @@ class MemoryResolver:
         return answer
 
     def cached(self, name: str, kind: str) -> Answer | None:
-        """Nothing: everything is asked for, so that it is counted."""
+        """Return None: every question is asked, so that it is counted."""
         return None
 
     def _answer(self, name: str, kind: str, budget: Budget | None) -> Answer:

@@ -23,10 +23,11 @@ from fastmail.dns import cache, wire
 from fastmail.dns.interface import FAILED, FOUND, NO_DATA, NO_NAME, TYPES, Answer, Budget
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress, ClientError, TemporaryError
+from fastmail.model.place import is_address
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-LOOKUP = 15.0
+LOOKUP = 15.0  # s for one question, with all its repetitions; clients wait five minutes (RFC 5321 4.5.3.2)
 WAIT = 2.0  # s for one server's answer, before the next one is asked; longer in the second round
 CROWD = 2000  # questions under way beyond which messages ask no more: strangers choose what their messages ask
 ROUNDS = 3  # that each server is asked
@@ -44,7 +45,7 @@ class NoSuchDomain(ClientError):
 
 
 class NullMx(ClientError):
-    """The domain takes no mail, and says so (RFC 7505)."""
+    """The domain publishes that it takes no mail (RFC 7505)."""
 
 
 class LookupFailed(TemporaryError):
@@ -61,14 +62,14 @@ class Mx:
 
 
 class Resolver:
-    """``servers``: "address" or "address:port" of name servers; empty for those of the machine. ``trusted``: do they
-    validate DNSSEC, and is the way to them safe, so that their AD bit counts? None finds out: the way is safe when all
-    of them are on this machine, and whether they validate shows in what they say of the root, which is signed."""
+    """``servers``: "address" or "address:port" of name servers; empty for those of the machine. ``trusted``: the name
+    servers validate DNSSEC, and the way to them is safe, so their AD bit counts. None: find out. The way is safe if all
+    servers are on this machine; whether they validate shows in their answer about the root zone, which is signed."""
 
     def __init__(self, servers: list[str], ipv6: bool = True, trusted: bool | None = None) -> None:
         self._ipv6 = ipv6
         self._trusted = bool(trusted)
-        self._settled = trusted is not None
+        self._validation_known = trusted is not None
         self._again = 0.0
         self._probing = asyncio.Lock()
         self.lifetime = LOOKUP
@@ -107,7 +108,8 @@ class Resolver:
     # ---------------------------------------------------------------- mail hosts
 
     async def mx(self, domain: str) -> list[Mx]:
-        """Hosts by preference, those of one preference in random order; the domain itself where it has none."""
+        """Return the hosts by preference, those of equal preference in random order; the domain itself if it has no
+        MX."""
         answer = await self._sure(domain, "MX")
         if answer.state == NO_NAME:
             raise NoSuchDomain(f"domain {domain} does not exist")
@@ -136,8 +138,8 @@ class Resolver:
         return [address for group in out for address in group]
 
     async def alias(self, host: str) -> str:
-        """The name at the end of a host's CNAME records, when DNSSEC vouches for all of them; empty when there is none,
-        or it can not be known."""
+        """Return the name at the end of a host's CNAME records, if DNSSEC vouches for all of them; empty if there is no
+        alias, or if it cannot be known."""
         for kind in ("A", "AAAA") if self._trusted else ():
             try:
                 answer = await self._sure(host, kind)
@@ -166,7 +168,7 @@ class Resolver:
         return list(answer.records) if answer.secure else []
 
     async def texts(self, name: str) -> list[str]:
-        """TXT records; none when there are none."""
+        """Return the TXT records; empty if there are none."""
         try:
             answer = await self._sure(name, "TXT")
         except NoSuchDomain:
@@ -176,7 +178,7 @@ class Resolver:
         return [text.decode("utf-8", "replace") for text in answer.records]
 
     async def _sure(self, name: str, kind: str) -> Answer:
-        """For mail that waits for it: a failure is tried again whenever somebody asks. NoSuchDomain for no name."""
+        """Look up for mail that waits: a remembered failure is asked again. NoSuchDomain if the name does not exist."""
         try:
             key = ascii_name(name), kind
         except BadAddress:
@@ -187,7 +189,7 @@ class Resolver:
     # ---------------------------------------------------------------- questions
 
     async def _fetch(self, key: cache.Key, budget: Budget | None) -> Answer:
-        """Ask, or wait with those who ask already; as long as the budget allows."""
+        """Ask the question, or wait with others who have asked it already, as long as the budget allows."""
         left = budget.left if budget is not None else 0.0  # before this one is counted: the last one may wait too
         if budget is not None:
             if not left:
@@ -214,14 +216,14 @@ class Resolver:
         return answer
 
     async def _look(self, key: cache.Key) -> Answer:
-        """Ask the name servers, and remember what they say."""
+        """Ask the name servers, and remember the answer."""
         name, kind = key
         try:
             octets = dns.wire(name) if name else b"\0"
         except ValueError:  # a name that the DNS can not have: nothing is there (RFC 7208 4.3)
             return Answer(NO_NAME, until=time.monotonic() + cache.LEAST)
-        if not self._settled:
-            await self._settle()
+        if not self._validation_known:
+            await self._probe()
         count("dns.asked")
         try:
             async with asyncio.timeout(self.lifetime):
@@ -233,7 +235,7 @@ class Resolver:
         return answer
 
     async def _rounds(self, octets: bytes, kind: int) -> Answer:
-        """One server after the other. Who said that he cannot say it is not asked again."""
+        """Ask one server after the other, in rounds. A server that said that it cannot answer is not asked again."""
         servers = list(self.servers)
         if not servers:
             return _failed("no name server is known")
@@ -276,15 +278,16 @@ class Resolver:
         state = NO_NAME if code == NXDOMAIN else NO_DATA
         return Answer(state, (), name, secure, cache.until(ttl, False))
 
-    async def _settle(self) -> None:
-        """Find out whether the name servers validate, once; where they do not, or could not say, again after a while.
-        What validated once is believed to go on: an attacker who keeps the root away gains nothing by that."""
+    async def _probe(self) -> None:
+        """Find out once whether the name servers validate. If they do not, or give no answer, try again after a while.
+        Servers that validated once are believed to go on: an attacker who blocks answers about the root gains
+        nothing."""
         async with self._probing:
-            if self._settled or time.monotonic() < self._again:
+            if self._validation_known or time.monotonic() < self._again:
                 return
             self._again = time.monotonic() + PROBE
             if not all(_is_near(server.host) for server in self.servers):
-                self._settled = True
+                self._validation_known = True
                 return
             flags = 0
             for server in self.servers:
@@ -294,7 +297,7 @@ class Resolver:
                     break
                 except OSError:
                     continue
-            self._trusted = self._settled = bool(flags & wire.AD)
+            self._trusted = self._validation_known = bool(flags & wire.AD)
             if self._trusted:
                 log.event("dns.validates", then="DANE is used")
 
@@ -307,24 +310,16 @@ def of_machine(path: str = RESOLV_CONF) -> list[str]:
     except OSError:
         return []
     named = [line[1].partition("%")[0] for line in words if len(line) > 1 and line[0] == "nameserver"]
-    return [one for one in named if _is_address(one)][:SERVERS]
+    return [one for one in named if is_address(one)][:SERVERS]
 
 
 def _failed(why: str) -> Answer:
     return Answer(FAILED, until=time.monotonic() + cache.FAILURE, why=why)
 
 
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_near(server: str) -> bool:
     """True for a name server on this machine."""
-    return _is_address(server) and ipaddress.ip_address(server).is_loopback
+    return is_address(server) and ipaddress.ip_address(server).is_loopback
 
 
 def _place(server: str) -> tuple[str, int]:
@@ -339,7 +334,7 @@ def _place(server: str) -> tuple[str, int]:
 
 @lru_cache(KEYS)
 def _key(name: str) -> str:
-    """The one spelling of a name; what IDNA does not allow stays as it is, and is looked for as it is."""
+    """Return the one spelling of a name. A name that IDNA does not allow stays unchanged and is looked up as it is."""
     try:
         return ascii_name(name)
     except BadAddress:

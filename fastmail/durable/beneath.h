@@ -1,8 +1,8 @@
 /* Paths below a directory that somebody else may write in: no link below it is followed.
 
-A path with a mark, "ROOT/./INNER", is opened in two steps: ROOT as ever (links there are the administrator's), INNER
+A guarded path, "ROOT/./INNER", is opened in two steps: ROOT as ever (links there are the administrator's), INNER
 without following any link or climbing: by openat2, or one level after the other where the kernel has none. The first
-mark counts. A path that ends in "/." is ROOT itself. A path without a mark is what it is to any other program.
+mark counts. A path that ends in "/." is ROOT itself. Any other path is what it is to any other program.
 Errors: ELOOP for a link below ROOT, EXDEV for "..". Descriptors are close-on-exec, and no open waits for a FIFO. */
 #ifndef FM_BENEATH_H
 #define FM_BENEATH_H
@@ -20,7 +20,7 @@ Errors: ELOOP for a link below ROOT, EXDEV for "..". Descriptors are close-on-ex
 #ifndef SYS_openat2
 #define SYS_openat2 437
 #endif
-#define FM_NO_MARK -2
+#define FM_NOT_GUARDED -2
 #define FM_CACHED 0x20      /* RESOLVE_CACHED: EAGAIN rather than a wait for the disk */
 #define FM_STRICT 0x0e      /* RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH */
 
@@ -101,14 +101,14 @@ static int fm_strict_at(int at, const char *path, int flags, int mode, int cache
     return fm_level_by_level(at, path, flags, mode);
 }
 
-/* ROOT of a path with a mark, open; FM_NO_MARK without one. rest: INNER. */
+/* ROOT of a guarded path, open; FM_NOT_GUARDED without one. rest: INNER. */
 static int fm_root_of(const char *path, size_t *root, const char **rest) {
-    const char *mark = strstr(path, "/./");
+    const char *guard = strstr(path, "/./");
     size_t n = strlen(path);
-    if (mark) *rest = mark + 3;
-    else if (n >= 2 && !strcmp(path + n - 2, "/.")) { mark = path + n - 2; *rest = path + n; }
-    else return FM_NO_MARK;
-    *root = (size_t)(mark - path);
+    if (guard) *rest = guard + 3;
+    else if (n >= 2 && !strcmp(path + n - 2, "/.")) { guard = path + n - 2; *rest = path + n; }
+    else return FM_NOT_GUARDED;
+    *root = (size_t)(guard - path);
     return 0;
 }
 
@@ -127,13 +127,13 @@ static int fm_open_root(const char *path, size_t n, int cached) {
 
 static int fm_root(const char *path, const char **rest, int cached) {
     size_t n;
-    return fm_root_of(path, &n, rest) ? FM_NO_MARK : fm_open_root(path, n, cached);
+    return fm_root_of(path, &n, rest) ? FM_NOT_GUARDED : fm_open_root(path, n, cached);
 }
 
 static int fm_open(const char *path, int flags, int mode, int cached) {
     const char *rest;
     int fd, root = fm_root(path, &rest, cached);
-    if (root == FM_NO_MARK) {
+    if (root == FM_NOT_GUARDED) {
         flags |= O_CLOEXEC | (flags & O_PATH ? 0 : O_NONBLOCK);
         if (!cached) return open(path, flags, mode);
         fd = fm_no_openat2 ? -1 : fm_openat2(AT_FDCWD, path, flags, 0, cached);
@@ -149,17 +149,17 @@ static int fm_open(const char *path, int flags, int mode, int cached) {
 /* Directories that are open while paths are worked on one after the other: their neighbours are often the same. The
 paths must last as long. From fm_begin to fm_forget. */
 struct fm_kept { const char *path; size_t n; int fd; };
-struct fm_places { struct fm_kept root, from, to; };
+struct fm_open_directories { struct fm_kept root, from, to; };
 #define FM_NOTHING_OPEN {{ 0, 0, -1 }, { 0, 0, -1 }, { 0, 0, -1 }}
 
-static void fm_begin(struct fm_places *p) { *p = (struct fm_places)FM_NOTHING_OPEN; }
+static void fm_begin(struct fm_open_directories *p) { *p = (struct fm_open_directories)FM_NOTHING_OPEN; }
 
 static void fm_let_go(struct fm_kept *k) {
     fm_close_quietly(k->fd);
     k->fd = -1;
 }
 
-static void fm_forget(struct fm_places *p) {
+static void fm_forget(struct fm_open_directories *p) {
     fm_let_go(&p->root);
     fm_let_go(&p->from);
     fm_let_go(&p->to);
@@ -169,8 +169,8 @@ static int fm_is(const struct fm_kept *k, const char *path, size_t n) {
     return k->fd >= 0 && k->n == n && !memcmp(k->path, path, n);
 }
 
-/* The directory of a path, open, and the name in it. AT_FDCWD and the path itself where it has no mark. */
-static int fm_parent(struct fm_places *p, struct fm_kept *mine, const char *path, const char **name) {
+/* The directory of a path, open, and the name in it. AT_FDCWD and the path itself where it is not guarded. */
+static int fm_parent(struct fm_open_directories *p, struct fm_kept *mine, const char *path, const char **name) {
     const char *rest, *slash = strrchr(path, '/');
     char inner[PATH_MAX];
     size_t n, root;
@@ -197,13 +197,13 @@ static int fm_parent(struct fm_places *p, struct fm_kept *mine, const char *path
     return mine->fd;
 }
 
-static int fm_unlink_at(struct fm_places *p, const char *path) {
+static int fm_unlink_at(struct fm_open_directories *p, const char *path) {
     const char *name;
     int at = fm_parent(p, &p->from, path, &name);
     return at == -1 ? -1 : unlinkat(at, name, 0);
 }
 
-static int fm_both(struct fm_places *p, const char *from, const char *to, int linking) {
+static int fm_both(struct fm_open_directories *p, const char *from, const char *to, int linking) {
     const char *old, *new;
     int there, here = fm_parent(p, &p->from, from, &old);
     if (here == -1) return -1;
@@ -212,11 +212,11 @@ static int fm_both(struct fm_places *p, const char *from, const char *to, int li
     return linking ? linkat(here, old, there, new, 0) : renameat(here, old, there, new);
 }
 
-static int fm_rename_at(struct fm_places *p, const char *from, const char *to) { return fm_both(p, from, to, 0); }
-static int fm_link_at(struct fm_places *p, const char *from, const char *to) { return fm_both(p, from, to, 1); }
+static int fm_rename_at(struct fm_open_directories *p, const char *from, const char *to) { return fm_both(p, from, to, 0); }
+static int fm_link_at(struct fm_open_directories *p, const char *from, const char *to) { return fm_both(p, from, to, 1); }
 
 static int fm_unlink(const char *path) {
-    struct fm_places p = FM_NOTHING_OPEN;
+    struct fm_open_directories p = FM_NOTHING_OPEN;
     int done = fm_unlink_at(&p, path);
     fm_forget(&p);
     return done;
@@ -224,7 +224,7 @@ static int fm_unlink(const char *path) {
 
 /* The same for whoever does more in it: the descriptor is the caller's. */
 static int fm_parent_of(const char *path, const char **name) {
-    struct fm_places p = FM_NOTHING_OPEN;
+    struct fm_open_directories p = FM_NOTHING_OPEN;
     int fd = fm_parent(&p, &p.from, path, name);
     if (fd >= 0) p.from.fd = -1;
     fm_forget(&p);

@@ -1,12 +1,12 @@
 """Safe access to files in a directory where other programs may write: a Maildir, a tree of control files.
 
-A *mark* in a path says where the administrator's part of it ends: "ROOT/./INNER" (``mark``). Links in ROOT are the
-administrator's and are followed. After the mark no link is followed, and ".." does not lead out: openat2 ensures that,
-or openat level by level where the kernel has no openat2 (see beneath.h). What is opened for its content must be a
-regular file; opening a FIFO does not block. A path without a mark is treated as by any other function.
+A *guarded* path says where the administrator's part of it ends: "ROOT/./INNER" (``guarded``). Links in ROOT are the
+administrator's and are followed. In INNER no link is followed, and ".." does not lead out of ROOT: openat2 ensures
+that, or openat level by level where the kernel has no openat2 (see beneath.h). A file that is opened for its content
+must be a regular file; opening a FIFO does not block. Any other path is treated as by the functions of ``os``.
 
-Raises OSError as the functions of ``os`` do: ELOOP for a link after the mark, EXDEV for "..", EINVAL for what is no
-regular file. ``exists``, ``is_directory`` and ``missing`` never report "missing" when they cannot tell: looking needs a
+Raises OSError as the functions of ``os`` do: ELOOP for a link in INNER, EXDEV for "..", EINVAL for a file that is not
+regular. ``exists``, ``is_directory`` and ``missing`` never report "missing" when they cannot tell: looking needs a
 descriptor, and where the process has none left, or the disk fails, they raise StorageFailed.
 """
 
@@ -21,18 +21,18 @@ from collections.abc import Iterator
 from fastmail.durable import files
 from fastmail.model.errors import StorageFailed
 
-MARK = "/."
+GUARD = "/."  # after ROOT; the system takes the step as "stay here"
 UNSURE = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EINTR, errno.EAGAIN])
 _NO_STEP = re.compile(r"(?:/\.)+(?=/|$)")
 
 
-def mark(root: str) -> str:
-    """Return a directory with a mark: whatever is joined to it is opened without following links."""
-    return root + MARK
+def guarded(root: str) -> str:
+    """Return a guarded directory: whatever is joined to it is opened without following links."""
+    return root + GUARD
 
 
 def plain(root: str) -> str:
-    """Remove from an administrator's path everything that would be taken for a mark."""
+    """Remove from an administrator's path everything that would make it a guarded one."""
     return _NO_STEP.sub("", root).rstrip("/") or root
 
 
@@ -58,7 +58,8 @@ def read(path: str | bytes, most: int) -> bytes:
 
 @contextlib.contextmanager
 def parent(path: str | bytes) -> Iterator[tuple[int | None, bytes]]:
-    """(directory descriptor, name) for the ``dir_fd`` of functions of ``os``; the descriptor is None without a mark."""
+    """(directory descriptor, name) for the ``dir_fd`` of functions of ``os``; the descriptor is None if the path
+    is not guarded."""
     descriptor, name = files.parent(os.fsencode(path))
     try:
         yield None if descriptor < 0 else descriptor, name
@@ -68,7 +69,7 @@ def parent(path: str | bytes) -> Iterator[tuple[int | None, bytes]]:
 
 
 def _is_root(path: str | bytes) -> bool:
-    """True if the path is the marked directory itself."""
+    """True if the path is the guarded directory itself."""
     return os.fsencode(path).endswith(b"/.")
 
 
@@ -158,7 +159,7 @@ def make_directories(path: str) -> None:
     """Create a directory and its parents, for the owner only, like os.makedirs. OSError if a link or a file is in the
     way."""
     if _is_root(path):
-        os.makedirs(path[: -len(MARK)], mode=0o700, exist_ok=True)
+        os.makedirs(path[: -len(GUARD)], mode=0o700, exist_ok=True)
         return
     for one in missing(path):
         if _is_root(one):
@@ -192,7 +193,7 @@ def _raise(code: int, path: str | bytes) -> None:
 def remove_directory(path: str) -> None:
     """Remove an empty directory."""
     if _is_root(path):
-        os.rmdir(path[: -len(MARK)])
+        os.rmdir(path[: -len(GUARD)])
         return
     with parent(path) as (where, name):
         os.rmdir(name, dir_fd=where)

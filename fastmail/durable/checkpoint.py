@@ -33,7 +33,7 @@ import lmdb
 from fastmail.durable import beneath, files, journal
 from fastmail.durable.journal import Position
 from fastmail.durable.replace import make_directories, replace_file
-from fastmail.durable.salvage import TOP
+from fastmail.durable.salvage import meta_in
 from fastmail.durable.transaction import Reading
 from fastmail.model.errors import CorruptData
 
@@ -83,8 +83,12 @@ def read(path: str) -> State | None:
         raw = beneath.read(os.path.join(folder(path), NAME), 1 << 20)
     except FileNotFoundError:
         return None
-    body, check = raw[:-4], raw[-4:]
-    if len(raw) < HEAD.size + 4 or not raw.startswith(MAGIC) or journal.U32.pack(zlib.crc32(body)) != check:
+    body, check = raw[: -journal.U32.size], raw[-journal.U32.size :]
+    if (
+        len(raw) < HEAD.size + journal.U32.size
+        or not raw.startswith(MAGIC)
+        or journal.U32.pack(zlib.crc32(body)) != check
+    ):
         raise CorruptData(f"{folder(path)}/{NAME} is damaged; run `fastmail check --repair`")
     _, clean, before, txn, position, length = HEAD.unpack_from(body)
     return State(bool(clean), before, txn, Position.unpack(position), body[HEAD.size : HEAD.size + length])
@@ -143,7 +147,7 @@ def put_back(path: str, state: State) -> None:
     with open(os.path.join(path, "data.mdb"), "r+b", buffering=0) as file:
         for number in (0, 1):  # each meta page begins with its own number
             file.seek(number * page)
-            file.write(journal.U64.pack(number) + state.meta[8:])
+            file.write(journal.U64.pack(number) + state.meta[journal.U64.size :])
 
 
 def meta_of(path: str, page: int, txn: int) -> bytes | None:
@@ -152,7 +156,7 @@ def meta_of(path: str, page: int, txn: int) -> bytes | None:
     LMDB writes the two meta pages in turn: even transactions to the first, odd ones to the second."""
     with open(os.path.join(path, "data.mdb"), "rb", buffering=0) as file:
         raw = os.pread(file.fileno(), page, (txn & 1) * page)
-    return raw if len(raw) == page and TOP.unpack_from(raw, 16)[-1] == txn else None
+    return raw if len(raw) == page and meta_in(raw).txn == txn else None
 
 
 def _sync_file_systems(directories: Iterable[str]) -> None:

@@ -199,7 +199,7 @@ class CommitQueue:
         try:
             if self._broken:
                 raise StorageFailed(self._broken)
-            place_files(batch)
+            write_files(batch)
             commit_batch(self._env, batch)
         except BaseException as error:  # even a bug must end in an answer: the thread has to go on
             if not isinstance(error, StorageFailed):
@@ -242,24 +242,24 @@ class CommitQueue:
                 future.set_result(operation.result)
 
 
-def place_files(batch: list[Operation]) -> None:
+def write_files(batch: list[Operation]) -> None:
     """Step 1 of a commit: write and name the files of all operations in one native call."""
     try:
-        _place(batch)
+        _write(batch)
     except Exception as error:  # the call refused one of them before it did any: find out whose it is
         if len(batch) == 1:
             batch[0].error = error
             return
         for operation in batch:
-            place_files([operation])
+            write_files([operation])
 
 
-def _place(batch: list[Operation]) -> None:
+def _write(batch: list[Operation]) -> None:
     """Write and name the files; an operation with a file that failed gets the OSError."""
     writes = [(operation, one) for operation in batch for one in operation.files]
     if not writes:
         return
-    for (operation, one), code in zip(writes, stage.place([one.request() for _, one in writes]), strict=True):
+    for (operation, one), code in zip(writes, stage.write_files([one.request() for _, one in writes]), strict=True):
         if code:
             operation.error = OSError(code, os.strerror(code), one.path)
 

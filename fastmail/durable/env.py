@@ -28,19 +28,19 @@ from typing import Any
 import lmdb
 
 from fastmail._core import leaves
-from fastmail.durable import checkpoint, journal, progress, recovery
+from fastmail.durable import checkpoint, journal, layouts, recovery
 from fastmail.durable.checkpoint import Checkpoints, Lock, NotSynced, State
 from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
+from fastmail.durable.layouts import Former
 from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
-from fastmail.durable.salvage import Walk, examine, misnamed
+from fastmail.durable.salvage import examine, misnamed
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.durable.writing import Writing
 from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed, StorageFull
 from fastmail.telemetry import log
 
-LAYOUT = b"layout"
 FIRST_TRIES = 50
 RESERVE = 16  # one sixteenth of the map
 REMEMBERED = 100_000  # directories whose device number is cached; bounds the cache
@@ -61,18 +61,6 @@ DAMAGE = (
 )
 ERRORS = (lmdb.Error, leaves.Damaged)  # what reading may raise
 panic: Callable[[], None] | None = None  # called when the environment cannot be used any more; set by workers
-
-
-@dataclass(frozen=True, slots=True)
-class Former:
-    """Tables of an earlier layout that the present layout does not have.
-
-    ``convert(txn, old_tables, new_tables)`` moves as many rows as one transaction should hold; both mappings are by
-    table name. It is called again, each time in a new transaction, until it returns True; then the old tables are
-    dropped."""
-
-    tables: frozenset[str]
-    convert: Callable[[Txn, dict[str, Any], dict[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +96,7 @@ class Environment:
         disk."""
         make_directories(path)
         self._layout, self._former = layout, former
-        self._former_tables: dict[str, Any] = {}  # tables of earlier layouts that exist in the file
+        self.former_tables: dict[str, Any] = {}  # tables of earlier layouts that exist in the file
         self._journal: Journal | None = None
         self._checkpoints: Checkpoints | None = None
         self._pin: Any = None
@@ -129,37 +117,41 @@ class Environment:
         self._gate, self._users = Lock(os.path.join(folder, "gate")), Lock(os.path.join(folder, "users"))
         self._gate.take(fcntl.LOCK_EX)  # one process at a time opens or closes, so recovery is never disturbed
         try:
-            # Every process that has the environment open holds "users" shared. Getting it exclusively means that no
-            # other process has it open, and so that recovery, if it is needed, is this process's work.
-            first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
-            state = _last_state(path, tables) if first else None
-            if first:
-                journal.clear(folder)
-            if state is not None and not state.clean:
-                if not state.meta:
-                    state = self._as_it_is(path, tables, map_size, state)
-                checkpoint.put_back(path, state)
-            elif first:  # there is no checkpoint to go back to yet, so LMDB itself syncs these writes
-                self._open(path, tables, map_size, None)
-                try:
-                    self._bring_over()
-                    self._continue(folder, tables, had_journal=state is not None)
-                finally:
-                    self.env.close()
-            self._open(path, tables, map_size, journaled)
-            try:
-                if not first and self._version() < layout:
-                    raise ConfigError(f"{path} is in use by an older fastmail: stop it first")
-                self._begin_journal(journaled, tables, state, first)
-            except BaseException:
-                self.env.close()
-                raise
+            self._open_journaled(path, tables, map_size, journaled, folder)
             self._users.take(fcntl.LOCK_SH)
         except BaseException as error:
             self._users.close()  # while it is open, no other process could take it exclusively and recover
             self._gate.close()
             raise (translate(error) if isinstance(error, OSError | lmdb.Error) else error) from None
         self._gate.release()
+
+    def _open_journaled(self, path: str, tables: list[str], map_size: int, journaled: Journaled, folder: str) -> None:
+        """Open the environment and its journal, and recover if need be. The caller has the gate."""
+        # Every process that has the environment open holds "users" shared. Getting it exclusively means that no
+        # other process has it open, and so that recovery, if it is needed, is this process's work.
+        first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        state = _last_state(path, tables) if first else None
+        if first:
+            journal.clear(folder)
+        if state is not None and not state.clean:
+            if not state.meta:
+                state = self._as_it_is(path, tables, map_size, state)
+            checkpoint.put_back(path, state)
+        elif first:  # there is no checkpoint to go back to yet, so LMDB itself syncs these writes
+            self._open(path, tables, map_size, None)
+            try:
+                self._bring_over()
+                self._continue(folder, tables, had_journal=state is not None)
+            finally:
+                self.env.close()
+        self._open(path, tables, map_size, journaled)
+        try:
+            if not first and layouts.version(self) < self._layout:
+                raise ConfigError(f"{path} is in use by an older fastmail: stop it first")
+            self._begin_journal(journaled, tables, state, first)
+        except BaseException:
+            self.env.close()
+            raise
 
     def _as_it_is(self, path: str, tables: list[str], map_size: int, state: State) -> State:
         """Return a state that keeps the LMDB file as it is and replays the journal onto it, for a file that was rebuilt
@@ -225,8 +217,8 @@ class Environment:
         # A damaged LMDB file may have lost tables of an earlier layout that the journal still has rows for: create them
         # again.
         for name in told & {name for one in self._former for name in one.tables}:  # which a damaged file may have lost
-            self._former_tables[name] = self.env.open_db(name.encode())
-        known = {**self._former_tables, **self.db}
+            self.former_tables[name] = self.env.open_db(name.encode())
+        known = {**self.former_tables, **self.db}
         done, end = recovery.replay(
             self.path, self.env, known, state.position, journaled.base, owner, distrust, self._bring_over
         )
@@ -239,7 +231,7 @@ class Environment:
             "index.recovered",
             path=self.path,
             records=done.records,
-            files=done.mended,
+            files=done.restored,
             seconds=round(time.monotonic() - start, 3),
         )
         return {os.path.join(journaled.base, os.fsdecode(one)) for one in done.directories}
@@ -273,64 +265,23 @@ class Environment:
                 self._names(tables)
             self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
             there = former & table_names(self.env) if former else ()
-            self._former_tables = {name: self.env.open_db(name.encode(), create=False) for name in there}
+            self.former_tables = {name: self.env.open_db(name.encode(), create=False) for name in there}
         except lmdb.MemoryError as error:
             if not fresh:  # a damaged first page may ask for a map of any size, which fails with this error
                 _give_up("index.damaged", f"{path}: {error}")
             raise translate(error) from error
         except lmdb.Error as error:
             raise translate(error) from error
-        version = self._version()
+        version = layouts.version(self)
         if version > self._layout:
             self.env.close()
             raise ConfigError(
                 f"{path} was written by a newer fastmail (layout {version}, this one reads {self._layout})"
             )
 
-    def _version(self) -> int:
-        """Return the layout version of the file, 0 for a new one."""
-        with self.read() as txn:
-            found = txn.get(LAYOUT, db=self.db["meta"])
-        try:
-            return int(bytes(found)) if found is not None else 0
-        except ValueError:
-            raise CorruptData(f"{self.path}: its layout cannot be read") from None
-
     def _bring_over(self) -> None:
-        """Convert the rows of earlier layouts.
-
-        The first process that opens the environment calls this once the journal is replayed, before other processes may
-        go on. If it is interrupted, the next process continues it, or starts it again from the last checkpoint."""
-        for former in self._former:
-            if former.tables <= self._former_tables.keys():
-                self._convert(former)
-        if self._version() < self._layout:  # a new layout without new tables: older rows keep their meaning
-            with self.write() as txn:
-                txn.put(LAYOUT, b"%d" % self._layout, db=self.db["meta"])
-
-    def _convert(self, former: Former) -> None:
-        """Convert the rows of one earlier layout.
-
-        The last transaction drops the old tables and writes the new version number together: an older version of the
-        program that found the tables gone but the old number would create them again, empty, and use them."""
-        log.event("index.converts", path=self.path, tables=sorted(former.tables), layout=self._layout)
-        with self.read() as txn:
-            rows = sum(txn.stat(self._former_tables[name])["entries"] for name in former.tables)
-        progress.begin(self.path, rows)
-        done = False
-        while not done:
-            with self.write() as txn:
-                there = {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
-                if not former.tables <= there:
-                    return  # without a journal there is no gate, and another process has converted the rows meanwhile
-                old = {name: self._former_tables[name] for name in former.tables}
-                done = former.convert(txn, old, self.db)
-                if done:
-                    for table in old.values():
-                        txn.drop(table, delete=True)
-                    txn.put(LAYOUT, b"%d" % self._layout, db=self.db["meta"])
-        progress.end()
-        log.event("index.converted", path=self.path)
+        """Convert the rows of earlier layouts; see durable.layouts."""
+        layouts.convert(self, self._former, self._layout)
 
     def _names(self, tables: list[str]) -> None:
         """Refuse a file in which the name of a table is damaged: LMDB would create the table it misses, empty."""
@@ -420,7 +371,7 @@ class Environment:
             raise StorageFailed(STOPPED + (why if isinstance(why, str) else bytes(why).decode("utf-8", "replace")))
         after = log_.append(before, txn.record, self._kept)
         try:
-            for directory in txn.places:
+            for directory in txn.directories:
                 self._note_file_system(txn.raw, directory, self._known)
             txn.raw.put(journal.POSITION_ROW, after.pack(), db=meta)
             txn.raw.commit()
@@ -666,29 +617,6 @@ def table_names(env: Any) -> set[str]:
     """Return the names of the tables of an open environment."""
     with env.begin() as txn:
         return {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
-
-
-def layout_of(path: str) -> tuple[int, set[str]]:
-    """Return (layout version, table names) of an environment without opening it.
-
-    Works on a damaged file and on one whose journal is still to be replayed. CorruptData when the version cannot be
-    read."""
-    try:
-        state = checkpoint.read(path)
-    except CorruptData:  # without a usable checkpoint the file is read as it is
-        state = None
-    walk = Walk(path, top=state.meta if state is not None and not state.clean else b"")
-    try:
-        roots = dict(walk.tables())
-        rows = walk.tree(roots["meta"], "meta") if "meta" in roots else ()
-        found = next((value for key, value, _ in rows if key == LAYOUT), b"0")
-        if walk.main is None or walk.found.damage:
-            raise CorruptData(f"{path}: {'; '.join(walk.found.damage[:3]) or 'it is damaged'}")
-        return int(found), set(roots)
-    except ValueError:
-        raise CorruptData(f"{path}: its layout cannot be read") from None
-    finally:
-        walk.close()
 
 
 def _give_up(event: str, why: str) -> None:

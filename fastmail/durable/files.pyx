@@ -1,7 +1,7 @@
 """Small file work without the GIL: open, rename, unlink, sync directories, read, compare, map, inotify (Linux).
 
 Promise: the answer for a batch has an errno for each path; a failure of one does not affect the others. No symbolic
-link is followed after the mark of a path (see durable.beneath). ``read_file`` follows no link in the last part of any
+link is followed in the inner part of a guarded path (see durable.beneath). ``read_file`` follows no link in the last part of any
 path, and reads only regular files.
 """
 
@@ -16,15 +16,15 @@ from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, mmap, munmap
 
 cdef extern from "beneath.h" nogil:
     int fm_open(const char* path, int flags, int mode, int cached)
-    ctypedef struct Places "struct fm_places":
+    ctypedef struct OpenDirectories "struct fm_open_directories":
         pass
     int fm_parent_of(const char* path, const char** name)
     int fm_unlink(const char* path)
-    int fm_unlink_at(Places* p, const char* path)
-    int fm_rename_at(Places* p, const char* a, const char* b)
-    int fm_link_at(Places* p, const char* a, const char* b)
-    void fm_begin(Places* p)
-    void fm_forget(Places* p)
+    int fm_unlink_at(OpenDirectories* p, const char* path)
+    int fm_rename_at(OpenDirectories* p, const char* a, const char* b)
+    int fm_link_at(OpenDirectories* p, const char* a, const char* b)
+    void fm_begin(OpenDirectories* p)
+    void fm_forget(OpenDirectories* p)
     int fm_sync_dir(const char* path)
     enum: FM_CACHED, AT_FDCWD
 
@@ -94,8 +94,8 @@ cdef list each(int work, tuple first, tuple second):
     cdef const char** b = <const char**>malloc((count + 1) * sizeof(char*))
     cdef int* codes = <int*>malloc((count + 1) * sizeof(int))
     cdef bytes path
-    cdef Places places
-    fm_begin(&places)
+    cdef OpenDirectories open
+    fm_begin(&open)
     try:
         if a == NULL or b == NULL or codes == NULL:
             raise MemoryError
@@ -107,14 +107,14 @@ cdef list each(int work, tuple first, tuple second):
         with nogil:
             for i in range(count):
                 if work == RENAME:
-                    codes[i] = errno if fm_rename_at(&places, a[i], b[i]) else 0
+                    codes[i] = errno if fm_rename_at(&open, a[i], b[i]) else 0
                 elif work == LINK:
-                    codes[i] = errno if fm_link_at(&places, a[i], b[i]) else 0
+                    codes[i] = errno if fm_link_at(&open, a[i], b[i]) else 0
                 elif work == UNLINK:
-                    codes[i] = errno if fm_unlink_at(&places, a[i]) else 0
+                    codes[i] = errno if fm_unlink_at(&open, a[i]) else 0
                 else:
                     codes[i] = fm_sync_dir(a[i])
-            fm_forget(&places)
+            fm_forget(&open)
         return [codes[i] for i in range(count)]
     finally:
         free(a)
@@ -178,7 +178,7 @@ def open_fd(bytes path not None, int flags, int mode=0o600):
 
 
 def parent(bytes path not None):
-    """Return (descriptor of the directory, name in it); (-1, path) for a path without a mark. Raises OSError."""
+    """Return (descriptor of the directory, name in it); (-1, path) if it is not guarded. Raises OSError."""
     cdef const char* p = path
     cdef const char* name = NULL
     cdef int fd, error = 0
@@ -316,7 +316,7 @@ IN_Q_OVERFLOW = 0x4000
 IN_IGNORED = 0x8000
 
 
-cdef bint holds(int fd, const char* content, size_t n, int64_t at) noexcept nogil:
+cdef bint has_octets(int fd, const char* content, size_t n, int64_t at) noexcept nogil:
     """Return True if the file has these octets at the offset; False if they cannot be read."""
     cdef char room[65536]
     cdef ssize_t got
@@ -345,7 +345,7 @@ def same_batch(list paths not None, list contents not None):
         try:
             with nogil:
                 fd = fm_open(p, O_RDONLY | O_NOFOLLOW, 0, 0)
-                same = fd >= 0 and fm_regular_size(fd) == content.len and holds(fd, <const char*>content.buf, content.len, 0)
+                same = fd >= 0 and fm_regular_size(fd) == content.len and has_octets(fd, <const char*>content.buf, content.len, 0)
                 if fd >= 0:
                     c_close(fd)
         finally:
@@ -369,7 +369,7 @@ def same_pieces(bytes path not None, list offsets not None, list contents not No
             PyObject_GetBuffer(octets, &content, PyBUF_SIMPLE)
             try:
                 with nogil:
-                    same = fd >= 0 and holds(fd, <const char*>content.buf, content.len, at)
+                    same = fd >= 0 and has_octets(fd, <const char*>content.buf, content.len, at)
             finally:
                 PyBuffer_Release(&content)
             out.append(same)

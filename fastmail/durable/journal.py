@@ -49,7 +49,7 @@ from fastmail.model.errors import CorruptData
 Octets = bytes | bytearray | memoryview
 MAGIC = b"fastmail journal 1\n\0"
 # magic, serial number, sequence number of the first record, what its checksum starts from, octets of the names of the
-# tables that follow; behind those a checksum of all of it
+# tables that follow; after those a checksum of all of it
 HEADER = struct.Struct("<20sQQIH")
 START = 4096  # offset of the first record in a slot
 RECORD_MAGIC = b"FMJR"
@@ -142,7 +142,7 @@ def read_header(path: str) -> Slot:
         return slot
     _, serial, sequence, chain, length = HEADER.unpack_from(raw)
     end = HEADER.size + length
-    if end + 4 > START or U32.unpack_from(raw, end)[0] != zlib.crc32(raw[:end]):
+    if end + U32.size > START or U32.unpack_from(raw, end)[0] != zlib.crc32(raw[:end]):
         return slot
     names = tuple(raw[HEADER.size : end].decode("utf-8", "replace").split("\0"))
     return Slot(path, slot.size, serial, sequence, chain, names)

@@ -60,12 +60,12 @@ class Files(Protocol):
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay did: ``records`` that were applied, and ``mended`` files that were written again.
+    """What a replay did: ``records`` that were applied, and ``restored`` files that were written again.
 
     ``directories``: where files were made. ``sources``: paths from which files were linked. Both as in the journal."""
 
     records: int = 0
-    mended: int = 0
+    restored: int = 0
     directories: set[bytes] = field(default_factory=set)
     sources: set[bytes] = field(default_factory=set)
 
@@ -93,16 +93,16 @@ def replay(
             with env.begin(write=True) as txn:
                 more, end = _apply(txn, tables, every, end, done, base, owner)
         whole()
-        with Mender(base, owner, done.sources, distrust) as mender:
+        with FileRestorer(base, owner, done.sources, distrust) as restorer:
             some: list[Entry] = []
             octets = 0
             for found in journal.records(checkpoint.folder(path), start):
                 some += journal.entries(found, rows=False)
                 octets += len(found.body)
                 if octets >= OCTETS:
-                    done.mended += mender.mend(env, some)
+                    done.restored += restorer.restore(env, some)
                     some, octets = [], 0
-            done.mended += mender.mend(env, some)
+            done.restored += restorer.restore(env, some)
     return done, end
 
 
@@ -178,12 +178,12 @@ class _Rows:
         self._rows.clear()
 
 
-class Mender:
+class FileRestorer:
     """Restores files. A link gets the content of the file it was made from, which may have to be restored itself."""
 
     def __init__(self, base: str, owner: Files | None, sources: set[bytes], distrust: bool) -> None:
         """``sources``: paths from which files were linked; ``distrust``: see ``replay``."""
-        from concurrent.futures import ThreadPoolExecutor  # when files are mended only: commands start sooner
+        from concurrent.futures import ThreadPoolExecutor  # when files are restored only: commands start sooner
 
         self._base = base
         self._distrust = distrust
@@ -206,13 +206,13 @@ class Mender:
         root = os.path.dirname(os.path.dirname(source))
         return next((made for path, made in known.items() if os.path.dirname(os.path.dirname(path)) == root), None)
 
-    def __enter__(self) -> "Mender":
+    def __enter__(self) -> "FileRestorer":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._readers.shutdown()
 
-    def mend(self, env: Any, entries: Sequence[Entry]) -> int:
+    def restore(self, env: Any, entries: Sequence[Entry]) -> int:
         """Restore the files of these entries; return how many were missing or differed."""
         pieces: list[Made] = []
         whole: dict[bytes, Made] = {}  # by path: the last file that was made there counts

@@ -15,7 +15,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -26,17 +26,38 @@ BRANCH, LEAF, OVERFLOW, META = 1, 2, 4, 8
 BIG, SUBTREE = 1, 2
 INTEGERS = 8  # flag of the free list: its keys are integers
 NONE = 0xFFFFFFFFFFFFFFFF
+# The compiled reader has the same layout as offsets (_core/lmdb.pxd).
 HEAD = struct.Struct("<QHHHH")  # page number, padding, flags, end of the pointers, start of the nodes
 RUN = struct.Struct("<QHHI")  # head of an overflow page: page number, padding, flags, number of pages
 TREE = struct.Struct("<IHHQQQQQ")  # padding, flags, depth, branches, leaves, overflow pages, rows, root
-# meta page: magic, version, address, map size, free list, tables, last page, transaction
-TOP = struct.Struct("<IIQQ48s48sQQ")
-NODE = struct.Struct("<HHHH")
+TOP = struct.Struct(f"<IIQQ{TREE.size}s{TREE.size}sQQ")  # see Meta
+NODE = struct.Struct("<HHHH")  # lower and upper half of a number, flags, octets of the key
+POINTER = struct.Struct("<H")  # offset of a node in its page
 NUMBER = struct.Struct("<Q")
-DEPTH = 32
-TRIES = 20
+SIZES = (4096, 8192, 16384, 32768, 65536)  # octets that a page may have
+DEPTH = 32  # pages from a root to a leaf, at most
+LONGEST_KEY = 511  # octets
+TRIES = 20  # walks of a file in use; each one fails only if two commits happen during it
 NO_TOP = "no meta page can be read"
 SALVAGED_ROW = b"salvaged"
+
+
+class Meta(NamedTuple):
+    """What a meta page has after its head. ``free`` and ``main``: trees of the free list and of the tables' names."""
+
+    magic: int
+    version: int
+    address: int
+    map_size: int
+    free: bytes
+    main: bytes
+    last: int
+    txn: int
+
+
+def meta_in(page: bytes | memoryview) -> Meta:
+    """Return what a meta page has after its head."""
+    return Meta._make(TOP.unpack_from(page, HEAD.size))
 
 
 @dataclass(slots=True)
@@ -86,19 +107,22 @@ class Walk:
     def _tops(self, txn: int | None, given: bytes) -> None:
         """Choose the newest of the two meta pages, or take the given one."""
         best = -1
-        sizes = [TREE.unpack(self._data[at + 40 : at + 88])[0] for at in (0, 4096) if len(self._data) >= at + 160]
-        size = next((s for s in sizes if s in (4096, 8192, 16384, 32768, 65536)), 4096)
+        whole = HEAD.size + TOP.size
+        # the second meta page is looked for where it is with the smallest pages, in case the first is damaged
+        tops = [self._data[at : at + whole] for at in (0, SIZES[0])]
+        sizes = [TREE.unpack(meta_in(top).free)[0] for top in tops if len(top) == whole]
+        size = next((s for s in sizes if s in SIZES), SIZES[0])
         for number in (0, 1):
-            raw = given[: 16 + TOP.size] or self._data[number * size : number * size + 16 + TOP.size]
-            if len(raw) < 16 + TOP.size:
+            raw = given[:whole] or self._data[number * size : number * size + whole]
+            if len(raw) < whole:
                 self.found.note(f"meta page {number} is missing")
                 continue
-            magic, version, _, _, free, main, last, transaction = TOP.unpack_from(raw, 16)
+            meta = meta_in(raw)
             flags = HEAD.unpack_from(raw)[2]
-            if magic != MAGIC or version != 1 or not flags & META or last >= 1 << 40:
+            if meta.magic != MAGIC or meta.version != 1 or not flags & META or meta.last >= 1 << 40:
                 self.found.note(f"meta page {number} is damaged")
-            elif transaction > best and (txn is None or transaction == txn):
-                best, self.size, self.last, self.free, self.main = transaction, size, last, free, main
+            elif meta.txn > best and (txn is None or meta.txn == txn):
+                best, self.size, self.last, self.free, self.main = meta.txn, size, meta.last, meta.free, meta.main
         if best < 0:
             self.found.note(NO_TOP)
 
@@ -109,7 +133,7 @@ class Walk:
             return None
         page = self._data[at : at + self.size]
         own, _, flags, lower, upper = HEAD.unpack_from(page)
-        if own != number or flags != kind or lower < 16 or lower & 1 or not lower <= upper <= self.size:
+        if own != number or flags != kind or lower < HEAD.size or lower & 1 or not lower <= upper <= self.size:
             return None
         self._seen.add(number)
         self._kinds[kind == LEAF] += 1
@@ -118,8 +142,8 @@ class Walk:
     def _long(self, number: int, size: int) -> bytes | None:
         """Return a value that lies on overflow pages of its own; None if they are damaged."""
         at = number * self.size
-        count = -(-(16 + size) // self.size)
-        if not 1 < number <= self.last - count + 1 or at + 16 + size > len(self._data):
+        count = -(-(HEAD.size + size) // self.size)
+        if not 1 < number <= self.last - count + 1 or at + HEAD.size + size > len(self._data):
             return None
         own, _, flags, pages = RUN.unpack_from(self._data, at)
         run = range(number, number + pages)  # may be more than needed, when the value was longer once
@@ -129,7 +153,7 @@ class Walk:
             return None
         self._seen.update(run)
         self._kinds[2] += pages
-        return self._data[at + 16 : at + 16 + size]
+        return self._data[at + HEAD.size : at + HEAD.size + size]
 
     def _nodes(self, page: bytes, table: str, kind: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield (offset of the key, its length, flags, number) for the readable nodes of a page. ``number`` is the
@@ -137,17 +161,17 @@ class Walk:
 
         Nodes fill a page from its end without gaps. A page with gaps is reported, because LMDB would move the wrong
         octets with its next change."""
-        lower, upper = HEAD.unpack_from(page)[3:]
+        _, _, _, lower, upper = HEAD.unpack_from(page)
         places = []
-        for (at,) in struct.iter_unpack("<H", page[16:lower]):
-            if at < upper or at + 8 > self.size:
+        for (at,) in POINTER.iter_unpack(page[HEAD.size : lower]):
+            if at < upper or at + NODE.size > self.size:
                 self.found.note("a node lies outside its page", table)
                 continue
             low, high, flags, keys = NODE.unpack_from(page, at)
             number = low | high << 16
-            value = 0 if kind == BRANCH else 8 if flags & BIG else number
-            places.append((at, at + (8 + keys + value + 1 & ~1)))
-            yield at + 8, keys, flags, number if kind == LEAF else number | flags << 32
+            value = 0 if kind == BRANCH else NUMBER.size if flags & BIG else number
+            places.append((at, at + (NODE.size + keys + value + 1 & ~1)))
+            yield at + NODE.size, keys, flags, number if kind == LEAF else number | flags << 32
         places.sort()
         starts, ends = [at for at, _ in places], [end for _, end in places]
         if [*starts, self.size] != [upper, *ends]:
@@ -158,12 +182,12 @@ class Walk:
         known = BIG | SUBTREE if table == "tables" else BIG
         for at, keys, flags, size in self._nodes(page, table, LEAF):
             start = at + keys
-            value: bytes | None = page[start : start + (8 if flags & BIG else size)]
-            if flags & BIG and value is not None and len(value) == 8:
+            value: bytes | None = page[start : start + (NUMBER.size if flags & BIG else size)]
+            if flags & BIG and value is not None and len(value) == NUMBER.size:
                 value = self._long(NUMBER.unpack(value)[0], size)
             elif start + size > self.size or flags & BIG:
                 value = None
-            if value is None or flags & ~known or keys > 511:
+            if value is None or flags & ~known or keys > LONGEST_KEY:
                 self.found.note("a row is damaged", table)
                 continue
             yield page[at:start], value, flags
@@ -231,11 +255,11 @@ class Walk:
         if self.free is None:
             return out
         for _, value, _ in self.tree(self.free, ""):
-            count = NUMBER.unpack_from(value)[0] if len(value) >= 8 else NONE
-            if count * 8 + 8 > len(value):
+            count = NUMBER.unpack_from(value)[0] if len(value) >= NUMBER.size else NONE
+            if (count + 1) * NUMBER.size > len(value):
                 self.found.note("the list of free pages is damaged")
                 continue
-            pages = struct.unpack_from(f"<{count}Q", value, 8)
+            pages = struct.unpack_from(f"<{count}Q", value, NUMBER.size)
             if any(one <= after for one, after in itertools.pairwise(pages)):
                 self.found.note("the list of free pages is out of order")
             out.update(pages)

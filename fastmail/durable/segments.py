@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import struct
 import threading
 import time
@@ -29,12 +30,17 @@ from fastmail.model.errors import CorruptData, MailError
 
 Octets = bytes | bytearray | memoryview
 MAGIC = b"fastmail segment 1\n\0"
-START = 24
+START = 24  # octets of a segment before its records: MAGIC and the seed of its checksums
+ALIGNED = 8  # a record begins at a multiple of it
+KEY = 12  # octets of a record's key: that of its mailbox, or an id of the queue
+_NAME = re.compile(r"([0-9a-f]{6})\.seg")
 RECORD_MAGIC = b"FMSG"
 # magic, version, reserved, octets of the name, checksum of head and name (this field 0), octets of the content,
 # checksum of the content, internal date, id when it was moved here or 0, mailbox key, RFC822.SIZE
-HEAD = struct.Struct("<4sBBHIQIIQ12sI")
-OFFSET_BITS = 40
+HEAD = struct.Struct(f"<4sBBHIQIIQ{KEY}sI")
+VERSION = 1  # of records; a reader skips those of any other
+LONGEST_NAME = 1000  # octets of a mailbox name in a record, which are there to be read by people after damage
+OFFSET_BITS = 40  # of an id: segments are far smaller than a TB
 SIZE = 128 << 20  # octets after which a segment is full
 OPEN = 128  # descriptors that a process keeps for reading
 RETIRED = 60.0  # s until a descriptor that is no longer kept is closed
@@ -71,7 +77,7 @@ class Record:
     @property
     def end(self) -> int:
         """Offset after the record, where the next one may begin."""
-        return -(-(self.offset + self.skip + self.length) // 8) * 8
+        return -(-(self.offset + self.skip + self.length) // ALIGNED) * ALIGNED
 
 
 def path_of(directory: str, number: int) -> str:
@@ -84,12 +90,13 @@ def numbers(directory: str) -> list[int]:
         names = beneath.names(directory)
     except FileNotFoundError:
         return []
-    return sorted(int(name[:-4], 16) for name in names if name.endswith(".seg") and len(name) == 10)
+    found = (_NAME.fullmatch(name) for name in names)
+    return sorted(int(name[1], 16) for name in found if name is not None)
 
 
 def pack(record: Record, content: Sequence[Octets], seed: int) -> bytes:
     """Return head and name of a record, and fill in its length, checksum and skip."""
-    name = record.name.encode()[:1000]
+    name = record.name.encode()[:LONGEST_NAME]
     checksum = 0
     length = 0
     for chunk in content:
@@ -98,18 +105,18 @@ def pack(record: Record, content: Sequence[Octets], seed: int) -> bytes:
     record.length, record.checksum, record.skip = length, checksum, HEAD.size + len(name)
     here = make_id(record.number, record.offset)
     rest = (length, checksum, record.date, 0 if record.id == here else record.id, record.key, record.size)
-    head = HEAD.pack(RECORD_MAGIC, 1, 0, len(name), 0, *rest)
-    return HEAD.pack(RECORD_MAGIC, 1, 0, len(name), zlib.crc32(name, zlib.crc32(head, seed)), *rest) + name
+    head = HEAD.pack(RECORD_MAGIC, VERSION, 0, len(name), 0, *rest)
+    return HEAD.pack(RECORD_MAGIC, VERSION, 0, len(name), zlib.crc32(name, zlib.crc32(head, seed)), *rest) + name
 
 
 def unpack(data: Octets, number: int, offset: int, seed: int) -> Record | None:
     """Return the record whose head and name are at the start of ``data``; None if there is none."""
-    if len(data) < HEAD.size or data[:4] != RECORD_MAGIC:
+    if len(data) < HEAD.size or data[: len(RECORD_MAGIC)] != RECORD_MAGIC:
         return None
     magic, version, reserved, names, own, length, checksum, date, ident, key, size = HEAD.unpack_from(data)
     name = bytes(data[HEAD.size : HEAD.size + names])
     head = HEAD.pack(magic, version, reserved, names, 0, length, checksum, date, ident, key, size)
-    if len(name) != names or zlib.crc32(name, zlib.crc32(head, seed)) != own or version != 1:
+    if len(name) != names or zlib.crc32(name, zlib.crc32(head, seed)) != own or version != VERSION:
         return None
     ident = ident or make_id(number, offset)
     text = name.decode("utf-8", "replace")
@@ -332,7 +339,7 @@ def scan(directory: str, number: int, check: bool = True) -> Iterator[tuple[Reco
         at = START
         lost = -1
         while at < end:
-            record = unpack(os.pread(file.fileno(), HEAD.size + 1000, at), number, at, seed)
+            record = unpack(os.pread(file.fileno(), HEAD.size + LONGEST_NAME, at), number, at, seed)
             if (
                 record is not None
                 and at + record.skip + record.length <= end
@@ -369,12 +376,12 @@ def _next_magic(fd: int, at: int, end: int) -> int:
     while at < end:
         data = os.pread(fd, ROOM, at)
         found = data.find(RECORD_MAGIC)
-        while found >= 0 and (at + found) % 8:
+        while found >= 0 and (at + found) % ALIGNED:
             found = data.find(RECORD_MAGIC, found + 1)
         if found >= 0:
             return at + found
         if len(data) < ROOM:
             return end
         at += len(data) - 8
-        at -= at % 8
+        at -= at % ALIGNED
     return end

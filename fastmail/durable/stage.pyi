@@ -3,7 +3,7 @@ from collections.abc import Sequence
 Octets = bytes | bytearray | memoryview
 Write = tuple[bytes, bytes, bytes, Sequence[Octets] | None, int, int, bool]
 
-def place(writes: list[Write]) -> list[int]:
+def write_files(writes: list[Write]) -> list[int]:
     """Write, name or link files; return an errno for each, 0 for success. At most 8 chunks each. A write is one of
 
     (temporary path, final path, directory of it, chunks, mtime in s or -1, -1, synced): written and renamed;

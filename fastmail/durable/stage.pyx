@@ -29,13 +29,13 @@ cdef extern from "stage.h" nogil:
 
 cdef extern from "beneath.h" nogil:
     int fm_open(const char* path, int flags, int mode, int cached)
-    ctypedef struct Places "struct fm_places":
+    ctypedef struct OpenDirectories "struct fm_open_directories":
         pass
     int fm_unlink(const char* path)
-    int fm_rename_at(Places* p, const char* a, const char* b)
-    int fm_link_at(Places* p, const char* a, const char* b)
-    void fm_begin(Places* p)
-    void fm_forget(Places* p)
+    int fm_rename_at(OpenDirectories* p, const char* a, const char* b)
+    int fm_link_at(OpenDirectories* p, const char* a, const char* b)
+    void fm_begin(OpenDirectories* p)
+    void fm_forget(OpenDirectories* p)
     int fm_sync_dir(const char* path)
     enum: O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW
 
@@ -48,7 +48,7 @@ cdef enum:
 
 cdef struct File:
     const char* source       # where it is written (in tmp/), or what is linked when chunks is -1
-    const char* final        # its place
+    const char* final        # its final path
     const char* directory    # of final
     Py_ssize_t chunks
     Py_buffer chunk[CHUNKS]
@@ -171,9 +171,9 @@ cdef void sync_names(File* file, Py_ssize_t n) noexcept nogil:
             known += 1
 
 
-cdef void place_all(File* file, Py_ssize_t n) noexcept nogil:
+cdef void write_all(File* file, Py_ssize_t n) noexcept nogil:
     """In this order: write contents, sync them, give the files their names, sync the names."""
-    cdef Places places
+    cdef OpenDirectories open
     cdef Py_ssize_t i
     cdef File* f
     for i in range(n):
@@ -183,15 +183,15 @@ cdef void place_all(File* file, Py_ssize_t n) noexcept nogil:
     for i in range(n):
         if file[i].synced and not file[i].error:
             sync_content(&file[i])
-    fm_begin(&places)
+    fm_begin(&open)
     for i in range(n):
         f = &file[i]
         close_file(f)
         if f.error or f.piece:
             continue
-        if fm_rename_at(&places, f.source, f.final) if f.chunks >= 0 else fm_link_at(&places, f.source, f.final):
+        if fm_rename_at(&open, f.source, f.final) if f.chunks >= 0 else fm_link_at(&open, f.source, f.final):
             f.error = errno
-    fm_forget(&places)
+    fm_forget(&open)
     sync_names(file, n)
     for i in range(n):
         f = &file[i]
@@ -209,7 +209,7 @@ cdef int write_some(int fd, iovec* vector, int n, int64_t* offset) noexcept nogi
     return error
 
 
-def place(list writes not None):
+def write_files(list writes not None):
     cdef Py_ssize_t n = len(writes), i, k
     cdef bytes a, b, c
     cdef File* file = <File*>calloc(n if n else 1, sizeof(File))
@@ -235,7 +235,7 @@ def place(list writes not None):
                 file[i].chunks = k + 1
                 file[i].size += file[i].chunk[k].len
         with nogil:
-            place_all(file, n)
+            write_all(file, n)
         return [file[i].error for i in range(n)]
     finally:
         for i in range(n):

@@ -12,13 +12,15 @@ import itertools
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 from fastmail.durable import beneath
 
+Octets = bytes | bytearray | memoryview
 SPILL = 131072  # octets in memory above which a message moves to a file
 STREAM = 65536  # octets that a message in a file gathers in memory before they are written
+PIECE = 65536  # octets of other content that are copied at once
 LEAST = 16384  # octets that stay in memory even when the budget is used up: a file would cost more
 SHARE = 8  # one account may use one eighth of the memory
 MEMORY = 64 << 20  # octets of memory of one worker
@@ -173,10 +175,25 @@ class Staged:
             os.unlink(self._path)
 
 
+async def staged_whole(staged: Staged, pieces: Iterable[Octets]) -> bytes | memoryview:
+    """Return the pieces as one content, which is in a file and not in memory if it is large. It stays valid as long as
+    it is referred to; ``staged`` itself is dropped."""
+    try:
+        for piece in pieces:
+            for start in range(0, len(piece), PIECE):
+                if staged.add(bytes(piece[start : start + PIECE])):
+                    await staged.spill()
+        if staged.spilled:
+            await staged.spill()
+        return staged.content()
+    finally:
+        staged.drop()
+
+
 def clean(directory: str) -> None:
-    """At start: create the directory, and remove the files that a crash left. A link is removed, not its target."""
+    """Create the directory at start, and remove the files that a crash left. A link is removed, not its target."""
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    top = beneath.mark(directory)
+    top = beneath.guarded(directory)
     for name in beneath.names(top):
         try:
             beneath.unlink(os.path.join(top, name))

@@ -10,7 +10,7 @@ class Writing:
 
     raw: Any
     record: Record
-    places: set[bytes]
+    directories: set[bytes]
     def __init__(self, raw: Any, numbers: dict[Any, int], commit: Callable[[Writing], None], base: bytes) -> None:
         """``numbers``: number of each table in the journal's header; ``base``: paths below it are recorded relative."""
 

@@ -24,7 +24,7 @@ cdef bytes directory_of(bytes path):
 cdef class Writing:
     """One write transaction; see the module and Environment."""
     cdef readonly object raw, get, stat, id, record
-    cdef readonly set places  # directories in which files were made
+    cdef readonly set directories  # directories in which files were made
     cdef object put_row, delete_row, add, commit_it
     cdef dict numbers
     cdef bytes base
@@ -42,7 +42,7 @@ cdef class Writing:
         self.base = base
         self.record = Record()
         self.add = self.record.add
-        self.places = set()
+        self.directories = set()
 
     def put(self, key, value, db, bint overwrite=True, bint append=False):
         if not self.put_row(key, value, True, overwrite, append, db):
@@ -78,7 +78,7 @@ cdef class Writing:
 
     def made(self, bytes path not None, mtime, content not None):
         """A file was written and has its name, and neither is synced. ``mtime`` in s, or -1."""
-        self.places.add(directory_of(path))
+        self.directories.add(directory_of(path))
         self.record.add_content(MADE, self.relative(path), journal.I64.pack(mtime), content)
 
     def linked(self, bytes path not None, bytes source not None):
@@ -87,7 +87,7 @@ cdef class Writing:
 
     def piece(self, bytes path not None, offset, content not None):
         """Octets were written to a file and are not synced."""
-        self.places.add(directory_of(path))
+        self.directories.add(directory_of(path))
         self.record.add_content(PIECE, self.relative(path), journal.U64.pack(offset), content)
 
     def commit(self):

@@ -221,7 +221,7 @@ class Days:
         with self._read() as (txn, db):
             cursor = txn.cursor(db=db[table])
             more = cursor.set_range(_DAY.pack(first))
-            while more and (day := int(_DAY.unpack(bytes(cursor.key()[:4]))[0])) <= last:
+            while more and (day := int(_DAY.unpack_from(cursor.key())[0])) <= last:
                 out.append(day)
                 more = day < last and cursor.set_range(_DAY.pack(day + 1))
         return out
@@ -281,7 +281,7 @@ class Days:
         """Let go of heads without rows, and of all that was seen on days before ``before``: a bounded piece of it."""
         with self._read() as (txn, db):
             cursor = txn.cursor(db=db[SEEN])
-            if not cursor.first() or _DAY.unpack(bytes(cursor.key()[:4]))[0] >= before:
+            if not cursor.first() or _DAY.unpack_from(cursor.key())[0] >= before:
                 return
         with self._write() as (txn, db):
             _drop_oldest(txn, db[SEEN], before)
@@ -292,7 +292,7 @@ def _drop_oldest(txn: Txn, table: Table, before: int = 1 << 32) -> None:
     rows; those that stay are shown."""
     cursor = txn.cursor(db=table)
     for _ in range(PRUNED):
-        if not cursor.first() or _DAY.unpack(cursor.key()[:4])[0] >= before:
+        if not cursor.first() or _DAY.unpack_from(cursor.key())[0] >= before:
             return
         cursor.delete()
 
@@ -300,7 +300,7 @@ def _drop_oldest(txn: Txn, table: Table, before: int = 1 << 32) -> None:
 def _key(cursor: ReadingCursor) -> Key:
     """Day and domain of the row that it stands at."""
     raw = bytes(cursor.key())
-    return _DAY.unpack(raw[:4])[0], raw[4:].partition(b"\0")[0].decode("ascii", "replace")
+    return _DAY.unpack_from(raw)[0], raw[_DAY.size :].partition(b"\0")[0].decode("ascii", "replace")
 
 
 def _count(stored: bytes | None) -> int:

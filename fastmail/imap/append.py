@@ -31,7 +31,7 @@ from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.store.interface import NewMessage
 from fastmail.store.quota import check
 
-SCAN_ON_LOOP = 262144
+SCAN_ON_LOOP = 262144  # octets of a message that is scanned on the event loop; a longer one on a helper thread
 SUMMARIES = 16 << 20  # octets of long summaries of one APPEND: the index keeps all of them in memory until the commit
 
 
@@ -165,8 +165,8 @@ async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | N
         if account.pool is not None:
             account.pool.took(octets)
     selected = session.selected
-    claim = selected is not None and key == selected.key and not selected.readonly and not session.rev2
-    kept = await store.append(account, key, messages, claim)
+    takes_recent = selected is not None and key == selected.key and not selected.readonly and not session.rev2
+    kept = await store.append(account, key, messages, takes_recent)
     if selected is not None and kept.recent[0] < kept.recent[1] and session.selected is selected:
         selected.recent = selected.recent.plus(UidSet.of_ranges((kept.recent[0], kept.recent[1] - 1)))
     code = b"[APPENDUID %d %b]" % (kept.uidvalidity, UidSet.of(kept.uids).octets())
@@ -259,4 +259,4 @@ async def _message(content: bytes | memoryview, asked: Asked) -> NewMessage:
     else:
         made = scanned(content)
     when = int(time.time()) if asked.date is None else asked.date
-    return NewMessage((content,), made, summary.size(made), when, asked.flags, asked.words)
+    return NewMessage((content,), made, summary.served_size(made), when, asked.flags, asked.words)

@@ -257,7 +257,7 @@ async def _take_in(session: Session, pace: Pace, table: Threads, uids: UidSet) -
         for uid in missing:
             content = await _content(session, uid)
             made = await _work(pace, len(content) < BIG, lambda content=content: _rescan(content))  # type: ignore[misc]
-            subject = table.mend(uid, *made)
+            subject = table.complete(uid, *made)
             if subject is not None:
                 undecoded.append((uid, subject))
         octets = sum(len(one) for _, one in undecoded)

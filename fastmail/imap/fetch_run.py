@@ -22,7 +22,7 @@ from fastmail.imap.command import Command
 from fastmail.imap.fetch_plan import Plan
 from fastmail.imap.state import Session
 from fastmail.imap.telling import Own
-from fastmail.imap.views import Piece, Selected, new_keywords, note_own
+from fastmail.imap.views import OpenSection, Selected, new_keywords, note_own
 from fastmail.message import identity, sections, summary
 from fastmail.message.preview import preview
 from fastmail.model.errors import MailError, TemporaryError
@@ -32,7 +32,7 @@ from fastmail.store.interface import Octets, Snapshot
 from fastmail.telemetry import log
 
 BLOCK = 65536  # octets of responses written at a time
-KEPT = 131072  # octets from which on a section stays in memory while it is fetched in pieces
+KEPT = 131072  # octets from which on a section stays in memory while it is fetched in parts
 AT_ONCE = 8 << 20  # octets above which a response that repeats sections of a message is sent in parts
 LEARNT = 2000  # previews that one FETCH adds to old summaries
 MOST = 200  # messages read with one snapshot
@@ -366,19 +366,19 @@ class FetchRun:
     def _section(
         self, content: Octets, parsed: summary.Summary, uid: int, what: tuple[Any, ...], partial: tuple[int, int] | None
     ) -> bytes | None:
-        """Return a section, or a piece of it. A large one stays in memory while its pieces are fetched one after the
+        """Return a section, or a part of it. A large one stays in memory while its parts are fetched one after the
         other."""
         if partial is None:
             return sections.extract(content, parsed, *what)
         selected, mark = self.selected, (uid, what)
-        if selected.piece is not None and selected.piece.of == mark:
-            found: bytes | None = selected.piece.octets
+        if selected.open_section is not None and selected.open_section.of == mark:
+            found: bytes | None = selected.open_section.octets
         else:
             found = sections.extract(content, parsed, *what)
         if found is None:
             return None
         end = partial[0] + partial[1]
-        selected.piece = Piece(mark, found) if len(found) > KEPT and end < len(found) else None
+        selected.open_section = OpenSection(mark, found) if len(found) > KEPT and end < len(found) else None
         return found[partial[0] : end]
 
     async def _finish(self, command: Command, own: Own | None) -> None:

@@ -7,7 +7,6 @@ from fastmail.imap import places
 from fastmail.imap.command import Command, Work
 from fastmail.imap.errors import UseRefused
 from fastmail.imap.names import quoted, read_name
-from fastmail.imap.state import Session
 from fastmail.message.identity import mailbox_id
 from fastmail.model.errors import CannotDo, TooMuch
 from fastmail.model.mailbox_name import INBOX
@@ -23,12 +22,12 @@ def create(command: Command) -> Work:
     session, reader = command.session, command.reader
     reader.sp()
     name = read_name(session, reader)
-    special = _uses(session, reader) if reader.more() else 0
+    special = _uses(reader) if reader.more() else 0
     reader.end()
     return _create(command, name, special)
 
 
-def _uses(session: Session, reader: Reader) -> int:
+def _uses(reader: Reader) -> int:
     """Read ``(USE (\\Drafts))`` (RFC 6154 3)."""
     at = reader.pos
     if not reader.skip(b"(USE ("):

@@ -13,6 +13,7 @@ from fastmail.imap.names import decode_name, wire
 from fastmail.imap.state import Session
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission, TooMuch
+from fastmail.model.keys import OF_ACCOUNT, mailbox_key
 from fastmail.store.interface import counts
 from fastmail.store.quota import check
 
@@ -150,7 +151,7 @@ def server(session: Session) -> places.Place:
     """Return the place of the server's annotations: in the account, at the mailbox with the empty name."""
     account = session.account
     assert account is not None
-    return places.Place(account, "", "", rights.ALL, account.id.to_bytes(8, "big") + bytes(4))
+    return places.Place(account, "", "", rights.ALL, mailbox_key(account.id, OF_ACCOUNT))
 
 
 def is_wanted(name: bytes, entries: set[bytes], depth: int) -> bool:

@@ -132,7 +132,7 @@ async def _attach(command: Command, name: str, word: bytes, resync: Resync | Non
     store, account, key = session.service.store, place.account, place.key
     assert key is not None
     readonly = word == b"EXAMINE" or not set(rights.WRITES) & set(place.rights)
-    recent = await session.claim_range(account, key) if not readonly else (0, 0)
+    recent = await session.take_recent_of(account, key) if not readonly else (0, 0)
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(key)
         if box is None:

@@ -23,7 +23,7 @@ from fastmail.net.connection import Connection
 from fastmail.telemetry.counters import count
 
 BEFORE_LOGIN = 65536  # octets of the longest line before login: a login token may be long
-LITERALS_BEFORE_LOGIN = 8192
+LITERALS_BEFORE_LOGIN = 8192  # octets of a command's literals before login: names and passwords are far shorter
 SHORT_LINE = 8192  # octets of the longest line between messages of an APPEND, or of a STORE that joins a batch
 SWALLOWED = 1 << 26  # a larger refused literal ends the session, unless a message may be as large
 TAG_OF_LONG = 300  # octets kept of a line that is too long, to find its tag
@@ -344,8 +344,8 @@ class ImapSession(Session):
             return False
         if selected is None:
             return True
-        if selected.piece is not None and not row.pieces:
-            selected.piece = None
+        if selected.open_section is not None and not row.keeps_section:
+            selected.open_section = None
         return selected.account is self.account or self._rights_stand(command)
 
     def _rights_stand(self, command: Command) -> bool:

@@ -198,18 +198,18 @@ class Session:
         except TemporaryError as error:
             log.event("imap.sync", "warning", error=error)
 
-    async def claim(self, selected: Selected) -> None:
+    async def take_recent(self, selected: Selected) -> None:
         """Take \\Recent for new messages, unless the mailbox is open for reading only."""
         if not selected.readonly:
-            first, end = await self.claim_range(selected.account, selected.key)
+            first, end = await self.take_recent_of(selected.account, selected.key)
             if first < end:
                 selected.recent = selected.recent.plus(UidSet.of_ranges((first, end - 1)))
 
-    async def claim_range(self, account: Account, key: bytes) -> tuple[int, int]:
+    async def take_recent_of(self, account: Account, key: bytes) -> tuple[int, int]:
         """Do the same for a mailbox by key. Returns (first UID, UID after the last). Without room to record it, reading
         goes on."""
         try:
-            return await self.service.store.claim_recent(account, key)
+            return await self.service.store.take_recent(account, key)
         except TemporaryError as error:
             log.event("imap.recent", "warning", error=error)
             return 0, 0

@@ -86,7 +86,7 @@ COMMANDS: dict[bytes, Row] = {
     b"SORT": Row(sort.sort, SELECTED, numbers=True, uid=True),
     b"THREAD": Row(sort.thread, SELECTED, numbers=True, uid=True),
     b"CANCELUPDATE": Row(cancel.cancel, SELECTED),
-    b"FETCH": Row(fetch.fetch, SELECTED, numbers=True, uid=True, pieces=True),
+    b"FETCH": Row(fetch.fetch, SELECTED, numbers=True, uid=True, keeps_section=True),
     b"STORE": Row(store.store, SELECTED, numbers=True, uid=True),
     b"REPLACE": Row(append.replace, SELECTED, numbers=True, uid=True),
     b"UIDBATCHES": Row(batches.batches, SELECTED),

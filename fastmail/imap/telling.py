@@ -44,7 +44,7 @@ async def tell(session: Session, by_uid: bool, expunges: bool, own: Own | None =
     with store.snapshot(selected.account) as snapshot:
         box = snapshot.mailbox(selected.key)
     if box is not None and box.uidnext != selected.uidnext and not session.rev2:
-        await session.claim(selected)
+        await session.take_recent(selected)
     with store.snapshot(selected.account) as snapshot:
         box = snapshot.mailbox(selected.key)
         if box is not None:

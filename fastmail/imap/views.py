@@ -38,9 +38,9 @@ class Context:
 
 
 @dataclass(slots=True)
-class Piece:
-    """A large section that a client fetches in pieces (RFC 3501 6.4.5): decoded once, and kept until the last piece or
-    another command. ``of``: UID and section."""
+class OpenSection:
+    """A large section of which a client fetches one part after the other (RFC 3501 6.4.5). It is decoded once, and
+    stays in memory until the last part or another command. ``of``: UID and section."""
 
     of: tuple[Any, ...]
     octets: bytes
@@ -69,7 +69,7 @@ class Selected:
     removed: tuple[int, UidSet] = (0, EMPTY)  # MODSEQ, and what others removed from the view up to it
     contexts: list[Context] = field(default_factory=list)
     contexts_modseq: int = 0  # the mailbox's MODSEQ when contexts were last brought up to date
-    piece: Piece | None = None
+    open_section: OpenSection | None = None
 
     def recall(self, snapshot: Snapshot) -> None:
         """Have the snapshot show messages that others removed and that this client does not know of yet."""

@@ -18,6 +18,7 @@ from fastmail.imap.filters import CHOSEN, Filter
 from fastmail.imap.names import quoted, wire
 from fastmail.imap.state import Session
 from fastmail.imap.telling import tell
+from fastmail.model.keys import OF_ACCOUNT, mailbox_key
 from fastmail.store.interface import Account, Listing, Mailbox
 
 MESSAGES = {b"MESSAGENEW", b"MESSAGEEXPUNGE", b"FLAGCHANGE"}
@@ -74,7 +75,7 @@ class Watcher:
     @property
     def _account_key(self) -> bytes:
         assert self.session.account is not None
-        return self.session.account.id.to_bytes(8, "big") + bytes(4)
+        return mailbox_key(self.session.account.id, OF_ACCOUNT)
 
     async def start(self, with_status: bool) -> bool:
         """Watch everything that is asked for, and send the present state if that is asked for too. False if it is too

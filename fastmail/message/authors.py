@@ -18,7 +18,7 @@ from fastmail._core import header
 FIELDS = (b"from", b"sender", b"resent-from", b"resent-sender")
 NAMES = ("From", "Sender", "Resent-From", "Resent-Sender")
 MOST = 16384  # octets of all these fields together
-ADDRESSES = 100
+ADDRESSES = 100  # in all these fields; a message has one or two
 # One token at a time; no two of these begin alike, and none can be matched in two ways.
 _TOKEN = re.compile(
     r'(?P<space>[ \t\r\n]+)|(?P<quoted>"(?:[^"\\]|\\.)*")|(?P<literal>\[(?:[^\[\]\\]|\\.)*\])'

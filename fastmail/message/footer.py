@@ -38,12 +38,12 @@ _TAIL = 65536  # octets at the end of HTML in which </body> is looked for
 _PLAIN = ("", "7bit", "8bit")
 _ASCII = (b"", b"us-ascii", b"ascii")
 LINE = 76  # characters of a line of quoted-printable and base64 (RFC 2045 6.7, 6.8)
-MOST_BODIES = 50
+MOST_BODIES = 50  # bodies of one message that get the footer, so that the result stays bounded
 
 
 def added(content: Octets, plain: str, rich: str) -> list[Octets] | None:
-    """The message (LF) in pieces, with the footers; None where it stays as it is. Where only ``plain`` is there, HTML
-    gets it too."""
+    """Return the message (LF) in pieces, with the footers; None if it stays unchanged. If only ``plain`` is given, HTML
+    bodies get it too."""
     found = summary.of(content)
     bodies = _bodies(content, found)
     if not bodies:
@@ -75,7 +75,7 @@ def _bodies(content: Octets, found: Summary) -> list[Part]:
 
 
 def _own(parts: list[Part]) -> Iterator[Part]:
-    """All parts but those of enclosed messages."""
+    """Return all parts except those of enclosed messages."""
     depth = -1  # of the enclosed message that the walk is in
     for part in parts:
         if 0 <= depth < part.depth:
@@ -126,7 +126,7 @@ def _children(parts: list[Part], at: int) -> list[int]:
 
 
 def _with_footer(content: Octets, part: Part, plain: str, rich: str) -> list[bytes] | None:
-    """Header and body of a part with its footer; None where the part stays as it is."""
+    """Return header and body of a part with its footer; None if the part stays unchanged."""
     header, body = bytes(content[part.header : part.body]), bytes(content[part.body : part.end])
     _, sub, charset, coding, *_ = mime.leaf(header)
     footer = rich if sub == b"html" else plain
@@ -168,7 +168,7 @@ def _encoded(footer: str, charset: bytes) -> bytes | None:
 
 
 def _decoded(data: bytes, charset: bytes) -> str | None:
-    """The body as text; None where nobody can say what it is."""
+    """Return the body as text; None if its encoding or charset is not known."""
     name = charset.lower()
     if name in _ASCII:
         try:
@@ -190,7 +190,7 @@ def _joined(data: bytes, footer: bytes, is_html: bool) -> bytes:
 
 
 def _coded(data: bytes, encoding: str) -> bytes:
-    """In the transfer encoding that the body had."""
+    """Return the body in the transfer encoding that it had."""
     if encoding == "base64":
         return base64.encodebytes(data.replace(b"\n", b"\r\n"))
     return _quoted(data) if encoding == "quoted-printable" else data

@@ -17,22 +17,23 @@ from typing import NamedTuple
 
 from fastmail._core import idents
 from fastmail.message import summary
+from fastmail.model.keys import account_of, mailbox_of
 
 Octets = bytes | bytearray | memoryview
 ID_OCTETS = 8  # octets of an EMAILID or THREADID, before they are written in hexadecimal
 NOBODY = bytes(ID_OCTETS)  # instead of the hash of a Message-ID, where there is none
-# EMAILID, MODSEQ of the account when the message was created there (0: before there was one), its thread, hash of its
-# Message-ID. Readers of summaries look no further than their parts; a store of layout 3 or later understands both.
+# See Ident; the compiled reader has its offsets from _core/summary.pxd. Readers of summaries look no further than their
+# parts; a store of layout 3 or later understands both.
 TRAIL = struct.Struct("<8sQ8s8s")
 
 
 class Ident(NamedTuple):
-    """The ids of a message: see TRAIL."""
+    """The ids of a message."""
 
-    email: bytes
-    created: int
+    email: bytes  # EMAILID
+    created: int  # MODSEQ of the account when the message was created there; 0: before there was one
     thread: bytes
-    own: bytes
+    own: bytes  # hash of its Message-ID
 
 
 def named(identification: bytes) -> bytes:
@@ -88,4 +89,4 @@ def octets_of(name: bytes, letter: bytes) -> bytes | None:
 
 def mailbox_id(key: bytes) -> bytes:
     """Return the MAILBOXID of the mailbox with this key; RENAME does not change it."""
-    return b"F%x-%x" % (int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big"))
+    return b"F%x-%x" % (account_of(key), mailbox_of(key))

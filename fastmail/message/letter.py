@@ -62,8 +62,8 @@ def make(letter: Letter, ident: str, now: float) -> bytes:
 
 
 def mailto(uri: str) -> str:
-    """The address of a ``mailto`` URI that names exactly one (RFC 6068 2), as envelopes have it; empty for any other
-    URI. Fields of a header that it proposes are no business of ours."""
+    """Return the address of a ``mailto`` URI that names exactly one (RFC 6068 2), as envelopes have it; empty for any
+    other URI. Header fields that the URI proposes are ignored."""
     scheme, _, rest = uri[:LONGEST].partition(":")
     if scheme.lower() != "mailto":
         return ""

@@ -8,7 +8,7 @@ import re
 
 from fastmail._core import smtp as grammar
 
-LONGEST = 500
+LONGEST = 500  # characters (RFC 3461 5.4 allows 500 for the parameter)
 _EMBEDDED = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 _KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 

@@ -3,17 +3,34 @@
 import re
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastmail._core import idents, mime
+from fastmail._core.mime import Status
 
 Octets = bytes | bytearray | memoryview
-_FIXED = struct.Struct("<BBHIIIIIiI")
-_SERVED = struct.Struct("<20xI")  # in _FIXED
-_PART = struct.Struct("<BBHIII")
+_FIXED = struct.Struct("<BBHIIIIIiI")  # see Fixed
+_PART = struct.Struct("<BBHIII")  # kind, depth, 0, start of its header, start and end of its body
 _PLAIN_ID = re.compile(rb'<[^<>\s"\\]+>')
-LEAF, MULTIPART, MESSAGE = 0, 1, 2
+LEAF, MULTIPART, MESSAGE = mime.Kind.LEAF, mime.Kind.MULTIPART, mime.Kind.MESSAGE
 NO_DAY = -(1 << 31)
 VERSIONS = (1, 2, 3)  # of the layout that this file can read
+FIXED = _FIXED.size  # octets before ENVELOPE
+
+
+class Fixed(NamedTuple):
+    """The fixed part of a summary, with its fields in their order; summary.pxd explains them."""
+
+    version: int
+    status: int
+    parts: int
+    shift: int
+    envelope: int
+    structure: int
+    cache: int
+    served: int
+    day: int
+    received: int
 
 
 @dataclass(slots=True)
@@ -51,40 +68,45 @@ class Summary:
     parts: list[Part]
 
 
-def served_size(made: Octets) -> int:
+def fixed(data: Octets) -> Fixed:
+    """Return the fixed part of a summary that was made just now, or that ``read`` accepts."""
+    return Fixed._make(_FIXED.unpack_from(data))
+
+
+def served_size(data: Octets) -> int:
     """Return RFC822.SIZE: the octets of the message as it is served."""
-    size: int = _SERVED.unpack_from(made)[0]
-    return size
+    return fixed(data).served
 
 
 def read(data: Octets) -> Summary | None:
     """Return the summary; None when it is damaged or of another version, so that the message has to be scanned
     again."""
-    if len(data) < _FIXED.size:
+    if len(data) < FIXED:
         return None
-    version, marks, count, shift, envelope, structure, header, _, day, _ = _FIXED.unpack_from(data)
-    at = _FIXED.size
-    a, b, c = at + envelope, at + envelope + structure, at + envelope + structure + header
-    end = c + count * _PART.size
+    version, status, count, shift, envelope, structure, cache, _, day, _ = fixed(data)
+    structure_at = FIXED + envelope
+    cache_at = structure_at + structure
+    parts_at = cache_at + cache
+    end = parts_at + count * _PART.size
     if version not in VERSIONS or len(data) < end:
         return None
     parts = [
         Part(kind, depth, start + shift, body + shift, end + shift)
-        for kind, depth, _, start, body, end in _PART.iter_unpack(data[c:end])
+        for kind, depth, _, start, body, end in _PART.iter_unpack(data[parts_at:end])
     ]
     if parts:
         parts[0].header = 0
     lost = mime.lost(data)
     return Summary(
-        not marks & 1,
-        bool(marks & 2),
-        bool(marks & 4),
-        bool(marks & 8),
+        not status & Status.NO_CACHE,
+        bool(status & Status.NO_PARTS),
+        bool(status & Status.NO_ENVELOPE),
+        bool(status & Status.NO_VALUES),
         lost,
         shift,
-        bytes(data[at:a]),
-        bytes(data[a:b]),
-        bytes(data[b:c]),
+        bytes(data[FIXED:structure_at]),
+        bytes(data[structure_at:cache_at]),
+        bytes(data[cache_at:parts_at]),
         day,
         parts,
     )
@@ -100,32 +122,25 @@ def preview(data: Octets) -> bytes | None:
     return idents.preview(data)
 
 
-def has_attachment(data: Octets) -> bool | None:
-    """Return True if a mail program would offer a part as a file; None where an earlier version did not look."""
-    return bool(data[1] & 32) if len(data) >= _FIXED.size and data[1] & 64 else None
-
-
 def message_id(data: Octets) -> bytes | None:
     """Return the Message-ID in its brackets, as it stands at the end of the ENVELOPE; empty when there is none. None
     when it is written in a way that this quick look cannot read."""
-    _, marks, _, _, envelope, _, _, _, _, _ = _FIXED.unpack_from(data)
-    if marks & 4:
+    head = fixed(data)
+    if head.status & Status.NO_ENVELOPE:
         return None
-    end = bytes(data[_FIXED.size : _FIXED.size + envelope])
+    end = bytes(data[FIXED : FIXED + head.envelope])
     if end.endswith(b" NIL)"):
         return b""
     value = end[end.rfind(b' "') + 2 : -2]
     return value if _PLAIN_ID.fullmatch(value) and end.endswith(b'>")') else None
 
 
-def size(data: Octets) -> int:
-    """Return RFC822.SIZE of the message: its octets with CRLF."""
-    return int(_FIXED.unpack_from(data)[7])
-
-
 def sent_day(data: Octets) -> int:
     """Return the day of the Date field since 1970, NO_DAY when there is none."""
-    return int(_FIXED.unpack_from(data)[8]) if len(data) >= _FIXED.size and data[0] in VERSIONS else NO_DAY
+    if len(data) < FIXED:
+        return NO_DAY
+    head = fixed(data)
+    return head.day if head.version in VERSIONS else NO_DAY
 
 
 def of(content: Octets) -> Summary:

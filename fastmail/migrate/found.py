@@ -95,7 +95,7 @@ def look(top: str) -> Seen:
 
 def _look_at(path: str, out: Seen) -> None:
     out.owners[os.stat(path).st_uid] += 1
-    top = beneath.mark(path)
+    top = beneath.guarded(path)
     with beneath.scan(top) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(".") and entry.is_dir()]
     utf8 = any(not name.isascii() for name in names)

@@ -166,7 +166,7 @@ async def from_maildir(
     store: Store, account: Account, path: str, into: str, told: Callable[[Result], None]
 ) -> list[Result]:
     """A Maildir with its Maildir++ folders; ``into``: a mailbox that all of it goes below, empty for the same names."""
-    top = beneath.mark(os.path.realpath(path))  # the Maildir itself may be a link; nothing in it is followed
+    top = beneath.guarded(os.path.realpath(path))  # the Maildir itself may be a link; nothing in it is followed
     if not beneath.is_directory(os.path.join(top, "cur")):
         raise CannotDo(f"{path} is no Maildir: it has no cur/ of its own")
     out = []

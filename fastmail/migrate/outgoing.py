@@ -62,7 +62,7 @@ async def to_maildir(
     result = []
     for box in (await store.listing(account)).mailboxes:
         out = Written(account.address, box.name)
-        top = beneath.mark(path)
+        top = beneath.guarded(path)
         place = top if box.name == INBOX else os.path.join(top, "." + encode_utf7(box.name).decode().replace("/", "."))
         for sub in ("tmp", "new", "cur"):
             beneath.make_directories(os.path.join(place, sub))
@@ -102,7 +102,7 @@ async def to_mbox(
     result = []
     for box in (await store.listing(account)).mailboxes:
         out = Written(account.address, box.name)
-        place = os.path.join(beneath.mark(path), *box.name.split("/")) + ".mbox"
+        place = os.path.join(beneath.guarded(path), *box.name.split("/")) + ".mbox"
         beneath.make_directories(os.path.dirname(place))
         if beneath.exists(place):
             raise CannotDo(f"{beneath.plain(place)} is there already: export to an empty directory")

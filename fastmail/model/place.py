@@ -28,6 +28,15 @@ def host_name(text: str) -> str:
         raise ValueError(f"{text!r} is not a host name") from None
 
 
+def is_address(text: str) -> bool:
+    """True for an IP address of either version."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def port_number(text: str) -> int:
     """1 to 65535, in decimal digits."""
     if text.isascii() and text.isdigit() and (len(text) > 5 or int(text) > 65535):

@@ -9,7 +9,7 @@ import ipaddress
 import re
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-V1_MOST = 107
+V1_MOST = 107  # octets of the longest header of version 1, with its line end
 V2_MOST = 16 + 4096
 VERSIONS = {"TCP4": 4, "TCP6": 6}  # of IP, by the word of version 1
 MAX_PORT = 65535

@@ -18,13 +18,12 @@ from functools import lru_cache
 import msgspec
 
 from fastmail._core import header as scanner
-from fastmail.durable.staging import Staged
+from fastmail.durable.staging import Staged, staged_whole
 from fastmail.message import subject
 from fastmail.message.header import ON_LOOP, Octets
 from fastmail.model.domain import comparable
 
 VALUE = 255  # characters
-PIECE = 65536  # octets of a large message that are copied at once
 REMEMBERED = 4096  # results as lines
 LOOKED_AT = 2048  # octets of a foreign field
 OURS = (b"x-spam", b"x-virus", b"x-fastmail-")  # what names of fields that only this server sets begin with
@@ -245,15 +244,4 @@ async def put(
     made = changed() if small else await asyncio.get_running_loop().run_in_executor(None, changed)
     if not made:
         return content
-    if small:
-        return b"".join(made)
-    try:
-        for piece in made:
-            for start in range(0, len(piece), PIECE):
-                if staged.add(bytes(piece[start : start + PIECE])):
-                    await staged.spill()
-        if staged.spilled:
-            await staged.spill()
-        return staged.content()
-    finally:
-        staged.drop()  # what was returned stays as long as somebody holds it
+    return b"".join(made) if small else await staged_whole(staged, made)

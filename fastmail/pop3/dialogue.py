@@ -37,7 +37,7 @@ class Dialogue:
         self._errors = 0
 
     async def begin_view(self, key: bytes) -> bool:
-        """Tell the store that this session views a mailbox. False when the client has gone meanwhile."""
+        """Tell the store that this session views a mailbox. Returns False if the client has gone meanwhile."""
         await self.service.store.views.begin(key)
         self._viewed = key
         if self.conn.closing:
@@ -53,7 +53,7 @@ class Dialogue:
 
     @property
     def views(self) -> int:
-        """How many views of the mailbox are this session's: 0 or 1."""
+        """Return how many views of the mailbox this session has: 0 or 1."""
         return 1 if self._viewed else 0
 
     def number(self, view: View, word: bytes) -> int:

@@ -45,7 +45,7 @@ def stls(session: Dialogue, rest: bytes) -> None:
 
 
 def user(session: Dialogue, rest: bytes) -> None:
-    """RFC 1939 7: says the same for every name."""
+    """RFC 1939 7: the reply is the same for every name."""
     if not _may_login(session):
         session.bad("[AUTH] TLS is needed first: STLS")
     elif not rest:
@@ -147,7 +147,7 @@ async def _open(session: Dialogue, entry: Entry) -> None:
 
 
 async def _view(session: Dialogue, entry: Entry) -> View | None:
-    """The view of INBOX; None when the client has gone meanwhile."""
+    """Return the view of INBOX; None if the client has gone meanwhile."""
     store, account = session.service.store, session.service.account(entry.record)
     await store.open(account)
     key = store.find(account, "INBOX") or b""

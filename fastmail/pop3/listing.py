@@ -1,4 +1,4 @@
-"""What is in the mailbox: STAT, LIST (RFC 1939 5), UIDL (RFC 1939 7)."""
+"""Lists what is in the mailbox: STAT, LIST (RFC 1939 5), UIDL (RFC 1939 7)."""
 
 from fastmail.pop3.dialogue import Dialogue
 from fastmail.pop3.view import View

@@ -1,6 +1,7 @@
-"""Messages on their way to the client: RETR (RFC 1939 5) and TOP (RFC 1939 7).
+"""Sends messages: RETR (RFC 1939 5) and TOP (RFC 1939 7).
 
-Promise: a message goes out in pieces that the peer reads before there are more, whatever its lines are like.
+Promise: a message is sent in pieces, and the next piece is made only after the peer has read the last one, however long
+the lines are.
 """
 
 from collections.abc import Iterator
@@ -53,8 +54,8 @@ async def _send(session: Dialogue, view: View, number: int, lines: int) -> None:
 
 
 def sent_pieces(content: bytes, block: int = BLOCK) -> Iterator[bytes]:
-    """A message as RETR sends it, with its final dot, in pieces that are not much longer than ``block``, whatever its
-    lines are like."""
+    """Yield a message as RETR sends it, with its final dot, in pieces that are not much longer than ``block``, however
+    long the lines are."""
     view, start, size = memoryview(content), 0, len(content)
     inside = False  # of a line that is longer than a piece
     while size - start > block:

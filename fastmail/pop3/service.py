@@ -11,7 +11,7 @@ from fastmail.store.interface import Account, Store
 
 @dataclass(slots=True)
 class Service:
-    """``plaintext``: may a password come without TLS (auth.login.allowed)?"""
+    """``plaintext``: a password may come without TLS (auth.login.allowed)."""
 
     hostname: str
     limits: Limits

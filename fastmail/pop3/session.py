@@ -43,7 +43,7 @@ class Pop3Session(Dialogue):
         return self.service.verifier.ended(self.login)
 
     def dismiss(self, why: str) -> None:
-        """What was marked is not deleted (RFC 1939 6)."""
+        """End the session without deleting the marked messages (RFC 1939 6)."""
         self.err(f"[AUTH] {why}; nothing was deleted")
         self.conn.close()
 

@@ -18,7 +18,7 @@ from fastmail.pop3.view import View
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a verb does before the login and after it."""
+    """What a verb does before the login and after the login."""
 
     before: Callable[[Dialogue, bytes], None] | None
     after: Callable[[Dialogue, View, bytes], None] | None

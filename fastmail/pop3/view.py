@@ -34,7 +34,7 @@ class View:
         return uids.uid(number) if isinstance(uids, UidSet) else uids[number - 1]
 
     def uidl(self, uid: int) -> str:
-        """What UIDL says of a UID."""
+        """Return the unique id that UIDL shows for a UID."""
         known = self._uidls.get(uid) if self._uidls else None
         return f"{uid:08x}{self.validity:08x}" if known is None else known.decode("ascii", "replace")
 
@@ -56,7 +56,7 @@ class View:
 
 
 def taken(store: Store, account: Account, key: bytes) -> View:
-    """The view of a mailbox as it is now; the store knows of it already (Store.views)."""
+    """Return the view of a mailbox as it is now. The store already knows of the view (Store.views)."""
     view = View(account, key)
     with store.snapshot(account) as snapshot:
         box = snapshot.mailbox(key)

@@ -12,13 +12,20 @@ import msgspec
 from fastmail.message import trace, transaction
 from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 
-KEY = struct.Struct(">QH")  # item, number of the job
+ITEM_KEY = struct.Struct(">Q")
+KEY = struct.Struct(">QH")  # of a job: item, number of the job
+LONGEST_NAME = 400  # octets of a destination or domain in a key; LMDB allows 511 in all
 LOCAL = "local"  # the destination of recipients whose mailboxes are on this server
 
 
 def number_of(ident: int) -> str:
     """Return an item's id in the form for people, logs and Received fields."""
     return trace.digits(ident)
+
+
+def item_of(key: bytes | memoryview) -> bytes:
+    """Return the key of the item in a key of a job, or of the item."""
+    return bytes(key[: ITEM_KEY.size])
 
 
 def id_of(number: str) -> int:
@@ -93,10 +100,10 @@ class Item:
 class Job(msgspec.Struct, array_like=True):
     """What is left to do for one destination; also its row in the index.
 
-    ``due``: time of the next attempt; ``held``: an administrator stopped it; ``warned``: the sender was told of the
-    delay; ``last``: the last reply or error; ``late``: the sender was told that it missed its time of delivery
-    (RFC 2852); ``after``: the member of a mailing list after which its expansion continues; ``agreed``: an owner lets
-    it go there. New fields are added at the end; older servers ignore them."""
+    ``due``: time of the next attempt; ``paused``: not tried until an administrator releases it; ``warned``: the sender
+    was told of the delay; ``last``: the last reply or error; ``late``: the sender was told that it missed its time of
+    delivery (RFC 2852); ``after``: the member of a mailing list after which its expansion continues; ``agreed``: an
+    owner lets it go there. New fields are added at the end; older servers ignore them."""
 
     version: int
     item: int
@@ -105,7 +112,7 @@ class Job(msgspec.Struct, array_like=True):
     recipients: list[Rcpt]
     due: int
     attempts: int = 0
-    held: bool = False
+    paused: bool = False
     warned: bool = False
     last: str = ""
     priority: int = 0

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmail.durable.transaction import Txn
+from fastmail.model import keys
 from fastmail.model.errors import TooMuch
 from fastmail.model.units import HOUR, hour_ends
 
 RATE = struct.Struct(">II")  # hour since 1970, how much in it
+LONGEST_KEY = 400  # octets; LMDB allows 511, and a name is as good when it is cut here
 RECIPIENTS, MESSAGES = "recipients", "messages"
-LONGEST_KEY = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Charge:
 
 def account_key(number: int, what: str) -> bytes:
     """The row of an account. It begins with NUL, as no login and no ``@domain`` does."""
-    return b"\0account\0" + what.encode() + b"\0" + number.to_bytes(8, "big")
+    return b"\0account\0" + what.encode() + b"\0" + keys.account_key(number)
 
 
 def domain_key(name: str, what: str) -> bytes:
@@ -50,7 +51,7 @@ def network_key(name: str, what: str) -> bytes:
 
 
 def sent(row: bytes | None, now: float) -> int:
-    """What a row says of the hour that ``now`` (s since 1970) is in."""
+    """Return what a row counts for the hour that ``now`` (s since 1970) is in."""
     if row is None or len(row) != RATE.size:
         return 0
     hour, amount = RATE.unpack(row)
@@ -58,7 +59,7 @@ def sent(row: bytes | None, now: float) -> int:
 
 
 def check(row: bytes | None, charge: Charge, now: float) -> int:
-    """What will have been sent; TooMuch where that is more than there may be."""
+    """Return what the hour will have counted after this. TooMuch if that is above the limit."""
     amount = sent(row, now) + charge.amount
     if charge.most and amount > charge.most:
         of = f" for {charge.who}" if charge.who else ""

@@ -21,7 +21,7 @@ from fastmail.model import secret
 from fastmail.model.address import comparable as address_form
 from fastmail.model.domain import comparable
 from fastmail.model.errors import ConfigError
-from fastmail.model.place import name_or_address, port_number
+from fastmail.model.place import is_address, name_or_address, port_number
 from fastmail.model.units import parse_time
 from fastmail.queue.model import LOCAL
 
@@ -92,9 +92,9 @@ def hop(text: str) -> Hop | None:
     if place.startswith("["):
         host, bracket, rest = place[1:].partition("]")
         port = rest.removeprefix(":")
-        if not bracket or not _is_address(host) or (rest and not rest[1:]) or rest[:1] not in ("", ":"):
+        if not bracket or not is_address(host) or (rest and not rest[1:]) or rest[:1] not in ("", ":"):
             return None
-    elif _is_address(place) and not _is_address(place.rpartition(":")[0]):
+    elif is_address(place) and not is_address(place.rpartition(":")[0]):
         host, port = (
             place,
             "",
@@ -105,17 +105,9 @@ def hop(text: str) -> Hop | None:
             host, port = place, ""
         elif not port:
             return None
-    if not (_is_address(host) or _is_name(host)) or (port and not _is_port(port)):
+    if not (is_address(host) or _is_name(host)) or (port and not _is_port(port)):
         return None
     return Hop(kind, host, int(port or PORTS[kind]))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_port(text: str) -> bool:

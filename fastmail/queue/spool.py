@@ -39,7 +39,7 @@ from fastmail.message import transaction
 from fastmail.model.errors import CorruptData, StorageFailed, TooMuch
 from fastmail.model.esmtp import Rcpt
 from fastmail.queue import rates
-from fastmail.queue.model import KEY, LOCAL, Item, Job, Outgoing, number_of
+from fastmail.queue.model import ITEM_KEY, KEY, LOCAL, LONGEST_NAME, Item, Job, Outgoing, item_of, number_of
 from fastmail.queue.rates import Charge
 from fastmail.queue.rows import item_row, job_row, read_item, read_job
 from fastmail.telemetry import log
@@ -47,8 +47,12 @@ from fastmail.telemetry import log
 LAYOUT = 3
 TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: what layout 1 had instead of line
 STATE, WANTED = b"\0state\0", b"\0wanted\0"  # in the table policy: older servers ignore such rows
-SEGMENT = 16 << 20
-LEAST = 1 + 8 + KEY.size  # octets of a key in the table line after its destination
+SEGMENT = 16 << 20  # octets of a segment: small, because it is removed when its last message has left the queue
+LONGEST_SENDER = 200  # octets of the reverse-path in a record, for people who read it after damage
+LONGEST_COUNT = 500  # octets of a key of tls; LMDB allows 511
+RANK = struct.Struct(">BQ")  # in a key of line: FIRST less the priority, due time; so jobs sort by both
+FIRST = 9  # the highest priority (RFC 6710 4.1)
+RANKED = RANK.size + KEY.size  # octets of a key of line after its destination and NUL
 YOUNG = 900.0  # s; a hold older than this whose message is not in the queue is given back
 NUMBER = struct.Struct(">I")
 U64 = struct.Struct(">Q")
@@ -62,12 +66,13 @@ def _rate_key(who: str) -> bytes:
 
 def ready_key(job: Job) -> bytes:
     """Return the key of a job in the table ``line``."""
-    return job.destination.encode()[:400] + b"\0" + bytes([9 - job.priority]) + U64.pack(job.due) + job.key
+    name = job.destination.encode()[:LONGEST_NAME]
+    return name + b"\0" + RANK.pack(FIRST - job.priority, job.due) + job.key
 
 
 def _parts(item: Item, groups: Mapping[str, list[Rcpt]]) -> Iterator[tuple[str, list[Rcpt]]]:
-    """The recipients of each job. Those of a mailing list are cut in parts: a job's row is written anew after each
-    attempt, and an attempt that a crash cuts short is repeated."""
+    """Yield (destination, recipients) of each job. The recipients of a mailing list are split into several jobs,
+    because a job's row is written again after each attempt, and an attempt that a crash interrupts is repeated."""
     for destination, recipients in groups.items():
         most = (PART_HERE if destination == LOCAL else PART) if item.verp else max(1, len(recipients))
         for start in range(0, len(recipients), most):
@@ -112,7 +117,7 @@ class Spool:
 
     @property
     def _segments(self) -> str:
-        return os.path.join(beneath.mark(self._directory), "segments")
+        return os.path.join(beneath.guarded(self._directory), "segments")
 
     # ---------------------------------------------------------------- life
 
@@ -134,7 +139,7 @@ class Spool:
         with env.write() as txn:
             for _, value in txn.cursor(db=env.db["job"]).iternext():
                 job = read_job(value)
-                if not job.held:
+                if not job.paused:
                     txn.put(ready_key(job), b"", db=env.db["line"])
             txn.drop(env.db["ready"], delete=False)
 
@@ -172,13 +177,15 @@ class Spool:
     async def has(self, ident: int) -> bool:
         """Return True if the message with this id is in the queue. The question waits for all writes before it, so the
         answer is durable."""
-        found: bool = await self._submit(lambda txn: txn.get(U64.pack(ident), db=self.env.db["item"]) is not None, [])
+        found: bool = await self._submit(
+            lambda txn: txn.get(ITEM_KEY.pack(ident), db=self.env.db["item"]) is not None, []
+        )
         return found
 
     def queued(self, ident: int) -> bool:
         """Return the same, from the last commit."""
         with self.env.read() as txn:
-            return txn.get(U64.pack(ident), db=self.env.db["item"]) is not None
+            return txn.get(ITEM_KEY.pack(ident), db=self.env.db["item"]) is not None
 
     async def _submit(self, apply: Callable[[Txn], Any], writes: Sequence[PieceWrite], adds: bool = False) -> Any:
         return await self._begin(apply, writes, adds)
@@ -206,7 +213,7 @@ class Spool:
         pieces = [] if item.hold else [await self._write(outgoing)]
 
         def apply(txn: Txn) -> Item:
-            there = txn.get(U64.pack(item.id), db=self.env.db["item"])
+            there = txn.get(ITEM_KEY.pack(item.id), db=self.env.db["item"])
             if there is not None:
                 if read_item(there).salt != item.salt:
                     # the next attempt gets another number
@@ -235,8 +242,10 @@ class Spool:
             while not writer.has_room:
                 await asyncio.get_running_loop().run_in_executor(None, self._prepare, writer)
         item = outgoing.item
-        name = item.sender[:200]
-        piece, record = writer.append(item.id.to_bytes(12, "big"), name, item.arrived, item.size, outgoing.content)
+        name = item.sender[:LONGEST_SENDER]
+        piece, record = writer.append(
+            item.id.to_bytes(segments.KEY, "big"), name, item.arrived, item.size, outgoing.content
+        )
         item.record, item.skip, item.length = record.id, record.skip, record.length
         return piece
 
@@ -248,7 +257,7 @@ class Spool:
 
     def _put(self, txn: Txn, item: Item, groups: dict[str, list[Rcpt]]) -> None:
         db = self.env.db
-        txn.put(U64.pack(item.id), item_row(item), db=db["item"])
+        txn.put(ITEM_KEY.pack(item.id), item_row(item), db=db["item"])
         asked = item.options
         for number, (destination, recipients) in enumerate(_parts(item, groups)):
             job = Job(
@@ -259,7 +268,7 @@ class Spool:
         self._count(txn, item, 1)
 
     def over(self, charges: Sequence[Charge], now: float = 0.0) -> str:
-        """Why so much more may not be sent now, by what the last commit says; empty where it may."""
+        """Return why the limit does not allow so much now, by the rows of the last commit; empty if it does."""
         now = now or time.time()
         try:
             with self.env.read() as txn:
@@ -271,8 +280,8 @@ class Spool:
         return ""
 
     async def charge(self, charges: Sequence[Charge], now: float = 0.0) -> None:
-        """Count what is sent without the queue; durable when it returns. TooMuch, and nothing is counted, where that is
-        more than may be."""
+        """Count what is sent without the queue; durable when it returns. TooMuch if that is above the limit; then
+        nothing is counted."""
         now = now or time.time()
         await self._submit(lambda txn: rates.take(txn, self.env.db["rate"], charges, now), [])
 
@@ -328,7 +337,7 @@ class Spool:
             found = self._replace(txn, key, change)
             row = txn.get(key, db=self.env.db["job"])
             if wanted and row is not None:
-                txn.put(WANTED + read_job(row).destination.encode()[:400], b"", db=self.env.db["policy"])
+                txn.put(WANTED + read_job(row).destination.encode()[:LONGEST_NAME], b"", db=self.env.db["policy"])
             return found
 
     def wanted(self) -> list[str]:
@@ -371,18 +380,18 @@ class Spool:
         if found is None:
             return False
         old = read_job(found)
-        if not old.held:
+        if not old.paused:
             txn.delete(ready_key(old), db=db["line"])
         new = change(old)
         if new is not None:
             txn.put(key, job_row(new), db=db["job"])
-            if not new.held:
+            if not new.paused:
                 txn.put(ready_key(new), b"", db=db["line"])
             return True
         txn.delete(key, db=db["job"])
-        item = key[:8]
+        item = item_of(key)
         cursor = txn.cursor(db=db["job"])
-        if not (cursor.set_range(item) and cursor.key()[:8] == item):
+        if not (cursor.set_range(item) and item_of(cursor.key()) == item):
             row = txn.pop(item, db=db["item"])
             if row is not None:
                 self._count(txn, read_item(row), -1)
@@ -398,13 +407,14 @@ class Spool:
             more = cursor.first()
             while more:
                 name, _, rest = bytes(cursor.key()).partition(b"\0")
-                if len(rest) < LEAST:  # damaged: `fastmail check --repair` rebuilds the table line
+                if len(rest) < RANKED:  # damaged: `fastmail check --repair` rebuilds the table line
                     more = cursor.set_range(bytes(cursor.key()) + b"\0")
                     continue
-                text, due = name.decode("utf-8", "surrogateescape"), U64.unpack_from(rest, 1)[0]
+                text = name.decode("utf-8", "surrogateescape")
+                priority, due = RANK.unpack_from(rest)
                 out[text] = min(due, out.get(text, due))
-                # go on at the next rank, or at the next destination
-                more = cursor.set_range(name + b"\0" + bytes([rest[0] + 1]))
+                # go on at the next priority, or at the next destination
+                more = cursor.set_range(name + b"\0" + bytes([priority + 1]))
         return out
 
     def due(self, destination: str, now: float, most: int, skip: Callable[[bytes], bool]) -> tuple[list[Job], int]:
@@ -412,19 +422,19 @@ class Spool:
         due, 0 for none)."""
         out: list[Job] = []
         later = 0
-        prefix = destination.encode("utf-8", "surrogateescape")[:400] + b"\0"
+        prefix = destination.encode("utf-8", "surrogateescape")[:LONGEST_NAME] + b"\0"
         with self.env.read() as txn:
             cursor = txn.cursor(db=self.env.db["line"])
             more = cursor.set_range(prefix)
             while more and cursor.key()[: len(prefix)] == prefix:
-                rank = bytes(cursor.key()[: len(prefix) + 1])
+                rank = bytes(cursor.key()[: len(prefix) + 1])  # up to the priority
                 for at in cursor.iternext(values=False):
                     if at[: len(rank)] != rank:
                         break
                     key = bytes(at[-KEY.size :])
-                    if len(at) != len(rank) + 8 + KEY.size or skip(key):
+                    if len(at) != len(prefix) + RANKED or skip(key):
                         continue
-                    due: int = U64.unpack_from(at, len(rank))[0]
+                    due: int = RANK.unpack_from(at, len(prefix))[1]
                     if due <= now and len(out) >= most:
                         return out, due
                     if due > now:
@@ -433,7 +443,7 @@ class Spool:
                     found = txn.get(key, db=self.env.db["job"])
                     try:
                         job = read_job(found or b"")
-                        if job.held or ready_key(job) != at:  # it would be found here again and again
+                        if job.paused or ready_key(job) != at:  # it would be found here again and again
                             raise CorruptData("a job stands in line where it does not belong")
                         out.append(job)
                     except CorruptData as error:
@@ -449,8 +459,8 @@ class Spool:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def waiting(self, destination: str, most: int) -> int:
-        """How many jobs of a destination are in line, ``most`` at the most."""
-        prefix = destination.encode()[:400] + b"\0"
+        """Return how many jobs of a destination are in line, counting at most ``most``."""
+        prefix = destination.encode()[:LONGEST_NAME] + b"\0"
         with self.env.read() as txn:
             cursor = txn.cursor(db=self.env.db["line"])
             found = 0
@@ -463,7 +473,7 @@ class Spool:
 
     def item(self, ident: int) -> Item | None:
         with self.env.read() as txn:
-            found = txn.get(U64.pack(ident), db=self.env.db["item"])
+            found = txn.get(ITEM_KEY.pack(ident), db=self.env.db["item"])
             return read_item(found) if found is not None else None
 
     def job(self, key: bytes) -> Job | None:
@@ -473,7 +483,7 @@ class Spool:
 
     def jobs(self, ident: int | None = None) -> Iterator[tuple[Item, Job]]:
         """Yield every job with its message, or the jobs of one message, reading a window at a time."""
-        at = U64.pack(ident) if ident is not None else b""
+        at = ITEM_KEY.pack(ident) if ident is not None else b""
         while True:
             window: list[tuple[Item, Job]] = []
             more = False
@@ -481,9 +491,9 @@ class Spool:
                 cursor = txn.cursor(db=self.env.db["job"])
                 if cursor.set_range(at):
                     for key, value in cursor.iternext():
-                        if len(window) >= 500 or (ident is not None and key[:8] != U64.pack(ident)):
+                        if len(window) >= 500 or (ident is not None and item_of(key) != ITEM_KEY.pack(ident)):
                             break
-                        row = txn.get(bytes(key[:8]), db=self.env.db["item"])
+                        row = txn.get(item_of(key), db=self.env.db["item"])
                         with suppress(CorruptData):
                             window.append((read_item(row or b""), read_job(value)))
                         at = bytes(key) + b"\0"
@@ -508,7 +518,7 @@ class Spool:
 
         def apply(txn: Txn) -> None:
             for text, count in rows.items():
-                key = text.encode()[:500]
+                key = text.encode()[:LONGEST_COUNT]
                 found = txn.get(key, db=self.env.db["tls"])
                 txn.put(key, U64.pack(count + (U64.unpack(found)[0] if found else 0)), db=self.env.db["tls"])
 
@@ -519,14 +529,14 @@ class Spool:
 
         def apply(txn: Txn) -> None:
             for key in keys:
-                txn.delete(key.encode()[:500], db=self.env.db["tls"])
+                txn.delete(key.encode()[:LONGEST_COUNT], db=self.env.db["tls"])
 
         await self._submit(apply, [])
 
     def policy(self, domain: str) -> bytes | None:
         """Return the stored policy of a domain."""
         with self.env.read() as txn:
-            found = txn.get(domain.encode()[:400], db=self.env.db["policy"])
+            found = txn.get(domain.encode()[:LONGEST_NAME], db=self.env.db["policy"])
             return bytes(found) if found is not None else None
 
     def policies(self) -> list[tuple[str, bytes]]:
@@ -540,7 +550,7 @@ class Spool:
         table = self.env.db["policy"]
 
         def apply(txn: Txn) -> None:
-            key = domain.encode()[:400]
+            key = domain.encode()[:LONGEST_NAME]
             if txn.get(key, db=table) == value:
                 txn.delete(key, db=table)
 
@@ -559,7 +569,7 @@ class Spool:
         await self._submit(lambda txn: txn.delete(STATE + name, db=self.env.db["policy"]), [])
 
     async def set_policy(self, domain: str, value: bytes) -> None:
-        await self._submit(lambda txn: txn.put(domain.encode()[:400], value, db=self.env.db["policy"]), [])
+        await self._submit(lambda txn: txn.put(domain.encode()[:LONGEST_NAME], value, db=self.env.db["policy"]), [])
 
     async def content(self, item: Item) -> bytes:
         """Return the message with LF, checked. CorruptData when it is damaged or missing."""

@@ -64,7 +64,7 @@ class Deliveries:
         said = self.outcomes.known(job)
         if said is not None:
             await self.outcomes.settle(job, item, said, content)
-        elif self.outcomes.watch is not None and self.outcomes.watch.holds(item):
+        elif self.outcomes.watch is not None and self.outcomes.watch.stops(item):
             await self.outcomes.watch.hold(job, item)
         elif item.mailing_list and not item.verp:
             await self.lists.step(job, item, content)
@@ -214,7 +214,7 @@ class Deliveries:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
                 continue
-            if found.lists and item.mailing_list:  # who is behind the same address beside the list has it all the same
+            if found.lists and item.mailing_list:  # accounts that have the same address as the list get it too
                 there[rcpt.address] = found = replace(found, lists=())
             if found.accounts:
                 envelope.recipients.append((rcpt.address, found.accounts))

@@ -11,7 +11,7 @@ from fastmail.smtp.client import Target
 
 MOST = 10_000  # hosts; when there are more, all are forgotten
 FIRST = 60.0  # s that a host comes last after its first error, twice as long after each further one
-LONGEST = 1800.0
+LONGEST = 1800.0  # s that a host comes last, at most: it may work again
 HABIT = 600.0  # s until TLS or BDAT is tried again with a host
 
 

@@ -85,7 +85,7 @@ class Scheduler:
         self._most = most
         self.destinations: dict[str, Destination] = {}
         self._births = itertools.count()
-        self._took: dict[str, None] = {}  # destinations that took mail lately, the latest last
+        self._took: dict[str, None] = {}  # destinations that took mail the last time, the latest last
 
     # ---------------------------------------------------------------- what is due
 
@@ -178,7 +178,7 @@ class Scheduler:
             job = self._spool.job(key)
         except CorruptData:
             return None  # Spool.due takes it out of the line
-        if job is None or job.held or job.destination != destination.name or job.due > now:
+        if job is None or job.paused or job.destination != destination.name or job.due > now:
             return None
         return job
 

@@ -26,7 +26,7 @@ from fastmail.telemetry import log
 PATH = "/.well-known/mta-sts.txt"
 LARGEST = 65536
 AGAIN = 300.0  # s until a failed fetch is tried again (RFC 8461 3.3), twice as long each time, at most RARELY
-RARELY = 3600.0
+RARELY = 3600.0  # s between two fetches from a web server that fails, at most
 FAILED = 10_000  # domains whose failures are remembered
 AT_ONCE = 8  # policies that ``refresh`` fetches at the same time
 LONGEST = 1200.0  # s that ``refresh`` may take; those that expire first are fetched first
@@ -208,14 +208,14 @@ class Policies:
                 what = "sts-policy-invalid"
             log.event("sts.failed", "warning", domain=domain, error=error)
             self.report(domain, "sts", what, "", " ".join(str(error).split()))
-            self._put_off(domain, now)
+            self._put_off(domain)
             return None
         self._failed.pop(domain, None)
         fresh.used = used or fresh.used
         await self._spool.set_policy(domain, msgspec.msgpack.encode(fresh))
         return fresh
 
-    def _put_off(self, domain: str, now: float) -> None:
+    def _put_off(self, domain: str) -> None:
         """Remember a failure; when there are too many, the oldest is forgotten."""
         last = self._failed.pop(domain, (0.0, 0.0))[1]
         wait = min(RARELY, 2 * last) if last else AGAIN

@@ -80,7 +80,7 @@ class _Hour:
     refused: list[set[int]] = field(default_factory=lambda: [set() for _ in range(PARTS)])
 
     def move(self, part: int) -> None:
-        """Forget what is older than an hour. A clock that was set back starts anew."""
+        """Drop what is older than an hour. If the clock was set back, start again."""
         ago = part - self.part
         if not ago:
             return
@@ -187,9 +187,9 @@ class Watch:
             return None
         return narrowest(item.peer, self._networks)
 
-    def holds(self, item: Item) -> bool:
-        """Return True if an attempt may not be made, because the login or network of the message is stopped. So mail is
-        held, too, that a stream had in its hands, that came in meanwhile, or that a crash left behind."""
+    def stops(self, item: Item) -> bool:
+        """Return True if an attempt may not be made, because the login or network of the message is stopped. This
+        pauses also mail that a stream had begun with, that came in meanwhile, or that a crash left behind."""
         if not item.sender:
             return False
         if not item.login:
@@ -247,7 +247,7 @@ class Watch:
         whole queue, on a helper thread."""
 
         def find() -> list[bytes]:
-            return [job.key for item, job in self._spool.jobs() if belongs(item) and item.sender and not job.held]
+            return [job.key for item, job in self._spool.jobs() if belongs(item) and item.sender and not job.paused]
 
         keys = await asyncio.get_running_loop().run_in_executor(None, find)
         for start in range(0, len(keys), HOLD):
@@ -263,7 +263,7 @@ def is_unknown(reply: Reply) -> bool:
 
 
 def _held(job: Job) -> Job:
-    job.held = True
+    job.paused = True
     return job
 
 

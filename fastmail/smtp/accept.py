@@ -1,18 +1,19 @@
-"""What becomes of a message whose content has come: mended, completed, shown to the filters, then delivered or queued.
+"""Decides about a complete message: it is corrected, completed, shown to scanners and filters, then delivered or
+queued.
 
-The order matters. A missing end of the header is put in first, because everything behind it reads the header. Then a
-user's message has to name its author rightly (smtp.senders), however its content came: by DATA, BDAT or BURL. Then
-scanners look at it (smtp.judging; at a stranger's, along with the checks of who sent it). One that leaves gets the
-footer of its domain (smtp.footers). What users send is completed next (RFC 6409 8), so that filters see, and sign, what
-will be sent: with Date and Message-ID, without Bcc. Only then is it decided where the message goes, and what users send
-is signed as it will be sent, whether it leaves or stays here: what filters change is in the signature.
+The order matters. First a missing end of the header is added, because every later step reads the header. Then the
+author fields of a user's message are checked (smtp.senders), whether its content came by DATA, BDAT or BURL. Then
+scanners look at the message (smtp.judging); for mail from others this runs beside the checks of the sender. A message
+that leaves gets the footer of its domain (smtp.footers). Then a user's message is completed (RFC 6409 8), so that
+filters see what will be sent: with Date and Message-ID, without Bcc. Only after the filters it is decided where the
+message goes, and a user's message is signed, whether it leaves or stays here: so the signature covers what filters
+changed. Recipients may want a message judged in their own ways; smtp.wanted decides then.
 
-Recipients may want a message judged in their own ways: smtp.wanted says what then becomes of it. By LMTP each of them
-has a reply of its own (smtp.lmtp_verdicts).
+By LMTP each recipient has a reply of its own (smtp.lmtp_verdicts).
 
-Promise: by SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). Where some mailboxes here cannot take
-it now, the queue takes it for all recipients and reports to the sender what it cannot deliver; where there is no queue,
-nobody has the message and the client hears why.
+Promise: with SMTP all recipients get the message or none does (RFC 5321 4.1.1.4). If some mailboxes here cannot take
+the message now, the queue takes it for all recipients, and reports to the sender what it cannot deliver. If there is no
+queue, no recipient gets the message, and the client gets the reason.
 """
 
 import asyncio
@@ -148,14 +149,14 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
 
 
 def leaves(envelope: Envelope) -> bool:
-    """Does a message go to other servers, or also there?"""
+    """True if a message goes to other servers, whether or not it also goes to accounts here."""
     return bool(envelope.forwards) or not all(records for _, records in envelope.recipients)
 
 
 async def _signs(session: Dialogue, content: Octets) -> bool:
-    """Is a message's author shown to be one of ours, so that its domain may sign it? From a login each address of the
-    header has to be its own, also where ``[auth] header_senders`` refuses no others. Networks that may relay are
-    believed."""
+    """True if the author of a message is shown to be one of ours, so that his domain may sign it. Each address in the
+    author fields has to be the login's own, even if ``[auth] header_senders`` allows others. Networks that may relay
+    are believed."""
     service = session.service
     if service.outbound is None or not session.may_relay():
         return False
@@ -165,8 +166,8 @@ async def _signs(session: Dialogue, content: Octets) -> bool:
 
 
 def _vouched(checks: Checks) -> bool:
-    """Does the domain of the author vouch for the message: by DMARC, or where it has no such policy by a signature of
-    its own, or by SPF for the reverse-path?"""
+    """True if the domain of the author vouches for the message: by DMARC, or if it has no such policy, by a signature
+    of its own or by SPF for the reverse-path."""
     dmarc = checks.dmarc
     if dmarc is None or dmarc.result != "none":
         return dmarc is not None and dmarc.result == "pass"
@@ -198,7 +199,7 @@ def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Ou
 
 
 async def _held_back(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
-    """Into quarantine, for everybody; whoever runs the server says what becomes of it."""
+    """Put the message into quarantine for all recipients. The administrator releases or deletes it."""
     outcome, ident = await held_back.put(session, envelope, content)
     if not outcome.ok:
         return _refused(session, envelope, content, outcome)
@@ -228,7 +229,7 @@ async def _deliver(session: Dialogue, envelope: Envelope, content: Octets, mailb
 
 
 async def _completed(session: Dialogue, envelope: Envelope, content: Octets) -> Sequence[Octets]:
-    """What a user's program left out is there (RFC 6409 8)."""
+    """Return the message with the fields that a user's program left out (RFC 6409 8)."""
     sender, hostname, feedback = envelope.sender, session.service.hostname, envelope.feedback
     if len(content) > SCAN_ON_LOOP:
         loop = asyncio.get_running_loop()
@@ -237,8 +238,8 @@ async def _completed(session: Dialogue, envelope: Envelope, content: Octets) -> 
 
 
 def _feedback(session: Dialogue) -> str:
-    """The value of a login's Feedback-ID, as Gmail reads it: up to three names by which complaints are counted, and
-    then the sender's. The account is named by its number, which tells strangers nothing and support who it is."""
+    """Return the Feedback-ID of a login, as Gmail reads it: up to three names by which complaints are counted, then the
+    sender's. The account is named by its number, which tells strangers nothing and tells the support who it is."""
     user, ours = session.user, session.service.feedback_id
     if user is None or not ours:
         return ""
@@ -246,7 +247,7 @@ def _feedback(session: Dialogue) -> str:
 
 
 async def _whole(pieces: Sequence[Octets]) -> bytes:
-    """All of it in one piece of memory; a large message may lie in a file until then."""
+    """Return the whole content in one piece of memory. Until then, a large message may be in a file."""
     if len(pieces) == 1 and isinstance(pieces[0], bytes):
         return pieces[0]
     if sum(map(len, pieces)) > SCAN_ON_LOOP:
@@ -255,7 +256,7 @@ async def _whole(pieces: Sequence[Octets]) -> bytes:
 
 
 def _words(verdict: Verdict, shown: bytes) -> str:
-    """What the filters made of a message, for the trace."""
+    """Return what the filters decided about a message, for the trace."""
     if verdict.refusal is not None:
         return f"refused: {verdict.refusal.code} {verdict.refusal.enhanced} {verdict.refusal.text}"
     if verdict.discard:
@@ -265,8 +266,8 @@ def _words(verdict: Verdict, shown: bytes) -> str:
 
 
 def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str, ident: str = "") -> None:
-    """A message that was kept out is in the trace too: somebody may ask where it is. ``ident``: its id, if it has one
-    already."""
+    """Put a message that was refused into the trace too, because somebody may ask what became of it. ``ident``: its id,
+    if it has one already."""
     history = session.service.deliverer.history
     if history is None:
         return
@@ -290,10 +291,10 @@ def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str,
 
 
 def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> bool:
-    """What filters changed of the envelope, as far as this session may do it. A recipient that they add and that cannot
-    have the message is left out, as RCPT would refuse it; the log and the trace say so. False, and its recipients are
-    as before, where all that are left would be such ones: nobody would have a message that the client hears is
-    taken."""
+    """Change the envelope as the filters asked, as far as this session is allowed to. A recipient that they add and
+    that cannot have the message is left out, as RCPT would refuse it; the log and the trace say so. False, and its
+    recipients are as before, if all that are left would be such ones: nobody would have a message that the client hears
+    is taken."""
     if verdict.sender is not None:
         envelope.sender = verdict.sender
     if session.service.kind == LMTP:  # one reply for each recipient: they stay who they are

@@ -23,7 +23,7 @@ def quit_(session: Dialogue, rest: bytes) -> None:
 
 
 def vrfy(session: Dialogue, rest: bytes) -> None:
-    """RFC 5321 3.5.3: never tells who exists."""
+    """RFC 5321 3.5.3: the reply never tells whether an address exists."""
     try:
         grammar.vrfy(rest)
     except grammar.Refused as refusal:

@@ -1,35 +1,21 @@
-"""The content of a message: DATA (RFC 5321 4.1.1.4), BDAT (RFC 3030 2) and BURL (RFC 4468 3), up to the reply for it.
+"""The content of a message: DATA (RFC 5321 4.1.1.4), BDAT (RFC 3030 2) and BURL (RFC 4468 3), up to its last octet.
 
-smtp.transaction takes the octets, smtp.accept decides what becomes of the message; this file leads from one to the
-other. Promise: 250 comes after the message is durable in every mailbox it names, or in the queue. A chunk that nobody
-gets is read to its end, so that its octets are never taken for commands.
+smtp.transaction takes the octets; smtp.end_of_data decides and replies. Promise: a chunk that nobody gets is read to
+its end, so that its octets are never taken for commands.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
-from fastmail.delivery.deliver import Envelope, Outcome, worst
+from fastmail.delivery.deliver import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
-from fastmail.message.header import Octets
-from fastmail.message.recode import without_binary
-from fastmail.model.errors import CannotDo, ClientError, MailError, StorageFull
-from fastmail.smtp import accept
+from fastmail.model.errors import CannotDo, MailError
 from fastmail.smtp.dialogue import Dialogue
-from fastmail.smtp.envelope import printable
+from fastmail.smtp.end_of_data import decide, refuse
 from fastmail.smtp.service import LMTP, Service
 from fastmail.smtp.transaction import TAKE, State, Transaction
-from fastmail.smtp.unheard import transaction_of
 from fastmail.telemetry import log
-from fastmail.telemetry.counters import count
 
-REFUSALS = {  # by Transaction.fault
-    "full": "552 5.3.4 message is too big",
-    "bare": "550 5.6.11 bare CR or LF in the message; lines end in CRLF",
-    "nul": "550 5.6.0 NUL in the message",
-}
-NO_ROOM = Outcome(452, "4.3.1", "not enough storage, try again later")
-OUR_ERROR = Outcome(451, "4.3.0", "local error, try again later")
 LONGEST_SIZE = 18  # digits of the size of a chunk
 
 # ---------------------------------------------------------------- commands
@@ -56,7 +42,7 @@ def data(session: Dialogue, rest: bytes) -> None:
 
 
 def bdat(session: Dialogue, rest: bytes) -> None:
-    """BDAT, when there are recipients."""
+    """BDAT, if there are recipients."""
     transaction, chunk = session.transaction, _chunk(session, rest)
     assert transaction is not None
     if chunk is None:
@@ -67,7 +53,7 @@ def bdat(session: Dialogue, rest: bytes) -> None:
 
 
 def bdat_for_nobody(session: Dialogue, rest: bytes) -> None:
-    """BDAT before there is a recipient, or even a sender: the chunk comes all the same (RFC 3030 2)."""
+    """BDAT before there is a recipient, or even a sender: the chunk follows in any case (RFC 3030 2)."""
     chunk = _chunk(session, rest)
     if chunk is None:
         return
@@ -80,7 +66,7 @@ def bdat_for_nobody(session: Dialogue, rest: bytes) -> None:
 
 
 def _chunk(session: Dialogue, rest: bytes) -> tuple[int, bool] | None:
-    """(octets of the chunk, is it the last one); None after an error reply."""
+    """Return (octets of the chunk, True if it is the last one); None after an error reply."""
     words = rest.split()
     valid = 1 <= len(words) <= 2 and words[0].isdigit() and len(words[0]) <= LONGEST_SIZE
     if not valid or (len(words) == 2 and words[1].upper() != b"LAST"):
@@ -97,11 +83,11 @@ def no_recipients(session: Dialogue, rest: bytes) -> None:
 
 
 def burl(session: Dialogue, rest: bytes) -> None:
-    """BURL: a message, or a part of it, that lies in a mailbox."""
+    """BURL: adds a message from a mailbox, or a part of one."""
     asked = _place(session, rest)
     if asked is not None and session.transaction is not None:
         url, last, user, resolve = asked
-        session.conn.run(_burl(session, session.transaction, url, last, resolve(user, url)))
+        session.conn.run(_burl(session, session.transaction, last, resolve(user, url)))
 
 
 def burl_for_nobody(session: Dialogue, rest: bytes) -> None:
@@ -114,7 +100,8 @@ Resolve = Callable[[AccountRecord, str], Awaitable[bytes]]
 
 
 def _place(session: Dialogue, rest: bytes) -> tuple[str, bool, AccountRecord, Resolve] | None:
-    """(the URL, is it the last piece, whose it is, who finds it); None after an error reply."""
+    """Return (the URL, True if it is the last piece, the account, the function that resolves the URL); None after an
+    error reply."""
     words = rest.split()
     if not words or len(words) > 2 or (len(words) == 2 and words[1].upper() != b"LAST"):
         session.bad("501 5.5.4 BURL url [LAST] is expected")
@@ -127,12 +114,12 @@ def _place(session: Dialogue, rest: bytes) -> tuple[str, bool, AccountRecord, Re
 
 
 def _no_burl(session: Dialogue, line: str) -> None:
-    """Whatever of the message was sent is void (RFC 4468 3.3)."""
+    """Reply with an error. All content that was sent so far is void (RFC 4468 3.3)."""
     session.end_transaction()
     session.bad(line)
 
 
-async def _burl(session: Dialogue, transaction: Transaction, url: str, last: bool, content: Awaitable[bytes]) -> None:
+async def _burl(session: Dialogue, transaction: Transaction, last: bool, content: Awaitable[bytes]) -> None:
     try:
         found = await content
     except CannotDo:
@@ -152,7 +139,7 @@ async def _burl(session: Dialogue, transaction: Transaction, url: str, last: boo
     if last:
         transaction.finish_chunks()
         transaction.state = State.DECIDING
-        await _end_of_data(session, transaction)
+        await decide(session, transaction)
     else:
         _end_chunk(session, transaction)
 
@@ -161,12 +148,13 @@ async def _burl(session: Dialogue, transaction: Transaction, url: str, last: boo
 
 
 def feed(session: Dialogue, transaction: Transaction, data: memoryview, position: int) -> int:
-    """Take content. Returns the offset behind it; the session is back at commands when its end was found."""
+    """Take content, and return the offset after it. When the end of the content was found, the session takes commands
+    again."""
     position, ended, spill = transaction.feed(data, position)
     session.conn.progress(transaction.begun, transaction.received, session.service.limits.command_timeout)
     if ended and transaction.state is State.DATA:
         transaction.state = State.DECIDING
-        session.conn.run(_end_of_data(session, transaction))
+        session.conn.run(decide(session, transaction))
     elif ended and not spill:
         _end_chunk(session, transaction)
     elif spill:
@@ -182,7 +170,8 @@ async def _spilled(session: Dialogue, transaction: Transaction, staged: Staged, 
 
 
 async def _spill(session: Dialogue, transaction: Transaction, staged: Staged) -> None:
-    """To disk with what is too big for memory; on a full disk content is dropped, its end still found."""
+    """Write content that is too large for memory to the disk. If the disk is full, content is dropped, but its end is
+    still found."""
     try:
         await staged.spill()
     except OSError as error:
@@ -192,7 +181,7 @@ async def _spill(session: Dialogue, transaction: Transaction, staged: Staged) ->
 
 
 def _most(service: Service, transaction: Transaction) -> int:
-    """Octets that the content may have."""
+    """Return how many octets the content may have."""
     return transaction.most or service.limits.message_size
 
 
@@ -202,98 +191,25 @@ def _begin_chunk(session: Dialogue, transaction: Transaction, octets: int, last:
 
 
 def _end_chunk(session: Dialogue, transaction: Transaction) -> None:
-    """A chunk is complete (RFC 3030 2)."""
+    """Act on the end of a chunk (RFC 3030 2)."""
     if transaction.state is State.PASSED_OVER:
         _passed_over(session, transaction)
     elif transaction.state is State.LAST_CHUNK:
         transaction.finish_chunks()
         transaction.state = State.DECIDING
-        session.conn.run(_end_of_data(session, transaction))
+        session.conn.run(decide(session, transaction))
     elif transaction.too_big:
-        _refuse(session, transaction, "full")
+        refuse(session, transaction, "full")
     else:
         transaction.state = State.BDAT
         session.say("250 2.0.0 chunk taken")
 
 
 def _passed_over(session: Dialogue, transaction: Transaction) -> None:
-    """A chunk that nobody gets is complete."""
+    """Reply to a chunk that no recipient gets."""
     transaction.state = transaction.resumes
     if transaction.state is State.NONE:
         session.transaction = None
         session.bad("503 5.5.1 need MAIL first")
     else:
         no_recipients(session, b"")
-
-
-# ---------------------------------------------------------------- content has come
-
-
-def _refuse(session: Dialogue, transaction: Transaction, why: str) -> None:
-    """Refuse the content; by LMTP complete content has one reply for each recipient."""
-    complete = transaction.state is State.DECIDING
-    times = len(transaction.envelope.recipients) if session.service.kind == LMTP and complete else 1
-    count("smtp.refused")
-    session.end_transaction()
-    for _ in range(times):
-        session.bad(REFUSALS[why])
-
-
-async def _end_of_data(session: Dialogue, transaction: Transaction) -> None:
-    """Decide, deliver, and reply: one reply, or for LMTP one for each recipient (RFC 2033 4.2)."""
-    if session.transaction is not transaction:
-        return  # the client is gone, and its content with it: nothing was decided
-    fault = transaction.fault()
-    if fault:
-        _refuse(session, transaction, fault)
-        return
-    envelope = transaction.envelope
-    outcomes: Sequence[Outcome] | None
-    try:
-        outcomes = [NO_ROOM] * len(envelope.recipients) if transaction.no_room else await _decided(session, transaction)
-    except (StorageFull, OSError) as error:
-        log.event("smtp.staging", "error", error=error)
-        outcomes = [NO_ROOM] * len(envelope.recipients)
-    except ClientError as error:
-        log.event("smtp.deliver", "warning", error=error)
-        outcomes = [OUR_ERROR] * len(envelope.recipients)
-    if outcomes is None:
-        return
-    count(f"{session.service.kind}.messages")
-    if session.service.kind == LMTP:
-        for (address, _), outcome in zip(envelope.recipients, outcomes, strict=True):
-            session.say(f"{outcome.code} {outcome.enhanced} <{printable(address)}> {outcome.text}")
-    else:
-        outcome = worst(outcomes)
-        session.say(f"{outcome.code} {outcome.enhanced} {outcome.text}")
-    session.end_transaction()
-
-
-async def _decided(session: Dialogue, transaction: Transaction) -> Sequence[Outcome] | None:
-    """An Outcome for each recipient. None when nothing was decided: the client is gone, or has its reply."""
-    staged = transaction.staged
-    assert staged is not None
-    if staged.spilled:
-        await staged.spill()
-        if session.transaction is not transaction:
-            return None  # the client is gone, and its content with it
-    content = staged.content()
-    if transaction.binary:
-        content = await asyncio.get_running_loop().run_in_executor(None, without_binary, bytes(content))
-        if b"\0" in content:
-            _refuse(session, transaction, "nul")
-            return None
-    return await _unless_known(session, transaction.envelope, content)
-
-
-async def _unless_known(session: Dialogue, envelope: Envelope, content: Octets) -> Sequence[Outcome]:
-    """What becomes of the message, unless that was decided before and the client did not hear it."""
-    unheard, known_by, outcomes = session.service.unheard, b"", None
-    if unheard.any or session.filters is not None:  # filters may change the envelope
-        known_by = transaction_of(envelope)
-        outcomes = await unheard.find(known_by, content)
-    if outcomes is None:
-        outcomes = await accept.take(session, envelope, content)
-    if session.conn.transport is None or session.conn.closing:
-        await unheard.remember(known_by or transaction_of(envelope), content, outcomes)
-    return outcomes

@@ -59,7 +59,7 @@ class Dialogue:
         return State.NONE if self.hello else State.START
 
     def end_transaction(self) -> None:
-        """Forget the mail transaction, if there is one (RFC 5321 4.1.1.5)."""
+        """End the mail transaction, if there is one, and drop its content (RFC 5321 4.1.1.5)."""
         if self.filters is not None:
             self.filters.abort()
         transaction, self.transaction = self.transaction, None
@@ -89,7 +89,7 @@ class Dialogue:
         return any(address_in(self.host, network) for network in service.networks)
 
     def blame(self, points: float, why: str) -> None:
-        """The peer's mistakes; not those of a host that speaks for many."""
+        """Count a mistake of the peer; mistakes of a host that forwards for many are not counted."""
         if self.host == self.conn.host:
             self.conn.blame(points, why)
 

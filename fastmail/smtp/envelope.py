@@ -126,7 +126,7 @@ def _xtext(name: str, value: bytes) -> bytes:
 
 
 def _by(value: bytes) -> dict[str, Any]:
-    """When it is to be delivered, and what happens when it is not (RFC 2852 4)."""
+    """Return by when the message is to be delivered, and what to do if it is late (RFC 2852 4)."""
     match = _BY.fullmatch(value)
     if match is None:
         raise Refused("501 5.5.4 BY is seconds;N or seconds;R, with T behind it for a trace")

@@ -12,12 +12,11 @@ from itertools import islice
 from fastmail.delivery.deliver import SCAN_ON_LOOP, Deliverer, Envelope
 from fastmail.directory.interface import Directory
 from fastmail.directory.records import ACTIVE
-from fastmail.durable.staging import Staged
+from fastmail.durable.staging import Staged, staged_whole
 from fastmail.message import footer
 from fastmail.message.header import Octets
 from fastmail.smtp.dialogue import Dialogue
 
-PIECE = 1 << 20  # octets that are copied at once
 MEMBERS = 1000  # of a list that are looked at
 
 
@@ -42,7 +41,7 @@ def _has_others(directory: Directory, of: str) -> bool:
 
 
 async def put(session: Dialogue, content: Octets, envelope: Envelope) -> Octets:
-    """The message (LF) with the footer of its sender's domain; the same object where there is none."""
+    """Return the message (LF) with the footer of its sender's domain; the same object if there is no footer."""
     user, service = session.user, session.service
     if user is None or service.outbound is None:
         return content
@@ -59,14 +58,4 @@ async def put(session: Dialogue, content: Octets, envelope: Envelope) -> Octets:
     found = await loop.run_in_executor(None, footer.added, *texts)
     if found is None:
         return content
-    staged = Staged(service.staging, service.budget)
-    try:
-        for piece in found:
-            for start in range(0, len(piece), PIECE):
-                if staged.add(bytes(piece[start : start + PIECE])):
-                    await staged.spill()
-        if staged.spilled:
-            await staged.spill()
-        return staged.content()
-    finally:
-        staged.drop()  # what was returned stays as long as somebody holds it
+    return await staged_whole(Staged(service.staging, service.budget), found)

@@ -8,7 +8,7 @@ from fastmail.telemetry.counters import count
 
 
 def greet(session: Dialogue) -> None:
-    """Greet the client, once the filters have been asked where there are any; a stranger may have to wait."""
+    """Greet the client, after a stranger has waited where it has to."""
     if session.service.gate is None:
         _greet(session)
     else:
@@ -16,6 +16,7 @@ def greet(session: Dialogue) -> None:
 
 
 def _greet(session: Dialogue) -> None:
+    """Greet the client. If there are filters, they are asked first."""
     if session.service.milters:
         session.conn.run(_ask(session))
     else:

@@ -1,4 +1,6 @@
-"""EHLO, HELO and LHLO (RFC 5321 4.1.1.1, RFC 2033 4.1): who the client is, and what this server offers it."""
+"""EHLO, HELO and LHLO (RFC 5321 4.1.1.1, RFC 2033 4.1): the client gives its name, and this server lists its
+extensions.
+"""
 
 from collections.abc import Callable
 
@@ -56,7 +58,7 @@ def _ask_filters(session: Dialogue, then: Callable[[], None]) -> None:
 
 
 def _offer(session: Dialogue) -> None:
-    """What this server can do, here and now."""
+    """Return the extensions that this server offers to this client now."""
     service, conn = session.service, session.conn
     lines = [service.hostname.encode(), *(LMTP_EXTENSIONS if service.kind == LMTP else EXTENSIONS)]
     lines += [b"SIZE %d" % (own_limits.most(session, own_limits.of(session)) or service.limits.message_size)]

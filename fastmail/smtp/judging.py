@@ -1,8 +1,9 @@
-"""The content of a message that has come, shown to those who look at it: of strangers as a part of their message's
-verdict (policy.receive), of users by itself. The reply is that of the end of the data (RFC 5321 4.2.5).
+"""Has scanners judge the content of a message: mail from others as a part of its verdict (policy.receive), mail of
+users by itself.
 
-What scanners are shown has a Received field in front, as a mailbox would have it: some of them read from it who the
-client is. Users' mail is either sent or refused: nothing of it goes into a Junk mailbox.
+The reply is the one to the end of the data (RFC 5321 4.2.5). Scanners get the message with a Received field in front,
+as a mailbox would have it, because some of them read the client's address there. Mail of users is either sent or
+refused; it never goes into a Junk mailbox.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from fastmail.smtp.service import LMTP
 
 
 def of_stranger(session: Dialogue, envelope: Envelope, content: Octets) -> Look | None:
-    """How those who look at strangers' mail are asked about this message; None where nobody does."""
+    """Return how scanners of mail from others are asked about this message; None if there are none."""
     judge = session.service.judge
     if judge is None or not judge.wanted(STRANGERS):
         return None
@@ -33,7 +34,7 @@ def of_stranger(session: Dialogue, envelope: Envelope, content: Octets) -> Look 
 
 
 async def of_user(session: Dialogue, envelope: Envelope, content: Octets) -> Outcome | None:
-    """The reply that refuses a user's message, or None. What was said of it is in the envelope's trace."""
+    """Return the reply that refuses a user's message, or None. The reasons are in the envelope's trace."""
     judge = session.service.judge
     trusted = session.service.kind != LMTP and (session.user is not None or session.may_relay())
     if judge is None or not trusted or not judge.wanted(USERS):
@@ -48,13 +49,13 @@ async def of_user(session: Dialogue, envelope: Envelope, content: Octets) -> Out
 
 
 def owner(envelope: Envelope) -> int:
-    """The number of the one account that the message is for; 0 where there are several, or none."""
+    """Return the number of the only account that the message is for; 0 if there are several, or none."""
     accounts = {record.id for _, records in envelope.recipients for record in records}
     return accounts.pop() if len(accounts) == 1 else EVERYBODY
 
 
 def shown(session: Dialogue, envelope: Envelope, content: Octets, field: bytes = b"", host: str = "") -> Shown:
-    """The message as scanners are shown it, behind ``field``. ``host``: the client's verified name."""
+    """Return the message as scanners get it, after ``field``. ``host``: the client's verified name."""
     hostname, number = session.service.hostname, trace.new_id()
     recipients = [address for address, _ in envelope.recipients]
     single = recipients[0] if len(recipients) == 1 else ""

@@ -1,11 +1,11 @@
-"""Mail filters by the milter protocol (version 6, as Sendmail and Postfix speak it; it has no RFC 5321 of its own):
-rspamd, OpenDKIM, ClamAV and others see each connection, command and message when it comes, and may refuse, drop or
-change it.
+"""Mail filters by the milter protocol (version 6, as Sendmail and Postfix speak it; no RFC defines it; replies follow
+RFC 5321): rspamd, OpenDKIM, ClamAV and others see each connection, command and message when it comes, and may refuse,
+drop or change it.
 
-A filter is asked at every stage (connection, EHLO, MAIL, RCPT, DATA, the message) before the client is answered, filter
-after filter, each seeing what those before it made of the message; so a sender hears the verdict and nothing has to be
-sent back. A filter that is away, slow or talks nonsense is answered for as the configuration says, from MAIL on, and
-tried anew with the next MAIL.
+At every stage (connection, EHLO, MAIL, RCPT, DATA, the message) the filters are asked before the client gets its reply,
+one after the other; each sees what the earlier ones changed. So the sender gets the verdict in the reply, and no report
+is needed. If a filter does not answer, is slow or breaks the protocol, the configuration decides for it from MAIL on;
+it is tried again with the next MAIL.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ NO_CONNECT, NO_HELO, NO_MAIL, NO_RCPT, NO_BODY, NO_HEADERS, NO_EOH = (1 << n for
 NO_DATA, SKIP, LEADING_SPACE = 0x200, 0x400, 0x100000
 # commands that a filter may leave unanswered
 NO_REPLY = {"L": 0x80, "C": 0x1000, "H": 0x2000, "M": 0x4000, "R": 0x8000, "T": 0x10000, "N": 0x40000} | {"B": 0x80000}
-CHUNK = 65535
+CHUNK = 65535  # octets of content in one packet, which all versions of the protocol take
 BIG = 262144  # octets of a message above which it is taken apart by another thread
-LARGEST = 64 << 20
+LARGEST = 64 << 20  # octets of a filter's packet; one with a changed body is the longest
 TOGETHER = 64  # header fields that are sent before other sessions have their turn
 _REPLY = re.compile(r"([45]\d\d)[ -](?:([45]\.\d{1,3}\.\d{1,3}) )?(.*)", re.DOTALL)
 _MORE_REPLY = re.compile(r"\r?\n\d{3}[ -](?:\d\.\d{1,3}\.\d{1,3} )?")  # the beginning of a reply's next line
@@ -53,7 +53,7 @@ class Milter:
 
 @dataclass(slots=True)
 class Verdict:
-    """What is to become of a message. ``refusal`` None: take it, as it is here."""
+    """The filters' decision about a message. If ``refusal`` is None the message is accepted, as it is here."""
 
     content: bytes
     refusal: Outcome | None = None
@@ -65,7 +65,7 @@ class Verdict:
 
 
 class Filters:
-    """The filters of one SMTP session; the methods are its stages, in the order of the protocol. Each tells the reply
+    """The filters of one SMTP session. The methods are the stages, in the order of the protocol. Each returns the reply
     that refuses the stage, or None."""
 
     def __init__(self, milters: Sequence[Milter], hostname: str, peer: str) -> None:
@@ -422,7 +422,8 @@ class _Talk:
 
 
 def _path(value: bytes) -> str:
-    """An address of a filter; MilterTrouble when it is none: it would go into envelopes and trace fields."""
+    """Return the address that a filter gave. MilterTrouble if it is not an address, because it would go into envelopes
+    and trace fields."""
     text = value.split(b"\0")[0].strip()
     text = text if text.startswith(b"<") else b"<" + text + b">"
     try:

@@ -1,10 +1,10 @@
-"""What an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour; and what a
-network may send that needs no login, if it is not stopped (queue.stopped).
+"""Limits what an account and its domain may send: octets of a message (RFC 1870), messages and recipients an hour; and
+what a network may send that needs no login, if it is not stopped (queue.stopped).
 
-MAIL already says when a limit of an hour is reached, so that nobody sends content in vain; what counts is the commit
-that queues the message (queue.rates). A network's limits hold for an entry of ``[relay] networks``, the smallest that
-the client is in, as a whole. The account is read at MAIL, not as it was at the login, and once for a mail transaction
-(Own).
+MAIL already refuses when a limit of the hour is reached, so that nobody sends content in vain. The limit is enforced by
+the commit that queues the message (queue.rates). A network's limits hold for an entry of ``[relay] networks``, the
+smallest that the client is in, as a whole. The account is read at MAIL, not as it was at the login, and once for a mail
+transaction (Own).
 """
 
 from collections.abc import Sequence

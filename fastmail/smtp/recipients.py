@@ -67,20 +67,22 @@ def _own_domain(service: Service) -> str:
 
 
 def _hears_of_success(session: Dialogue) -> bool:
-    """Users and trusted networks do; strangers may have written anybody's address as theirs, who would get the reports.
-    By LMTP it is the host in front that reports to senders."""
+    """True if the sender may get reports of success: users and trusted networks. A stranger may have written anybody's
+    address as the sender, who would get the reports. With LMTP the host in front reports to senders."""
     service = session.service
     return service.kind != LMTP and (service.tells_strangers or session.may_relay())
 
 
 def _without_success(notify: str) -> str:
-    """The rest of what was asked; NEVER where there is none, because an empty value asks for failures and delays."""
+    """Return the rest of what NOTIFY asked for; NEVER if nothing remains, because an empty value asks for failures and
+    delays."""
     kept = [word for word in notify.split(",") if word != "SUCCESS"]
     return ",".join(kept) or "NEVER"
 
 
 def _is_hosts_postmaster(service: Service, local: str, domain: str) -> bool:
-    """This host has a postmaster, whether or not it takes other mail under its own name (RFC 5321 4.5.1)."""
+    """True for the postmaster of this host, who exists whether or not the host takes other mail under its own name (RFC
+    5321 4.5.1)."""
     return is_postmaster(local) and domain.lower() == service.hostname.lower()
 
 

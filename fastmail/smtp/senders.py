@@ -1,13 +1,14 @@
-"""Whose address a login may write under (RFC 6409 6.1): in the envelope, and in From, Sender and the Resent fields of
-the header (RFC 5322 3.6.2, 3.6.6).
+"""Checks which addresses a login may write under (RFC 6409 6.1): in the envelope, and in From, Sender and the Resent
+fields of the header (RFC 5322 3.6.2, 3.6.6).
 
-An address belongs to a login when it is the account's own, with any ``+detail``, or an alias that leads to it; a domain
-is the same with A-labels and with U-labels. The configuration names exceptions (``[auth] send_as``). Every address of
-every such field has to belong to the login, and a field that cannot be read has nobody's: what shows as the author of a
-message is decided by the reader's program, and a second From, a Sender or a Resent-From shows in some.
+An address belongs to a login if it is the account's own, with any ``+detail``, or an alias that leads to the account. A
+domain is the same with A-labels and with U-labels. The configuration names exceptions (``[auth] send_as``). Every
+address in each of these fields has to belong to the login, and a field that cannot be read belongs to nobody. The
+reason: mail programs differ in which address they show as the author, and some show a second From, a Sender or a
+Resent-From.
 
-The header is looked at before the filters see the message: they are asked about what would be sent, and what is refused
-here costs them nothing, and is never signed. What they change afterwards is the administrator's own doing.
+The header is checked before the filters see the message, so a refused message costs them nothing and is never signed.
+What filters change afterwards is the administrator's decision.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ HELP = "put an address of this login there, or ask the administrator ([auth] sen
 
 
 def may(directory: Directory, rules: Rules, account: AccountRecord, address: str) -> bool:
-    """May this login write under the address?"""
+    """True if this login may write under the address."""
     if directory.may_send_as(account, address):
         return True
     if not rules.send_as:
@@ -62,12 +63,13 @@ async def refusal(
 
 
 async def owns(directory: Directory, rules: Rules, user: AccountRecord, content: Octets) -> bool:
-    """Does every address that the header of a message (LF) names belong to the login, whatever happens to others?"""
+    """True if every address in the author fields of a message (LF) belongs to the login, whatever the settings allow
+    for others."""
     return not await _why(directory, rules, user, content)
 
 
 async def _why(directory: Directory, rules: Rules, user: AccountRecord, content: Octets) -> str:
-    """Why the header of a message is not one of this login; empty where it is."""
+    """Return why the author fields of a message do not belong to this login; empty if they do."""
     large = len(content) > SCAN_ON_LOOP
     loop = asyncio.get_running_loop()
     try:

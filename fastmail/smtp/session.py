@@ -45,7 +45,7 @@ class SmtpSession(Dialogue):
         greet(self)
 
     def tls_started(self) -> None:
-        """Nothing that the client said before TLS counts any more (RFC 3207 4.2)."""
+        """Forget everything that the client said before TLS (RFC 3207 4.2)."""
         self.hello = ""
         self.user = self.login = None
         self.end_transaction()
@@ -119,12 +119,12 @@ class SmtpSession(Dialogue):
         return strangers.spoke(self, stranger)
 
     def _longest(self, data: memoryview | bytes, start: int = 0) -> int:
-        """Octets that the line may have that begins there, without its line end."""
+        """Return how many octets the line that begins there may have, without its line end."""
         is_auth = self.logging_in.under_way or bytes(data[start : start + 5]).upper() == b"AUTH "
         return authenticate.LONGEST if is_auth else LINE
 
     def _too_long(self, data: memoryview | bytes, start: int = 0) -> str:
-        """The reply to such a line when it is longer than that."""
+        """Return the reply to a line that is too long."""
         if self._longest(data, start) > LINE:
             return "500 5.5.6 line of the login is too long"
         return "500 5.5.2 line is too long"
@@ -132,7 +132,7 @@ class SmtpSession(Dialogue):
     # ---------------------------------------------------------------- commands
 
     def _command(self, line: bytes, more: bool) -> None:
-        """Run a command by its row in the table. ``more``: octets behind the line have come already."""
+        """Run a command by its row in the table. ``more``: octets after the line have already come."""
         if not line.endswith(b"\r\n"):
             self.bad("500 5.5.2 line must end in CRLF")
             return
@@ -164,7 +164,7 @@ class SmtpSession(Dialogue):
         command.run[state](self, rest)
 
     def _unknown(self, verb: bytes) -> None:
-        """A verb that is not known, or not to this service."""
+        """Reply to a verb that is not known, or not known to this service."""
         if verb in HTTP:
             self._not_http()
         elif verb == b"EXPN":

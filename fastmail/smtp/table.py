@@ -31,8 +31,8 @@ USERS = frozenset((SUBMISSION,))
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``services``: where it is known; ``run``: by COLUMNS; ``args``: they are allowed; ``alone``: nothing may be sent
-    behind it before its reply (RFC 2920 3.1)."""
+    """One row. ``services``: where the verb is known; ``run``: a function for each of COLUMNS; ``args``: arguments are
+    allowed; ``alone``: nothing may be sent after it before its reply (RFC 2920 3.1)."""
 
     services: frozenset[str]
     run: tuple[Handler, ...]
@@ -46,7 +46,7 @@ def no_hello(session: Dialogue, rest: bytes) -> None:
 
 
 def _refused(reply: str) -> Handler:
-    """What gives this reply and changes nothing."""
+    """Return a function that gives this reply and changes nothing."""
 
     def refuse(session: Dialogue, rest: bytes) -> None:
         session.bad(reply)

@@ -38,8 +38,8 @@ class Own:
 
 
 class State(IntEnum):
-    """What of a message has come. Up to BDAT, commands come: these are the columns of smtp.table. From DATA on, the
-    octets are content."""
+    """How much of a message has come. Up to BDAT, commands are expected: these states are the columns of smtp.table.
+    From DATA on, the octets are content."""
 
     START = 0  # no EHLO yet
     NONE = 1  # no mail transaction
@@ -96,24 +96,24 @@ class Transaction:
         self._over = False  # binary content has more
         # the chunk
         self.left = 0  # octets that are still to come
-        self.resumes = state  # the state behind a chunk that is passed over
+        self.resumes = state  # the state after a chunk that is passed over
 
     # ---------------------------------------------------------------- content begins
 
     def begin_data(self, staging: str, budget: Budget, limit: int) -> None:
-        """The content comes as DATA has it, with dots doubled."""
+        """Begin content in the form of DATA, with dots doubled."""
         self._begin(True, staging, budget, limit)
         self.state = DATA
 
     def begin_chunk(self, octets: int, last: bool, staging: str, budget: Budget, limit: int) -> None:
-        """A chunk of the content comes (RFC 3030 2)."""
+        """Begin a chunk of the content (RFC 3030 2)."""
         if self.reader is None:
             self._begin(False, staging, budget, limit)
         self.left = octets
         self.state = LAST_CHUNK if last else CHUNK
 
     def pass_over(self, octets: int) -> None:
-        """A chunk comes that nobody gets."""
+        """Begin a chunk that no recipient gets."""
         self.begun, self.received = time.monotonic(), 0
         self.left = octets
         self.resumes, self.state = self.state, PASSED_OVER
@@ -129,8 +129,8 @@ class Transaction:
     # ---------------------------------------------------------------- content comes
 
     def feed(self, data: memoryview, position: int) -> tuple[int, bool, bool]:
-        """Take content. Returns the offset behind what was taken, True when that was its end (or the end of the chunk),
-        and True when ``staged.spill`` has to be awaited before more is taken."""
+        """Take content. Returns (the offset after the octets that were taken, True if they end the content or the
+        chunk, True if ``staged.spill`` has to be awaited before more is taken)."""
         reader, staged = self.reader, self.staged
         if self.state is DATA:
             assert reader is not None and staged is not None
@@ -168,7 +168,7 @@ class Transaction:
 
     @property
     def too_big(self) -> bool:
-        """True when more content has come than is allowed."""
+        """True if more content has come than is allowed."""
         return self._over or (self.reader is not None and self.reader.full)
 
     def finish_chunks(self) -> None:
@@ -179,14 +179,15 @@ class Transaction:
             self.staged.add(self.reader.take())
 
     def fault(self) -> str:
-        """Why complete content is refused, whatever it says: full, bare or nul (smtp.content); empty when it is not."""
+        """Return why complete content is refused, whatever it says: full, bare or nul (smtp.end_of_data); empty if it
+        is not refused."""
         assert self.reader is not None
         if self.too_big:
             return "full"
         return "bare" if self.reader.bare else "nul" if self.reader.nul else ""
 
     def drop(self) -> None:
-        """Forget the content, and what is thought of it."""
+        """Drop the content, and stop the checks of the message."""
         if self.receiving is not None:
             self.receiving.close()
             self.receiving = None

@@ -1,11 +1,10 @@
-"""Answers that nobody heard: the client was gone when its message was kept, and comes again (RFC 5321 6.1, RFC 1047).
+"""Remembers replies that the client did not get, because its connection had ended when its message was accepted (RFC
+5321 6.1, RFC 1047).
 
-A client that did not hear the reply to its message must send it again, in another transaction. Where this worker knows
-that the connection had ended before the reply, it remembers what the reply was; a transaction of the same peer with the
-same sender, recipients and content gets it, and the message is not kept a second time. An answer is given once.
-
-Promise: MOST answers are remembered, for KEEP seconds, a hundred octets each. As long as there are none, a message is
-not even looked at.
+Such a client must send the message again, in another transaction. If this worker knows that the connection ended before
+the reply, it remembers the reply. A transaction of the same peer with the same sender, recipients and content gets that
+reply, and the message is not delivered a second time. A reply is given once. Promise: at most MOST replies are
+remembered, for KEEP seconds, a hundred octets each. While there are none, messages are not compared at all.
 """
 
 import asyncio
@@ -18,12 +17,13 @@ from fastmail.message.header import Octets
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-KEEP = 86400.0
+KEEP = 86400.0  # s; a client that got no reply tries again within hours
 MOST = 10_000
 
 
 def transaction_of(envelope: Envelope) -> bytes:
-    """What a transaction is known by, without its content. It is asked for before filters change the envelope."""
+    """Return the key of a transaction, which does not depend on its content. Take it before filters change the
+    envelope."""
     recipients = [address for address, _ in envelope.recipients]
     return "\0".join([envelope.peer, envelope.login, envelope.sender, *recipients]).encode("utf-8", "surrogateescape")
 
@@ -36,11 +36,11 @@ class Unheard:
 
     @property
     def any(self) -> bool:
-        """Are there any? Otherwise nothing needs to be looked for."""
+        """True if any reply is remembered; otherwise there is nothing to look for."""
         return bool(self._answers)
 
     async def find(self, transaction: bytes, content: Octets) -> Sequence[Outcome] | None:
-        """The answer to the same message before, if nobody heard it."""
+        """Return the reply to the same message before, if the client did not get it."""
         when, outcomes = self._answers.pop(await _digest(transaction, content), (0.0, ()))
         if time.monotonic() - when > KEEP or not outcomes:
             return None
@@ -49,7 +49,8 @@ class Unheard:
         return outcomes
 
     async def remember(self, transaction: bytes, content: Octets, outcomes: Sequence[Outcome]) -> None:
-        """The client was gone before it could hear this. What was refused it may send again anyway."""
+        """Remember the reply, because the client was gone before it could be sent. Only replies to messages that were
+        accepted for all recipients are remembered; what was refused may be sent again anyway."""
         if not all(outcome.ok for outcome in outcomes):
             return
         digest = await _digest(transaction, content)

@@ -1,9 +1,9 @@
 """Refuses delivery reports about mail that was not sent from here (RFC 5321 4.5.5; tags: directory.batv).
 
-Whoever forges an address lets its owner have the reports of all hosts that refuse the forgery. A domain that tags its
-senders may refuse reports without a tag. That is decided when the content has come, because some hosts ask with a null
-sender whether an address is there, and go no further; and because reports of other kinds (that a message was read, or
-complained about) have no sender either, but go to an address of the header or the DNS, which has no tag.
+When an address is forged, its owner gets the reports of all hosts that refuse the forgery. A domain that tags its
+senders may refuse reports without a tag. This is decided when the content has come, for two reasons: some hosts only
+ask with a null sender whether an address exists, and send no content; and other kinds of reports (that a message was
+read, or complained about) have no sender either, but go to an address from the header or the DNS, which has no tag.
 """
 
 import re
@@ -25,7 +25,8 @@ _OTHER = re.compile(rb"\breport-type\s*=\s*\"?(?:disposition-notification|feedba
 
 
 def refusal(session: Dialogue, envelope: Envelope, content: Octets) -> Outcome | None:
-    """Why a message (LF) is not taken; None where it may be. One that is also for somebody who takes it is taken."""
+    """Return why a message (LF) is refused; None if it is not. A message that is also for a recipient who accepts it is
+    accepted."""
     batv = session.service.deliverer.batv
     if envelope.sender or batv is None or session.service.kind != MX or session.may_relay():
         return None

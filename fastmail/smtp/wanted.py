@@ -31,8 +31,8 @@ INBOX = "INBOX"
 
 
 def of(session: Dialogue, transaction: Transaction, address: str, there: Destinations) -> list[Wanted]:
-    """What is asked for those behind an address; nothing where mail of this client is not judged. TemporaryError where
-    a row is damaged."""
+    """Return what the accounts behind an address ask for; nothing if mail of this client is not judged. TemporaryError
+    if a row is damaged."""
     policy = session.service.policy
     if transaction.receiving is None or policy is None:
         return []
@@ -56,7 +56,7 @@ def behind(directory: Domains, base: Wishes, address: str, there: Destinations) 
 
 
 def refusal(session: Dialogue, transaction: Transaction, address: str, found: Sequence[Wanted]) -> str:
-    """The reply to RCPT where a list of everybody behind the address blocks the message; empty where none does."""
+    """Return the reply to RCPT if a list of every account behind the address blocks the message; otherwise empty."""
     sender = transaction.envelope.sender
     if not found or not all(refused_at_once(one.wishes, session.host, sender) for one in found):
         return ""
@@ -67,7 +67,8 @@ def refusal(session: Dialogue, transaction: Transaction, address: str, found: Se
 
 
 def apart(transaction: Transaction, there: Destinations, found: Sequence[Wanted]) -> bool:
-    """Has a recipient to come by itself, because its mail leaves, or that of those before does (rule 4)?"""
+    """True if a recipient has to come in a transaction of its own, because its mail leaves, or because that of an
+    earlier recipient does (rule 4)."""
     before = transaction.wanted
     if not before or not (there.queued or transaction.envelope.forwards):
         return False
@@ -87,7 +88,7 @@ def places(received: Received, wanted: Sequence[Wanted]) -> tuple[str, dict[int,
 
 
 def words(received: Received, wanted: Sequence[Wanted]) -> str:
-    """What was thought of a message, for its trace, and what each recipient wanted where that differs."""
+    """Return the verdict of a message, for its trace, and what each recipient asked for if that differs."""
     if len(received.each) < 2:
         return received.words
     decided = dict(received.each)

@@ -1,9 +1,9 @@
-"""XCLIENT: a trusted host says for whom it speaks (Postfix's extension, as its XCLIENT_README has it; values are xtext,
-RFC 3461 4).
+"""XCLIENT: a trusted host says which client it speaks for (Postfix's extension, as its XCLIENT_README defines it;
+values are xtext, RFC 3461 4).
 
-For tests, and for proxies that speak no PROXY protocol. Taken from the networks of ``[listen] xclient`` and nobody
-else. The session then begins anew, with a greeting. A login that is vouched for needs no password; everything else that
-keeps an account out keeps it out here too.
+It is for tests, and for proxies that do not speak the PROXY protocol. It is accepted only from the networks of
+``[listen] xclient``. Then the session starts again, with a greeting. A login that the host vouches for needs no
+password; an account that may not log in for other reasons may not log in here either.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ NOT_ALLOWED = "550 5.7.1 XCLIENT is not allowed from your address"
 
 @dataclass(slots=True)
 class Said:
-    """Empty is what was not said, or is not known."""
+    """The attributes of one command. An attribute that was not given, or is unknown, is empty."""
 
     address: str = ""
     login: str = ""
@@ -88,7 +88,7 @@ def in_transaction(session: Dialogue, rest: bytes) -> None:
 
 
 async def _login(session: Dialogue, said: Said) -> None:
-    """Begin anew as the account that LOGIN names, if it may log in from the address that ADDR says."""
+    """Start again as the account that LOGIN names, if that account may log in from the address in ADDR."""
     try:
         entry = await session.service.verifier.admit(sasl.Verified(said.login), said.address or session.host, "smtp")
     except LoginRefused as error:
@@ -104,7 +104,7 @@ async def _login(session: Dialogue, said: Said) -> None:
 
 
 def _begin_again(session: Dialogue, said: Said, entry: Entry | None) -> None:
-    """For somebody else, who has logged in as ``entry`` says or not at all."""
+    """Start again for another client, which is logged in as ``entry`` says or not logged in."""
     session.host = said.address or session.host
     session.user = entry.record if entry is not None else None
     session.login = entry.login if entry is not None else None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 from fastmail._core.uidset import UidSet
 from fastmail.model.errors import MailError
+from fastmail.model.keys import account_of
 from fastmail.store.fulltext import FILL, FullText, Text, folded
 from fastmail.store.interface import Account, Store
 from fastmail.telemetry import log
@@ -107,7 +108,7 @@ class Filler:
         Failures are only logged: the index knows which messages it has, so a search reads the others."""
         if self._resolve is None:
             return
-        account = self._resolve(int.from_bytes(key[:8], "big"))
+        account = self._resolve(account_of(key))
         try:
             validity, present = self._present(account, key) if account is not None else (0, UidSet())
             loop = asyncio.get_running_loop()

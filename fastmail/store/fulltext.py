@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from fastmail._core import texts
 from fastmail._core.uidset import UidSet
 from fastmail.message import summary, text
+from fastmail.model.keys import account_of, mailbox_key, mailbox_of
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -89,7 +90,7 @@ class FullText:
         """Return (UIDs whose text contains the folded ``needle``, UIDs that the index has). Stops early when
         ``is_over``."""
         nothing = UidSet(), UidSet()
-        account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+        account, mailbox = account_of(key), mailbox_of(key)
         if not needle or not os.path.exists(self._path(account)):
             return nothing
         try:
@@ -113,7 +114,7 @@ class FullText:
 
     def known(self, key: bytes, validity: int) -> UidSet:
         """Return the UIDs that the index has."""
-        account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+        account, mailbox = account_of(key), mailbox_of(key)
         if not os.path.exists(self._path(account)):
             return UidSet()
         try:
@@ -128,7 +129,7 @@ class FullText:
 
     def add(self, key: bytes, validity: int, messages: Sequence[Text]) -> None:
         """Add messages; those that it has already stay as they are."""
-        account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+        account, mailbox = account_of(key), mailbox_of(key)
         with self._locks[account % len(self._locks)]:
             try:
                 base = self._open(account)
@@ -159,7 +160,7 @@ class FullText:
 
         Remove all of them for validity 0 (the mailbox does not exist) and if the mailbox has another UIDVALIDITY than
         the one known here. Returns the UIDs that stay; None for a mailbox that was never searched."""
-        account, mailbox = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+        account, mailbox = account_of(key), mailbox_of(key)
         if not os.path.exists(self._path(account)):
             return None
         with self._locks[account % len(self._locks)]:
@@ -199,7 +200,8 @@ class FullText:
         """Return the numbers of accounts that have an index."""
         found: list[int] = []
         for _, _, names in os.walk(self._directory):
-            found += [int(name[:-7]) for name in names if name.endswith(".sqlite") and name[:-7].isdigit()]
+            stems = [name.removesuffix(".sqlite") for name in names if name.endswith(".sqlite")]
+            found += [int(stem) for stem in stems if stem.isdigit()]
         return found
 
     def mailboxes(self, account: int) -> list[bytes]:
@@ -210,7 +212,7 @@ class FullText:
             base = self._open(account)
             try:
                 rows = base.execute("SELECT mailbox FROM seen").fetchall()
-                return [account.to_bytes(8, "big") + int(row[0]).to_bytes(4, "big") for row in rows]
+                return [mailbox_key(account, int(row[0])) for row in rows]
             finally:
                 base.close()
         except (sqlite3.Error, ValueError, OverflowError) as error:
@@ -219,7 +221,7 @@ class FullText:
 
     def has(self, keys: Iterable[bytes]) -> list[bytes]:
         """Return those of these mailboxes whose accounts have an index."""
-        return [key for key in keys if os.path.exists(self._path(int.from_bytes(key[:8], "big")))]
+        return [key for key in keys if os.path.exists(self._path(account_of(key)))]
 
     def forget(self, account: int) -> None:
         """Remove an account's index."""

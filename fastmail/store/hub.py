@@ -14,15 +14,15 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from fastmail.model.keys import ACCOUNT
+from fastmail.model.keys import MAILBOX as KEY
 from fastmail.net.doorbell import Doorbell
 from fastmail.store.interface import EVERYTHING
 from fastmail.store.views import Views
 from fastmail.store.watchmap import WatchMap
 from fastmail.telemetry import log
 
-KEY = 12
-ACCOUNT = 8
-MAX_KEYS = 4000
+MAX_KEYS = 4000  # in one datagram: 48 kB, which is far below what a socket buffer holds
 
 
 def whole(key: bytes) -> bytes:

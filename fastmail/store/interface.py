@@ -27,25 +27,25 @@ Unsure = list[tuple[int, list[bytes] | None]]
 
 
 class Pool(Protocol):
-    """What several accounts may have together, in octets."""
+    """A limit, in octets, that several accounts share."""
 
     def fits(self, octets: int) -> bool:
-        """Is there room for so much, as far as is known now?"""
+        """True if there is room for ``octets`` more, as far as is known now."""
         ...
 
     def took(self, octets: int) -> None:
-        """So much is stored now."""
+        """Count octets that were just stored."""
         ...
 
     async def ready(self, octets: int) -> None:
-        """Look again where what is known is old, or would refuse so much."""
+        """Read the totals again if they are old, or if they would refuse ``octets`` more."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who owns mailboxes. Where a backend keeps them is its own affair. ``pool``: a limit that
-    it shares with others."""
+    """The owner of mailboxes. The backend alone decides where they are kept. ``pool``: a limit that it shares with
+    others."""
 
     id: int
     address: str
@@ -385,9 +385,9 @@ class Store(Protocol):
         ...
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
     ) -> Appended:
-        """Store messages, all or none; durable when it returns. ``claim``: also do ``claim_recent`` in the same
+        """Store messages, all or none; durable when it returns. ``takes_recent``: also do ``take_recent`` in the same
         commit."""
         ...
 
@@ -433,7 +433,7 @@ class Store(Protocol):
         """Add previews (UTF-8), by UID, to messages whose summaries have none. No session is told."""
         ...
 
-    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+    async def take_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         """Return the first UID and the one after the last that are \\Recent for the caller, and from now on for no
         other session."""
         ...

@@ -16,6 +16,7 @@ from fastmail.message import identity
 from fastmail.message.identity import Ident, ident
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
+from fastmail.model.keys import OF_ACCOUNT, account_key, account_of, mailbox_key, uid_key
 from fastmail.model.mailbox_name import refuse_new
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
@@ -120,12 +121,12 @@ class MemorySnapshot:
         )
 
     def boxes(self, account: int) -> list[Mailbox]:
-        prefix = account.to_bytes(8, "big")
+        prefix = account_key(account)
         found = [self.mailbox(key) for key in sorted(self._store.boxes) if key.startswith(prefix)]
         return [box for box in found if box is not None]
 
     def holding(self, account: int) -> Holding:
-        prefix = account.to_bytes(8, "big")
+        prefix = account_key(account)
         boxes = [box for key, box in self._store.boxes.items() if key.startswith(prefix)]
         messages = [m for box in boxes for m in box.messages]
         notes = (one for key, found in self._store.notes.items() if key.startswith(prefix) for one in found.items())
@@ -191,7 +192,7 @@ class MemorySnapshot:
 
     def _rows(self, key: bytes, uids: UidSet) -> list[tuple[bytes, bytes]]:
         found = self.summaries(key, uids)
-        return [(key + uid.to_bytes(4, "big"), b"\0\0" + bytes(one)) for uid, one in found.items()]
+        return [(uid_key(key, uid), b"\0\0" + bytes(one)) for uid, one in found.items()]
 
     def content(self, key: bytes, uid: int) -> Octets | None:
         return next((m.content for m in self._messages(key) if m.uid == uid), None)
@@ -269,7 +270,7 @@ class MemoryStore:
         self._next[account.id] = number + 1
         validity = max(int(time.time()), self._validity.get(account.id, 0) + 1)
         self._validity[account.id] = validity
-        key = account.id.to_bytes(8, "big") + number.to_bytes(4, "big")
+        key = mailbox_key(account.id, number)
         log = self.log(account.id)
         log.enter(Kind.MAILBOX_CREATED, key)
         self.boxes[key] = Box(
@@ -282,12 +283,12 @@ class MemoryStore:
 
     def messages(self, account: int) -> list[tuple[bytes, Message]]:
         """Return (mailbox key, message) of all messages of an account."""
-        prefix = account.to_bytes(8, "big")
+        prefix = account_key(account)
         return [(key, m) for key, box in self.boxes.items() if key.startswith(prefix) for m in box.messages]
 
     def _change(self, box: Box) -> Log:
         """Give a mailbox that is about to change the account's next MODSEQ."""
-        log = self.log(int.from_bytes(box.row.key[:8], "big"))
+        log = self.log(account_of(box.row.key))
         log.modseq += 1
         box.row.modseq = log.modseq
         return log
@@ -336,7 +337,7 @@ class MemoryStore:
         self._renamed(account)
 
     def _renamed(self, account: Account) -> None:
-        self.hub.publish([account.id.to_bytes(8, "big") + bytes(4)])
+        self.hub.publish([mailbox_key(account.id, OF_ACCOUNT)])
 
     async def rename(self, account: Account, old: str, new: str) -> None:
         if self.find(account, new) is not None:
@@ -408,11 +409,11 @@ class MemoryStore:
         return bits
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
     ) -> Appended:
         await asyncio.sleep(0)
         kept = self._append(key, messages)
-        kept.recent = await self.claim_recent(account, key) if claim else (0, 0)
+        kept.recent = await self.take_recent(account, key) if takes_recent else (0, 0)
         self.hub.publish([key])
         return kept
 
@@ -430,7 +431,7 @@ class MemoryStore:
     def _add(self, box: Box, flags: int, bits: int, date: int, size: int, content: bytes, summary: bytes) -> None:
         row, now = box.row, int(time.time())
         message = Message(row.uidnext, flags, row.modseq, bits, date, size, now, content, summary, ident(summary))
-        self.log(int.from_bytes(row.key[:8], "big")).enter(Kind.CREATED, row.key, row.uidnext, message.ident.email)
+        self.log(account_of(row.key)).enter(Kind.CREATED, row.key, row.uidnext, message.ident.email)
         box.messages.append(message)
         row.uidnext += 1
 
@@ -440,7 +441,7 @@ class MemoryStore:
         end = idents.rest_at(made)
         if end < len(made):
             return made[:end] + identity.TRAIL.pack(*ident(made)._replace(created=box.row.modseq))
-        account = int.from_bytes(box.row.key[:8], "big")
+        account = account_of(box.row.key)
         own, seed, names = idents.named(made)
         ours = identity.named(own) if own else identity.NOBODY
         email = identity.fresh()
@@ -556,7 +557,7 @@ class MemoryStore:
             if (uids is None or m.uid in uids) and m.flags & required == required
         }
         if gone:
-            log = self._change(box) if alone else self.log(int.from_bytes(box.row.key[:8], "big"))
+            log = self._change(box) if alone else self.log(account_of(box.row.key))
             box.row.modseq = log.modseq
             now = time.monotonic()
             box.kept = {uid: one for uid, one in box.kept.items() if now < one[0]}
@@ -573,7 +574,7 @@ class MemoryStore:
             if m.uid in found and idents.preview(m.summary) is None and not mime.lost(m.summary):
                 m.summary = identity.kept(idents.with_preview(m.summary, found[m.uid]), m.summary)
 
-    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+    async def take_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         row = self._box(key).row
         first, end = row.recent_from, row.uidnext
         row.recent_from = end

@@ -28,7 +28,8 @@ def usage(store: Store, account: Account) -> Usage:
 
 
 def check(store: Store, account: Account, octets: int, messages: int = 1, mailboxes: int = 0) -> None:
-    """OverQuota when so much more does not fit. Of a limit that accounts share, see Pool.ready."""
+    """Raise OverQuota if these octets, messages and mailboxes do not fit any more. For a limit that accounts share, see
+    Pool.ready."""
     quota, pool = account.quota, account.pool
     if pool is not None and octets and not pool.fits(octets):
         raise OverQuota("the domain is full: its storage limit is reached")

@@ -52,13 +52,13 @@ class Entry:
     async def __aenter__(self) -> "Entry":
         if not 0 <= self._octets <= LONG:
             await self._room.ready()
-            self.holds(self._octets)
+            self.resize(self._octets)
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self.holds(0)
+        self.resize(0)
 
-    def holds(self, octets: int) -> None:
+    def resize(self, octets: int) -> None:
         """Set how many octets of summaries the work has now."""
         octets = octets if octets > LONG else 0
         if octets != self._counted:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from fastmail.model import rights
 from fastmail.model.address import comparable
+from fastmail.model.keys import OF_ACCOUNT, mailbox_key
 from fastmail.store.interface import Account, Notes, Store
 
 ACL = b"/acl"
@@ -26,7 +27,7 @@ async def set_list(
         hint = _hint_account(find, name, owner)
         if hint is None:
             continue
-        place = hint.id.to_bytes(8, "big") + bytes(4)
+        place = mailbox_key(hint.id, OF_ACCOUNT)
         note = FROM + owner.address.encode()
         with store.snapshot(hint) as snapshot:
             known = snapshot.note(place, note) is not None
@@ -40,7 +41,7 @@ async def forget_owner(store: Store, find: Find, owner: Account, acl: rights.Acl
     for name in acl:
         hint = _hint_account(find, name, owner)
         if hint is not None:
-            await store.annotate(hint, hint.id.to_bytes(8, "big") + bytes(4), {FROM + former.encode(): None})
+            await store.annotate(hint, mailbox_key(hint.id, OF_ACCOUNT), {FROM + former.encode(): None})
 
 
 def _hint_account(find: Find, name: str, owner: Account) -> Account | None:
@@ -58,7 +59,7 @@ def everybody(domain: str) -> Account:
 
 
 def members(group: str) -> Account:
-    """What stands for all accounts in a group, in the same way."""
+    """Return the account that stands for all members of a group, made in the same way."""
     name = rights.GROUP + comparable(group)
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return Account(int.from_bytes(digest, "big") | EVERYBODY, name)
@@ -74,7 +75,7 @@ def givers(store: Store, account: Account, groups: Iterable[str] = ()) -> set[st
     found = set()
     for one in (account, everybody(rights.domain_of(account.address)), *map(members, groups)):
         with store.snapshot(one) as snapshot:
-            for note in snapshot.notes(one.id.to_bytes(8, "big") + bytes(4)):
+            for note in snapshot.notes(mailbox_key(one.id, OF_ACCOUNT)):
                 if note.startswith(FROM):
                     found.add(note.removeprefix(FROM).decode())
     return found

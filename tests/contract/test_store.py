@@ -282,10 +282,10 @@ def test_recent_is_given_once(run) -> None:
     async def scenario(store: Store, account: Account) -> None:
         key = inbox(store, account)
         await store.append(account, key, [message(), message()])
-        assert await store.claim_recent(account, key) == (1, 3)
-        assert await store.claim_recent(account, key) == (0, 0)
+        assert await store.take_recent(account, key) == (1, 3)
+        assert await store.take_recent(account, key) == (0, 0)
         await store.append(account, key, [message()])
-        assert await store.claim_recent(account, key) == (3, 4)
+        assert await store.take_recent(account, key) == (3, 4)
 
     run(scenario)
 

@@ -231,7 +231,7 @@ def fuzz_order(rng: random.Random) -> None:
         items = [(uid, some(rng, spoil(rng, summary(rng)))) for uid in numbers if rng.random() < 0.9]
         undecoded, missing = table.add(numbers, [rng.getrandbits(40) for _ in numbers], items)
         for uid in missing:
-            table.mend(uid, spoil(rng, summary(rng)), spoil(rng, b"<a@b> <c@d>" * rng.randint(0, 4)))
+            table.complete(uid, spoil(rng, summary(rng)), spoil(rng, b"<a@b> <c@d>" * rng.randint(0, 4)))
         for uid, subject in undecoded:
             table.subject(uid, subject, rng.random() < 0.5)
         found, _, _ = order.values(numbers, items, rng.choice(list(order.NAMES.values())))

@@ -458,7 +458,7 @@ def test_what_is_done_to_a_job_in_the_window_counts(tmp_path: Path, done: str) -
     def change(job: Job) -> Job | None:
         if done == "dropped":
             return None
-        job.held, job.destination = done == "held", "else.test" if done == "moved" else job.destination
+        job.paused, job.destination = done == "held", "else.test" if done == "moved" else job.destination
         return job
 
     async def scenario() -> None:
@@ -488,7 +488,7 @@ def test_what_is_done_to_a_job_in_the_window_counts(tmp_path: Path, done: str) -
             await w.until(lambda: not any(one.streams for one in runner._scheduler.destinations.values()))
             await asyncio.sleep(0.2)
             assert len(w.sink.taken) == under_way, "no attempt began after the command"
-            left = [job for _, job in w.spool.jobs() if job.held]
+            left = [job for _, job in w.spool.jobs() if job.paused]
             assert len(left) == (8 - under_way if done == "held" else 0)
 
     run(scenario)

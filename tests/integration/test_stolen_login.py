@@ -27,9 +27,9 @@ def test_what_a_stolen_login_sends_is_held(tmp_path: Path) -> None:
             await w.until(lambda: told == ["postmaster@example.test"])
             account = directory.account(USER)
             assert account is not None and account.stopped.startswith("3 of ")
-            assert [job.held for item, job in w.spool.jobs() if item.login] == [True]
+            assert [job.paused for item, job in w.spool.jobs() if item.login] == [True]
             await w.send("late@far.test")  # its client was faster
-            await w.until(lambda: [job.held for item, job in w.spool.jobs() if item.login] == [True, True])
+            await w.until(lambda: [job.paused for item, job in w.spool.jobs() if item.login] == [True, True])
             assert not any("late@far.test" in line for line in w.sink.lines)
 
     run(scenario)

@@ -101,5 +101,5 @@ def test_what_is_below_a_maildir_is_reached_one_way_only() -> None:
         for line in path.read_text().splitlines()
         if re.search(by_path, line) and "def open(" not in line
     ]
-    whole = "return not self._commits.settings.segments or os.path.isdir(self._places.home(account).root)"
+    whole = "return not self._commits.settings.segments or os.path.isdir(self._account_paths.home(account).root)"
     assert found == [f"mailboxes.py: {whole}"]

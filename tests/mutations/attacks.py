@@ -338,8 +338,8 @@ MUTATIONS = [
     Mutation(
         "S29: parts may lie as deep as they like",
         "fastmail/_core/mime.pyx",
-        "    DEPTH = 48\n",
-        "    DEPTH = 200000\n",
+        "    DEPTH = 48 ",
+        "    DEPTH = 200000 ",
         ("tests/property/test_mime.py -k s29_",),
         slow=True,
     ),

@@ -237,18 +237,18 @@ MUTATIONS = [
     Mutation(
         "the first writes of an opening are not synced",
         ENV,
-        "                self._open(path, tables, map_size, None)\n"
-        "                try:\n"
-        "                    self._bring_over()\n"
-        "                    self._continue(folder, tables, had_journal=state is not None)\n"
-        "                finally:\n"
-        "                    self.env.close()\n"
-        "            self._open(path, tables, map_size, journaled)\n",
-        "                pass\n"
-        "            self._open(path, tables, map_size, journaled)\n"
-        "            if first and (state is None or state.clean):\n"
+        "            self._open(path, tables, map_size, None)\n"
+        "            try:\n"
         "                self._bring_over()\n"
-        "                self._continue(folder, tables, had_journal=state is not None)\n",
+        "                self._continue(folder, tables, had_journal=state is not None)\n"
+        "            finally:\n"
+        "                self.env.close()\n"
+        "        self._open(path, tables, map_size, journaled)\n",
+        "            pass\n"
+        "        self._open(path, tables, map_size, journaled)\n"
+        "        if first and (state is None or state.clean):\n"
+        "            self._bring_over()\n"
+        "            self._continue(folder, tables, had_journal=state is not None)\n",
         (f"{UNIT}/test_checkpoint.py -k while_it_is_opened",),
     ),
     Mutation(
@@ -268,15 +268,15 @@ MUTATIONS = [
     Mutation(
         "an upgrade puts messages in place again that are there",
         "fastmail/store/local/index/former_arrivals.py",
-        "        if number > (settled or 0) and txn.put(at, value, db=t.msg, overwrite=False):\n",
+        "        if number > (merged or 0) and txn.put(at, value, db=t.msg, overwrite=False):\n",
         "        if txn.put(at, value, db=t.msg):\n",
         (f"{FORMER} -k counts_no_more",),
     ),
     Mutation(
         "an upgrade that is cut short loses what it had taken",
-        "fastmail/durable/env.py",
-        "                if done:\n                    for table in old.values():\n",
-        "                if True:\n                    for table in old.values():\n",
+        "fastmail/durable/layouts.py",
+        "            if done:\n                for table in old.values():\n",
+        "            if True:\n                for table in old.values():\n",
         (f"{FORMER} -k cut_short",),
     ),
     Mutation(
@@ -289,14 +289,14 @@ MUTATIONS = [
     Mutation(
         "the meta page is not put back",
         ENV,
-        "                checkpoint.put_back(path, state)\n",
+        "            checkpoint.put_back(path, state)\n",
         "",
         (f"{UNIT}/test_checkpoint.py -k mixture",),
     ),
     Mutation(
         "a recovery makes no files",
         RECOVERY,
-        "            done.mended += mender.mend(env, some)\n    return done, end\n",
+        "            done.restored += restorer.restore(env, some)\n    return done, end\n",
         "    return done, end\n",
         (f"{UNIT}/test_recovery.py -k made_whole",),
     ),

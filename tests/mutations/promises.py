@@ -97,8 +97,8 @@ MUTATIONS = [
     Mutation(
         "the head of a segment's record is not checked",
         "fastmail/durable/segments.py",
-        "zlib.crc32(name, zlib.crc32(head, seed)) != own or version != 1:\n",
-        "version != 1:\n",
+        "zlib.crc32(name, zlib.crc32(head, seed)) != own or version != VERSION:\n",
+        "version != VERSION:\n",
         ("tests/unit/durable/test_segments.py",),
     ),
     Mutation(

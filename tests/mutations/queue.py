@@ -67,7 +67,7 @@ MUTATIONS = [
     Mutation(
         "an item that has a job left is forgotten",
         SPOOL,
-        "        if not (cursor.set_range(item) and cursor.key()[:8] == item):\n",
+        "        if not (cursor.set_range(item) and item_of(cursor.key()) == item):\n",
         "        if True:\n",
         (f"{UNIT}::test_a_message_ends_with_its_last_job_and_reports_come_with_it",),
     ),

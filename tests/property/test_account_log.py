@@ -284,7 +284,7 @@ class Work:
         await world.store.annotate(world.account, world.key(name), {b"/private/comment": value, b"/from/x": b"1"})
 
     async def _claim(self, world: World, name: str, target: str, uids: UidSet) -> None:
-        await world.store.claim_recent(world.account, world.key(name))
+        await world.store.take_recent(world.account, world.key(name))
 
     async def _give(self, world: World, name: str, target: str, uids: UidSet) -> None:
         """Copies in another account keep their names."""

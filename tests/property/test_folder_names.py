@@ -67,7 +67,7 @@ async def look(top: str, folders: list[list[bytes]], fs: bool, utf8: bool, separ
     store = local_store(top + "/index")
     bench = Bench(top, store)
     homes = Homes(bench.directory, top + "/mail/{domain}/{user}", layout="fs" if fs else "maildir++", utf8=utf8)
-    store.places.home = homes.home
+    store.account_paths.home = homes.home
     await bench.store.start()
     service = bench.imap
     service.separator, service.dotted = separator, fs and separator == "/"

@@ -10,7 +10,8 @@ from pathlib import Path
 from random import Random
 
 from fastmail.durable import checkpoint, journal
-from fastmail.durable.env import Environment, Former, Journaled
+from fastmail.durable.env import Environment, Journaled
+from fastmail.durable.layouts import Former
 from fastmail.durable.recovery import Files
 
 ROOT = Path(__file__).parents[2]

@@ -228,7 +228,7 @@ class Bench:
         self.store: Store = store or MemoryStore()
         self.homes = Homes(self.directory, staging + "/mail/{domain}/{user}")
         if isinstance(self.store, LocalStore):
-            self.store.places.home = self.homes.home
+            self.store.account_paths.home = self.homes.home
         self.deliverer = Deliverer(self.directory, self.store, "mx.example.test", noted=self.homes.note)
         self.verifier = Verifier(self.directory, 1)
         shared: dict[str, Any] = {"hostname": "mx.example.test", "limits": self.limits, "verifier": self.verifier}

@@ -1,5 +1,6 @@
-"""The message as it is sent: its line ends, its dots, and what it needs of the host (RFC 5321 4.5.2, RFC 3030 2, RFC
-6152, RFC 6531 3.4)."""
+"""Prepares a message for sending: its line ends, its dots, and what it requires of the host (RFC 5321 4.5.2, RFC 3030
+2, RFC 6152, RFC 6531 3.4).
+"""
 
 from collections.abc import Callable
 

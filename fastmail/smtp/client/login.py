@@ -103,8 +103,8 @@ MECHANISMS: dict[str, Callable[[str, str], _Steps]] = {  # the first of these th
 
 
 def offered(extensions: Iterable[tuple[str, str]]) -> list[str]:
-    """Mechanisms of ours that EHLO names, also in the old form ``AUTH=LOGIN``, in our order. PLAIN where the host names
-    none at all: some offer it to those who ask only."""
+    """Return those of our mechanisms that EHLO names, also in the old form ``AUTH=LOGIN``, in our order. If the host
+    names none, return PLAIN: some hosts accept it without naming it."""
     names: set[str] = set()
     for name, rest in extensions:
         if name == "AUTH" or name.startswith("AUTH="):

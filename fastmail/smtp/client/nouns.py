@@ -1,4 +1,4 @@
-"""What the sending side is asked to do, and what came of it (RFC 5321 3.3, 4.5.3.2)."""
+"""Types of the sending side: what it is asked to do, and the results (RFC 5321 3.3, 4.5.3.2)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

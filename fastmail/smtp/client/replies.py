@@ -52,7 +52,8 @@ ONLY = {"STARTTLS": 220, "AUTH": 235}  # commands of extensions with one code of
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a host said: code, enhanced status code (made up from the code where it gave none), text of all lines."""
+    """A reply of a host: code, enhanced status code (derived from the code if the host gave none), text of all
+    lines."""
 
     code: int
     enhanced: str
@@ -72,8 +73,8 @@ class Reply:
 
 
 class ClientTrouble(TemporaryError):
-    """The connection can not be used; ``reply`` is what the host said, when it said something. ``sent``: the content
-    was on its way, so the host may have the message, and no other host gets it at once (RFC 5321 6.1)."""
+    """The connection cannot be used any more. ``reply``: the host's last reply, if there was one. ``sent``: the content
+    was on its way, so the host may have the message; no other host gets it at once (RFC 5321 6.1)."""
 
     def __init__(self, text: str, reply: Reply | None = None, sent: bool = False) -> None:
         super().__init__(text)
@@ -82,11 +83,12 @@ class ClientTrouble(TemporaryError):
 
 
 class ConnectFailed(ClientTrouble):
-    """No session could be had with this host."""
+    """No session with this host was possible."""
 
 
 class TlsFailed(ConnectFailed):
-    """The host offered no TLS, or TLS that does not do. ``plain``: may a new connection do without (RFC 7435)?"""
+    """The host offered no TLS, or TLS that is not good enough. ``plain``: a new connection may do without TLS (RFC
+    7435)."""
 
     def __init__(self, text: str, reply: Reply | None = None, plain: bool = True) -> None:
         super().__init__(text, reply)
@@ -136,5 +138,5 @@ def judged(command: str, reply: Reply, host: str) -> Reply:
 
 
 def number(text: str) -> int:
-    """A number of a host's EHLO line, such as its SIZE; 0 for what is none, or is beyond any use."""
+    """Return a number of the host's EHLO line, such as its SIZE; 0 if there is none, or if it is absurdly large."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0

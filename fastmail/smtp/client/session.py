@@ -57,8 +57,8 @@ class SmtpClient:
 
     @property
     def usable(self) -> bool:
-        """True when the next message may be sent here: nothing is under way, the host has not ended the connection,
-        and it has said nothing since (a 421 before it closes, say)."""
+        """True if the next message may be sent on this connection: no transaction is under way, and since the last one
+        the host has neither closed the connection nor said anything (a 421, for example)."""
         wire = self._wire
         return self.ready and wire is not None and not wire.ended and not wire.unread
 
@@ -179,11 +179,11 @@ class SmtpClient:
         return name in self._extensions
 
     def value(self, name: str) -> str:
-        """What EHLO says behind the name of an extension."""
+        """Return what the EHLO reply says after the name of an extension."""
         return self._extensions.get(name, "")
 
     async def close(self, quit: bool = True) -> None:
-        """End the session, with QUIT when it is still good."""
+        """End the session, with QUIT if the connection is still good."""
         wire, good = self._wire, self.usable
         self._wire, self.ready = None, False
         if wire is None or wire.transport is None:
@@ -240,7 +240,8 @@ class SmtpClient:
         return judged(command, await self.reply(seconds), self.target.shown)
 
     async def reply(self, seconds: float) -> Reply:
-        """One whole reply; ``seconds`` for all its lines. Lost when it is 421, or the connection ends."""
+        """Return one whole reply; ``seconds``: the time limit for all its lines. Raises Lost if it is 421, or if the
+        connection ends."""
         wire, shown = self._open_wire(), self.target.shown
         texts: list[bytes] = []
         first = 0
@@ -266,7 +267,7 @@ class SmtpClient:
 
 
 def _chain(wire: Wire) -> list[bytes]:
-    """The certificates that the host showed, its own first."""
+    """Return the certificates that the host showed, its own first."""
     found = wire.info("ssl_object")
     own = found.getpeercert(True) if found is not None else None
     inner: Any = getattr(found, "_sslobj", None)

@@ -22,8 +22,8 @@ UNKNOWN = (500, 501, 502, 504)  # the host does not know BDAT, or not its parame
 
 
 async def send(client: SmtpClient, sending: Sending) -> Sent:
-    """Send a message to all its recipients. Leaves ``client.ready`` True when the next one may follow on the same
-    connection. ClientTrouble when the connection is of no use any more."""
+    """Send a message to all its recipients. Afterwards ``client.ready`` is True if the next message may follow on the
+    same connection. ClientTrouble if the connection cannot be used any more."""
     client.ready = False
     try:
         found = await _send(client, sending)
@@ -84,7 +84,7 @@ async def _needs_utf8(sending: Sending) -> bool:
 
 
 def _refusal(client: SmtpClient, sending: Sending, utf8: bool) -> Reply | None:
-    """What the host can not take, known before it is asked."""
+    """Return why the host cannot take the message, as far as its EHLO reply tells; None if it can."""
     shown = client.target.shown
     if utf8 and not client.offers("SMTPUTF8"):
         return Reply(550, "5.6.7", f"{shown} does not offer SMTPUTF8, which this message needs")
@@ -103,7 +103,7 @@ def _refusal(client: SmtpClient, sending: Sending, utf8: bool) -> Reply | None:
 
 
 async def _envelope(client: SmtpClient, lines: list[bytes], chunking: bool) -> tuple[Reply, list[Reply], bool]:
-    """(the reply to MAIL, those to RCPT, was DATA written too?)."""
+    """Send MAIL and RCPT. Returns (the reply to MAIL, the replies to RCPT, True if DATA was written too)."""
     seconds = client.timeouts.command
     words = ["MAIL", *["RCPT"] * (len(lines) - 1)]
     replies: list[Reply] = []
@@ -165,7 +165,7 @@ async def _by_data(client: SmtpClient, octets: bytes, good: int, asked: bool) ->
 
 async def _content(client: SmtpClient, octets: bytes, good: int, command: str) -> list[Reply]:
     """Write the content, and read what the host says to it. Unsure when that is nothing. By LMTP, recipients that the
-    host answered for before the connection broke are settled; the others are tried again."""
+    host answered for before the connection broke have their result; the others are tried again."""
     final: list[Reply] = []
     await client.write_all(octets, BLOCK)  # what goes wrong here leaves the host without the end of it
     try:

@@ -24,12 +24,12 @@ from fastmail.store.local.index import copying, references
 from fastmail.store.local.index.copying import Source, SourceMoved
 from fastmail.store.local.index.layout import CUR
 from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir.account_paths import AccountPaths
 from fastmail.store.local.maildir.lists import Lists
 from fastmail.store.local.maildir.names import FileName, NameMaker, given_sizes, path_of
-from fastmail.store.local.maildir.places import Places
 from fastmail.store.local.removals import Removals
 
-TRIES = 40
+TRIES = 40  # tries to copy messages whose files are renamed meanwhile: a second in all
 PAUSE = 0.025  # s between two tries
 LOOK_EVERY = 8  # tries after which the mailbox is compared with its directories again
 
@@ -42,7 +42,7 @@ class Copies:
     def __init__(
         self,
         commits: Commits,
-        places: Places,
+        account_paths: AccountPaths,
         maker: NameMaker,
         removals: Removals,
         going_on: GoingOn,
@@ -51,7 +51,7 @@ class Copies:
         touch: Callable[[Account, bytes], None],
     ) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._maker = maker
         self._removals = removals
         self._going_on = going_on
@@ -136,8 +136,8 @@ class Copies:
                 sources.append((uid, old, 0))
                 continue
             if not root:
-                source_dir = self._places.folder(account, source_box.name)
-                root = self._places.folder(account, target_box.name)
+                source_dir = self._account_paths.folder(account, source_box.name)
+                root = self._account_paths.folder(account, target_box.name)
             name, flags = self._linked(old)
             theirs = not self._maker.is_ours(old[1:])  # another program's file may not be on the disk yet: sync it
             directory = os.fsencode(root) + b"/cur"

@@ -23,8 +23,8 @@ from fastmail.store.local.index import given
 from fastmail.store.local.index.given import Placed
 from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir.account_paths import Paths
 from fastmail.store.local.maildir.lists import Line, Lists
-from fastmail.store.local.maildir.places import Paths
 from fastmail.store.local.placing import Placing, Write, give_up
 
 

@@ -29,7 +29,7 @@ from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir.names import NO_INSTANCE, NameMaker
 from fastmail.telemetry import log
 
-TRIES = 3
+TRIES = 3  # look-ups of a record that compaction moves; it moves one rarely twice in a row
 UNDER_WAY = 600.0  # s that a running process may take from writing a file to committing its row
 BATCH = 500  # holders that one commit releases
 Placed = tuple[FileWrite | PieceWrite | None, bytes]
@@ -52,7 +52,7 @@ class Holds:
         self._synced = synced
 
     def _directory(self, number: int) -> bytes:
-        return os.fsencode(os.path.join(beneath.mark(self._commits.settings.directory), f"held-{number}"))
+        return os.fsencode(os.path.join(beneath.guarded(self._commits.settings.directory), f"held-{number}"))
 
     def _split(self, hold: bytes) -> tuple[int, Shard, bytes]:
         """Return (number of the shard, shard, mark and name of the content)."""
@@ -91,7 +91,7 @@ class Holds:
         for _ in range(TRIES):
             try:
                 if references.in_segment(marked):
-                    _, ident, skip, length = references.REFERENCE.unpack(marked)
+                    _, ident, skip, length = references.reference_in(marked)
                     with shard.env.read() as txn:
                         at = references.locate(txn, shard.tables, ident)
                     data = await self._commits.help(shard.tables.reader.read, at, skip, length)

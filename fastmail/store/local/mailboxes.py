@@ -23,9 +23,9 @@ from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.found_folders import FoundFolders
 from fastmail.store.local.maildir.names import NameMaker
-from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.store.local.removals import Removals
 
 ELSEWHERE = ("Other Users/", "Shared/")  # name prefixes of other accounts' mailboxes
@@ -58,7 +58,7 @@ class Mailboxes:
     def __init__(
         self,
         commits: Commits,
-        places: Places,
+        account_paths: AccountPaths,
         paths: Paths,
         maker: NameMaker,
         removals: Removals,
@@ -69,7 +69,7 @@ class Mailboxes:
         read_only: bool,
     ) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._paths = paths
         self._maker = maker
         self._removals = removals
@@ -79,7 +79,7 @@ class Mailboxes:
         self._move_all = move_all
         self._read_only = read_only
         self._found = FoundFolders(
-            commits, places, theirs.listed if theirs is not None else lambda account, name: False
+            commits, account_paths, theirs.listed if theirs is not None else lambda account, name: False
         )
         self._opening: dict[int, asyncio.Task[None]] = {}
 
@@ -105,7 +105,7 @@ class Mailboxes:
     async def _begin(self, account: Account) -> None:
         """Create the rows of an account that the index does not have: a new one, or one with an existing Maildir."""
         self._commits.refuse_gone(account)
-        home, help = self._places.home(account), self._commits.help
+        home, help = self._account_paths.home(account), self._commits.help
         fresh = not await help(beneath.is_directory, os.path.join(folders.folder(home, INBOX), "cur"))
         subscribed: list[str] | None = None
         given = await help(control_files.last_uidvalidity, home) if not fresh else 0
@@ -152,7 +152,7 @@ class Mailboxes:
 
     def _has_files(self, account: Account) -> bool:
         """True if the account has, or will get, a Maildir."""
-        return not self._commits.settings.segments or os.path.isdir(self._places.home(account).root)
+        return not self._commits.settings.segments or os.path.isdir(self._account_paths.home(account).root)
 
     async def listing(self, account: Account) -> Listing:
         """See interface.Store."""
@@ -182,7 +182,7 @@ class Mailboxes:
 
     def _tell_names(self, account: Account) -> None:
         """Tell those who watch the account that names or subscriptions changed."""
-        self._publish([layout.mailbox_key(account.id, 0)])
+        self._publish([layout.mailbox_key(account.id, layout.OF_ACCOUNT)])
 
     # ---------------------------------------------------------------- one mailbox
 
@@ -198,7 +198,7 @@ class Mailboxes:
         """See interface.Store."""
         if self.find(account, name) is not None:
             raise MailboxExists("mailbox already exists")
-        home = self._places.home(account)
+        home = self._account_paths.home(account)
         folders.refuse(home, name)
         levels = name.split("/")
         wanted = ["/".join(levels[: i + 1]) for i in range(len(levels))]
@@ -233,7 +233,7 @@ class Mailboxes:
         shard = self._commits.shard(account.id)
         with shard.env.read() as txn:
             last = mailboxes.last_uidvalidity(txn, shard.tables, account.id)
-        await self._commits.help(control_files.write_last_uidvalidity, self._places.home(account), last)
+        await self._commits.help(control_files.write_last_uidvalidity, self._account_paths.home(account), last)
         for name in names:
             key = self.find(account, name)
             if key is not None:
@@ -247,9 +247,9 @@ class Mailboxes:
         if name == INBOX:
             raise CannotDo("INBOX cannot be deleted")
         unique = self._maker.make(0, 0).decode().partition(",")[0]
-        hidden = os.path.join(self._places.folder(account, INBOX), "tmp", "deleted." + unique)
+        hidden = os.path.join(self._account_paths.folder(account, INBOX), "tmp", "deleted." + unique)
         if self._has_files(account):
-            await self._commits.help(folders.move_away, self._places.home(account), name, hidden)
+            await self._commits.help(folders.move_away, self._account_paths.home(account), name, hidden)
 
         def apply(txn: Txn, t: Tables) -> Changed[None]:
             mailboxes.drop(txn, t, box_rows.load(txn, t, key))
@@ -276,7 +276,7 @@ class Mailboxes:
             assert target is not None
             await self._move_all(account, key, ALL, target)
             return
-        home = self._places.home(account)
+        home = self._account_paths.home(account)
         folders.refuse(home, new)
         if new.startswith(old + "/"):
             raise CannotDo("a mailbox cannot be moved into itself")

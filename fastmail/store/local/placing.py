@@ -21,8 +21,8 @@ from fastmail.store.local.index.layout import CUR, NEW
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits, Writes
 from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.names import NameMaker
-from fastmail.store.local.maildir.places import Paths, Places
 
 T = TypeVar("T")
 Write = FileWrite | PieceWrite
@@ -31,17 +31,19 @@ Write = FileWrite | PieceWrite
 class Placing:
     """One for each store. ``synced``: True if files are synced at once, because another server may read them."""
 
-    def __init__(self, commits: Commits, places: Places, paths: Paths, maker: NameMaker, synced: bool) -> None:
+    def __init__(
+        self, commits: Commits, account_paths: AccountPaths, paths: Paths, maker: NameMaker, synced: bool
+    ) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._paths = paths
         self._maker = maker
         self._synced = synced
 
     async def place(
-        self, account: Account, key: bytes, message: NewMessage, claimed: bool = False
+        self, account: Account, key: bytes, message: NewMessage, taken_recent: bool = False
     ) -> tuple[Write, bytes]:
-        """Return the write of a message's content, and the name for its row. ``claimed``: a session is told of
+        """Return the write of a message's content, and the name for its row. ``taken_recent``: a session is told of
         the message at once, so it goes to cur/, not new/."""
         shard = self._commits.shard(account.id)
         if shard.writer is not None:
@@ -51,7 +53,7 @@ class Placing:
         root = self._paths.root(account, key)
         base = self._maker.make(sum(len(chunk) for chunk in message.content), message.size)
         mtime = message.date  # other programs show a file's mtime as its internal date
-        if message.flags or message.keywords or not message.recent or claimed:
+        if message.flags or message.keywords or not message.recent or taken_recent:
             called = base + b":2," + to_info(message.flags, 0).encode()
             sub, mark = b"/cur", CUR
         else:
@@ -75,7 +77,7 @@ class Placing:
             files = [write for write in writes if isinstance(write, FileWrite)]
             for directory in {os.path.dirname(os.fsdecode(write.directory)) for write in files}:
                 if not beneath.is_directory(directory + "/tmp"):  # it was removed: create it for the next attempt
-                    await self._commits.help(folders.make, self._places.home(account), directory)
+                    await self._commits.help(folders.make, self._account_paths.home(account), directory)
             raise
 
 

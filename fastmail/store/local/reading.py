@@ -13,8 +13,8 @@ from fastmail.store.interface import Account
 from fastmail.store.local.index import references
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import housekeeping
+from fastmail.store.local.maildir.account_paths import AccountPaths
 from fastmail.store.local.maildir.names import path_of
-from fastmail.store.local.maildir.places import Places
 
 AHEAD = 64  # messages that one call reads ahead, at most
 TRIES = 3  # attempts to find content whose name or place changes meanwhile
@@ -24,9 +24,11 @@ LATE = 0.01  # s that a commit with a file's new name gets to finish
 class Reading:
     """One for each store. ``take_in``: adds other programs' changes to a mailbox's index."""
 
-    def __init__(self, commits: Commits, places: Places, take_in: Callable[[Account, bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self, commits: Commits, account_paths: AccountPaths, take_in: Callable[[Account, bytes], Awaitable[None]]
+    ) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._take_in = take_in
 
     async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
@@ -36,7 +38,7 @@ class Reading:
             if box is None:
                 return
             marks = snapshot.marks(key, UidSet.of(itertools.islice(uids, AHEAD)))
-        directory = self._places.folder(account, box.name)
+        directory = self._account_paths.folder(account, box.name)
         paths = [path_of(directory, one) for one in marks.values() if not references.in_segment(one)]
         if len(paths) > 1:
             await self._commits.help(files.touch_batch, paths)
@@ -61,7 +63,7 @@ class Reading:
                     continue  # compaction moved it; the index names the new place
                 except OSError as error:
                     raise translate(error) from error
-            directory = self._places.folder(account, box.name)
+            directory = self._account_paths.folder(account, box.name)
             try:
                 return await self._commits.help(files.read_file, path_of(directory, marked))
             except FileNotFoundError:
@@ -92,7 +94,9 @@ class Reading:
         try:
             if references.in_segment(marked):
                 return await self._commits.help(self.record, account, marked)
-            return await self._commits.help(housekeeping.read_kept, self._places.folder(account, box.name), marked)
+            return await self._commits.help(
+                housekeeping.read_kept, self._account_paths.folder(account, box.name), marked
+            )
         except FileNotFoundError:
             return None  # its time is over and it was deleted
         except OSError as error:

@@ -47,7 +47,7 @@ class ReadOnlyStore(LocalStore):
         _refused()
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
     ) -> Appended:
         _refused()
 
@@ -63,7 +63,7 @@ class ReadOnlyStore(LocalStore):
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
         raise TemporaryError("this server accepts no mail: [store] read_only")
 
-    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+    async def take_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         return 0, 0
 
     def touch(self, account: Account, key: bytes) -> None:

@@ -43,11 +43,11 @@ from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import SEGMENTS, Commits, Settings
 from fastmail.store.local.mailboxes import Mailboxes
 from fastmail.store.local.maildir import housekeeping
+from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.follow import MaildirFollower
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.lists import Lists
 from fastmail.store.local.maildir.names import NameMaker
-from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.store.local.maildir.sweeper import Sweeper
 from fastmail.store.local.maildir.tidier import Tidier
 from fastmail.store.local.placing import Placing, Write, give_up
@@ -94,15 +94,15 @@ class LocalStore:
         self._room = Room()  # bounds long summaries in transactions
         self._going_on = GoingOn()
 
-        self.places = Places(homes)
+        self.account_paths = AccountPaths(homes)
         settings = Settings(directory, shards, map_size, kind == SEGMENTS, shared, partial(FileLocations, self.home_of))
-        self.commits = Commits(settings, self._publish, self.places, gone)
-        self.paths = Paths(self.commits, self.places)
-        self.together = SharedMode(self.commits, self.places, self._take_in_listed) if shared else None
+        self.commits = Commits(settings, self._publish, self.account_paths, gone)
+        self.paths = Paths(self.commits, self.account_paths)
+        self.together = SharedMode(self.commits, self.account_paths, self._take_in_listed) if shared else None
         lists: Lists | None = self.together
         self.follower = MaildirFollower(
             self.commits,
-            self.places,
+            self.account_paths,
             self.paths,
             self.maker,
             self._publish,
@@ -112,9 +112,9 @@ class LocalStore:
         )
         tidying = self.together.tidying if self.together is not None else None
         self._tidier = Tidier(self.commits, self.paths, self.follower, tidying)
-        self.sweeper = Sweeper(self.commits, self.places, self.touch, resolve, grace)
+        self.sweeper = Sweeper(self.commits, self.account_paths, self.touch, resolve, grace)
         self.commits.when_full = self.sweeper.hurry
-        self._placing = Placing(self.commits, self.places, self.paths, self.maker, shared)
+        self._placing = Placing(self.commits, self.account_paths, self.paths, self.maker, shared)
         self.holds = self.holds_class(self.commits, self.maker, self.find, shared)
         self._deliveries = Deliveries(
             self.commits, self._placing, self.paths, self.holds, self._going_on, lists, self.touch
@@ -123,7 +123,7 @@ class LocalStore:
         self._removals = Removals(self.commits, self.views, self.sweeper.due, self.touch)
         self._copies = Copies(
             self.commits,
-            self.places,
+            self.account_paths,
             self.maker,
             self._removals,
             self._going_on,
@@ -133,7 +133,7 @@ class LocalStore:
         )
         self._mailboxes = Mailboxes(
             self.commits,
-            self.places,
+            self.account_paths,
             self.paths,
             self.maker,
             self._removals,
@@ -143,7 +143,7 @@ class LocalStore:
             self._move_all,
             self.read_only,
         )
-        self._reading = Reading(self.commits, self.places, self._take_in)
+        self._reading = Reading(self.commits, self.account_paths, self._take_in)
 
     # ---------------------------------------------------------------- life
 
@@ -191,7 +191,7 @@ class LocalStore:
     def home_of(self, number: int) -> Home | None:
         """Return where the Maildir of the account with this number is; None if the account is unknown."""
         account = self._resolve(number) if self._resolve is not None else None
-        return self.places.home(account) if account is not None else None
+        return self.account_paths.home(account) if account is not None else None
 
     def address(self, number: int) -> str:
         """Return an account's address, for messages to people."""
@@ -221,7 +221,7 @@ class LocalStore:
         ]
 
     def subscriptions(self, top: str) -> list[tuple[int, str]]:
-        """(account, name) of all subscriptions, of all accounts, to names that begin with ``top``; the same."""
+        """Return (account, name) of the subscriptions of all accounts to names that begin with ``top``."""
         return [
             one for shard in self.commits.shards for one in everywhere.subscriptions(shard.env.read, shard.tables, top)
         ]
@@ -292,30 +292,30 @@ class LocalStore:
         return await self._deliveries.given(items)
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool = False
+        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
     ) -> Appended:
         async with self._room.entry(sum(len(message.summary) for message in messages)):
             if self._lists is None:
-                return (await self._append(account, key, messages, claim))[0]
-            return await self._going_on.run(self._append_listed(self._lists, account, key, messages, claim))
+                return (await self._append(account, key, messages, takes_recent))[0]
+            return await self._going_on.run(self._append_listed(self._lists, account, key, messages, takes_recent))
 
     async def _append_listed(
-        self, lists: Lists, account: Account, key: bytes, messages: Sequence[NewMessage], claim: bool
+        self, lists: Lists, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool
     ) -> Appended:
         words = [word for message in messages for word in message.keywords]
         async with lists.giving([(account, key)], words) as lines:
-            result, names = await self._append(account, key, messages, claim)
+            result, names = await self._append(account, key, messages, takes_recent)
             lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
         return result
 
     async def _append(
-        self, account: Account, key: bytes, new: Sequence[NewMessage], claim: bool
+        self, account: Account, key: bytes, new: Sequence[NewMessage], takes_recent: bool
     ) -> tuple[Appended, list[bytes]]:
         writes: list[Write] = []
         names: list[bytes] = []
         try:
             for message in new:
-                write, name = await self._placing.place(account, key, message, claim)
+                write, name = await self._placing.place(account, key, message, takes_recent)
                 writes.append(write)
                 names.append(name)
         except BaseException:
@@ -329,7 +329,7 @@ class LocalStore:
         now = int(time.time())
 
         def apply(txn: Txn, t: Tables) -> Changed[Appended]:
-            return messages.append(txn, t, key, new, names, now, claim)
+            return messages.append(txn, t, key, new, names, now, takes_recent)
 
         return await self._placing.commit(account, apply, writes, then), names
 
@@ -372,13 +372,13 @@ class LocalStore:
                 account, partial(messages.learn_previews, key=key, found=found), adds=True
             )
 
-    async def claim_recent(self, account: Account, key: bytes) -> tuple[int, int]:
+    async def take_recent(self, account: Account, key: bytes) -> tuple[int, int]:
         with self.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is None or box.recent_from >= box.uidnext:
             return 0, 0
         return await self.commits.submit(
-            account, partial(messages.claim_recent, key=key), then=lambda _: self.touch(account, key)
+            account, partial(messages.take_recent, key=key), then=lambda _: self.touch(account, key)
         )
 
 

@@ -43,7 +43,7 @@ def _one(references: bytes) -> None:
     """A message with many references that the header cache does not hold."""
     table = Threads(bytes(16))
     table.add([1, 2], [0, 0], [(1, mime.scan(b"Subject: x\n\n")), (2, mime.scan(b"Subject: y\n\n"))])
-    table.mend(1, mime.scan(b"Subject: x\n\n"), references)
+    table.complete(1, mime.scan(b"Subject: x\n\n"), references)
     table.answer(1, UidSet.of_ranges((1, 2)), None)
 
 

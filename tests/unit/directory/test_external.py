@@ -16,7 +16,7 @@ import pytest
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Directory
 from fastmail.directory import ldap
-from fastmail.directory.external import Follower, PasswdFile, Source, Sql, parse
+from fastmail.directory.external import AccountSync, PasswdFile, Source, Sql, parse
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.sources import source
 from fastmail.model.errors import ConfigError, StorageFull, TemporaryError
@@ -209,7 +209,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
 
 def test_the_source_is_followed(kept: Kept, tmp_path: Path) -> None:
     directory = LocalDirectory(str(tmp_path / "data"))
-    follower = Follower(directory, kept.source)
+    follower = AccountSync(directory, kept.source)
 
     def take_in() -> int:
         return asyncio.run(follower.take_in())
@@ -253,7 +253,7 @@ def test_the_source_is_followed(kept: Kept, tmp_path: Path) -> None:
 def test_it_is_over_when_the_source_is_back(tmp_path: Path) -> None:
     directory = LocalDirectory(str(tmp_path / "data"))
     path = tmp_path / "users"
-    follower = Follower(directory, PasswdFile(str(path), "two.test"))
+    follower = AccountSync(directory, PasswdFile(str(path), "two.test"))
     assert asyncio.run(follower.take_in()) == -1 and directory.is_uncertain("one.test")
     path.write_text("anna@one.test:{PLAIN}x\n")
     assert asyncio.run(follower.take_in()) == 1 and not directory.is_uncertain("one.test")
@@ -264,7 +264,7 @@ def test_what_could_not_be_brought_over_is_read_again(tmp_path: Path, monkeypatc
     directory = LocalDirectory(str(tmp_path / "data"))
     path = tmp_path / "users"
     path.write_text("anna@one.test:{PLAIN}x\n")
-    follower = Follower(directory, PasswdFile(str(path), "two.test"))
+    follower = AccountSync(directory, PasswdFile(str(path), "two.test"))
 
     def full(*given: object) -> None:
         raise StorageFull("no room")

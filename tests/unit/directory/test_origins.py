@@ -15,7 +15,7 @@ from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Directory, Source
 from fastmail.directory import ldap, sources
 from fastmail.directory.database import Unreadable
-from fastmail.directory.external import Content, Follower, PasswdFile, apply
+from fastmail.directory.external import Content, AccountSync, PasswdFile, apply
 from fastmail.directory.interface import Line, fresh
 from fastmail.directory.live import Live, LiveByDomain
 from fastmail.directory.local import LocalDirectory
@@ -43,7 +43,7 @@ def enabled(place: LocalDirectory) -> list[str]:
 def test_followers_keep_to_their_domains(directory: LocalDirectory, tmp_path: Path) -> None:
     office, shop = tmp_path / "office", tmp_path / "shop"
     followers = {
-        name: Follower(directory, PasswdFile(str(path), f"{name}.test"), name)
+        name: AccountSync(directory, PasswdFile(str(path), f"{name}.test"), name)
         for name, path in (("office", office), ("shop", shop))
     }
 
@@ -70,7 +70,7 @@ def test_a_domain_may_come_and_go(directory: LocalDirectory, tmp_path: Path) -> 
     """What a file says that did not change counts for a domain that names it now."""
     path = tmp_path / "office"
     path.write_text("anna@office.test:{PLAIN}a\nzoe@zone.test:{PLAIN}z\n")
-    follower = Follower(directory, PasswdFile(str(path), ""), "office")
+    follower = AccountSync(directory, PasswdFile(str(path), ""), "office")
     assert asyncio.run(follower.take_in()) == 1 and asyncio.run(follower.take_in()) == 0
     directory.add_domain(Domain("zone.test", source="office"))
     assert directory.is_uncertain("zone.test")
@@ -83,7 +83,7 @@ def test_a_domain_may_come_and_go(directory: LocalDirectory, tmp_path: Path) -> 
 
 
 def test_a_source_that_no_domain_names_is_not_read(directory: LocalDirectory, tmp_path: Path) -> None:
-    follower = Follower(directory, PasswdFile(str(tmp_path / "nowhere"), ""), "unused")
+    follower = AccountSync(directory, PasswdFile(str(tmp_path / "nowhere"), ""), "unused")
     assert asyncio.run(follower.take_in()) == 0
 
 
@@ -241,12 +241,12 @@ def test_sources_of_a_configuration(
     assert [one.name for one in found] == ["office", "shop"] and sources.live(directory, found) is None
 
     async def work() -> list[int]:
-        return await asyncio.gather(*(one.take_in() for one in sources.followers(directory, found)))
+        return await asyncio.gather(*(one.take_in() for one in sources.account_syncs(directory, found)))
 
     assert asyncio.run(work()) == [1, 1]
     assert enabled(directory) == ["anna@office.test", "me@own.test", "dora@shop.test"]
     log.setup("text", "info")
-    sources.followers(directory, found[:1])
+    sources.account_syncs(directory, found[:1])
     said = capfd.readouterr().err
     assert "directory.no_source" in said and "source=shop" in said and "such_as=shop.test" in said
     default = Directory(passwd_file="x")

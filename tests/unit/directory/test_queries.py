@@ -12,7 +12,7 @@ import pytest
 from fastmail.app.homes import Homes
 from fastmail.auth.verifier import Verifier
 from fastmail.directory import live as live_module
-from fastmail.directory.external import Follower, parse_quota
+from fastmail.directory.external import AccountSync, parse_quota
 from fastmail.directory.interface import fresh
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
@@ -243,7 +243,7 @@ def test_asked_when_somebody_comes(tmp_path: Path, base: sqlite3.Connection, mon
         assert await verifier.check("new", b"one") is not None
         # and all of them at once
         add(base, "more")
-        assert await Follower(directory, source).take_in() >= 1
+        assert await AccountSync(directory, source).take_in() >= 1
         assert directory.account("more@one.test") is not None
         await live.close()
         verifier.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastmail.directory import fields
-from fastmail.directory.external import Follower, PasswdFile, Source, Sql
+from fastmail.directory.external import AccountSync, PasswdFile, Source, Sql
 from fastmail.directory.ldap import Ldap, Settings
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.sources import _ldap_fields
@@ -52,7 +52,7 @@ def test_every_field_is_one_of_an_account() -> None:
 
 def follow(path: Path, source: Source) -> tuple[LocalDirectory, Any]:
     directory = LocalDirectory(str(path / "data"))
-    follower = Follower(directory, source)
+    follower = AccountSync(directory, source)
     return directory, lambda: asyncio.run(follower.take_in())
 
 

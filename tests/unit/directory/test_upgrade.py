@@ -13,7 +13,8 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Totp
 from fastmail.directory.tables import LAYOUT, TABLES
 from fastmail.directory.upgrade import FORMER_TABLES, Former1, _sum
-from fastmail.durable.env import Environment, layout_of
+from fastmail.durable.env import Environment
+from fastmail.durable.layouts import layout_of
 from fastmail.model.errors import ConfigError, DamagedAccount, StorageFull
 from fastmail.model.quota import Quota
 

@@ -88,7 +88,7 @@ def test_what_name_servers_elsewhere_say_of_dnssec_is_hearsay() -> None:
         server.secure = True
         resolver = Resolver([f"127.0.0.1:{server.port}"])
         ours, resolver.servers = resolver.servers, [Server("192.0.2.53", 53)]
-        await resolver._settle()
+        await resolver._probe()
         resolver.servers = ours
         assert not any(one.secure for one in await resolver.mx("a.test"))
         assert (".", "SOA") not in server.asked

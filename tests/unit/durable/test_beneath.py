@@ -35,7 +35,7 @@ def farm(path: Path) -> str:
     (mine / "cur" / "link").symlink_to(path / "other" / "cur" / "file")
     (mine / "cur" / "magic").symlink_to("/proc/self/cwd")
     os.mkfifo(mine / "cur" / "pipe")
-    return beneath.mark(str(path / "home"))
+    return beneath.guarded(str(path / "home"))
 
 
 def test_what_leads_elsewhere_is_not_opened(way: str, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_what_is_ones_own_can_be_changed(way: str, tmp_path: Path) -> None:
         beneath.unlink(f"{top}/new/3")
         beneath.remove_directory(f"{top}/.A/B/cur")
         assert os.listdir(mine / ".A" / "B") == []
-        fresh = beneath.mark(str(tmp_path / "not" / "yet"))
+        fresh = beneath.guarded(str(tmp_path / "not" / "yet"))
         beneath.make_directories(f"{fresh}/cur")
         assert os.listdir(tmp_path / "not" / "yet") == ["cur"]
         plain = str(tmp_path / "home" / "cur" / "link")
@@ -146,7 +146,7 @@ def test_a_group_commit_stays_in_its_maildir(way: str, tmp_path: Path) -> None:
             (top + source, top + final, top + os.path.dirname(final), None, -1, -1, True) for source, final in linked
         ]
         loop = errno.ELOOP
-        assert stage.place(jobs) == [0, loop, loop, loop, 0, loop, loop]
+        assert stage.write_files(jobs) == [0, loop, loop, loop, 0, loop, loop]
         assert os.listdir(tmp_path / "other" / "new") == [] and os.listdir(tmp_path / "other" / "tmp") == []
         assert os.listdir(tmp_path / "other" / "cur") == ["file"]
         assert os.listdir(tmp_path / "mine" / "tmp") == []
@@ -159,7 +159,7 @@ def test_no_descriptor_left_is_no_absence(way: str, tmp_path: Path) -> None:
     (tmp_path / "cur").mkdir()
 
     def work() -> None:
-        top = beneath.mark(str(tmp_path))
+        top = beneath.guarded(str(tmp_path))
         old = resource.getrlimit(resource.RLIMIT_NOFILE)
         looks = (beneath.is_directory, beneath.exists, beneath.missing, replace.make_directories)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, old[1]))

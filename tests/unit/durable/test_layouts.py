@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from fastmail.durable.env import Environment, Former, layout_of
+from fastmail.durable.env import Environment
+from fastmail.durable.layouts import Former, layout_of
 from fastmail.model.errors import ConfigError, CorruptData
 from tests.support.journals import beside, crashed, environment, put, rows, started
 

@@ -287,7 +287,7 @@ class Cut(BaseException):
 
 STEPS = {
     "the meta page is put back": (lmdb, "open"),
-    "rows are replayed": (recovery, "Mender"),
+    "rows are replayed": (recovery, "FileRestorer"),
     "some files are made": (recovery, "_make"),
     "the file systems are synced": (checkpoint, "_sync_file_systems"),
     "the checkpoint is written": (checkpoint, "write"),

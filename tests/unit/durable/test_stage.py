@@ -10,7 +10,7 @@ import pytest
 
 WORK = """
 import sys
-from fastmail.durable.stage import place
+from fastmail.durable.stage import write_files
 top = sys.argv[1].encode()
 job = {
     "small": (top + b"/tmp/a", top + b"/cur/a", top + b"/cur", [b"content"], -1, -1, False),
@@ -18,7 +18,7 @@ job = {
     "link": (top + b"/new/old", top + b"/cur/a", top + b"/cur", None, -1, -1, True),
     "link of another's": (top + b"/new/old", top + b"/cur/a", top + b"/cur", None, 0, -1, True),
 }[sys.argv[2]]
-assert place([job]) == [0]
+assert write_files([job]) == [0]
 """
 
 

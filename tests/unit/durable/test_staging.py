@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.durable.staging import LEAST, SHARE, SPILL, STREAM, Budget, Staged
+from fastmail.durable.staging import LEAST, SHARE, SPILL, STREAM, Budget, Staged, staged_whole
 from tests.support.sessions import Bench
 
 LOGIN = b"a LOGIN user@example.test secret\r\n"
@@ -184,3 +184,16 @@ def test_a_command_of_urls_is_bounded_too(tmp_path: Path) -> None:
         assert b"f NO [LIMIT] at most 500" in await client.send(b"f APPEND INBOX" + one * 501 + b"\r\n")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("octets", [10, 3 * SPILL])
+def test_pieces_become_one_content(tmp_path: Path, octets: int) -> None:
+    budget = Budget()
+    pieces: list[bytes | memoryview] = [b"head\n", memoryview(bytes(range(256)) * (octets // 256 + 1))]
+
+    async def run() -> bytes:
+        staged = Staged(str(tmp_path), budget)
+        return bytes(await staged_whole(staged, pieces))
+
+    assert asyncio.run(run()) == b"".join(pieces)
+    assert list(tmp_path.iterdir()) == [] and budget.used == 0

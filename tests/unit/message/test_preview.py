@@ -7,6 +7,12 @@ from fastmail.message import identity, summary
 from fastmail.message.preview import preview, scanned
 
 
+def has_attachment(made: bytes | bytearray) -> bool | None:
+    """What a summary says: would a mail program offer a part as a file? None where an earlier version did not look."""
+    status = summary.fixed(made).status
+    return bool(status & mime.Status.ATTACHED) if status & mime.Status.LOOKED else None
+
+
 def shown(raw: str) -> str:
     content = raw.encode()
     return preview(content, summary.of(content))
@@ -68,16 +74,16 @@ def test_attachments_are_known(kind: str, parts: list[str], wanted: bool) -> Non
     )
     if kind != "mixed" and parts[-1] == "Content-Type: application/pdf\n":
         wanted = False  # shown within the text, or its signature
-    assert summary.has_attachment(mime.scan(raw.encode())) is wanted
-    assert summary.has_attachment(scanned(raw.encode())) is wanted
+    assert has_attachment(mime.scan(raw.encode())) is wanted
+    assert has_attachment(scanned(raw.encode())) is wanted
 
 
 def test_a_message_may_be_an_attachment_as_a_whole() -> None:
-    assert summary.has_attachment(mime.scan(b"Content-Type: application/pdf\n\nx")) is True
-    assert summary.has_attachment(mime.scan(b"Content-Type: text/html\n\nx")) is False
+    assert has_attachment(mime.scan(b"Content-Type: application/pdf\n\nx")) is True
+    assert has_attachment(mime.scan(b"Content-Type: text/html\n\nx")) is False
     made = bytearray(mime.scan(b"Content-Type: application/pdf\n\nx"))
     made[1] &= 31
-    assert summary.has_attachment(made) is None, "of an earlier version"
+    assert has_attachment(made) is None, "of an earlier version"
 
 
 def ids(header: str) -> tuple[bytes, bytes]:

@@ -73,7 +73,7 @@ def test_a_row_of_the_line_that_is_of_nobody_is_taken_out(tmp_path: Path) -> Non
         at = module.ready_key(job)
 
         def hold(job: Job) -> Job:
-            job.held = True
+            job.paused = True
             return job
 
         await spool.change(job.key, hold)
@@ -96,14 +96,14 @@ def test_held_jobs_are_not_due(tmp_path: Path) -> None:
         ((_, job),) = spool.jobs(item.id)
 
         def hold(job: Job) -> Job:
-            job.held = True
+            job.paused = True
             return job
 
         assert spool.change_now(job.key, hold)
         assert spool.destinations() == {} and spool.depth() == (1, 1)
 
         def release(job: Job) -> Job:
-            job.held = False
+            job.paused = False
             return job
 
         assert spool.change_now(job.key, release)

@@ -30,7 +30,7 @@ class Line:
         return {name: 0 for name, jobs in self.jobs.items() if jobs}
 
     def due(self, name: str, now: float, most: int, under_way: Any) -> tuple[list[Job], int]:
-        free = [job for job in self.jobs[name] if not under_way(job.key) and not job.held and job.due <= now]
+        free = [job for job in self.jobs[name] if not under_way(job.key) and not job.paused and job.due <= now]
         return free[:most], 1 if len(free) > most else 0
 
     def job(self, key: bytes) -> Job | None:
@@ -82,13 +82,13 @@ def test_a_job_that_was_held_dropped_moved_or_put_off_is_passed_over() -> None:
     far = one.destinations["far"]
     begun(one)
     held, dropped, moved, later, good, last = line.jobs["far"]
-    held.held = True
+    held.paused = True
     line.jobs["far"].remove(dropped)
     moved.destination = "else"
     later.due = int(time.time()) + 1000
     assert one.next(far) is good and one.next(far) is last and one.next(far) is None
     assert far.busy == {good.key, last.key}
-    held.held, later.due = False, 0
+    held.paused, later.due = False, 0
     line.jobs["far"] = [held, later]
     far.due = 0.0
     assert one.next(far) is held and one.next(far) is later, "released, they are tried"

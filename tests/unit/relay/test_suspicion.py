@@ -121,7 +121,7 @@ class World:
         await self.watch.close()
 
     def held(self) -> dict[str, bool]:
-        return {item.login: job.held for item, job in self.spool.jobs()}
+        return {item.login: job.paused for item, job in self.spool.jobs()}
 
     def sends(self, address: str = USER) -> bool:
         account = self.directory.account(address)
@@ -151,7 +151,7 @@ def test_a_stolen_login_is_stopped(tmp_path: Path) -> None:
         assert account.stopped == "9 of 9 recipients within an hour are unknown to their hosts"
         row = list(w.directory.audit())[-1]
         assert (row.who, row.what, row.name) == ("automatic", "account set", USER) and account.stopped in row.text
-        assert w.held() == {USER: True, OTHER: False} and w.sends(OTHER)
+        assert w.paused() == {USER: True, OTHER: False} and w.sends(OTHER)
         ((to, content),) = w.told
         assert to == "postmaster@example.test" and b"\n    9 of 9 recipients" in content
         assert b"\n3 of its deliveries were waiting." in content and b"release --login me@example.test\n" in content
@@ -165,16 +165,16 @@ def test_mail_that_came_meanwhile_is_held_too(tmp_path: Path) -> None:
     async def scenario(w: World) -> None:
         await w.refuse(5)
         job, item = await w.queue(USER)
-        assert w.watch.holds(item)
+        assert w.watch.stops(item)
         await w.watch.hold(job, item)
-        assert all(one.held for _, one in w.spool.jobs(item.id))
-        assert not w.watch.holds((await w.queue(OTHER))[1])
+        assert all(one.paused for _, one in w.spool.jobs(item.id))
+        assert not w.watch.stops((await w.queue(OTHER))[1])
         later = Watch(Rules(), w.spool, w.directory, w.tell, "mx.example.test")
-        assert later.holds(item), "also after a restart"
+        assert later.stops(item), "also after a restart"
         w.directory.enable(USER, True)
         account = w.directory.account(USER)
         assert account is not None and account.sends and account.stopped == ""
-        assert not w.watch.holds(item)
+        assert not w.watch.stops(item)
 
     run(tmp_path, scenario)
 
@@ -214,7 +214,7 @@ def test_a_network_is_stopped(tmp_path: Path) -> None:
         found = stopped.find(w.spool, HALL)
         assert found is not None and found.why == "8 of 8 recipients within an hour are unknown to their hosts"
         assert stopped.find(w.spool, networks.parse("192.0.2.7")) is None and w.sends()
-        assert {item.peer: job.held for item, job in w.spool.jobs()} == {
+        assert {item.peer: job.paused for item, job in w.spool.jobs()} == {
             HOST: True, "192.0.2.200": True, "192.0.2.7": False, "198.51.100.1": False
         }  # fmt: skip
         ((to, content),) = w.told
@@ -230,10 +230,10 @@ def test_mail_of_a_stopped_network_is_held_until_it_is_resumed(tmp_path: Path) -
     async def scenario(w: World) -> None:
         await w.refuse(5, "", peer=HOST)
         _, item = await w.queue("", peer=HOST)
-        assert w.watch.holds(item) and not w.watch.holds((await w.queue("", peer="192.0.2.7"))[1])
-        assert not w.watch.holds((await w.queue(USER, peer=HOST))[1]), "a login is not the network"
+        assert w.watch.stops(item) and not w.watch.stops((await w.queue("", peer="192.0.2.7"))[1])
+        assert not w.watch.stops((await w.queue(USER, peer=HOST))[1]), "a login is not the network"
         assert await stopped.resume(w.spool, HALL) and not await stopped.resume(w.spool, HALL)
-        assert not w.watch.holds(item)
+        assert not w.watch.stops(item)
         await w.refuse(4, "", peer=HOST)
         assert stopped.find(w.spool, HALL) is None, "its counts begin anew"
 

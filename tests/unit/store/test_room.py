@@ -17,7 +17,7 @@ def test_no_more_than_the_room_and_one_entry() -> None:
         async def work(known: bool) -> None:
             nonlocal most, done
             async with room.entry(BIG if known else -1) as entry:
-                entry.holds(BIG)  # made without waiting
+                entry.resize(BIG)  # made without waiting
                 most = max(most, room.octets)
                 await asyncio.sleep(0.001)
             done += 1
@@ -33,7 +33,7 @@ def test_short_summaries_wait_for_nobody() -> None:
         room = Room(BIG)
         async with room.entry(BIG):
             async with asyncio.timeout(1), room.entry(LONG) as entry:
-                entry.holds(LONG)
+                entry.resize(LONG)
                 assert room.octets == BIG
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01), room.entry(BIG):
@@ -50,7 +50,7 @@ def test_what_fails_gives_its_room_back() -> None:
         for _ in range(3):
             with pytest.raises(ValueError):
                 async with room.entry(-1) as entry:
-                    entry.holds(2 * BIG)
+                    entry.resize(2 * BIG)
                     raise ValueError
         assert room.octets == 0
 

@@ -413,7 +413,7 @@ def read_acl(directory: str, owner: str) -> tuple[rights.Acl, list[str]]:
 
 
 def acl_file(acl: rights.Acl, owner: str) -> bytes:
-    """Return ``dovecot-acl``."""
+    """Return ``dovecot-acl``, or Courier's ``courierimapacl``, which has the same form: identifier, space, letters."""
     lines = []
     for key, letters in sorted(acl.items()):
         sign, name = ("-", key[1:]) if key.startswith("-") else ("", key)

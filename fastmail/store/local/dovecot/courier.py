@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from fastmail.durable import beneath
 from fastmail.durable.replace import make_directories
-from fastmail.model import rights
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.maildir.folders import encoded
@@ -88,18 +87,6 @@ def subscribed_file(home: Home, names: Iterable[str]) -> bytes:
         inner = os.fsencode(encoded(home, name)).replace(b"/", b".")
         lines.append(b"INBOX\n" if name == INBOX else b"INBOX." + inner + b"\n")
     return b"".join(lines)
-
-
-def acl_file(acl: rights.Acl, owner: str) -> bytes:
-    """Return ``courierimapacl``: identifier, space, letters."""
-    lines = []
-    for key, letters in sorted(acl.items()):
-        sign, name = ("-", key[1:]) if key.startswith("-") else ("", key)
-        kind = "group" if name.startswith(rights.GROUP) else "user"
-        named = f"{kind}={name.removeprefix(rights.GROUP)}"
-        who = "anyone" if name == rights.ANYONE else "owner" if name == owner else named
-        lines.append(f"{sign}{who} {letters}\n")
-    return "".join(lines).encode()
 
 
 def write(

@@ -50,7 +50,7 @@ async def hand_back(store: OpenedStore, account: Account, to: str = DOVECOT) -> 
     """Write the control files of every mailbox, and the subscriptions, for the server ``to``.
 
     CannotDo if a message is not in a file, or if Courier has no such layout."""
-    home = store.places.home(account)
+    home = store.account_paths.home(account)
     if to == COURIER and (home.layout == "fs" or home.control):
         raise CannotDo(
             "Courier has Maildir++ only, with its files in the Maildirs: layout fs and control are Dovecot's"
@@ -88,7 +88,7 @@ async def _finish_names(store: OpenedStore, account: Account, box: Mailbox) -> N
 
 
 def _write_one(store: OpenedStore, account: Account, box: Mailbox) -> Handed:
-    place = store.places.control(account, box.name)
+    place = store.account_paths.control(account, box.name)
     with store.commits.snapshot(account) as snapshot:
         row: Any = snapshot.mailbox(box.key)
         words = snapshot.keywords(box.key)
@@ -131,7 +131,7 @@ def _write_courier(store: OpenedStore, account: Account, box: Mailbox) -> Handed
             for uid, _, _, keywords, _, size, _ in pages.records(page):
                 _refuse_segment(account, box, names[uid])
                 messages.append(courier.Message(uid, names[uid][1:], size, keywords, *pop3.get(uid, (0, b""))))
-    listed = courier.acl_file(rights.load(acl), account.address) if acl is not None else None
+    listed = control_files.acl_file(rights.load(acl), account.address) if acl is not None else None
     numbers = row.uidvalidity, row.uidnext
     lost = courier.write(directory, numbers, words, messages, listed, box.name == INBOX)
     if box.name == INBOX and beneath.exists(os.path.join(directory, "maildirsize")):
@@ -158,7 +158,7 @@ def _write_index(store: OpenedStore, account: Account, box: Mailbox, words: Sequ
                 for bit in range(LETTERED_KEYWORDS, min(keywords.bit_length(), len(words))):
                     if keywords >> bit & 1:
                         having[words[bit]].append(uid)
-    place = store.places.indexes(account, box.name)
+    place = store.account_paths.indexes(account, box.name)
     beneath.make_directories(place)
     for name in OLD_INDEX:
         with contextlib.suppress(FileNotFoundError):

@@ -24,7 +24,8 @@ MAX_WORD = 255
 MOST_WORDS = 1000  # keywords of a mailbox at most
 LITTLE = sys.byteorder == "little"
 HEADER = struct.Struct("=BBHIIB3xIIIII")  # to the number of messages
-LOG_POSITION = struct.Struct("=III")  # of file_seq, tail and head, at 60
+LOG_POSITION = struct.Struct("=60xIII")  # of the header: file_seq, tail and head of the log
+KEYWORD_HEAD = struct.Struct("=BBH")  # how, 0, octets of the keyword
 _APPENDED = struct.Struct("=IB3x")  # UID, flags
 EXTENSION = struct.Struct("=IIHHHH")
 LOG_HEADER = struct.Struct("=BBHIIIIIQB3xI")
@@ -99,7 +100,7 @@ def numbers(directory: str) -> tuple[int, int]:
         if major != 7 or bool(compatible & 1) != LITTLE or state & CORRUPTED:
             validity = following = ident = 0
         else:
-            seq = LOG_POSITION.unpack_from(index, 60)[0]
+            seq = LOG_POSITION.unpack_from(index)[0]
     for number, data in _logs(directory):
         _, _, start, its_ident, *_ = LOG_HEADER.unpack_from(data)
         if number < seq or (ident and its_ident != ident):
@@ -140,7 +141,7 @@ def _snapshot(data: bytes, out: _Keywords) -> tuple[int, int, int, int]:
     major, _, base, size, width, compatible, ident, state, validity, _, count = HEADER.unpack_from(data)
     if major != 7 or bool(compatible & 1) != LITTLE or state & CORRUPTED or not 120 <= base <= size <= len(data):
         raise ValueError("damaged, or of another kind")
-    seq, _, offset = LOG_POSITION.unpack_from(data, 60)
+    seq, _, offset = LOG_POSITION.unpack_from(data)
     at = base
     while at + EXTENSION.size <= size:
         length, _, place, octets, _, named = EXTENSION.unpack_from(data, at)
@@ -205,8 +206,9 @@ def _records(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
 def _apply(kind: int, body: bytes, out: _Keywords) -> int:
     """Apply a record; return UIDVALIDITY if it has one, else 0."""
     if kind == KEYWORD_UPDATE:
-        how, _, length = struct.unpack_from("=BBH", body)
-        word, start = body[4 : 4 + length], -(-(4 + length) // 4) * 4
+        how, _, length = KEYWORD_HEAD.unpack_from(body)
+        end = KEYWORD_HEAD.size + length
+        word, start = body[KEYWORD_HEAD.size : end], -(-end // 4) * 4  # ranges begin at a multiple of 4
         for first, last in struct.iter_unpack("=II", body[start:]):
             out.change(word, first, last, how != REMOVE)
     elif kind == KEYWORD_RESET:

@@ -42,10 +42,10 @@ from fastmail.store.local.index.layout import MailboxRow, base_of
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import looking
+from fastmail.store.local.maildir.account_paths import AccountPaths
 from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.folders import control_root
 from fastmail.store.local.maildir.lists import Line
-from fastmail.store.local.maildir.places import Places
 from fastmail.telemetry import log
 
 TIDY_PATIENCE = 2.0  # s that housekeeping waits for a lock, as other mailboxes wait behind it
@@ -90,9 +90,9 @@ class SharedMode:
     """One for each store that shares its Maildirs. ``take_in``: apply everything that is new in a mailbox whose list is
     locked."""
 
-    def __init__(self, commits: Commits, places: Places, take_in: TakeIn) -> None:
+    def __init__(self, commits: Commits, account_paths: AccountPaths, take_in: TakeIn) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._take_in = take_in
         self._known: dict[bytes, Known] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -147,7 +147,7 @@ class SharedMode:
     @asynccontextmanager
     async def lock(self, account: Account, box: Mailbox, patience: float = PATIENCE) -> AsyncIterator[None]:
         """Hold the list of a mailbox, so that UIDs can be assigned; waits up to ``patience`` seconds for it."""
-        async with self._locked(os.path.join(self._places.control(account, box.name), UIDLIST), patience):
+        async with self._locked(os.path.join(self._account_paths.control(account, box.name), UIDLIST), patience):
             yield
 
     @asynccontextmanager
@@ -194,7 +194,7 @@ class SharedMode:
     def same(self, account: Account, box: Mailbox) -> bool:
         """True if the files are as they were when all of them was applied."""
         known = self._known.get(box.key)
-        place = self._places.control(account, box.name)
+        place = self._account_paths.control(account, box.name)
         return (
             known is not None
             and stamp(os.path.join(place, UIDLIST)) == known.uidlist
@@ -208,7 +208,7 @@ class SharedMode:
         If the list has another UIDVALIDITY than the index, the index first removes its messages."""
         box = self.box(account, key)
         known = self._known.setdefault(key, Known())
-        place = self._places.control(account, box.name)
+        place = self._account_paths.control(account, box.name)
         found, whole = await self._commits.help(_read, os.path.join(place, UIDLIST), known)
         if found is None:  # missing or damaged: the index is right
             found = await self._commits.help(self._write_all, account, box, known)
@@ -226,13 +226,16 @@ class SharedMode:
     def _write_all(self, account: Account, box: MailboxRow, known: Known) -> Control:
         """Write a list of the messages in the index, or, for a mailbox that is new to it, of those in another server's
         files."""
-        place = self._places.control(account, box.name)
+        place = self._account_paths.control(account, box.name)
         make_directories(place)
-        indexes = self._places.indexes(account, box.name)
+        indexes = self._account_paths.indexes(account, box.name)
         found = control_files.read_control(place, indexes) if not box.generation else Control()
         if found.uidvalidity or found.uids:
             found.uidvalidity = found.uidvalidity or box.uidvalidity
-            found.uidnext, found.torn = found.following(_unlisted(found, self._places.folder(account, box.name))), False
+            found.uidnext, found.torn = (
+                found.following(_unlisted(found, self._account_paths.folder(account, box.name))),
+                False,
+            )
             found.keywords.clear()
             kept = [control_files.Kept(uid, base, *found.pop3.get(base, (0, b""))) for base, uid in found.uids.items()]
         else:
@@ -259,7 +262,7 @@ class SharedMode:
 
     async def write(self, account: Account, box: Mailbox, lines: Sequence[tuple[int, bytes]]) -> None:
         """Add (UID, base name) to the list, in order; durable when it returns. Call it under the lock."""
-        path = os.path.join(self._places.control(account, box.name), UIDLIST)
+        path = os.path.join(self._account_paths.control(account, box.name), UIDLIST)
         known = self._known[box.key]
         data = b"".join(b"%d :%b\n" % line for line in lines)
         now = await self._commits.help(_append, path, data, known)
@@ -272,7 +275,7 @@ class SharedMode:
 
     def listed(self, account: Account, name: str) -> bool:
         """True if a mailbox has a list: then it was created completely, by whichever server."""
-        return stamp(os.path.join(self._places.control(account, name), UIDLIST)) != NONE
+        return stamp(os.path.join(self._account_paths.control(account, name), UIDLIST)) != NONE
 
     def forget(self, key: bytes) -> None:
         """Read the whole list the next time, because something went wrong."""
@@ -283,7 +286,7 @@ class SharedMode:
         known = self._known.get(box.key)
         if known is None:
             return  # ``forget`` was called meanwhile
-        known.uidlist = stamp(os.path.join(self._places.control(account, box.name), UIDLIST))
+        known.uidlist = stamp(os.path.join(self._account_paths.control(account, box.name), UIDLIST))
         if len(self._known) > 100_000:
             self._known.pop(next(iter(self._known)))
 
@@ -300,7 +303,7 @@ class SharedMode:
     async def _keywords(self, account: Account, key: bytes, words: Sequence[bytes]) -> None:
         """Do the same under the lock; keywords that Dovecot has added since come into the index."""
         box = self.box(account, key)
-        place = self._places.control(account, box.name)
+        place = self._account_paths.control(account, box.name)
         path = os.path.join(place, KEYWORDS)
         known = self._known.setdefault(key, Known())
         now = await self._commits.help(stamp, path)
@@ -320,7 +323,7 @@ class SharedMode:
     async def take_overflow(self, account: Account, box: Mailbox, listed: Control) -> None:
         """Learn keywords without letters from Dovecot's index, for messages that are new here. Later ones remain
         Dovecot's. Call it under the lock."""
-        key, indexes = box.key, self._places.indexes(account, box.name)
+        key, indexes = box.key, self._account_paths.indexes(account, box.name)
         with self._commits.snapshot(account) as snapshot:
             listed.words = snapshot.keywords(key)
         if len(listed.words) >= LETTERED_KEYWORDS:
@@ -332,7 +335,7 @@ class SharedMode:
 
     async def subscribed(self, account: Account) -> set[str] | None:
         """Return the subscriptions in Dovecot's file, None if there is none."""
-        path = os.path.join(control_root(self._places.home(account)), SUBSCRIPTIONS)
+        path = os.path.join(control_root(self._account_paths.home(account)), SUBSCRIPTIONS)
         now = stamp(path)
         if now == NONE:
             return None
@@ -342,20 +345,22 @@ class SharedMode:
                 self._subscribed.clear()
             known = self._subscribed[account.id] = (
                 now,
-                set(await self._commits.help(control_files.read_subscriptions, self._places.home(account)) or ()),
+                set(
+                    await self._commits.help(control_files.read_subscriptions, self._account_paths.home(account)) or ()
+                ),
             )
         return known[1]
 
     async def subscribe(self, account: Account, names: set[str], name: str, on: bool, keep: bool = False) -> None:
         """Change the file. ``names``: initial list if there is no file. ``keep``: do nothing if there is one."""
-        place = control_root(self._places.home(account))
+        place = control_root(self._account_paths.home(account))
         async with self._locked(os.path.join(place, SUBSCRIPTIONS)):
             there = await self.subscribed(account)
             if there is not None and keep:
                 return
             now = set(names if there is None else there)
             now = now | {name} if on else now - {name}
-            data = control_files.subscription_file(self._places.home(account), now)
+            data = control_files.subscription_file(self._account_paths.home(account), now)
             await self._commits.help(partial(replace_file, os.path.join(place, SUBSCRIPTIONS), data, like=place))
 
 

@@ -28,15 +28,15 @@ from fastmail.store.local.index.tables import Tables
 # version, are all messages in the tables of object_ids.py, mailboxes, MODSEQ, octets of messages, messages, octets of
 # long summaries and of annotations (weight.py), low-water mark of the log, octets of the log, recovered
 # (Tables.recovered when the MODSEQ was last put above what can have been seen). A reader of this version ignores octets
-# behind them.
+# after them.
 ROW = struct.Struct("<BBxxIQQQQQQQI")
 VERSION = 1
 MODSEQS_ABOVE = 1 << 20  # by how much MODSEQs are raised after a recovery: more than were ever unsynced at once
 HEAD = struct.Struct("<BxxxI")  # version, seconds since 1970
 ENTRY = struct.Struct("<BxxxII")  # kind, mailbox, items
-CREATED = struct.Struct("<I8sQ")  # UID, EMAILID's mark, MODSEQ
+CREATED = struct.Struct("<I8sQ")  # UID, EMAILID, MODSEQ
 CHANGED = struct.Struct("<II")  # first and last UID
-REMOVED = struct.Struct("<I8s")  # UID, EMAILID's mark
+REMOVED = struct.Struct("<I8s")  # UID, EMAILID
 PART = struct.Struct(">H")
 KEY = ACCOUNT + layout.U64.size + PART.size
 PART_OCTETS = 1 << 16  # octets of entries in one row; more continue in another
@@ -379,9 +379,9 @@ def told(account_entries: Iterable[Entry], since: int) -> list[AccountChange]:
     for entry in account_entries:
         modseq, kind, key, items, _ = entry
         if kind is Kind.CREATED:
-            out += [AccountChange(own, kind, key, uid, mark) for uid, mark, own in items if own > since]
+            out += [AccountChange(own, kind, key, uid, email) for uid, email, own in items if own > since]
         elif kind is Kind.REMOVED:
-            out += [AccountChange(modseq, kind, key, uid, mark) for uid, mark in items]
+            out += [AccountChange(modseq, kind, key, uid, email) for uid, email in items]
         elif kind is Kind.CHANGED:
             flags.append(entry)
         else:

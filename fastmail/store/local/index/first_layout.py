@@ -16,11 +16,19 @@ from typing import Any
 from fastmail.durable import progress
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CorruptData
-from fastmail.store.local.index.layout import MAILBOX, pack_message, row_key
+from fastmail.store.local.index.layout import (
+    MAILBOX,
+    RECORD_UID,
+    TOP,
+    pack_message,
+    record_uid,
+    row_key,
+    uid_key,
+    uid_of,
+)
 
 TABLES = ("box", "summ", "file")
 HEAD = struct.Struct("<BBHIQQQ")  # of a page (_core/pages.pxd)
-U32 = struct.Struct(">I")
 SPAN = 64  # UIDs of a page then
 HALF = SPAN // 2  # now
 LOW = (1 << HALF) - 1
@@ -46,15 +54,15 @@ def _pages(txn: Txn, box: bytes, table: Any) -> None:
     cursor = txn.cursor(db=table)
     found = []
     more = cursor.set_range(box)
-    while more and cursor.key()[:MAILBOX] == box and cursor.key()[MAILBOX:] != b"\xff" * 4:
+    while more and cursor.key()[:MAILBOX] == box and cursor.key()[MAILBOX:] != TOP:
         found.append((bytes(cursor.key()), bytes(cursor.value())))
         more = cursor.next()
     for key, page in found:
-        base = U32.unpack_from(key, MAILBOX)[0]
+        base = uid_of(key)
         halves = split(page, base)
         for at, half in zip((base, base + HALF), halves, strict=True):
             if half:
-                txn.put(box + U32.pack(at), half, db=table, overwrite=at == base)
+                txn.put(uid_key(box, at), half, db=table, overwrite=at == base)
         if not halves[0]:
             txn.delete(key, db=table)
 
@@ -64,12 +72,12 @@ def split(page: bytes, base: int) -> tuple[bytes, bytes]:
     if len(page) < HEAD.size:
         raise CorruptData("a page of the first layout is too short")
     version, step, count, reserved, modseq, present, unseen = HEAD.unpack_from(page)
-    if version != 1 or step < 4 or len(page) < HEAD.size + count * step:
+    if version != 1 or step < RECORD_UID.size or len(page) < HEAD.size + count * step:
         raise CorruptData("a page of the first layout is damaged")
     records = [page[at : at + step] for at in range(HEAD.size, HEAD.size + count * step, step)]
     out = []
     for first in (0, HALF):
-        mine = [one for one in records if 0 <= int.from_bytes(one[:4], "little") - base - first < HALF]
+        mine = [one for one in records if 0 <= record_uid(one) - base - first < HALF]
         bits = present >> first & LOW, unseen >> first & LOW
         head = HEAD.pack(version, step, len(mine), reserved, modseq, *bits)  # MODSEQ: never shrinks, so both have it
         out.append(head + b"".join(mine) if mine else b"")

@@ -3,7 +3,7 @@
     new     number(8)   mailbox key(12), record(40, as in a page), value as in msg
 
 Those versions put each message into this table first, and about a second later into page and msg. A row counted if its
-number was above the one in its mailbox's row (SETTLED). After a clean stop the table may have rows that do not count
+number was above the one in its mailbox's row (MERGED). After a clean stop the table may have rows that do not count
 any more; after any other stop and the replay of the journal, also rows that do.
 
 Promise: afterwards each message exists once, with its UID and MODSEQ, and is in its account's totals and log, as that
@@ -21,13 +21,15 @@ from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CorruptData
 from fastmail.store.local.index import account_log, box_rows, layout, object_ids
 from fastmail.store.local.index.account_log import Change
-from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MARK_AT, RECORD, TAIL, MailboxRow
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MARK_AT, RECORD, ROW_HEAD, TAIL, MailboxRow
 from fastmail.store.local.index.tables import Tables
 from fastmail.telemetry import log
 
 TABLE = "new"
 VALUE = MAILBOX + RECORD  # octets before the value for msg
-SETTLED, SETTLED_AT = struct.Struct("<Q"), 52  # a field of the mailbox row that is always 0 now
+MERGED = struct.Struct(
+    "<52xQ"
+)  # of the mailbox row: up to this number its messages are in its pages; 0 since version 4
 BATCH = 256  # rows in one transaction
 OCTETS = 4 << 20  # octets of rows in one transaction
 
@@ -69,10 +71,10 @@ def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None
     found = txn.get(layout.row_key(key), db=t.page)
     if found is None:
         return  # the mailbox was removed with all its messages
-    box = settled = None
+    box = merged = None
     try:
         box = layout.unpack_row(key, found)
-        settled = SETTLED.unpack_from(found, SETTLED_AT)[0] if found[1] >= SETTLED_AT + SETTLED.size else 0
+        merged = MERGED.unpack_from(found)[0] if ROW_HEAD.unpack_from(found)[1] >= MERGED.size else 0
     except CorruptData as error:  # `fastmail check --repair` rebuilds the row from the other tables
         log.event("mailbox.damaged", "error", why=error, then="fastmail check --repair")
     came: list[object_ids.Item] = []
@@ -80,9 +82,9 @@ def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None
     for number, row in rows:
         uid, _, modseq = TAIL.unpack_from(row, MAILBOX)
         at, value = layout.uid_key(key, uid), row[VALUE:]
-        if number > (settled or 0) and txn.put(at, value, db=t.msg, overwrite=False):
+        if number > (merged or 0) and txn.put(at, value, db=t.msg, overwrite=False):
             came.append((uid, layout.summary_of(value), modseq))
-            first = uid - uid % layout.SPAN
+            first = layout.page_of(uid)
             records[first] = records.get(first, b"") + row[MAILBOX:VALUE]
     _extend(txn, t, key, records)
     if box is not None and came:

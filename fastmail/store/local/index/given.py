@@ -31,6 +31,7 @@ MOST = 2_000_000  # rows of a shard, some 150 MB
 EVERY = 60.0  # s between two trims
 BATCH = 1000  # rows that one commit deletes
 ID = transaction.SIZE  # octets of a key before the account
+KEY = ID + ACCOUNT + 1  # octets of a key
 Placed = tuple[Delivery, FileWrite | PieceWrite | None, bytes]
 
 

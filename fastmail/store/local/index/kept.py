@@ -25,13 +25,16 @@ from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.local.index import layout, references
-from fastmail.store.local.index.layout import ACCOUNT, PAIR, RECORD, U32, U64, trash_key, uid_of
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, PAIR, RECORD, U32, U64, trash_key, uid_of
 from fastmail.store.local.index.tables import Tables
 
-SLACK = 60.0  # s after its due time after which a row counts as left behind by its worker
+SLACK = 60.0  # s after its due time after which a row counts as left by a worker that ended
 BATCH = 256  # messages in one row of the second kind
 DUE = b"\xff" * ACCOUNT  # prefix of the second kind of key: no account has this number
-TIME, OF = slice(8, 16), slice(16, 28)  # parts of a key that begins with DUE: due time, mailbox key
+# parts of a key that begins with DUE: due time, mailbox key
+TIME = slice(len(DUE), len(DUE) + U64.size)
+OF = slice(TIME.stop, TIME.stop + MAILBOX)
+LONGEST_KEY = OF.stop + U32.size
 
 
 def until(grace: float) -> int:
@@ -50,8 +53,8 @@ def put(txn: Txn, t: Tables, key: bytes, values: Mapping[bytes, bytes], before: 
     first, records = -1, {}
     for at, value in values.items():
         uid = uid_of(at)
-        if uid & ~31 != first:
-            first = uid & ~31
+        if layout.page_of(uid) != first:
+            first = layout.page_of(uid)
             records = {record[Field.UID]: record for record in pages.records(before[first])}
         rows.append((at, pages.pack(*records[uid]) + value))
         uids.append(uid)
@@ -147,7 +150,7 @@ def records(txn: Reading, t: Tables, key: bytes, uids: UidSet) -> Iterator[tuple
     first, packed = -1, b""
     for low, high in uids.ranges():
         for at, value in _rows(txn, t, key, low, high):
-            page = uid_of(at) & ~31
+            page = layout.page_of(uid_of(at))
             if page != first:
                 if packed:
                     yield first, packed
@@ -161,7 +164,7 @@ def merged(there: Iterator[Any], kept: Iterator[tuple[int, bytes]]) -> Iterator[
     """Merge pages with kept records, in UID order."""
     waiting = next(kept, None)
     for page in there:
-        first = pages.span(page)[0] & ~31
+        first = layout.page_of(pages.span(page)[0])
         while waiting is not None and waiting[0] < first:
             yield pages.extend(None, waiting[1])
             waiting = next(kept, None)

@@ -6,7 +6,7 @@ Every part of a key or row that is read anywhere has its name here, or in the fi
     page    mailbox key(12) 0xFFFFFFFF       Mailbox row (below), then the name in UTF-8: beside the last page, because
                                              a delivery writes both
     msg     mailbox key(12) uid(4)           u16 length, then b"n" or b"c" (new/ or cur/) and the file's name, or
-                                             b"s" and a record (references.py), then the summary (_core/mime.pyx)
+                                             b"s" and a record (references.py), then the summary (_core/summary.pxd)
     name    account(8) name                  mailbox id(4)
     subs    account(8) name                  empty; subscribed names, which need not exist. A name of more than 480
                                              octets is shortened in the key (name_key), and the value is the whole;
@@ -27,7 +27,7 @@ Every part of a key or row that is read anywhere has its name here, or in the fi
                                              quotas count; moved into acct by the account's first write
     acct    account(8)                       what an account holds in all, and its MODSEQ      } see account_log.py
     alog    account(8) modseq(8) part(2)     what one operation changed in the account         }
-    place   account(8) mark(8) mailbox(4) uid(4)     empty; where the message with this EMAILID is     }
+    place   account(8) email(8) mailbox(4) uid(4)    empty; where the message with this EMAILID is     }
     member  account(8) thread(8) mailbox(4) uid(4)   empty; which messages are of this THREADID        } object_ids.py
     thread  account(8) hash of a Message-ID(8)       thread(8) count(4), where the thread is of another name  }
 
@@ -50,6 +50,18 @@ from dataclasses import dataclass
 
 from fastmail._core import pages
 from fastmail.model.errors import CorruptData
+
+# part of nearly every key here
+from fastmail.model.keys import ACCOUNT as ACCOUNT
+from fastmail.model.keys import MAILBOX as MAILBOX
+from fastmail.model.keys import MESSAGE as MESSAGE
+from fastmail.model.keys import OF_ACCOUNT as OF_ACCOUNT
+from fastmail.model.keys import account_key as account_key
+from fastmail.model.keys import account_of as account_of
+from fastmail.model.keys import mailbox_key as mailbox_key
+from fastmail.model.keys import mailbox_of as mailbox_of
+from fastmail.model.keys import uid_key as uid_key
+from fastmail.model.keys import uid_of as uid_of
 from fastmail.store.interface import Mailbox
 
 LAYOUT = 4
@@ -84,24 +96,26 @@ TABLES = [
 # when UIDs and MODSEQs were last put above what can have been seen); the last three are not there in version 1, the
 # last one not in version 2
 ROW = struct.Struct("<BBHIIIIIIQQIIQQI")
-ROW_V1 = ROW.size - 20
+ROW_V1 = ROW.size - 20  # octets of the fixed part in version 1
+ROW_HEAD = struct.Struct("<BB")  # how a row begins in each version: version, offset of the name
+ROW_VERSION = 1  # a reader refuses any other
 MODSEQ = struct.Struct("<28xQ")  # of a row
 PAIR = struct.Struct("<II")  # first and last UID
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 U16 = struct.Struct("<H")
-# how many octets of a key name the account, the mailbox (its key), the message
-ACCOUNT, MAILBOX, MESSAGE = 8, 12, 16
 TOP = b"\xff\xff\xff\xff"  # after a mailbox key: the key of its row
 NEW, CUR, SEGMENT, HELD = b"n", b"c", b"s", b"h"  # marks: where the content is (names.path_of, references.py, held.py)
 SPAN = 32  # UIDs of a page (_core/pages.pxd)
 RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))  # octets of a message's record in a page
-TAIL = struct.Struct("<IIQ")  # how a record begins: UID, flags, MODSEQ
+RECORD_UID = struct.Struct("<I")  # how a record begins
+TAIL = struct.Struct("<IIQ")  # the same and more: UID, flags, MODSEQ
 HOLDER = 8  # octets of a key of held that say who holds something
 DELIVERED = b"d"  # after the holder, in a row of held that says where a message was delivered
-MARK_AT = 2  # offset of the mark in a value of msg, after the length of mark and name
+MARK_AT = U16.size  # offset of the mark in a value of msg, after the length of mark and name
 MAX_UID = 0xFFFFFFFE
 MOST_OF_A_NAME = 480  # octets of a name in a key
+MOST_OF_A_KEY = 511  # octets that LMDB allows
 COUNTER = b"next"  # in meta, before an account's key: NEXT
 # id of an account's next mailbox, highest UIDVALIDITY that it gave, Tables.recovered of that moment (not in version 2)
 NEXT = struct.Struct("<III")
@@ -129,14 +143,6 @@ def unpack_next(row: bytes | memoryview | None) -> tuple[int, int, int]:
     return number, last, recovered
 
 
-def account_key(account: int) -> bytes:
-    return U64.pack(account)
-
-
-def mailbox_key(account: int, mailbox: int) -> bytes:
-    return U64.pack(account) + U32.pack(mailbox)
-
-
 def name_key(account: bytes, name: str) -> bytes:
     """Return the key of a mailbox's or subscription's name. LMDB allows 511 octets, so of a long name the key has the
     beginning and a digest of the whole."""
@@ -152,25 +158,6 @@ def counter_key(account: bytes) -> bytes:
     return COUNTER + account
 
 
-def uid_key(key: bytes, uid: int) -> bytes:
-    return key + U32.pack(uid)
-
-
-def uid_of(at: bytes | memoryview) -> int:
-    """Return the UID in the key of a message, or the first UID in the key of a page."""
-    return int.from_bytes(at[MAILBOX:MESSAGE], "big")
-
-
-def account_of(key: bytes | memoryview) -> int:
-    """Return the account's number in a key that begins with it."""
-    return int.from_bytes(key[:ACCOUNT], "big")
-
-
-def mailbox_of(key: bytes | memoryview) -> int:
-    """Return the mailbox's number in a key that begins with a mailbox key."""
-    return int.from_bytes(key[ACCOUNT:MAILBOX], "big")
-
-
 def base_of(name: bytes | memoryview) -> bytes:
     """Return a file's name without its flags, which is the part that no program changes."""
     return bytes(name).partition(b":")[0]
@@ -181,8 +168,13 @@ def trash_key(key: bytes, marked: bytes) -> bytes:
     return key + base_of(marked[1:])[:MOST_OF_A_NAME]
 
 
+def page_of(uid: int) -> int:
+    """Return the first UID of the page that has this UID."""
+    return uid - uid % SPAN
+
+
 def page_key(key: bytes, uid: int) -> bytes:
-    return key + U32.pack(uid - uid % SPAN)
+    return uid_key(key, page_of(uid))
 
 
 def row_key(key: bytes) -> bytes:
@@ -207,7 +199,7 @@ def unpack_pop3(row: bytes | memoryview) -> tuple[int, bytes]:
 
 def marked_of(value: bytes | memoryview) -> bytes:
     """Return mark and file name of a value of msg."""
-    return bytes(value[MARK_AT : MARK_AT + (value[0] | value[1] << 8)])
+    return bytes(value[MARK_AT : MARK_AT + U16.unpack_from(value)[0]])
 
 
 def mark_of(value: bytes | memoryview) -> bytes:
@@ -216,18 +208,19 @@ def mark_of(value: bytes | memoryview) -> bytes:
 
 
 def summary_of(value: bytes | memoryview) -> bytes | memoryview:
-    return value[MARK_AT + (value[0] | value[1] << 8) :]
+    return value[MARK_AT + U16.unpack_from(value)[0] :]
 
 
 def record_uid(record: bytes | memoryview) -> int:
     """Return the UID with which a record of a page begins; a row of kept begins with a record."""
-    return int.from_bytes(record[:4], "little")
+    uid: int = RECORD_UID.unpack_from(record)[0]
+    return uid
 
 
 def pack_row(box: MailboxRow) -> bytes:
     return (
         ROW.pack(
-            1,
+            ROW_VERSION,
             ROW.size,
             box.special,
             box.uidvalidity,
@@ -255,9 +248,9 @@ def modseq_of(row: bytes | memoryview) -> int:
 
 
 def unpack_row(key: bytes, row: bytes | memoryview) -> MailboxRow:
-    if len(row) < ROW_V1 or row[0] != 1 or len(row) < row[1]:
+    version, at = ROW_HEAD.unpack_from(row) if len(row) >= ROW_V1 else (0, 0)
+    if version != ROW_VERSION or len(row) < at:
         raise CorruptData(f"mailbox row {key.hex()} has an unknown layout")
-    at = row[1]
     fixed = row if at >= ROW.size else bytes(row[:at]).ljust(ROW.size, b"\0")
     (
         _,

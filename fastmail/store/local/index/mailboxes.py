@@ -125,7 +125,7 @@ def forget_account(txn: Txn, t: Tables, account: int, returns: bool = False) -> 
         drop(txn, t, box)
     for name in subscriptions(txn, t, account):
         subscribe(txn, t, account, name, False)
-    own = layout.mailbox_key(account, 0)
+    own = layout.mailbox_key(account, layout.OF_ACCOUNT)
     annotate(txn, t, own, dict.fromkeys(notes(txn, t, own)))
     if not returns:
         txn.delete(layout.counter_key(layout.account_key(account)), db=t.meta)

@@ -28,9 +28,9 @@ def append(
     messages: Sequence[NewMessage],
     names: Sequence[bytes],
     saved: int,
-    claim: bool = False,
+    takes_recent: bool = False,
 ) -> Changed[Appended]:
-    """Add records for messages whose content is placed under ``names`` (mark and name). ``claim``: take their \\Recent
+    """Add records for messages whose content is placed under ``names`` (mark and name). ``takes_recent``: take \\Recent
     too."""
     box = box_rows.load(txn, t, key)
     change = Change(txn, t, key[:ACCOUNT])
@@ -57,7 +57,7 @@ def append(
     change.created(key, came, octets)
     box_rows.save(txn, t, box)
     change.end()
-    recent = claim_recent(txn, t, key) if claim else (0, 0)
+    recent = take_recent(txn, t, key) if takes_recent else (0, 0)
     return Changed(Appended(key, box.uidvalidity, uids, box.modseq, recent), (key,))
 
 
@@ -129,7 +129,7 @@ def learn_previews(txn: Txn, t: Tables, key: bytes, found: Mapping[int, bytes]) 
     return left
 
 
-def claim_recent(txn: Txn, t: Tables, key: bytes) -> tuple[int, int]:
+def take_recent(txn: Txn, t: Tables, key: bytes) -> tuple[int, int]:
     """Take \\Recent for one session. Messages that are still in new/ are noted to be moved to cur/."""
     box = box_rows.load(txn, t, key)
     first, end = box.recent_from, box.uidnext

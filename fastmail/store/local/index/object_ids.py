@@ -14,6 +14,7 @@ from typing import Any
 
 from fastmail._core import idents
 from fastmail.durable.transaction import Reading, Txn
+from fastmail.message import summary
 from fastmail.message.identity import ID_OCTETS, NOBODY, TRAIL, fresh, ident, named
 from fastmail.store.interface import Octets
 from fastmail.store.local.index import layout, walk
@@ -23,7 +24,6 @@ from fastmail.store.local.index.tables import Tables
 THREAD = struct.Struct("<8sI")  # thread, number of messages with this Message-ID
 NAMED = ACCOUNT + ID_OCTETS  # octets of a key of place or member before the mailbox: account and id
 KEY = NAMED + MESSAGE - ACCOUNT
-FIXED = 32  # octets of the fixed part of a summary
 Item = tuple[int, Octets, int]  # UID, summary as stored, MODSEQ
 Said = tuple[bytes, bytes, list[bytes]]  # result of idents.named: own Message-ID, thread's first, those referred to
 
@@ -108,8 +108,8 @@ def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes,
 
 def only_names(stored: Octets) -> bytes:
     """Return a short summary with only what the tables and the log need from this one, which may be long."""
-    rest = bytes(stored[idents.rest_at(stored) :])
-    return bytes(FIXED) + (rest if len(rest) == TRAIL.size else TRAIL.pack(*ident(stored)))
+    rest = summary.rest(stored)
+    return bytes(summary.FIXED) + (rest if len(rest) == TRAIL.size else TRAIL.pack(*ident(stored)))
 
 
 def again(txn: Txn, t: Tables, account: bytes) -> None:

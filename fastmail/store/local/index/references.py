@@ -11,18 +11,32 @@ commit that records the new location of everything in it, and never while a part
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastmail.durable import segments
-from fastmail.durable.segments import Record
+from fastmail.durable.segments import ALIGNED, Record
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.store.local.index import walk
 from fastmail.store.local.index.layout import HOLDER, MARK_AT, MESSAGE, RECORD, SEGMENT, U64, mark_of
 from fastmail.store.local.index.tables import Tables
 
-REFERENCE = struct.Struct("<cQHQ")  # mark, id, octets before the content, octets of content
+REFERENCE = struct.Struct("<cQHQ")  # see Reference
 COUNT = struct.Struct("<Q")
 OPEN, SEALED, GONE = b"o", b"s", b"x"  # states of a segment in table seg
+
+
+class Reference(NamedTuple):
+    """How a row names a record: its id, the octets before its content, the octets of its content."""
+
+    mark: bytes
+    ident: int
+    skip: int
+    length: int
+
+
+def reference_in(marked: bytes | memoryview) -> Reference:
+    """Return the reference that a mark and name are."""
+    return Reference._make(REFERENCE.unpack_from(marked))
 
 
 def reference(record: Record) -> bytes:
@@ -32,8 +46,7 @@ def reference(record: Record) -> bytes:
 
 def ident_in(value: bytes | memoryview) -> int:
     """Return the id of the record that a value of msg names."""
-    ident: int = REFERENCE.unpack_from(value, MARK_AT)[1]
-    return ident
+    return reference_in(value[MARK_AT:]).ident
 
 
 def in_segment(marked: bytes | memoryview) -> bool:
@@ -49,13 +62,13 @@ def locate(txn: Reading, t: Tables, ident: int) -> int:
 
 def span(marked: bytes) -> int:
     """Return how many octets the record takes in its segment."""
-    _, _, skip, length = REFERENCE.unpack(marked)
-    return -(-(int(skip) + int(length)) // 8) * 8
+    _, _, skip, length = reference_in(marked)
+    return -(-(skip + length) // ALIGNED) * ALIGNED
 
 
 def place_of(marked: bytes) -> tuple[int, int]:
     """Return (id, octets) of a record that has no reference yet."""
-    return REFERENCE.unpack(marked)[1], span(marked)
+    return reference_in(marked).ident, span(marked)
 
 
 def _counts(txn: Reading, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
@@ -70,7 +83,7 @@ def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
 
 def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
     """Add a reference to each."""
-    idents = [REFERENCE.unpack(marked)[1] for marked in marks]
+    idents = [reference_in(marked).ident for marked in marks]
     counts = _counts(txn, t, idents)
     for ident in idents:
         at = U64.pack(ident)
@@ -80,11 +93,11 @@ def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
 
 def release(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
     """Remove a reference from each; a record without any is dead."""
-    counts = _counts(txn, t, [REFERENCE.unpack(marked)[1] for marked in marks])
+    counts = _counts(txn, t, [reference_in(marked).ident for marked in marks])
     changed: dict[bytes, int] = {}
     dead: dict[bytes, int] = {}
     for marked in marks:
-        ident = REFERENCE.unpack(marked)[1]
+        ident = reference_in(marked).ident
         at = U64.pack(ident)
         if counts.get(at):
             counts[at] = changed[at] = counts[at] - 1

@@ -11,7 +11,8 @@ from typing import Any
 
 from fastmail.durable import beneath
 from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
-from fastmail.durable.env import Environment, Former, Journaled, translate
+from fastmail.durable.env import Environment, Journaled, translate
+from fastmail.durable.layouts import Former
 from fastmail.durable.recovery import Files
 from fastmail.durable.salvage import SALVAGED_ROW
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter
@@ -51,7 +52,7 @@ class Shard:
     ) -> None:
         """``publish``: tell those who watch mailboxes; ``keeps_segments``: new content goes into segments."""
         self.env = open_index(directory, n, map_size, owner)
-        self.directory = os.path.join(beneath.mark(directory), f"segments-{n}")
+        self.directory = os.path.join(beneath.guarded(directory), f"segments-{n}")
         self.writer = SegmentWriter(self.directory) if keeps_segments else None
         self._preparing: asyncio.Task[None] | None = None
         self.tables = Tables(

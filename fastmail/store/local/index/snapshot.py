@@ -13,14 +13,14 @@ from fastmail.model.errors import CorruptData, NoSuchMailbox
 from fastmail.store.interface import Account, AccountChange, Holding, Kind, Octets, Summaries, Unsure
 from fastmail.store.local.index import account_log, box_rows, kept, layout, mailboxes, object_ids, walk
 from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, RECORD, MailboxRow, uid_of
-from fastmail.store.local.index.references import REFERENCE, in_segment, locate
+from fastmail.store.local.index.references import in_segment, locate, reference_in
 from fastmail.store.local.index.tables import Tables
 
 FEW, PAGES = 4, 64  # pages looked up at once: the first time, and at most
 
 
 class Files(Protocol):
-    """Reads contents that are in files; implemented by maildir.places."""
+    """Reads contents that are in files; implemented by maildir.account_paths."""
 
     def folder(self, account: Account, name: str) -> str:
         """Return the directory of the mailbox of that name."""
@@ -149,7 +149,7 @@ class LocalSnapshot:
     def _pages(self, key: bytes, uids: UidSet | None) -> Iterator[Octets]:
         last, source, most = -1, None, FEW
         for lo, hi in [(1, layout.MAX_UID)] if uids is None else uids.ranges():
-            first, more = max(lo & ~31, last + 1), True
+            first, more = max(layout.page_of(lo), last + 1), True
             while more and first <= hi:
                 if source is None:
                     source = self._source(b"page", layout.uid_key(key, first))
@@ -262,7 +262,7 @@ class LocalSnapshot:
 
     def record(self, marked: bytes, nowait: bool = False) -> bytes | None:
         """Return the content of a record in a segment."""
-        _, ident, skip, length = REFERENCE.unpack(marked)
+        _, ident, skip, length = reference_in(marked)
         return self._t.reader.read(locate(self._txn, self._t, ident), skip, length, nowait)
 
     def file(self, key: bytes, uid: int) -> bytes | None:

@@ -56,19 +56,19 @@ def _inner(home: Home, name: str) -> str:
         return inner
     start = len(inner) - len(text)
     ways = (inner[:start] + case + inner[start + len(INBOX) :] for case in INBOX_CASES)
-    top = beneath.mark(home.root)
+    top = beneath.guarded(home.root)
     return next((way for way in ways if beneath.is_directory(os.path.join(top, way))), inner)
 
 
 def folder(home: Home, name: str) -> str:
     """Return the directory of a mailbox."""
-    top = beneath.mark(home.root)
+    top = beneath.guarded(home.root)
     return top if name == INBOX else os.path.join(top, _inner(home, name))
 
 
 def control_root(home: Home) -> str:
     """Return the directory of the account's control files, such as subscriptions."""
-    return beneath.mark(home.control or home.root)
+    return beneath.guarded(home.control or home.root)
 
 
 def control_directory(home: Home, name: str) -> str:
@@ -76,14 +76,14 @@ def control_directory(home: Home, name: str) -> str:
     where INBOX has a directory like the others."""
     if not home.control:
         return folder(home, name)
-    return os.path.join(beneath.mark(home.control), _inner(home, name))
+    return os.path.join(beneath.guarded(home.control), _inner(home, name))
 
 
 def index_directory(home: Home, name: str) -> str:
     """Return the directory of Dovecot's index files for a mailbox (``INDEX=``)."""
     if not home.indexes:
         return folder(home, name)
-    return os.path.join(beneath.mark(home.indexes), _inner(home, name))
+    return os.path.join(beneath.guarded(home.indexes), _inner(home, name))
 
 
 def refuse(home: Home, name: str) -> None:

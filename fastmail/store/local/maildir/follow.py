@@ -26,11 +26,11 @@ from fastmail.store.local.index.shard import Shard
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import adopting, looking
+from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.lists import Shared
 from fastmail.store.local.maildir.looking import Plan, State
 from fastmail.store.local.maildir.names import NameMaker, arrival_order
-from fastmail.store.local.maildir.places import Paths, Places
 from fastmail.telemetry import log
 
 QUIET = 0.2  # s from an event to the comparison, so that several events cause one
@@ -62,7 +62,7 @@ class MaildirFollower:
     def __init__(
         self,
         commits: Commits,
-        places: Places,
+        account_paths: AccountPaths,
         paths: Paths,
         maker: NameMaker,
         publish: Callable[[list[bytes]], None],
@@ -71,7 +71,7 @@ class MaildirFollower:
         read_only: bool = False,
     ) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._paths = paths
         self._maker = maker
         self._publish = publish
@@ -137,7 +137,7 @@ class MaildirFollower:
     def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
         """True if the directories of a mailbox are as they were when everything was in the index. False if that cannot
         be told."""
-        directory = self._places.folder(account, box.name)
+        directory = self._account_paths.folder(account, box.name)
         state = looking.directory_state(directory)
         if state is None:
             # without cur/: in segments only, or no volume there, so nothing of it is gone
@@ -154,7 +154,7 @@ class MaildirFollower:
             raise NoSuchMailbox("mailbox is gone")
         if self.is_up_to_date(account, box) and not force:
             return
-        directory = self._places.folder(account, box.name)
+        directory = self._account_paths.folder(account, box.name)
         if not beneath.is_directory(directory + "/cur"):
             return
         if self._shared is not None:
@@ -228,7 +228,9 @@ class MaildirFollower:
             plan.generation = max(generation, 1)
         elif plan.new:
             doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
-            kept = await self._commits.help(looking.drop_cut_short, self._places.home(account), directory, doubtful)
+            kept = await self._commits.help(
+                looking.drop_cut_short, self._account_paths.home(account), directory, doubtful
+            )
             plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
         lines = looking.assign(plan, listed, box.uidnext)
         if lines:
@@ -280,7 +282,7 @@ class MaildirFollower:
         generation = plan.generation
         known = Control()
         if plan.fresh or self._read_only:  # read-only means beside another server, which continues to assign UIDs
-            places = self._places.control(account, box.name), self._places.indexes(account, box.name)
+            places = self._account_paths.control(account, box.name), self._account_paths.indexes(account, box.name)
             known = await self._commits.help(self._read_control, *places)
         if plan.fresh:
             if not await self._commits.submit(
@@ -298,7 +300,9 @@ class MaildirFollower:
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
         if plan.new and not plan.fresh and self._shared is None and not self._read_only:
-            plan.new = await self._commits.help(looking.drop_cut_short, self._places.home(account), directory, plan.new)
+            plan.new = await self._commits.help(
+                looking.drop_cut_short, self._account_paths.home(account), directory, plan.new
+            )
         total = len(plan.new)
         full: StorageFull | None = None
         done = 0

@@ -15,7 +15,7 @@ from fastmail.store.local.index import box_rows, layout, mailboxes, references
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import folders
-from fastmail.store.local.maildir.places import Places
+from fastmail.store.local.maildir.account_paths import AccountPaths
 
 REMEMBERED = 50_000  # accounts whose directory times are remembered: bounds memory
 YOUNG = 2.0  # s after which a folder counts as completely created
@@ -24,9 +24,9 @@ YOUNG = 2.0  # s after which a folder counts as completely created
 class FoundFolders:
     """One for each store. ``is_whole``: True if it is known otherwise that a folder is complete."""
 
-    def __init__(self, commits: Commits, places: Places, is_whole: Callable[[Account, str], bool]) -> None:
+    def __init__(self, commits: Commits, account_paths: AccountPaths, is_whole: Callable[[Account, str], bool]) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._is_whole = is_whole
         self._roots: dict[int, dict[str, int]] = {}  # by account: change times of its directories at the last look
 
@@ -37,7 +37,7 @@ class FoundFolders:
             folders.unchanged(times) if len(times) == 1 else await self._commits.help(folders.unchanged, times)
         ):
             return
-        found = await self._commits.help(folders.look, self._places.home(account))
+        found = await self._commits.help(folders.look, self._account_paths.home(account))
         if found is None:
             return
         shard = self._commits.shard(account.id)
@@ -55,7 +55,10 @@ class FoundFolders:
                         mailboxes.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))
                 for box in lost:
                     if (
-                        (box.key not in named or not beneath.is_directory(self._places.folder(account, box.name)))
+                        (
+                            box.key not in named
+                            or not beneath.is_directory(self._account_paths.folder(account, box.name))
+                        )
                         and txn.get(layout.row_key(box.key), db=t.page) is not None
                         and mailboxes.find(txn, t, account.id, box.name) == box.key  # otherwise its row is damaged
                         and not references.referred(txn, t, box.key)

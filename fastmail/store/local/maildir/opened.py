@@ -4,15 +4,15 @@ from typing import Protocol
 
 from fastmail.store.interface import Account, Store
 from fastmail.store.local.index.writer import Commits
+from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.names import NameMaker
-from fastmail.store.local.maildir.places import Paths, Places
 
 
 class OpenedStore(Store, Protocol):
     """A store with what these tools need besides the interface: the index, where files are, and names for new ones."""
 
     commits: Commits
-    places: Places
+    account_paths: AccountPaths
     paths: Paths
     maker: NameMaker
 

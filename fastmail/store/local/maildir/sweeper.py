@@ -18,7 +18,7 @@ from fastmail.store.local.index.layout import account_of
 from fastmail.store.local.index.shard import Shard
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import aside
-from fastmail.store.local.maildir.places import Places
+from fastmail.store.local.maildir.account_paths import AccountPaths
 from fastmail.telemetry import log
 
 EVERY = 10.0  # s between looks
@@ -36,14 +36,14 @@ class Sweeper:
     def __init__(
         self,
         commits: Commits,
-        places: Places,
+        account_paths: AccountPaths,
         touch: Callable[[Account, bytes], None],
         resolve: Callable[[int], Account | None] | None,
         grace: float,
     ) -> None:
         self.grace = grace
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self._touch = touch
         self._resolve = resolve
         self._known: dict[int, Account] = {}
@@ -136,4 +136,4 @@ class Sweeper:
         with self._commits.snapshot(account) as snapshot:
             box = snapshot.mailbox(key)
         if box is not None:
-            await self._commits.help(aside.remove, self._places.folder(account, box.name), names, self.grace)
+            await self._commits.help(aside.remove, self._account_paths.folder(account, box.name), names, self.grace)

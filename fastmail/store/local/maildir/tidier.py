@@ -14,7 +14,7 @@ from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.store.interface import Account
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import housekeeping
-from fastmail.store.local.maildir.places import Paths
+from fastmail.store.local.maildir.account_paths import Paths
 from fastmail.telemetry import log
 
 DELAY = 0.3  # s after a change, so that several changes are handled together

@@ -1,7 +1,7 @@
 """Repairs the index of a shard that was rebuilt from a damaged file, so that rows may be missing or wrong.
 
 ``shape`` comes first, while no process has the index open: unreadable rows are deleted, every mailbox gets its row and
-its name, and numbers are raised above those in use. Then ``mend`` works beside the running server: mailboxes that do
+its name, and numbers are raised above those in use. Then ``repair`` works beside the running server: mailboxes that do
 not match their files are rebuilt from them, with the UIDs that are known, and records in segments that no row names are
 given to the mailboxes to which they were delivered. Messages that were expunged but not yet removed may come back.
 """
@@ -21,7 +21,7 @@ from fastmail.durable.transaction import Txn
 from fastmail.model.errors import MailError
 from fastmail.store.interface import Account
 from fastmail.store.local.index import account_log, box_rows, kept, layout, references
-from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, SEGMENT, MailboxRow, mark_of, uid_of
+from fastmail.store.local.index.layout import ACCOUNT, MAILBOX, MARK_AT, SEGMENT, MailboxRow, mark_of, uid_of
 from fastmail.store.local.index.shard import FORMER, Shard
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.maildir.opened import OpenedStore
@@ -61,7 +61,7 @@ def _count(txn: Txn, t: Tables, boxes: dict[bytes, MailboxRow]) -> None:
 def _references(txn: Txn, t: Tables) -> None:
     """Count the references to records in segments. A record with a row is never taken for an orphan."""
     found = (mark for _, mark in references.marks(txn, t) if len(mark) >= references.REFERENCE.size)
-    count = Counter(references.REFERENCE.unpack_from(mark)[1] for mark in found)
+    count = Counter(references.reference_in(mark).ident for mark in found)
     consistent_rows.drop_where(txn, t.ref, lambda key, value: True)
     for ident, number in count.items():
         at = layout.U64.pack(ident)
@@ -78,7 +78,7 @@ def salvaged(store: OpenedStore) -> list[Shard]:
     return [shard for shard in store.commits.shards if shard.salvaged]
 
 
-async def mend(store: OpenedStore, accounts: Sequence[Account], told: Callable[[str], None]) -> None:
+async def repair(store: OpenedStore, accounts: Sequence[Account], told: Callable[[str], None]) -> None:
     """Compare the accounts of salvaged shards with the disk, and rebuild what differs. ``told`` is called with what was
     done."""
     for shard in salvaged(store):
@@ -124,12 +124,14 @@ def _relink(shard: Shard) -> None:
             if record.id != here and txn.get(at, db=t.ref) is not None and txn.get(at, db=t.moved) is None:
                 txn.put(at, layout.U64.pack(here), db=t.moved)
         free = {here for here in sound if txn.get(layout.U64.pack(here), db=t.dead) is None}
-        for _, ident, *_ in (references.REFERENCE.unpack_from(mark) for _, mark in kept.marks(txn, t)):
-            free.discard(references.locate(txn, t, ident))  # it belongs to a kept message, which was expunged
+        for _, mark in kept.marks(txn, t):
+            free.discard(
+                references.locate(txn, t, references.reference_in(mark).ident)
+            )  # it belongs to a kept message, which was expunged
         lost: list[tuple[bytes, bytes]] = []
         for at, value in txn.cursor(db=t.msg).iternext():
             if mark_of(value) == SEGMENT:
-                _, ident, skip, length = references.REFERENCE.unpack_from(value, 2)
+                _, ident, skip, length = references.reference_in(value[MARK_AT:])
                 where = references.locate(txn, t, ident)
                 named = sound.get(where)
                 if named is not None and (named.skip, named.length) == (skip, length):
@@ -144,7 +146,7 @@ def _relink(shard: Shard) -> None:
             uid = uid_of(at)
             page = txn.get(layout.page_key(at[:MAILBOX], uid), db=t.page)
             size = next((r[Field.SIZE] for r in pages.records(page) if r[Field.UID] == uid), -1) if page else -1
-            where = references.locate(txn, t, references.REFERENCE.unpack_from(marked)[1])
+            where = references.locate(txn, t, references.reference_in(marked).ident)
             wanted.append((where not in alone.get((at[:MAILBOX], size), ()), where, size, at))
         for elsewhere, where, size, at in sorted(wanted):  # first the rows whose location is right
             found = alone.get((at[:MAILBOX], size), [])

@@ -64,7 +64,7 @@ def _lost(store: OpenedStore, account: Account, boxes: dict[bytes, str]) -> list
 
 def _check_one(store: OpenedStore, account: Account, box: Mailbox) -> Report:
     shard = store.commits.shard(account.id)
-    directory = store.places.folder(account, box.name)
+    directory = store.account_paths.folder(account, box.name)
     found: list[str] = []
     try:
         known, _, _, row = looking.read_index(shard.env.read, shard.tables, box.key)

@@ -14,33 +14,64 @@ from fastmail._core import pages
 from fastmail._core.pages import Field
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.model.errors import MailError
-from fastmail.store.local.index import account_log, box_rows, kept, layout, object_ids, references, walk, weight
+from fastmail.store.local.index import account_log, box_rows, given, kept, layout, object_ids, references, walk, weight
 from fastmail.store.local.index.layout import (
     ACCOUNT,
     CUR,
+    HOLDER,
     MAILBOX,
     MARK_AT,
+    MESSAGE,
     NEW,
     RECORD,
     SEGMENT,
     MailboxRow,
     mailbox_of,
+    page_of,
     record_uid,
     uid_of,
 )
 from fastmail.store.local.index.tables import Tables
 
-KEYS = {
-    "page": (16, 16), "msg": (16, 16), "name": (9, 511), "subs": (9, 511), "pop": (16, 16),
-    "note": (13, 511), "kw": (12, 12), "gone": (20, 20), "todo": (16, 16), "trash": (13, 511), "ref": (8, 8),
-    "dead": (8, 8), "moved": (8, 8), "seg": (8, 8), "held": (9, 511), "kept": (16, 32), "given": (25, 25),
-    "acct": (8, 8), "alog": (18, 18), "place": (24, 24), "member": (24, 24), "thread": (16, 16),
-}  # fmt: skip
-VALUES = {
-    "name": 4, "todo": 0, "ref": 8, "dead": 8, "moved": 8, "seg": 1, "place": 0, "member": 0,
+_NUMBER = (layout.U64.size, layout.U64.size)
+_MESSAGE = (MESSAGE, MESSAGE)
+_OF_A_NAME = (ACCOUNT + 1, layout.MOST_OF_A_KEY)
+_IN_A_MAILBOX = (MAILBOX + 1, layout.MOST_OF_A_KEY)
+KEYS = {  # fewest and most octets of a key
+    "page": _MESSAGE,
+    "msg": _MESSAGE,
+    "name": _OF_A_NAME,
+    "subs": _OF_A_NAME,
+    "pop": _MESSAGE,
+    "note": _IN_A_MAILBOX,
+    "kw": (MAILBOX, MAILBOX),
+    "gone": (MAILBOX + layout.U64.size, MAILBOX + layout.U64.size),
+    "todo": _MESSAGE,
+    "trash": _IN_A_MAILBOX,
+    "ref": _NUMBER,
+    "dead": _NUMBER,
+    "moved": _NUMBER,
+    "seg": _NUMBER,
+    "held": (HOLDER + 1, layout.MOST_OF_A_KEY),
+    "kept": (MESSAGE, kept.LONGEST_KEY),
+    "given": (given.KEY, given.KEY),
+    "acct": (ACCOUNT, ACCOUNT),
+    "alog": (account_log.KEY, account_log.KEY),
+    "place": (object_ids.KEY, object_ids.KEY),
+    "member": (object_ids.KEY, object_ids.KEY),
+    "thread": (object_ids.NAMED, object_ids.NAMED),
+}
+VALUES = {  # octets of a value
+    "name": MAILBOX - ACCOUNT,
+    "todo": 0,
+    "ref": references.COUNT.size,
+    "dead": references.COUNT.size,
+    "moved": layout.U64.size,
+    "seg": len(references.OPEN),
+    "place": 0,
+    "member": 0,
     "thread": object_ids.THREAD.size,
-}  # fmt: skip
-OF_THE_ACCOUNT = bytes(4)  # in keys of note, in place of a mailbox id
+}
 OF_A_MAILBOX = ("page", "msg", "pop", "note", "kw", "gone", "todo", "trash", "kept")
 OF_AN_ACCOUNT = (*OF_A_MAILBOX, "name", "subs", "acct", "alog", "place", "member", "thread")
 
@@ -70,7 +101,7 @@ def make_consistent(txn: Txn, t: Tables, prefix: bytes = b"") -> dict[bytes, Mai
         drop_where(
             txn,
             getattr(t, name),
-            lambda key, value: key[:MAILBOX] not in boxes and key[ACCOUNT:MAILBOX] != OF_THE_ACCOUNT,
+            lambda key, value: key[:MAILBOX] not in boxes and mailbox_of(key) != layout.OF_ACCOUNT,
             prefix,
         )
     kept.announce_again(txn, t, boxes)
@@ -94,7 +125,7 @@ def _bad_row(table: str, key: bytes, value: bytes) -> bool:
         (table == "msg" and _bad_message(value))
         or (table == "acct" and account_log.unpack(value) is None)
         or (table == "gone" and bool(len(value) % layout.PAIR.size))
-        or (table == "pop" and len(value) < 4)
+        or (table == "pop" and len(value) < layout.ORDER.size)
         or (table == "given" and len(value) < layout.GIVEN.size)
     )
 
@@ -114,17 +145,19 @@ def bad_page(key: bytes, value: bytes) -> bool:
             return not name or any(c < " " or c == "\x7f" for c in name)
         first = uid_of(key)
         uids = [record[Field.UID] for record in pages.records(value)]
-        return first % 32 != 0 or sorted(set(uids)) != uids or any(not first <= uid < first + 32 for uid in uids)
+        return first != page_of(first) or sorted(set(uids)) != uids or any(page_of(uid) != first for uid in uids)
     except (MailError, ValueError):
         return True
 
 
 def _bad_message(value: bytes) -> bool:
-    size = int.from_bytes(value[:2], "little")
-    mark = value[2 : 2 + size]
-    if len(mark) != size or mark[:1] not in (NEW, CUR, SEGMENT):
+    size = layout.U16.unpack_from(value)[0] if len(value) >= MARK_AT else 0
+    marked = value[MARK_AT : MARK_AT + size]
+    if len(marked) != size or marked[:1] not in (NEW, CUR, SEGMENT):
         return True
-    return len(mark) != references.REFERENCE.size if mark[:1] == SEGMENT else size < 2 or b"/" in mark or b"\0" in mark
+    if references.in_segment(marked):
+        return len(marked) != references.REFERENCE.size
+    return size < 2 or b"/" in marked or b"\0" in marked
 
 
 def _in_use(txn: Reading, t: Tables, prefix: bytes) -> dict[bytes, int]:

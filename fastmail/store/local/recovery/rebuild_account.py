@@ -6,8 +6,10 @@ delivers meanwhile is left to that server.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from operator import attrgetter
+from typing import NamedTuple
 
 from fastmail._core import pages
 from fastmail._core.pages import Field
@@ -21,7 +23,7 @@ from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.index import account_log, box_rows, layout, object_ids, references, walk, weight
 from fastmail.store.local.index.account_log import Change
 from fastmail.store.local.index.changed import Changed
-from fastmail.store.local.index.layout import ACCOUNT, CUR, MAILBOX, NEW, base_of, uid_of
+from fastmail.store.local.index.layout import ACCOUNT, CUR, MAILBOX, NEW, MailboxRow, base_of, uid_of
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.maildir import aside, housekeeping, looking
 from fastmail.store.local.maildir.control import Control
@@ -31,6 +33,7 @@ from fastmail.store.local.recovery import check_account, consistent_rows
 from fastmail.store.local.recovery.check_account import Report
 from fastmail.store.room import LONG
 
+Record = tuple[int, int, int, int, int, int, int]  # as pages.records returns it; see pages.Field
 Late = tuple[int, bytes, bytes]  # UID, mark and name, ids that the message had (object_ids.only_names)
 
 
@@ -39,8 +42,8 @@ async def rebuild(store: OpenedStore, account: Account) -> list[Report]:
     await store.commits.submit(account, partial(consistent_rows.make_consistent, prefix=layout.account_key(account.id)))
     listing = await store.listing(account)
     for box in listing.mailboxes:
-        directory = store.places.folder(account, box.name)
-        known = await store.commits.help(_known_uids, store, account, box, directory)
+        directory = store.account_paths.folder(account, box.name)
+        known = await store.commits.help(_known_uids, store, account, box)
         found = await store.commits.help(_find, store, account, box, directory, known)
         late: list[Late] = []
 
@@ -128,7 +131,7 @@ def _remove_unnamed(store: OpenedStore, account: Account, key: bytes, directory:
     files.unlink_batch(aside.unnamed(shard.env.read, shard.tables, key, directory))
 
 
-def _known_uids(store: OpenedStore, account: Account, box: Mailbox, directory: str) -> Control:
+def _known_uids(store: OpenedStore, account: Account, box: Mailbox) -> Control:
     shard = store.commits.shard(account.id)
     try:
         known, _, _, row = looking.read_index(shard.env.read, shard.tables, box.key)
@@ -136,7 +139,8 @@ def _known_uids(store: OpenedStore, account: Account, box: Mailbox, directory: s
             return Control(row.uidvalidity, row.uidnext, {base: uid for base, (uid, _) in known.items()})
     except (MailError, ValueError):
         pass
-    found = control_files.read_control(store.places.control(account, box.name), store.places.indexes(account, box.name))
+    paths = store.account_paths
+    found = control_files.read_control(paths.control(account, box.name), paths.indexes(account, box.name))
     if not found.uidvalidity:  # missing in the list: the row had it from there
         found.uidvalidity, found.uidnext = box.uidvalidity, max(box.uidnext, found.uidnext)
     return found
@@ -162,81 +166,122 @@ def _names_on_disk(
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """What the index has of a mailbox, by UID. ``names``: marks and names; ``ids``: summaries shortened to their ids,
+    because they may be long; ``weights``: octets that count in quotas. ``todo``: keys of files that must be renamed."""
+
+    records: dict[int, Record]
+    names: dict[int, bytes]
+    ids: dict[int, bytes]
+    weights: dict[int, int]
+    todo: set[bytes]
+
+
+class _New(NamedTuple):
+    """A message as it will be in the index. ``record``: flags, keywords, dates and sizes for append_records; ``value``:
+    its row of msg, empty if the present row stays; ``ids``: as in _Indexed, empty for a new message."""
+
+    uid: int
+    record: tuple[int, int, int, int, int]
+    value: bytes
+    ids: bytes
+
+
+def _indexed(txn: Txn, t: Tables, key: bytes) -> _Indexed:
+    records = {r[Field.UID]: r for _, page in box_rows.pages_of(txn, t, key, None) for r in pages.records(page)}
+    found = _Indexed(records, {}, {}, {}, {at for at, _ in walk.rows(txn, t.todo, key)})
+    for at, value in walk.rows(txn, t.msg, key):
+        uid = uid_of(at)
+        found.names[uid] = layout.marked_of(value)
+        found.ids[uid] = object_ids.only_names(layout.summary_of(value))
+        found.weights[uid] = weight.of_value(value)
+    return found
+
+
+def _of_file(txn: Txn, t: Tables, key: bytes, item: looking.Found, before: _Indexed, uid: int, modseq: int) -> _New:
+    """Return the message of a file. ``uid``: the UID that the index has for it, 0 if it has none."""
+    old = before.records.get(uid)
+    flags, keywords, saved = item.flags, item.keywords, item.saved
+    made = ids = b""
+    if old is not None:
+        keywords |= old[Field.KEYWORDS] & ~looking.LETTER_MASK
+        saved = old[Field.SAVED]
+        if layout.uid_key(key, uid) in before.todo:  # the file's name does not show the latest flags yet
+            flags, keywords = old[Field.FLAGS], old[Field.KEYWORDS]
+        ids = before.ids[uid]
+        made = identity.kept(item.summary, ids) if item.summary else b""
+    elif item.summary:
+        made = object_ids.finished(txn, t, key[:ACCOUNT], item.summary, modseq)
+    record = (flags, keywords, item.date, item.size, saved)
+    return _New(item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made), ids)
+
+
+def _stays(record: Record, ids: bytes) -> _New:
+    """Return a message whose row stays."""
+    uid, flags, _, keywords, date, size, saved = record
+    return _New(uid, (flags, keywords, date, size, saved), b"", ids)
+
+
 def _replace(txn: Txn, t: Tables, key: bytes, found: list[looking.Found], known: Control) -> list[Late]:
     """Replace all records of a mailbox by what was found. Messages delivered since the listing keep their records and
     rows.
 
     Returns the messages whose summaries are still to be added."""
     box = box_rows.load(txn, t, key)
-    late: list[Any] = []
+    before = _indexed(txn, t, key)
     expunged = {bytes(at[MAILBOX:]) for at, _ in walk.rows(txn, t.trash, key)}  # some since the files were read
     found = [item for item in found if base_of(item.marked[1:]) not in expunged]
     have = {base_of(item.marked[1:]) for item in found}
-    records = {r[Field.UID]: r for _, page in box_rows.pages_of(txn, t, key, None) for r in pages.records(page)}
-    todo = {at for at, _ in walk.rows(txn, t.todo, key)}
-    names: dict[int, bytes] = {}
-    before: dict[int, bytes] = {}  # summaries shortened to their ids, as they may be long
-    heavy: dict[int, int] = {}
-    for at, value in walk.rows(txn, t.msg, key):
-        uid = uid_of(at)
-        names[uid], before[uid] = layout.marked_of(value), object_ids.only_names(layout.summary_of(value))
-        heavy[uid] = weight.of_value(value)
-    by_base = {base_of(name[1:]): uid for uid, name in names.items()}
-    for uid, name in names.items():
+    by_base = {base_of(name[1:]): uid for uid, name in before.names.items()}
+    late = set()
+    for uid, name in before.names.items():
         here = references.in_segment(name) or (base_of(name[1:]) not in have and uid >= known.uidnext)
-        if here and uid in records:
-            late.append(records[uid])
+        if here and uid in before.records:
+            late.add(uid)
     walk.clear(txn, t.page, key)
-    for uid in set(names) - {r[Field.UID] for r in late}:
+    for uid in before.names.keys() - late:
         txn.delete(layout.uid_key(key, uid), db=t.msg)
     uidnext = max(box.uidnext, known.uidnext)
     change = Change(txn, t, key[:ACCOUNT])
-    change.row.messages += len(names) - box.exists
+    change.row.messages += len(before.names) - box.exists
     octets = box.octets
     box.exists = box.unseen = box.deleted = box.octets = 0
     box.uidnext = 1
     box.uidvalidity = known.uidvalidity or box.uidvalidity
     box.modseq = change.modseq
-    entries: list[tuple[int, Any, bytes, bytes]] = [(r[Field.UID], r[1:], b"", before[r[Field.UID]]) for r in late]
+    new = [_stays(before.records[uid], before.ids[uid]) for uid in late]
     for item in found:
-        old = records.get(by_base.get(base_of(item.marked[1:]), 0))
-        flags, keywords, saved = item.flags, item.keywords, item.saved
-        if old is not None:
-            keywords |= old[3] & ~looking.LETTER_MASK
-            saved = old[6]
-            if layout.uid_key(key, old[0]) in todo:
-                flags, keywords = old[1], old[3]
-        made = names_of = b""
-        if old is not None:
-            names_of = before[old[0]]
-            made = identity.kept(item.summary, names_of) if item.summary else b""
-        elif item.summary:
-            made = object_ids.finished(txn, t, key[:ACCOUNT], item.summary, box.modseq)
-        record = (flags, 0, keywords, item.date, item.size, saved)
-        entries.append((item.uid or layout.MAX_UID, record, layout.pack_message(item.marked, made), names_of))
-    change.removed(key, [(uid, one, 0) for uid, one in before.items()], octets)
-    change.row.summaries += sum(weight.of_value(one[2]) for one in entries if one[2])
-    change.row.summaries -= sum(heavy.values()) - sum(heavy[r[Field.UID]] for r in late)
-    entries.sort(key=lambda entry: entry[0])  # new ones come last and keep their order
-    left: list[Late] = []
-    for uid, (flags, _, keywords, date, size, saved), value, names_of in entries:
-        box.uidnext = uid if uid < layout.MAX_UID else max(box.uidnext, uidnext)
-        (uid,) = box_rows.append_records(txn, t, box, [(flags, keywords, date, size, saved)])
-        if value:
-            txn.put(layout.uid_key(key, uid), value, db=t.msg)
-            if not layout.summary_of(value):
-                left.append((uid, layout.marked_of(value), names_of))
-        change.created(key, [(uid, layout.summary_of(value) if value else names_of, box.modseq)], size)
-    change.end()
-    for at in todo:
+        new.append(_of_file(txn, t, key, item, before, by_base.get(base_of(item.marked[1:]), 0), box.modseq))
+    change.removed(key, [(uid, ids, 0) for uid, ids in before.ids.items()], octets)
+    change.row.summaries += sum(weight.of_value(one.value) for one in new if one.value)
+    change.row.summaries -= sum(counted for uid, counted in before.weights.items() if uid not in late)
+    left = _append(txn, t, box, change, sorted(new, key=attrgetter("uid")), uidnext)
+    for at in before.todo:
         if txn.get(at, db=t.msg) is None:
             txn.delete(at, db=t.todo)
-    gone = UidSet.of(sorted(set(records) - {i.uid for i in found} - {r[Field.UID] for r in late}))
+    gone = UidSet.of(sorted(set(before.records) - {item.uid for item in found} - late))
     if gone:
-        txn.put(
-            key + layout.U64.pack(box.modseq), b"".join(layout.PAIR.pack(a, b) for a, b in gone.ranges()), db=t.gone
-        )
+        pairs = b"".join(layout.PAIR.pack(first, last) for first, last in gone.ranges())
+        txn.put(key + layout.U64.pack(box.modseq), pairs, db=t.gone)
     box.uidnext = max(box.uidnext, uidnext)
     box.generation = max(1, box.generation) + 1
     box_rows.save(txn, t, box)
+    return left
+
+
+def _append(txn: Txn, t: Tables, box: MailboxRow, change: Change, new: list[_New], uidnext: int) -> list[Late]:
+    """Write the messages in the order of their UIDs; new ones come last, from ``uidnext`` on."""
+    left: list[Late] = []
+    for one in new:
+        box.uidnext = one.uid if one.uid < layout.MAX_UID else max(box.uidnext, uidnext)
+        (uid,) = box_rows.append_records(txn, t, box, [one.record])
+        summary = layout.summary_of(one.value) if one.value else one.ids
+        if one.value:
+            txn.put(layout.uid_key(box.key, uid), one.value, db=t.msg)
+            if not summary:
+                left.append((uid, layout.marked_of(one.value), one.ids))
+        _, _, _, size, _ = one.record
+        change.created(box.key, [(uid, summary, box.modseq)], size)
+    change.end()
     return left

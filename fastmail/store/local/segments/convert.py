@@ -50,7 +50,9 @@ async def convert(store: OpenedStore, account: Account, to: str, done: Callable[
     out = Converted(account.address, 0, 0)
     for box in (await store.listing(account)).mailboxes:
         if to != SEGMENTS:
-            await store.commits.help(folders.make, store.places.home(account), store.places.folder(account, box.name))
+            await store.commits.help(
+                folders.make, store.account_paths.home(account), store.account_paths.folder(account, box.name)
+            )
         await store.sync(account, box.key)
         for _ in range(PASSES):
             work = _work(store, account, box, to)
@@ -95,7 +97,7 @@ def _blocks(
 
 async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Sequence[tuple[Row, bytes]], to: str) -> int:
     shard = store.commits.shard(account.id)
-    directory = store.places.folder(account, box.name)
+    directory = store.account_paths.folder(account, box.name)
     writes: list[FileWrite | PieceWrite] = []
     steps: list[Step] = []
     for record, old in block:

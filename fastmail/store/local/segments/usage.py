@@ -24,7 +24,7 @@ def named(txn: Reading, t: "Tables", number: int) -> list[int]:
     """Return the offsets in a segment of records that rows name, in order. It reads all rows, so it is only for rare
     cases."""
     places = (
-        segments.split_id(references.locate(txn, t, references.REFERENCE.unpack_from(marked)[1]))
+        segments.split_id(references.locate(txn, t, references.reference_in(marked).ident))
         for _, marked in references.marks(txn, t)
         if len(marked) >= references.REFERENCE.size
     )

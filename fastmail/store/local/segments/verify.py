@@ -47,7 +47,7 @@ def check(store: OpenedStore, shard: Shard, progress: Callable[[int, int], None]
     with shard.env.read() as txn:
         t = shard.tables
         for at, marked in references.marks(txn, t):
-            _, ident, skip, length = references.REFERENCE.unpack_from(marked)
+            _, ident, skip, length = references.reference_in(marked)
             where = references.locate(txn, t, ident)
             if sound.get(where) == _shape(skip, length):
                 continue

@@ -155,15 +155,15 @@ def test_stage_puts_files_in_place_and_tells_each_failure(tmp_path: Path) -> Non
         (root + b"/new/" + old, root + b"/new/linked", root + b"/new", None, -1, -1, True)
         for old in (b"none", b"there")
     ]
-    assert stage.place(jobs) == [*[0] * 21, errno.ENOENT, errno.EEXIST, errno.ENOENT, errno.ENOENT]  # type: ignore[arg-type]
-    assert stage.place([(root + b"/new/0", root + b"/new/linked", root + b"/new", None, -1, -1, True)]) == [0]
-    assert stage.place([]) == []
+    assert stage.write_files(jobs) == [*[0] * 21, errno.ENOENT, errno.EEXIST, errno.ENOENT, errno.ENOENT]  # type: ignore[arg-type]
+    assert stage.write_files([(root + b"/new/0", root + b"/new/linked", root + b"/new", None, -1, -1, True)]) == [0]
+    assert stage.write_files([]) == []
     assert (tmp_path / "new" / "linked").samefile(tmp_path / "new" / "0")
     assert (tmp_path / "new" / "7").read_bytes() == b"a" * 5000 + b"b"
     assert (tmp_path / "new" / "3").stat().st_mtime == 1000
     assert os.listdir(tmp_path / "tmp") == []
     with pytest.raises(ValueError, match="too many chunks"):
-        stage.place([(*job(b"z")[:3], [b"x"] * 9, -1, -1, False)])
+        stage.write_files([(*job(b"z")[:3], [b"x"] * 9, -1, -1, False)])
 
 
 def test_read_file_follows_no_links(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_two_processes_take_a_delivery_in_once(tmp_path: Path, monkeypatch: pyte
         assert await other.count(one, key) == 20
         first = one.follower
         # what another worker remembers of the mailbox
-        own = one.commits, one.places, one.paths, one.maker
+        own = one.commits, one.account_paths, one.paths, one.maker
         second = MaildirFollower(*own, one.hub.publish, control_files.read_control)
         await second.sync(other.account, key)
         for number in range(10):

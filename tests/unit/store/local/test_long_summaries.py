@@ -192,7 +192,7 @@ def test_rows_are_read_few_at_a_time(tmp_path: Path) -> None:
 def test_names_that_follow_flags_are_written_in_parts(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
         before = marks(store, account, key)
-        await store.claim_recent(account, key)
+        await store.take_recent(account, key)
         await store._tidier._tidy(account, key)
         assert len(os.listdir(tmp_path / "mail" / "a" / "cur")) == COUNT
         assert marks(store, account, key) == before
@@ -204,7 +204,7 @@ def test_names_that_follow_flags_are_written_in_parts(tmp_path: Path) -> None:
 
 def test_names_that_others_give_are_written_in_parts(tmp_path: Path) -> None:
     async def scenario(store: LocalStore, account: Account, key: bytes) -> None:
-        await store.claim_recent(account, key)
+        await store.take_recent(account, key)
         await store._tidier._tidy(account, key)
         cur = tmp_path / "mail" / "a" / "cur"
         for name in os.listdir(cur):

@@ -1,7 +1,7 @@
 """Finds damage in the queue's index, and repairs it.
 
 Damage is: a message or a job whose row cannot be read, a job without its message, and a line (the order of what is due)
-that does not agree with the jobs. ``mend`` drops rows that cannot be read, because nobody can know the recipients or
+that does not agree with the jobs. ``repair`` drops rows that cannot be read, because nobody can know the recipients or
 the sender any more. It rebuilds the line from the jobs.
 """
 
@@ -11,13 +11,13 @@ from contextlib import suppress
 from fastmail.durable import segments
 from fastmail.durable.env import Environment
 from fastmail.model.errors import CorruptData
-from fastmail.queue.model import KEY, Item, Job, number_of
+from fastmail.queue.model import ITEM_KEY, KEY, Item, Job, item_of, number_of
 from fastmail.queue.rows import item_row, job_row, read_item, read_job
 from fastmail.queue.spool import NUMBER, ready_key
 
 
 def _name(key: bytes) -> str:
-    return number_of(int.from_bytes(key[:8], "big")) if len(key) in (8, KEY.size) else key.hex()
+    return number_of(ITEM_KEY.unpack_from(key)[0]) if len(key) in (ITEM_KEY.size, KEY.size) else key.hex()
 
 
 def faults(env: Environment) -> list[tuple[str, str]]:
@@ -37,9 +37,9 @@ def faults(env: Environment) -> list[tuple[str, str]]:
             except CorruptData as error:
                 out.append((_name(bytes(key)), str(error)))
                 continue
-            if job.key != key or txn.get(bytes(key[:8]), db=db["item"]) is None:
+            if job.key != key or txn.get(item_of(key), db=db["item"]) is None:
                 out.append((_name(bytes(key)), "a job without its message"))
-            elif not job.held:
+            elif not job.paused:
                 ready.add(ready_key(job))
                 if txn.get(ready_key(job), db=db["line"]) is None:
                     out.append((_name(bytes(key)), "it is missing in the line"))
@@ -49,7 +49,7 @@ def faults(env: Environment) -> list[tuple[str, str]]:
     return out
 
 
-def mend(env: Environment) -> None:
+def repair(env: Environment) -> None:
     """Drop what cannot be read, and rebuild the line from the rest. No server may use this queue meanwhile."""
     db = env.db
     items: dict[bytes, Item] = {}
@@ -61,9 +61,9 @@ def mend(env: Environment) -> None:
         for key, value in txn.cursor(db=db["job"]).iternext():
             with suppress(CorruptData):
                 job = read_job(value)
-                if job.key == key and key[:8] in items:
+                if job.key == key and item_of(key) in items:
                     jobs[key] = job
-        waiting = {key[:8] for key in jobs}
+        waiting = {item_of(key) for key in jobs}
         alive: Counter[int] = Counter()
         for name in ("item", "job", "line", "alive"):
             txn.drop(db[name], delete=False)
@@ -74,7 +74,7 @@ def mend(env: Environment) -> None:
                     alive[segments.split_id(item.record)[0]] += 1
         for key, job in jobs.items():
             txn.put(key, job_row(job), db=db["job"])
-            if not job.held:
+            if not job.paused:
                 txn.put(ready_key(job), b"", db=db["line"])
         for number, count in alive.items():
             txn.put(NUMBER.pack(number), NUMBER.pack(count), db=db["alive"])

@@ -13,7 +13,7 @@ from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.names import path_of
 
 
-class Places:
+class AccountPaths:
     """One for each store. ``home``: returns where an account's Maildir is; NoSuchMailbox for an unknown account."""
 
     def __init__(self, home: Callable[[Account], Home]) -> None:
@@ -46,9 +46,9 @@ class Paths:
     ``inboxes``: keys of the INBOXes of opened accounts. They are never removed or renamed, so no look at the index is
     needed for them."""
 
-    def __init__(self, commits: Commits, places: Places) -> None:
+    def __init__(self, commits: Commits, account_paths: AccountPaths) -> None:
         self._commits = commits
-        self._places = places
+        self._account_paths = account_paths
         self.inboxes: dict[int, bytes] = {}
 
     def name(self, account: Account, key: bytes) -> str:
@@ -63,7 +63,7 @@ class Paths:
 
     def directory(self, account: Account, key: bytes) -> str:
         """Return the mailbox's directory. NoSuchMailbox if it does not exist."""
-        return self._places.folder(account, self.name(account, key))
+        return self._account_paths.folder(account, self.name(account, key))
 
     def root(self, account: Account, key: bytes) -> bytes:
         """Return the mailbox's directory as octets."""

@@ -7,8 +7,8 @@ import pytest
 
 from fastmail.model.errors import CorruptData
 from fastmail.model.esmtp import Rcpt
-from fastmail.queue.mend import faults, mend
 from fastmail.queue.model import Item, Job, Outgoing
+from fastmail.queue.repair import faults, repair
 from fastmail.queue.spool import Spool, ready_key
 
 
@@ -45,7 +45,7 @@ def test_one_damaged_row_harms_no_other(tmp_path: Path) -> None:
         assert "far.test" in spool.destinations()
         await asyncio.sleep(0.1)
         assert len(spool.due("far.test", 1000.0, 10, lambda key: False)[0]) == 3
-        mend(spool.env)
+        repair(spool.env)
         assert faults(spool.env) == []
         assert spool.depth() == (2, 2) and set(spool.destinations()) == {"far.test"}
         assert await spool.content(items[2]) == b"body\n"
