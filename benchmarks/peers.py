@@ -24,7 +24,7 @@ from benchmarks import relay
 from benchmarks.servers import dovecot
 from benchmarks.svg import bars
 from fastmail.bench import machine, server
-from fastmail.bench.journeys import SETTLE, Bench, Row, everything
+from fastmail.bench.journeys import REST, Bench, Row, everything
 
 HERE = Path(__file__).parent
 
@@ -124,7 +124,7 @@ def workers(parent: str, rounds: int, scale: float, content: str) -> dict[str, d
                 one.warm()
                 one.deliver("lmtp", 30, int(6000 * scale), 4096)
                 one.fill(int(10_000 * scale))
-                time.sleep(SETTLE)
+                time.sleep(REST)
                 one.mix(20, int(20_000 * scale))
                 for row in one.rows:
                     out.setdefault(row.journey, {}).setdefault(count, []).append(row.rate)
