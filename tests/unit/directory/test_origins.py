@@ -15,7 +15,7 @@ from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Directory, Source
 from fastmail.directory import ldap, sources
 from fastmail.directory.database import Unreadable
-from fastmail.directory.external import Content, AccountSync, PasswdFile, apply
+from fastmail.directory.external import AccountSync, Content, PasswdFile, apply
 from fastmail.directory.interface import Line, fresh
 from fastmail.directory.live import Live, LiveByDomain
 from fastmail.directory.local import LocalDirectory

@@ -151,7 +151,7 @@ def test_a_stolen_login_is_stopped(tmp_path: Path) -> None:
         assert account.stopped == "9 of 9 recipients within an hour are unknown to their hosts"
         row = list(w.directory.audit())[-1]
         assert (row.who, row.what, row.name) == ("automatic", "account set", USER) and account.stopped in row.text
-        assert w.paused() == {USER: True, OTHER: False} and w.sends(OTHER)
+        assert w.held() == {USER: True, OTHER: False} and w.sends(OTHER)
         ((to, content),) = w.told
         assert to == "postmaster@example.test" and b"\n    9 of 9 recipients" in content
         assert b"\n3 of its deliveries were waiting." in content and b"release --login me@example.test\n" in content
