@@ -5,8 +5,7 @@ A keyed hash of the network's name chooses its row, so nobody can choose whose s
 in use, the one that was changed longest ago is reused. Points fade with time.
 
 Promise: constant memory (3 MiB of file), constant time, no waiting. When two workers change the same row in the same
-microsecond, a point may be lost, unless ``tries`` says that the row's lock is to be tried again: a change holds it for
-a few microseconds. Points from before a restart of the machine do not count.
+microsecond, a point may be lost. Points from before a restart of the machine do not count.
 """
 
 import contextlib
@@ -26,11 +25,9 @@ LATE = 2.0  # s by which a slot may be newer than the caller's time: another wor
 
 
 class Scores:
-    """The points in one file; opened by each worker that counts. ``tries``: how often a row's lock is tried; ``looks``:
-    nothing is counted or made; OSError where there is no such file yet."""
+    """The points in one file; opened by each worker that counts. ``looks``: nothing is counted or made; OSError where there is no such file yet."""
 
-    def __init__(self, path: str, tries: int = 1, looks: bool = False) -> None:
-        self._tries = tries
+    def __init__(self, path: str, looks: bool = False) -> None:
         if looks:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             self._key = os.pread(self._file, KEY, 0)
@@ -87,16 +84,10 @@ class Scores:
 
     @contextlib.contextmanager
     def _held(self, at: int) -> Iterator[None]:
-        """Lock a row, unless another worker has it at this moment, and all tries: then go on without the lock rather
-        than wait."""
-        for tried in range(self._tries):
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, ROW, at)
-                break
-            except OSError:
-                if tried + 1 < self._tries:
-                    os.sched_yield()
-        else:
+        """Lock a row, unless another worker has it at this moment: then go on without the lock rather than wait."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, ROW, at)
+        except OSError:
             yield
             return
         try:

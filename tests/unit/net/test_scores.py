@@ -77,21 +77,3 @@ def test_a_worker_that_read_the_clock_a_little_earlier_loses_nothing(tmp_path: P
     table.add("198.51.100.7", 2.0, 1.0, 9.0, 100.001)
     assert table.add("198.51.100.7", 2.0, 1.0, 9.0, 100.0) == 4.0 == table.get("198.51.100.7", 1.0, 100.0)
     table.close()
-
-
-def test_a_row_that_is_locked_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one that must not lose a point; others go on at once."""
-    table, lock, calls = Scores(str(tmp_path / "scores"), 5), scores.fcntl.lockf, []
-
-    def busy(file: int, how: int, *rest: int) -> None:
-        calls.append(how)
-        if len(calls) < 4:
-            raise BlockingIOError
-        lock(file, how, *rest)
-
-    monkeypatch.setattr(scores.fcntl, "lockf", busy)
-    assert table.add("198.51.100.7", 1.0, 0.0, 9.0, 100.0) == 1.0 and len(calls) == 5
-    monkeypatch.setattr(scores.fcntl, "lockf", lambda *_: (_ for _ in ()).throw(BlockingIOError()))
-    assert table.add("198.51.100.7", 1.0, 0.0, 9.0, 100.0) == 2.0
-    monkeypatch.undo()
-    table.close()

@@ -146,6 +146,40 @@ def test_counts_of_several_processes_are_exact(tmp_path: Path) -> None:
     for one in others:
         one.join(60)
         assert one.exitcode == 0
-    table = Scores(str(tmp_path / "client"))
-    found = sum(table.get(f"connections {at} {A}", 0.0, time.time()) for at in (hour, hour + 1))
-    assert found == 6000
+    tables = [Scores(str(tmp_path / f"client.{number}")) for number in range(3)]
+    names = [f"connections {at} {A}" for at in (hour, hour + 1)]
+    assert sum(table.get(name, 0.0, time.time()) for table in tables for name in names) == 6000
+    assert not (tmp_path / "client.3").exists()
+    last = Rates(str(tmp_path), (rate("connections client 6000"),))
+    if int(time.time()) // 3600 == hour:
+        assert last.over("connections", {"client": A}).startswith("at most 6000 connections")
+
+
+def take_many(path: str, times: int, begin: object, taken: object) -> None:
+    table = Rates(path, (rate("connections client 100"),))
+    begin.wait()  # type: ignore[attr-defined]
+    got = sum(not table.take("connections", {"client": A}) for _ in range(times))
+    taken.put((got, int(time.time()) // 3600))  # type: ignore[attr-defined]
+
+
+def test_several_processes_never_take_more_than_there_may_be(tmp_path: Path) -> None:
+    context = get_context("spawn")
+    begin, taken = context.Barrier(3), context.Queue()
+    others = [context.Process(target=take_many, args=(str(tmp_path), 200, begin, taken)) for _ in range(3)]
+    for one in others:
+        one.start()
+    found = [taken.get(timeout=60) for _ in others]
+    for one in others:
+        one.join(60)
+    if len({hour for _, hour in found}) == 1:
+        assert sum(got for got, _ in found) == 100
+
+
+def test_who_follows_a_worker_goes_on_with_its_counts(tmp_path: Path) -> None:
+    limits = (rate("messages client 3"),)
+    one, other = Rates(str(tmp_path), limits), Rates(str(tmp_path), limits)
+    assert one.take("messages", {"client": A}) == other.take("messages", {"client": A}) == ""
+    one.close()
+    again = Rates(str(tmp_path), limits)
+    assert again.take("messages", {"client": A}) == "" != other.take("messages", {"client": A})
+    assert sorted(path.name for path in tmp_path.glob("worker.*")) == ["worker.0", "worker.1"]
