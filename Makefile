@@ -7,8 +7,10 @@ TOOLS := $(VENV)/.tools
 STAMP := $(VENV)/.built
 SOURCES := setup.py $(shell find fastmail -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-# Tests that compute have a process for each core. Journeys wait for servers, clients and clocks: one more than cores.
+# Quick tests are short, and some wait for threads and clocks: two more processes than cores. Journeys wait for servers,
+# clients and clocks, but each has servers of its own that compute: one more.
 CORES := $(shell nproc)
+QUICK_SIDE_BY_SIDE ?= $(shell expr 2 + $(CORES))
 SIDE_BY_SIDE ?= $(shell expr 1 + $(CORES))
 TOGETHER = $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs 4
 PYTEST = $(BIN)/python -m pytest
@@ -106,7 +108,7 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 quick: $(STAMP)
-	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(QUICK)"
+	$(PYTEST) $(ASIDE) -n $(QUICK_SIDE_BY_SIDE) --dist worksteal --durations=5 -m "$(QUICK)"
 
 slow: $(STAMP)
 	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(SLOW)"
