@@ -209,7 +209,7 @@ test-queue: $(STAMP)
 	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000) --destinations $(or $(DESTINATIONS),1000) \
 	  --dead $(or $(DEAD),100)
 
-nightly: test-wheel test-crash test-power test-faults test-damage test-load test-queue test-mutations fuzz
+nightly: test-wheel coverage test-crash test-power test-faults test-damage test-load test-queue test-mutations fuzz
 
 test-mutations: $(STAMP)
 	$(BIN)/python -m tests.mutations.run --jobs $(or $(JOBS),1)
