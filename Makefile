@@ -7,8 +7,10 @@ TOOLS := $(VENV)/.tools
 STAMP := $(VENV)/.built
 SOURCES := setup.py $(shell find fastmail -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-# Tests that compute have a process for each core. Journeys wait for servers, clients and clocks: one more than cores.
+# Quick tests are short, and some wait for threads and clocks: two more processes than cores. Journeys wait for servers,
+# clients and clocks, but each has servers of its own that compute: one more.
 CORES := $(shell nproc)
+QUICK_SIDE_BY_SIDE ?= $(shell expr 2 + $(CORES))
 SIDE_BY_SIDE ?= $(shell expr 1 + $(CORES))
 TOGETHER = $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs 4
 PYTEST = $(BIN)/python -m pytest
@@ -106,7 +108,7 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 quick: $(STAMP)
-	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(QUICK)"
+	$(PYTEST) $(ASIDE) -n $(QUICK_SIDE_BY_SIDE) --dist worksteal --durations=5 -m "$(QUICK)"
 
 slow: $(STAMP)
 	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(SLOW)"
@@ -207,7 +209,7 @@ test-queue: $(STAMP)
 	$(BIN)/python -m tests.crash.queue --messages $(or $(MESSAGES),100000) --destinations $(or $(DESTINATIONS),1000) \
 	  --dead $(or $(DEAD),100)
 
-nightly: test-wheel test-crash test-power test-faults test-damage test-load test-queue test-mutations fuzz
+nightly: test-wheel coverage test-crash test-power test-faults test-damage test-load test-queue test-mutations fuzz
 
 test-mutations: $(STAMP)
 	$(BIN)/python -m tests.mutations.run --jobs $(or $(JOBS),1)

@@ -160,7 +160,8 @@ class Vault:
     def finish(self, place: str) -> str:
         """Everything to the disk, then its name; the name."""
         self._name_objects()
-        os.sync()  # names of objects, and the run's own files
+        # names of objects, and the run's own files; sync(2) would report no error, and wait for other disks
+        files.sync_file_system(os.fsencode(self.path))
         begun = name = os.path.basename(place)[1:]
         number = 0
         while os.path.exists(final := os.path.join(self.path, "runs", name)):

@@ -263,7 +263,8 @@ class Environment:
                 self.env.reader_check()
             if not fresh:
                 self._names(tables)
-            self.db: dict[str, Any] = {name: self.env.open_db(name.encode()) for name in [*tables, "meta"]}
+            with self.env.begin(write=True) as txn:  # one, or a new environment would be synced for each table
+                self.db: dict[str, Any] = {name: self.env.open_db(name.encode(), txn) for name in [*tables, "meta"]}
             there = former & table_names(self.env) if former else ()
             self.former_tables = {name: self.env.open_db(name.encode(), create=False) for name in there}
         except lmdb.MemoryError as error:

@@ -25,7 +25,8 @@ LATE = 2.0  # s by which a slot may be newer than the caller's time: another wor
 
 
 class Scores:
-    """The points in one file; opened by each worker that counts. ``looks``: nothing is counted or made; OSError where there is no such file yet."""
+    """The points in one file; opened by each worker that counts. ``looks``: nothing is counted or made; OSError where
+    there is no such file yet."""
 
     def __init__(self, path: str, looks: bool = False) -> None:
         if looks:

@@ -169,9 +169,13 @@ class MemorySnapshot:
             yield base, page
 
     def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
-        for base, page in self._pages(self._messages(key)):
-            if uids is None or uids.both(UidSet.of_ranges((base or 1, base + SPAN - 1))):
-                yield page
+        messages = self._messages(key)
+        if uids is not None:
+            bases = {m.uid - m.uid % SPAN for m in messages}
+            wanted = {base for base in bases if uids.both(UidSet.of_ranges((base or 1, base + SPAN - 1)))}
+            messages = [m for m in messages if m.uid - m.uid % SPAN in wanted]
+        for _, page in self._pages(messages):
+            yield page
 
     def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
         for base, page in self._pages(self._store.boxes[key].messages):

@@ -223,4 +223,25 @@ MUTATIONS = [
         "left_over(directory, grace)",
         ("tests/unit/store/local/index/test_kept.py",),
     ),
+    Mutation(
+        "a link that an interrupted MOVE left becomes a second message",
+        "fastmail/store/local/maildir/interrupted.py",
+        "            unwanted = others.have(path)\n",
+        "",
+        ("tests/unit/store/local/maildir/test_interrupted.py",),
+    ),
+    Mutation(
+        "a link that an interrupted MOVE left becomes a second message if the power tore it",
+        "fastmail/store/local/maildir/interrupted.py",
+        "                if mine != whole and not _is_torn(mine, whole):\n",
+        "                if mine != whole:\n",
+        ("tests/unit/store/local/maildir/test_interrupted.py",),
+    ),
+    Mutation(
+        "a link with the only copy of a message is removed",
+        "fastmail/store/local/maildir/interrupted.py",
+        "        if self._by_inode.get(inode, set()) - self.gone - {path}:\n",
+        "        if self._by_inode.get(inode, set()) - self.gone:\n",
+        ("tests/unit/store/local/maildir/test_interrupted.py",),
+    ),
 ]

@@ -3,6 +3,7 @@
 import email
 import email.policy
 import importlib.resources
+import re
 import struct
 import time
 from collections.abc import Callable
@@ -21,28 +22,26 @@ FRAGMENTS = [
     b"--b--\n", b"Content-Type: message/rfc822\n", b"text", b"\r\n", b'"', b"\\", b"(", b"\0", b"\xff", b":", b" folded\n",
     b"Content-Type: text/plain; charset=\"a\\\"b\"\n", b"Date: Mon, 1 Jan 2024 00:00:00 +0000\n",
 ]  # fmt: skip
+TOKEN = re.compile(rb'[()]|"(?:[^"\\]|\\.)*"|\{(\d+)\}\r\n|[^()"{]+', re.S)
 
 
 def balanced(wire: bytes) -> int:
     """IMAP syntax: parentheses match outside strings, and every octet is accounted for. How deep they go."""
     depth = deepest = i = 0
     while i < len(wire):
-        c = wire[i : i + 1]
-        if c == b"(":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif c == b")":
-            depth -= 1
-            assert depth >= 0
-        elif c == b'"':
-            i += 1
-            while wire[i : i + 1] != b'"':
-                i += 2 if wire[i : i + 1] == b"\\" else 1
-                assert i < len(wire)
-        elif c == b"{":
-            end = wire.index(b"}\r\n", i)
-            i = end + 2 + int(wire[i + 1 : end])
-        i += 1
+        token = TOKEN.match(wire, i)
+        assert token is not None, wire[i : i + 100]
+        i = token.end()
+        match wire[token.start() : token.start() + 1]:
+            case b"(":
+                depth += 1
+                deepest = max(deepest, depth)
+            case b")":
+                depth -= 1
+                assert depth >= 0
+            case b"{":
+                i += int(token[1])
+                assert i <= len(wire)
     assert depth == 0
     return deepest
 

@@ -1,5 +1,6 @@
 """fastmail.backup.vault: a run that ends at any moment, by a kill or a power cut, spoils no later one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,10 +14,11 @@ import pytest
 from fastmail.backup import vault as module
 from fastmail.backup.save import verify
 from fastmail.backup.vault import Vault, write_rows
+from fastmail.durable import files
 from fastmail.durable.replace import replace_file
 
 CONTENTS = [b"message %d\n" % number * (number * 40 + 1) for number in range(8)]
-CALLS = ("open", "fdopen", "write", "fsync", "rename", "makedirs", "unlink", "sync")
+CALLS = ("open", "fdopen", "write", "fsync", "rename", "makedirs", "unlink")
 
 
 class Killed(BaseException):
@@ -44,6 +46,7 @@ def killed_at(number: int, unsynced: set[str]) -> Iterator[list[int]]:
     the disk need not have by then."""
     count = [0]
     real: dict[str, Callable[..., Any]] = {name: getattr(os, name) for name in CALLS}
+    real["sync"] = files.sync_file_system
     patch = pytest.MonkeyPatch()
 
     def wrap(name: str) -> Callable[..., Any]:
@@ -69,6 +72,7 @@ def killed_at(number: int, unsynced: set[str]) -> Iterator[list[int]]:
 
     for name in CALLS:
         patch.setattr(os, name, wrap(name))
+    patch.setattr(files, "sync_file_system", wrap("sync"))
     try:
         yield count
     finally:
@@ -100,6 +104,18 @@ def test_a_run_that_ends_at_any_moment_is_no_harm(tmp_path: Path, power: bool, m
         assert not os.listdir(path / "partial")
         assert all(module.FORM.fullmatch(os.path.basename(one)) for one in vault._objects())
         assert not [one for one in os.listdir(path / "runs") if one.startswith(".")]
+
+
+def test_a_run_that_the_disk_did_not_take_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: bytes) -> None:
+        assert os.fsdecode(path) == str(tmp_path)
+        raise OSError(errno.EIO, "Input/output error")
+
+    first = run(tmp_path, CONTENTS[:2])
+    monkeypatch.setattr(files, "sync_file_system", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        run(tmp_path, CONTENTS)
+    assert Vault(str(tmp_path)).runs() == [first]
 
 
 @pytest.mark.parametrize("torn", [b"", CONTENTS[5][:100], b"x" * len(CONTENTS[5])])

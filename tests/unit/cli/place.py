@@ -1,7 +1,11 @@
 """A server that is set up and does not run, and its commands, run in this process."""
 
+import functools
 import gc
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,23 @@ USER = "me@example.test"
 MESSAGE = "From: you@example.org\nTo: me@example.test\nSubject: {0}\nMessage-ID: <{0}@example.org>\n\nbody of {0}\n"
 
 
+@functools.cache
+def _made() -> tuple["tempfile.TemporaryDirectory[str]", str]:
+    """What `fastmail quickstart` makes, once for all places (it hashes a password and makes a key), and the name of its
+    configuration. Its paths are relative."""
+    made = tempfile.TemporaryDirectory(prefix="fastmail-place-")
+    config = quickstart(made.name, Address.parse(USER), "mx.example.test", "secret", False)
+    return made, os.path.relpath(config, made.name)
+
+
 class Place:
     """Its files are in ``base``; one account, USER."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.config = Path(quickstart(str(base), Address.parse(USER), "mx.example.test", "secret", False))
+        made, config = _made()
+        shutil.copytree(made.name, base, dirs_exist_ok=True)
+        self.config = base / config
 
     def call(self, *words: str, stdin: str = "", config: bool = True) -> Result:
         """Run a command. What it left open is closed, as by the end of its process."""
@@ -28,6 +43,7 @@ class Place:
         assert done.exception is None or isinstance(done.exception, SystemExit), (words, done.output, done.exception)
         done.exc_info = done.exception = None
         gc.collect()
+        gc.freeze()  # what is left lives on: the next call need not look at all of it again
         assert "Traceback" not in done.output
         return done
 

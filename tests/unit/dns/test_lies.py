@@ -13,6 +13,7 @@ import dns.rrset
 import pytest
 
 from fastmail.dns.resolver import LookupFailed, NoSuchDomain, NullMx, Resolver
+from tests.support import clock
 
 Answer = Callable[[dns.message.Message], bytes]
 
@@ -97,7 +98,7 @@ async def asked(answer: Answer, lifetime: float = 0.7) -> list[str]:
 )
 def test_s38_trouble_defers(answer: Answer) -> None:
     with pytest.raises(LookupFailed):
-        asyncio.run(asked(answer, 0.2))
+        clock.run(asked(answer, 0.2))
 
 
 TEXTS = tuple(("far.test.", "TXT", " ".join(['"' + f"{n:>250}" + '"'] * 8)) for n in range(31))

@@ -7,6 +7,7 @@ import pytest
 
 from fastmail.imap import places
 from fastmail.imap.state import Session
+from tests.support import clock
 from tests.support.sessions import Bench, Client
 
 MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
@@ -55,7 +56,7 @@ def test_other_mailboxes_come_as_status(tmp_path: Path) -> None:
         await append(two, b"Trash")
         assert await heard(one, start) == b""
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 @pytest.mark.parametrize("idle", [False, True])
@@ -82,7 +83,7 @@ def test_the_selected_mailbox_is_told_with_what_was_asked(tmp_path: Path, idle: 
         if idle:
             assert b"d OK" in await one.send(b"DONE\r\n")
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 def test_names_and_subscriptions_come_as_list(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_names_and_subscriptions_come_as_list(tmp_path: Path) -> None:
         await append(two, b"Work")
         assert b"* STATUS Work (MESSAGES 1 " in await heard(one, start)
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_what_may_be_asked(tmp_path: Path, command: bytes, reply: bytes) -> None
         assert (await one.send(b"b NOTIFY " + command + b"\r\n")).startswith(reply)
         assert (await one.send(b"c NOOP\r\n")).startswith(b"c OK")
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 def test_a_session_that_ends_leaves_no_watch(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_session_that_ends_leaves_no_watch(tmp_path: Path) -> None:
         one.connection.connection_lost(None)
         assert not bench.store.hub._watchers  # type: ignore[attr-defined]
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 # -------------------------------------------------------------------- annotations (RFC 5465 5.6, 5.7)
@@ -180,7 +181,7 @@ def test_annotations_of_mailboxes_and_of_the_server(tmp_path: Path) -> None:
         await one.send(b"n NOTIFY NONE\r\n")
         assert await told(one, two, b'SETMETADATA INBOX (/shared/comment "z")') == b""
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 def test_annotations_of_the_selected_mailbox_go_by_its_name(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_annotations_of_the_selected_mailbox_go_by_its_name(tmp_path: Path) -> N
         got = await one.send(b"c NOTIFY SET (selected (MailboxMetadataChange))\r\n")
         assert got.startswith(b"c BAD")
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 def test_only_what_was_asked_for(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_only_what_was_asked_for(tmp_path: Path) -> None:
         assert await told(one, two, b"CREATE New") == b""
         assert await told(one, two, b'SETMETADATA New (/private/a "1")') == b"* METADATA New /private/a\r\n"
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 def test_what_others_may_see_and_what_not(tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_what_others_may_see_and_what_not(tmp_path: Path) -> None:
             await told(owner, guest, b"SETMETADATA " + name + b' (/shared/b "1")') == b"* METADATA INBOX /shared/b\r\n"
         )
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 def test_too_much_is_refused_or_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +244,7 @@ def test_too_much_is_refused_or_ends_it(tmp_path: Path, monkeypatch: pytest.Monk
         await two.send(b'x SETMETADATA INBOX (/private/a "1")\r\n')
         assert (await one.send(SET % b"personal")).startswith(b"s NO [NOTIFICATIONOVERFLOW]")
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 def test_the_first_status_has_what_flags_are_asked_for_with(tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_the_first_status_has_what_flags_are_asked_for_with(tmp_path: Path) -> N
         await one.send(b"d ENABLE CONDSTORE\r\n")
         assert b"HIGHESTMODSEQ 3)" in await told(one, two, b"APPEND INBOX {%d+}\r\n" % len(MESSAGE) + MESSAGE)
 
-    asyncio.run(main())
+    clock.run(main())
 
 
 def test_a_change_of_one_mailbox_looks_at_that_one_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,4 +292,4 @@ def test_a_change_of_one_mailbox_looks_at_that_one_only(tmp_path: Path, monkeypa
         await append(two, b"Other")
         assert b"* STATUS Other (MESSAGES 2 " in await heard(one, start) and not looked
 
-    asyncio.run(main())
+    clock.run(main())

@@ -25,7 +25,7 @@ from fastmail.store.local.index.layout import NEW, account_of, base_of
 from fastmail.store.local.index.shard import Shard
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits
-from fastmail.store.local.maildir import adopting, looking
+from fastmail.store.local.maildir import adopting, interrupted, looking
 from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.lists import Shared
@@ -228,9 +228,8 @@ class MaildirFollower:
             plan.generation = max(generation, 1)
         elif plan.new:
             doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
-            kept = await self._commits.help(
-                looking.drop_cut_short, self._account_paths.home(account), directory, doubtful
-            )
+            home = self._account_paths.home(account)
+            kept = await self._commits.help(interrupted.remove, home, directory, doubtful)
             plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
         lines = looking.assign(plan, listed, box.uidnext)
         if lines:
@@ -300,9 +299,8 @@ class MaildirFollower:
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
         if plan.new and not plan.fresh and self._shared is None and not self._read_only:
-            plan.new = await self._commits.help(
-                looking.drop_cut_short, self._account_paths.home(account), directory, plan.new
-            )
+            home = self._account_paths.home(account)
+            plan.new = await self._commits.help(interrupted.remove, home, directory, plan.new)
         total = len(plan.new)
         full: StorageFull | None = None
         done = 0

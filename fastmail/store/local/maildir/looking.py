@@ -1,13 +1,12 @@
 """Finds what other programs did to a Maildir: new files, changed flags, files that are gone.
 
-It runs on a helper thread and leaves all writing to the commit queue. Promise: nothing is renamed here, and nothing is
-removed except our own links to content that still exists under its first name. A file of the running server without a
-record is a delivery under way and is left alone for a while. A file that seems to be gone is looked for again before
-its message is expunged, because readdir may miss a file that is being renamed. UIDs of new files follow the order of
-arrival that their names state, or, in a new mailbox, a control file of Dovecot or Courier.
+It runs on a helper thread and leaves all writing to the commit queue. Promise: nothing is renamed or removed here. A
+file of the running server without a record is a delivery under way and is left alone for a while. A file that seems to
+be gone is looked for again before its message is expunged, because readdir may miss a file that is being renamed. UIDs
+of new files follow the order of arrival that their names state, or, in a new mailbox, a control file of Dovecot or
+Courier.
 """
 
-import os
 import stat
 import time
 from collections.abc import Sequence
@@ -26,8 +25,7 @@ from fastmail.store.local.index.snapshot import LocalSnapshot
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.maildir.control import Control
-from fastmail.store.local.maildir.home import Home
-from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of, sizes_in
+from fastmail.store.local.maildir.names import FileName, NameMaker, arrival_order, path_of
 
 ADOPT_BATCH = 500  # files added in one commit; fewer if their summaries have box_rows.WRITTEN octets
 LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
@@ -157,66 +155,6 @@ def assign(plan: Plan, listed: Control, uidnext: int) -> list[tuple[int, bytes]]
     return lines
 
 
-def drop_cut_short(home: Home, directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the files to be added, without those that were never acknowledged.
-
-    These are links of an interrupted COPY or MOVE whose message still exists, which would appear twice; and files of
-    ours whose names a loss of power left without any content."""
-    out = []
-    for mark, name in items:
-        path = path_of(directory, mark + name)
-        if (NameMaker.is_copy(name) and _linked_elsewhere(home, path)) or _is_empty(path, name):
-            files.unlink_batch([path])
-        else:
-            out.append((mark, name))
-    return out
-
-
-def _is_empty(path: bytes, name: bytes) -> bool:
-    """True for a file of ours that has none of the octets that its name announces."""
-    size = NameMaker.octets_in(name)
-    try:
-        status = beneath.lstat(path)
-        if not size or not stat.S_ISREG(status.st_mode) or status.st_size > size:
-            return False
-        return not (files.read_file(path) or b"").strip(b"\0")
-    except OSError:
-        return False
-
-
-def _linked_elsewhere(home: Home, path: bytes) -> bool:
-    """True if another message file of the account has the same content. After a loss of power the two may be separate
-    files, because recovery writes the content of the journal again."""
-    try:
-        status = beneath.lstat(path)
-    except OSError:
-        return False
-    octets = sizes_in(os.path.basename(path))[0]
-    for place in folders.directories(home):
-        for sub in ("/cur", "/new"):
-            try:
-                with beneath.scan(place + sub) as entries:
-                    for entry in entries:
-                        other = os.fsencode(f"{place}{sub}/{entry.name}")
-                        if other == path:
-                            continue
-                        if entry.inode() == status.st_ino:
-                            return True
-                        if octets >= 0 and sizes_in(os.fsencode(entry.name))[0] == octets and _alike(path, other):
-                            return True
-            except OSError:
-                continue
-    return False
-
-
-def _alike(path: bytes, other: bytes) -> bool:
-    """True if two files have the same time and content."""
-    one, two = beneath.lstat(path), beneath.lstat(other)
-    if (int(one.st_mtime), one.st_size) != (int(two.st_mtime), two.st_size):
-        return False
-    return beneath.read(os.fsdecode(path), one.st_size + 1) == beneath.read(os.fsdecode(other), two.st_size + 1)
-
-
 def age_of(directory: str, marked: bytes) -> float:
     """Return the seconds since the file got its name; negative if it does not exist."""
     try:
@@ -300,6 +238,3 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: Control
             )
         )
     return out, len(items)
-
-
-# ---------------------------------------------------------------- applied in the writer's transaction

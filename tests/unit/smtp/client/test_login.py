@@ -9,6 +9,7 @@ import scramp
 
 from fastmail.smtp.client import ClientTrouble, ConnectFailed, SmtpClient, Target, Timeouts
 from fastmail.smtp.client.login import ROUNDS, offered
+from tests.support import clock
 from tests.support.hosts import Teller
 
 NAME, PASSWORD = "me@near.test", "secret"
@@ -43,7 +44,7 @@ def login(auth: bytes, answer: Callable[[str], bytes | None]) -> tuple[str, list
         host.stop()
         return why, host.lines[0][1:]
 
-    return asyncio.run(work())
+    return clock.run(work())
 
 
 def script(*replies: bytes) -> Callable[[str], bytes | None]:

@@ -19,6 +19,7 @@ from fastmail.smtp.client import (
     Unsure,
     send,
 )
+from tests.support import clock
 from tests.support.hosts import Teller
 
 EHLO = b"250-far\r\n%b250 HELP\r\n"
@@ -70,7 +71,7 @@ def sent(
         host.stop()
         return found, host, client
 
-    return asyncio.run(work())
+    return clock.run(work())
 
 
 def codes(found: Sent | ClientTrouble) -> list[int]:
