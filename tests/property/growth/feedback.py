@@ -4,8 +4,10 @@ import gzip
 
 from fastmail.feedback import carrier, complaint, reading, unpacking
 from fastmail.feedback.model import BadReport
+from fastmail.feedback.redaction import Hide
 from tests.support.growth import Case
 
+HIDE = Hide(b"k" * 32)
 HEAD = b"<feedback><report_metadata><report_id>1</report_id></report_metadata><record>"
 
 
@@ -63,4 +65,11 @@ CASES = [
     ),
     Case("complaint: brackets", 8_000, lambda n: b"Feedback-Type: " + b"(" * n, _complaint),
     Case("complaint: folds", 4_000, lambda n: b"Feedback-Type: abuse\nUser-Agent: x\n" + b" y\n" * n, _complaint),
+    Case("redaction: fields", 500, lambda n: b"To: a@b.test\nX: y\n" * n + b"\n", HIDE.header),
+    Case(
+        "redaction: addresses in one field", 1_000, lambda n: b"References:" + b" <a@b.test>" * n + b"\n\n", HIDE.header
+    ),
+    Case("redaction: no address", 5_000, lambda n: b"References: " + b"a=b;" * n + b"\n\n", HIDE.header),
+    Case("redaction: quotes", 5_000, lambda n: b"References: " + b'"' * n + b"\n\n", HIDE.header),
+    Case("redaction: names of files", 1_000, lambda n: b"Content-Type: a/b" + b'; name="x"' * n + b"\n\n", HIDE.header),
 ]
