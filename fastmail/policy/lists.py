@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from fastmail.dns.interface import FOUND, Answer, Budget, Names, ask_all
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
@@ -51,8 +53,7 @@ class Zone:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True, cache_hash=True):
     """A listing that counts. ``what``: the address or the domain; ``codes``: what the list says of it."""
 
     zone: str

@@ -28,7 +28,7 @@ from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message.authors import MOST as MOST_FROM
 from fastmail.model.domain import comparable
-from fastmail.policy import arc, dkim, dmarc, marks, received_spf, results, verdict, wishes
+from fastmail.policy import arc, authentication, dkim, dmarc, marks, received_spf, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
@@ -36,7 +36,6 @@ from fastmail.policy.greylist import Greylist, place
 from fastmail.policy.iprev import Iprev, Reverse
 from fastmail.policy.lists import Listed, Lists, Zone
 from fastmail.policy.reasons import RANK, Finding, Reply
-from fastmail.policy.results import Result
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
 from fastmail.policy.wishes import Wishes
@@ -46,6 +45,7 @@ T = TypeVar("T")
 # asks those who look at the content, given our Authentication-Results field and the client's verified name
 Look = Callable[[bytes, str], Awaitable[Sequence[Finding]]]
 Octets = bytes | bytearray | memoryview
+SENDER, HEAD, END = range(3)  # stages of a message, when the sender, the header and all of it are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +141,24 @@ class Receiver:
 
 
 class Receiving:
-    """One mail transaction; see the module. It is made within the event loop."""
+    """One mail transaction; see the module. It is made within the event loop. What is known needs no task, and most of
+    a message's checks are: so a budget, a task or a coroutine is made where something has to be asked, and nowhere
+    else."""
+
+    __slots__ = (
+        *("_receiver", "_settings", "_ip", "_helo", "_from", "_domains"),  # who sends
+        *("_budgets", "_tasks"),
+        *("_reverse", "_greeted", "_sender", "_lists"),  # what is known of him
+        *("_head", "_looked", "_content"),
+        *("_signatures", "_more", "_chain", "_author", "_written", "_nobody", "_listed"),  # what the header says
+    )
 
     def __init__(self, receiver: Receiver, ip: str, helo: str) -> None:
         self._receiver = receiver
         self._settings = receiver.settings
         self._ip = ip
         self._helo = helo
-        self._budgets: list[Budget] = []
+        self._budgets: dict[int, Budget] = {}
         self._tasks: list[asyncio.Task[Any]] = []
         # What is known at once, or the task that finds it out.
         self._reverse: asyncio.Task[Reverse] | Reverse | None = None
@@ -158,26 +168,27 @@ class Receiving:
         self._lists: list[asyncio.Task[list[Listed]] | list[Listed]] = []
         self._domains: set[str] = set()  # of HELO and MAIL FROM
         # The content: its header until that has ended, then hashes of its body.
-        self._head = bytearray()
+        self._head: bytes | bytearray = b""
         self._looked = 0  # octets of it in which no empty line begins
         self._content: Content | None = None
         self._signatures: list[Signature | Signed] = []
         self._more = 0
-        self._chain = arc.Found()
+        self._chain: arc.Found | None = None
         self._author = ""
         self._written: list[bytes] = []  # values of From
         self._nobody = ""
         self._listed = False
 
-    def _budget(self) -> Budget:
-        """For the look-ups that begin now. Each of a message's three stages has its time, because its content may be
-        long on its way; the number of questions is one for all."""
-        self._budgets.append(Budget(self._settings.seconds, LOOKUPS - self._asked))
-        return self._budgets[-1]
+    def _budget(self, stage: int) -> Budget:
+        """For the look-ups of one of a message's stages. Each has its time, because the content may be long on its way;
+        the number of questions is one for all."""
+        if stage not in self._budgets:
+            self._budgets[stage] = Budget(self._settings.seconds, LOOKUPS - self._asked)
+        return self._budgets[stage]
 
     @property
     def _asked(self) -> int:
-        return sum(budget.asked for budget in self._budgets)
+        return sum([budget.asked for budget in self._budgets.values()])
 
     def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.create_task(work)
@@ -186,41 +197,53 @@ class Receiving:
 
     def mail_from(self, sender: str) -> None:
         """Start what depends on client and sender."""
-        receiver, budget, ip, helo = self._receiver, self._budget(), self._ip, self._helo
+        receiver, settings, ip, helo = self._receiver, self._settings, self._ip, self._helo
         self._from = sender
-        if self._settings.domain_lists:
-            self._domains = {comparable(name) for name in (helo, sender.rpartition("@")[2]) if name}
-        if self._settings.lists:
+        domain = sender.rpartition("@")[2]
+        if settings.domain_lists:
+            self._domains = {comparable(name) for name in (helo, domain) if name}
+        if settings.lists:
             listed = receiver.lists.known(ip)
             self._lists.append(self._start(receiver.lists.client(ip)) if listed is None else listed)
-        if self._settings.reverse:
-            self._reverse = receiver.iprev.known(ip) or self._start(receiver.iprev.check(ip, budget))
-        if self._settings.spf:
-            greeted = receiver.spf.known(ip, helo, "helo")
-            self._greeted = greeted or self._start(receiver.spf.helo(ip, helo, budget))
-            checked = receiver.spf.known(ip, sender.rpartition("@")[2] or helo, "mailfrom")
-            self._sender = checked or self._start(receiver.spf.mail_from(ip, helo, sender, budget))
+        if settings.reverse:
+            self._reverse = receiver.iprev.known(ip)
+            if self._reverse is None:
+                self._reverse = self._start(receiver.iprev.check(ip, self._budget(SENDER)))
+        if settings.spf:
+            self._greeted = receiver.spf.known(ip, helo, "helo")
+            if self._greeted is None:
+                self._greeted = self._start(receiver.spf.helo(ip, helo, self._budget(SENDER)))
+            self._sender = receiver.spf.known(ip, domain or helo, "mailfrom")
+            if self._sender is None:
+                self._sender = self._start(receiver.spf.mail_from(ip, helo, sender, self._budget(SENDER)))
 
     # ---------------------------------------------------------------- content
 
     def feed(self, data: Octets) -> None:
         """More of the content."""
-        if self._content is not None:
-            if self._content.wanted:
-                self._content.feed(data)
+        content = self._content
+        if content is not None:
+            if content.wanted:
+                content.feed(data)
             return
-        self._head += data
+        if not self._head:
+            self._head = bytes(data)  # most messages come in one piece, which is not copied
+        else:
+            if isinstance(self._head, bytes):
+                self._head = bytearray(self._head)
+            self._head += data
+        head = self._head
         at, behind = self._end()
         if at >= 0:
-            head, self._head = self._head, bytearray()
-            self._header(bytes(head[:at]))
-            if self._content is not None and self._content.wanted:
-                self._content.feed(memoryview(head)[behind:])
-        elif len(self._head) > HEADER:
-            head, self._head = self._head, bytearray()
+            self._head = b""
+            content = self._header(bytes(head[:at]))
+            if content.wanted:
+                content.feed(memoryview(head)[behind:])
+        elif len(head) > HEADER:
+            self._head = b""
             self._header(bytes(head))
         else:
-            self._looked = max(0, len(self._head) - len(b"\n\r\n") + 1)
+            self._looked = max(0, len(head) - len(b"\n\r\n") + 1)
 
     def _end(self) -> tuple[int, int]:
         """(where the empty line begins that ends the header, where the body does); -1 for what has not come yet."""
@@ -235,22 +258,17 @@ class Receiving:
             return crlf + 1, crlf + 3
         return (at + 1, at + 2) if at >= 0 else (-1, -1)
 
-    def _header(self, head: bytes) -> None:
+    def _header(self, head: bytes) -> Content:
         """The header has come: see what it asks for, and start it."""
         settings, receiver = self._settings, self._receiver
         content = self._content = Content(head)
-        self._listed = bool(content.fields.number(b"list-id"))
-        with_lf = lines.to_lf(head[:HEADER]) if b"\r" in head else head[:HEADER]
-        self._written = [value for _, value in scanner.values(with_lf, (b"from",), MOST_FROM) or []]
-        try:
-            self._author = dmarc.author(with_lf)
-        except NoAuthor as error:
-            self._nobody = str(error)
+        self._listed = content.fields.number(b"list-id") > 0
+        self._find_author(head, content)
         if settings.dkim:
             self._signatures, self._more = dkim.read(content)
-            if receiver.dkim.wanted(self._signatures):
-                self._start(receiver.dkim.prefetch(self._signatures, self._budget()))
-        if settings.arc:
+            if self._signatures and receiver.dkim.wanted(self._signatures):
+                self._start(receiver.dkim.prefetch(self._signatures, self._budget(HEAD)))
+        if settings.arc and arc.there(content):
             self._chain = arc.read(content)
         if settings.domain_lists:
             signers = {one.domain for one in self._signatures if isinstance(one, Signature)}
@@ -258,7 +276,25 @@ class Receiving:
             listed = receiver.lists.known(named)
             self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
-            self._start(receiver.dmarc.walk(self._author, self._budget(), {}))
+            self._start(receiver.dmarc.walk(self._author, self._budget(HEAD), {}))
+        return content
+
+    def _find_author(self, head: bytes, content: Content) -> None:
+        """The values of From, and the domain that they name."""
+        values: list[bytes] | None
+        if content.broken or b"\r" in head:
+            head = lines.to_lf(head[:HEADER])
+            found = scanner.values(head, (b"from",), MOST_FROM)
+            values = [value for _, value in found] if found is not None else None
+        else:  # the header was looked through already
+            values = content.fields.values(b"from", MOST_FROM)
+        self._written = values or []
+        try:
+            if b"\r" in head:
+                raise NoAuthor(dmarc.LONE_CR)
+            self._author = dmarc.author_of(values)
+        except NoAuthor as error:
+            self._nobody = str(error)
 
     # ---------------------------------------------------------------- the end
 
@@ -274,51 +310,71 @@ class Receiving:
             self._tasks = []
 
     async def _finish(self, look: Look | None, wanted: Collection[Wishes]) -> Received:
-        settings, receiver, budget = self._settings, self._receiver, self._budget()
-        if self._content is None:
-            head, self._head = self._head, bytearray()
-            self._header(bytes(head))
-        content = self._content
-        assert content is not None  # _header made it
-        content.finish()
-        reverse, greeted, sender = await _found(self._reverse), await _found(self._greeted), await _found(self._sender)
-        signed = await receiver.dkim.verify(content, self._signatures, budget) if settings.dkim else None
-        chain = await receiver.arc.verify(content, self._chain, budget) if settings.arc else None
-        policy = None
-        if settings.dmarc and self._author:
-            policy = await self._evaluate(sender, signed or [], budget)
-        lists = [one for found in self._lists for one in await _found(found)]
-        checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
+        settings = self._settings
+        checks = await self._checks()
         who = wishes.Who(self._ip)
-        if any(one.levels for one in wanted):
+        if any([one.levels for one in wanted]):
             who = wishes.who(self._ip, self._from, self._written, checks)
         each = {one: wishes.judged(checks, one, who) for one in wanted}
-        field = results.field(settings.hostname, authentication(checks, self._ip))
+        field = authentication.field(settings.hostname, checks, self._ip)
         if look is not None and any(one.done(decided) != verdict.REFUSE for one, decided in each.items()):
+            reverse = checks.reverse
             verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
             checks = replace(checks, findings=tuple(await look(field, verified)))
             each = {one: wishes.judged(checks, one, who) for one in each}
-        each = self._put_off(each, sender, marks.suspect(checks.findings))
-        mildest = min(each, key=lambda one: RANK[one.done(each[one])])
+        if self._receiver.greylist is not None:
+            each = self._put_off(self._receiver.greylist, each, checks.sender, marks.suspect(checks.findings))
+        mildest = min(each, key=lambda one: RANK[one.done(each[one])]) if len(each) > 1 else next(iter(each))
         decided = each[mildest]
-        for name, result in (("spf", sender), ("dmarc", policy)):
-            if result is not None:
-                count(f"policy.{name}.{result.result}")
+        if checks.sender is not None:
+            count(f"policy.spf.{checks.sender.result}")
+        if checks.dmarc is not None:
+            count(f"policy.dmarc.{checks.dmarc.result}")
         count(f"policy.{decided.action}")
-        limits = mildest.thresholds if len(each) == 1 else settings.thresholds
-        field += marks.fields(decided, checks.findings, limits)
+        if checks.findings:
+            limits = mildest.thresholds if len(each) == 1 else settings.thresholds
+            field += marks.fields(decided, checks.findings, limits)
         if settings.received_spf:
-            field = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, sender, greeted) + field
-        removed = marks.removed(checks.findings)
+            own = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, checks.sender, checks.helo)
+            field = own + field
+        removed = marks.removed(checks.findings) if checks.findings else ()
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
         return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()))
 
-    def _put_off(self, each: dict[Wishes, Verdict], sender: Checked | None, suspect: bool) -> dict[Wishes, Verdict]:
+    async def _checks(self) -> Checks:
+        """What is found out without looking at the content's meaning, when all of it has come."""
+        settings, receiver = self._settings, self._receiver
+        content = self._content
+        if content is None:
+            head, self._head = self._head, b""
+            content = self._header(bytes(head))
+        content.finish()
+        reverse = await self._reverse if isinstance(self._reverse, asyncio.Task) else self._reverse
+        greeted = await self._greeted if isinstance(self._greeted, asyncio.Task) else self._greeted
+        sender = await self._sender if isinstance(self._sender, asyncio.Task) else self._sender
+        signed = chain = policy = None
+        if settings.dkim:
+            signed = receiver.dkim.verify_known(content, self._signatures)
+            if signed is None:
+                signed = await receiver.dkim.verify(content, self._signatures, self._budget(END))
+        if settings.arc:
+            chain = arc.NO_CHAIN
+            if self._chain is not None:
+                chain = await receiver.arc.verify(content, self._chain, self._budget(END))
+        if settings.dmarc and self._author:
+            policy = await self._evaluate(sender, signed or [])
+        listed: list[Listed] = []
+        for found in self._lists:
+            listed += await found if isinstance(found, asyncio.Task) else found
+        return Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, listed)
+
+    def _put_off(
+        self, greylist: Greylist, each: dict[Wishes, Verdict], sender: Checked | None, suspect: bool
+    ) -> dict[Wishes, Verdict]:
         """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
         and it has a score for that or is ``suspect`` to a scanner."""
-        greylist = self._receiver.greylist
         taking = {one: decided for one, decided in each.items() if one.done(decided) != verdict.REFUSE}
-        if greylist is None or not taking or not all(_asks(one, each[one], suspect) for one in taking):
+        if not taking or not all(_asks(one, each[one], suspect) for one in taking):
             return each
         seconds = greylist.wait(place(self._ip, sender), self._from)
         if not seconds:
@@ -326,14 +382,18 @@ class Receiving:
         reply = (450, "4.7.1", f"not known here yet: try again in {seconds} seconds")
         return each | {one: replace(decided, action=verdict.LATER, reply=reply) for one, decided in taking.items()}
 
-    async def _evaluate(self, sender: Checked | None, signed: list[Signed], budget: Budget) -> Dmarc:
+    async def _evaluate(self, sender: Checked | None, signed: list[Signed]) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""
+        evaluator = self._receiver.dmarc
         passed = sender.domain if sender is not None and sender.result == "pass" else ""
         domains = [one.domain for one in signed if one.result == "pass"]
         unsure = next((one.why for one in signed if one.result == "temperror"), "")
         if sender is not None and sender.result == "temperror":
             unsure = unsure or sender.why
-        return await self._receiver.dmarc.evaluate(self._author, passed, domains, unsure, budget)
+        known = evaluator.known(self._author, passed, domains) if not unsure else None
+        if known is not None:
+            return known
+        return await evaluator.evaluate(self._author, passed, domains, unsure, self._budget(END))
 
     def close(self) -> None:
         """End what is under way."""
@@ -349,44 +409,3 @@ def _asks(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
     return suspect or wanted.greylist <= decided.score
 
 
-async def _found(result: "asyncio.Task[T] | T") -> T:
-    return await result if isinstance(result, asyncio.Task) else result
-
-
-def authentication(checks: Checks, ip: str) -> list[Result]:
-    """The results as RFC 8601 writes them."""
-    out = []
-    if checks.reverse is not None:
-        comment = checks.reverse.name
-        out.append(Result("iprev", checks.reverse.result, (("policy.iprev", ip),), comment=comment))
-    if checks.helo is not None and checks.helo.result != "none":
-        out.append(Result("spf", checks.helo.result, (("smtp.helo", checks.helo.domain),), checks.helo.why))
-    if checks.sender is not None:
-        sender = checks.sender
-        out.append(Result("spf", sender.result, (("smtp.mailfrom", sender.domain),), sender.why))
-    if checks.dkim is not None:
-        out += [_signed(one) for one in checks.dkim] or [Result("dkim", "none")]
-    if checks.more:
-        out.append(Result("dkim", "policy", reason=f"{checks.more} more signatures were not looked at"))
-    if checks.arc is not None and checks.arc.result != "none":
-        sealer = checks.arc.sealers[0] if checks.arc.sealers else ""
-        out.append(Result("arc", checks.arc.result, (("header.d", sealer),), checks.arc.why))
-    if checks.dmarc is not None:
-        found = checks.dmarc
-        wish = found.policy if found.record is not None else ""
-        out.append(Result("dmarc", found.result, (("header.from", found.domain), ("policy.dmarc", wish)), found.why))
-    elif checks.nobody:
-        out.append(Result("dmarc", "permerror", reason=checks.nobody))
-    return out
-
-
-def _signed(one: Signed) -> Result:
-    properties = (
-        ("header.d", one.domain),
-        ("header.i", one.identity),
-        ("header.s", one.selector),
-        ("header.a", one.algorithm),
-        ("header.b", one.shown),
-    )
-    comment = f"{one.bits}-bit key" if one.bits else ""
-    return Result("dkim", one.result, properties, one.why, comment)

@@ -145,8 +145,8 @@ MUTATIONS = [
     Mutation(
         "S15: a signature's l= leaves out what was added",
         "fastmail/policy/dkim.py",
-        '            return said("policy", "l= leaves a part of the body unsigned")\n',
-        "            pass\n",
+        '        return _said(one, "policy", "l= leaves a part of the body unsigned")\n',
+        "        pass\n",
         ("tests/unit/policy/test_dkim.py -k s15_",),
     ),
     Mutation(
