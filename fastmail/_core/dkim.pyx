@@ -348,6 +348,7 @@ cdef class Fields:
     cdef int* left       # the same while a signature takes fields from the bottom up: the last that it has not taken
     cdef uint32_t mask   # entries of the table, less one
     cdef readonly int count
+    cdef readonly Py_ssize_t end  # where the walk ended
     cdef readonly bint broken
 
     def __cinit__(self, bytes data not None):
@@ -380,6 +381,7 @@ cdef class Fields:
             else:
                 self.broken = True
             p = line.end
+        self.end = p - base
         self.make_table(base)
 
     def __dealloc__(self):

@@ -369,8 +369,8 @@ class Verifier:
 
     def wanted(self, found: list[Signature | Signed]) -> list[tuple[str, str]]:
         """The names of the keys that are not in the cache."""
-        asked = {(one.key_name, "TXT") for one in found if isinstance(one, Signature)}
-        return [one for one in asked if self._names.cached(*one) is None]
+        asked = [(one.key_name, "TXT") for one in found if isinstance(one, Signature)]
+        return [one for one in dict.fromkeys(asked) if self._names.cached(*one) is None]
 
     def verify_known(self, content: Content, found: Sequence[Signature | Signed]) -> list[Signed] | None:
         """The result of each, in order, where nobody has to be asked for that; otherwise None. ``content`` is

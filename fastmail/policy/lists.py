@@ -15,13 +15,13 @@ does not count.
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from fastmail.dns.interface import FOUND, Answer, Budget, Names, ask_all
-from fastmail.model.domain import ascii_name
+from fastmail.model.domain import ascii_name, comparable
 from fastmail.model.errors import BadAddress
 from fastmail.net import networks
 from fastmail.policy.kept import Kept
@@ -116,11 +116,11 @@ class Lists:
         label = address.reverse_pointer.removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
         return await self._listed(ip, self._addresses, [(str(address), label)], "2.0.0.127", "1.0.0.127", seconds)
 
-    async def names(self, found: Iterable[str], seconds: float = SECONDS) -> list[Listed]:
-        """The listings of the domains that a message has."""
-        names = tuple(found)
-        asked = [(name, name) for name in dict.fromkeys(names) if "." in name][:DOMAINS]
-        return await self._listed(names, self._domains, asked, "test", "invalid", seconds)
+    async def names(self, found: tuple[str, ...], seconds: float = SECONDS) -> list[Listed]:
+        """The listings of the domains that a message has, in any spelling."""
+        names = dict.fromkeys([comparable(name) for name in found])
+        asked = [(name, name) for name in names if "." in name][:DOMAINS]
+        return await self._listed(found, self._domains, asked, "test", "invalid", seconds)
 
     async def _listed(
         self,

@@ -27,7 +27,6 @@ from fastmail._core import lines
 from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message.authors import MOST as MOST_FROM
-from fastmail.model.domain import comparable
 from fastmail.policy import arc, authentication, dkim, dmarc, marks, received_spf, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
@@ -45,6 +44,7 @@ T = TypeVar("T")
 # asks those who look at the content, given our Authentication-Results field and the client's verified name
 Look = Callable[[bytes, str], Awaitable[Sequence[Finding]]]
 Octets = bytes | bytearray | memoryview
+LF = 10
 SENDER, HEAD, END = range(3)  # stages of a message, when the sender, the header and all of it are known
 
 
@@ -116,8 +116,10 @@ class Received(msgspec.Struct, frozen=True):
         words += [f"dkim={one.result}" for one in checks.dkim or ()]
         words += [f"dmarc={checks.dmarc.result}"] if checks.dmarc is not None else []
         words += [marks.words(checks.findings)] if checks.findings else []
-        named = [one for one in self.verdict.reasons if one.name == self.verdict.named]
-        why = f" ({named[0].name}: {named[0].why})" if named else ""
+        why = ""
+        if self.verdict.named:
+            named = next(one for one in self.verdict.reasons if one.name == self.verdict.named)
+            why = f" ({named.name}: {named.why})"
         return f"{' '.join(words)}: {self.verdict.action} {self.verdict.score:g}{why}".lstrip(": ")
 
 
@@ -146,7 +148,7 @@ class Receiving:
     else."""
 
     __slots__ = (
-        *("_receiver", "_settings", "_ip", "_helo", "_from", "_domains"),  # who sends
+        *("_receiver", "_settings", "_ip", "_helo", "_from"),  # who sends
         *("_budgets", "_tasks"),
         *("_reverse", "_greeted", "_sender", "_lists"),  # what is known of him
         *("_head", "_looked", "_content"),
@@ -166,7 +168,6 @@ class Receiving:
         self._sender: asyncio.Task[Checked] | Checked | None = None
         self._from = ""
         self._lists: list[asyncio.Task[list[Listed]] | list[Listed]] = []
-        self._domains: set[str] = set()  # of HELO and MAIL FROM
         # The content: its header until that has ended, then hashes of its body.
         self._head: bytes | bytearray = b""
         self._looked = 0  # octets of it in which no empty line begins
@@ -200,8 +201,6 @@ class Receiving:
         receiver, settings, ip, helo = self._receiver, self._settings, self._ip, self._helo
         self._from = sender
         domain = sender.rpartition("@")[2]
-        if settings.domain_lists:
-            self._domains = {comparable(name) for name in (helo, domain) if name}
         if settings.lists:
             listed = receiver.lists.known(ip)
             self._lists.append(self._start(receiver.lists.client(ip)) if listed is None else listed)
@@ -227,7 +226,9 @@ class Receiving:
                 content.feed(data)
             return
         if not self._head:
-            self._head = bytes(data)  # most messages come in one piece, which is not copied
+            self._head = bytes(data)
+            if len(data) <= HEADER and self._whole(self._head):
+                return
         else:
             if isinstance(self._head, bytes):
                 self._head = bytearray(self._head)
@@ -245,6 +246,19 @@ class Receiving:
         else:
             self._looked = max(0, len(head) - len(b"\n\r\n") + 1)
 
+    def _whole(self, data: bytes) -> bool:
+        """Take a piece that has all of the header, as that of most messages has: the walk over its fields finds the end
+        of the header too. False where it has not."""
+        content = Content(data)
+        end = content.fields.end
+        if end == len(data):
+            return False
+        self._head = b""
+        self._header(data[:end], content)
+        if content.wanted:
+            content.feed(memoryview(data)[end + (1 if data[end] == LF else 2) :])
+        return True
+
     def _end(self) -> tuple[int, int]:
         """(where the empty line begins that ends the header, where the body does); -1 for what has not come yet."""
         head = self._head
@@ -258,10 +272,10 @@ class Receiving:
             return crlf + 1, crlf + 3
         return (at + 1, at + 2) if at >= 0 else (-1, -1)
 
-    def _header(self, head: bytes) -> Content:
-        """The header has come: see what it asks for, and start it."""
+    def _header(self, head: bytes, content: Content | None = None) -> Content:
+        """The header has come: see what it asks for, and start it. ``content``: made of it, if it is already."""
         settings, receiver = self._settings, self._receiver
-        content = self._content = Content(head)
+        content = self._content = content or Content(head)
         self._listed = content.fields.number(b"list-id") > 0
         self._find_author(head, content)
         if settings.dkim:
@@ -271,8 +285,8 @@ class Receiving:
         if settings.arc and arc.there(content):
             self._chain = arc.read(content)
         if settings.domain_lists:
-            signers = {one.domain for one in self._signatures if isinstance(one, Signature)}
-            named = (*sorted(self._domains), self._author, *sorted(signers))
+            signers = [one.domain for one in self._signatures if isinstance(one, Signature)]
+            named = (self._helo, self._from.rpartition("@")[2], self._author, *signers)
             listed = receiver.lists.known(named)
             self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
@@ -322,7 +336,7 @@ class Receiving:
             verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
             checks = replace(checks, findings=tuple(await look(field, verified)))
             each = {one: wishes.judged(checks, one, who) for one in each}
-        if self._receiver.greylist is not None:
+        if self._receiver.greylist is not None and any([one.greylist > 0 for one in each]):
             each = self._put_off(self._receiver.greylist, each, checks.sender, marks.suspect(checks.findings))
         mildest = min(each, key=lambda one: RANK[one.done(each[one])]) if len(each) > 1 else next(iter(each))
         decided = each[mildest]

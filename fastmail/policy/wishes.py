@@ -60,8 +60,7 @@ class Wishes(msgspec.Struct, frozen=True, cache_hash=True):
         return decided.action if self.enforce else decided.always
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What is asked for one account, whose ``number`` is given, or for an address whose mail only leaves (0)."""
 
     address: str
