@@ -27,7 +27,7 @@ from fastmail._core import lines
 from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message.authors import MOST as MOST_FROM
-from fastmail.policy import arc, authentication, dkim, dmarc, marks, received_spf, verdict, wishes
+from fastmail.policy import arc, dkim, dmarc, marks, outcome, received_spf, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
@@ -329,8 +329,9 @@ class Receiving:
         who = wishes.Who(self._ip)
         if any([one.levels for one in wanted]):
             who = wishes.who(self._ip, self._from, self._written, checks)
-        each = {one: wishes.judged(checks, one, who) for one in wanted}
-        field = authentication.field(settings.hostname, checks, self._ip)
+        found = {one: outcome.of(checks, one.thresholds, self._ip) for one in wanted}
+        each = {one: wishes.listed(its.decided, one, who) for one, its in found.items()}
+        field = found[next(iter(found))].field(settings.hostname, checks.dkim or ())
         if look is not None and any(one.done(decided) != verdict.REFUSE for one, decided in each.items()):
             reverse = checks.reverse
             verified = reverse.name if reverse is not None and reverse.result == "pass" else ""

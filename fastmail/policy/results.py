@@ -85,8 +85,10 @@ def line(one: Result) -> str:
 
 
 def with_more(text: str, name: str, shown: str) -> str:
-    """The line of a result with a property more, which is another one each time."""
-    return _folded(text, f"{name}={value.__wrapped__(shown)}") if shown else text
+    """The line of a result with a property more, which is another one each time and not worth remembering."""
+    if not shown:
+        return text
+    return _folded(text, f"{name}={shown if shown.isalnum() and shown.isascii() else value.__wrapped__(shown)}")
 
 
 def _folded(text: str, word: str) -> str:

@@ -15,7 +15,6 @@ want always.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import msgspec
 
@@ -40,7 +39,6 @@ __all__ = [
     "decide",
     "reasons",
 ]
-REMEMBERED = 2048  # reasons of each kind
 AGAINST = 2.0  # score of other reasons from which a DMARC failure may be refused
 SCORES = {
     "spf.pass": -0.2,
@@ -107,52 +105,25 @@ def _reason(name: str, why: str = "") -> Reason:
     return Reason(name, SCORES.get(name, 0.0), why[:WORDS])
 
 
-# Messages of one sender have the same reasons: these are kept by the results that they are made of.
-
-
-@lru_cache(REMEMBERED)
-def _of_reverse(found: Reverse) -> Reason:
-    return _reason(f"reverse.{found.result}", found.why or found.name)
-
-
-@lru_cache(REMEMBERED)
-def _of_helo(found: Checked) -> Reason:
-    return _reason(f"helo.{found.result}", f"{found.domain} {found.why}".strip())
-
-
-@lru_cache(REMEMBERED)
-def _of_sender(found: Checked) -> Reason:
-    everybody = found.result == "pass" and found.mechanism.lstrip("+").lower() == "all"
-    name = "everybody" if everybody else found.result
-    return _reason(f"spf.{name}", f"{found.domain} {found.mechanism} {found.why}".strip())
-
-
-@lru_cache(REMEMBERED)
-def _of_signature(result: str, domain: str, why: str, again: bool) -> Reason:
-    """``again``: there was another one of this result. Ten signatures of a kind are worth no more than one."""
-    name, why = f"dkim.{result}", f"{domain} {why}".strip()
-    return Reason(name, 0.0, why[:WORDS]) if again else _reason(name, why)
-
-
-@lru_cache(REMEMBERED)
-def _of_dmarc(found: Dmarc) -> Reason:
-    """Of a result other than fail."""
-    return _reason(f"dmarc.{found.result}", f"{found.domain} {found.why}".strip())
-
-
 def reasons(checks: Checks) -> list[Reason]:
     """All but DMARC's, each with its score."""
     out = []
     if checks.reverse is not None:
-        out.append(_of_reverse(checks.reverse))
+        out.append(_reason(f"reverse.{checks.reverse.result}", checks.reverse.why or checks.reverse.name))
     if checks.helo is not None:
-        out.append(_of_helo(checks.helo))
+        out.append(_reason(f"helo.{checks.helo.result}", f"{checks.helo.domain} {checks.helo.why}".strip()))
     if checks.sender is not None:
-        out.append(_of_sender(checks.sender))
-    seen: list[str] = []
+        sender = checks.sender
+        name = (
+            "everybody" if sender.result == "pass" and sender.mechanism.lstrip("+").lower() == "all" else sender.result
+        )
+        out.append(_reason(f"spf.{name}", f"{sender.domain} {sender.mechanism} {sender.why}".strip()))
+    seen = set()
     for one in checks.dkim or ():
-        out.append(_of_signature(one.result, one.domain, one.why, one.result in seen))
-        seen.append(one.result)
+        name, why = f"dkim.{one.result}", f"{one.domain} {one.why}".strip()
+        # ten signatures of a kind are worth no more than one
+        out.append(Reason(name, 0.0, why[:WORDS]) if name in seen else _reason(name, why))
+        seen.add(name)
     if checks.more:
         out.append(_reason("dkim.many", f"{checks.more} more signatures were not looked at"))
     if checks.arc is not None and checks.arc.result != "none":
@@ -169,12 +140,12 @@ def reasons(checks: Checks) -> list[Reason]:
 def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
     """What to do with a message."""
     found = reasons(checks)
-    against = sum([one.score for one in found])
+    against = sum(one.score for one in found)
     action, reply, override = ACCEPT, TAKEN, ""
     dmarc = checks.dmarc
     if dmarc is not None and dmarc.result != "none":
         if dmarc.result != "fail":
-            found.append(_of_dmarc(dmarc))
+            found.append(_reason(f"dmarc.{dmarc.result}", f"{dmarc.domain} {dmarc.why}".strip()))
         else:
             action, override = _wish(dmarc, checks, against, thresholds)
             name = (
@@ -187,7 +158,7 @@ def decide(checks: Checks, thresholds: Thresholds) -> Verdict:
                     "5.7.1",
                     f"DMARC of {dmarc.domain} asks to refuse this message, and other checks failed too",
                 )
-    score = sum([one.score for one in found])
+    score = sum(one.score for one in found)
     if score >= thresholds.refuse and action != REFUSE:
         action, reply = REFUSE, (550, "5.7.1", "this message looks unwanted")
     if checks.nobody and action != REFUSE:

@@ -144,7 +144,11 @@ def refused_at_once(wishes: Wishes, ip: str, sender: str) -> bool:
 
 def judged(checks: Checks, wishes: Wishes, who: Who) -> Verdict:
     """What to do with a message for one recipient."""
-    decided = verdict.decide(checks, wishes.thresholds)
+    return listed(verdict.decide(checks, wishes.thresholds), wishes, who)
+
+
+def listed(decided: Verdict, wishes: Wishes, who: Who) -> Verdict:
+    """The same by what was decided without lists of senders and networks."""
     found = _decides(wishes, who) if wishes.levels else None
     if found is None:
         return decided

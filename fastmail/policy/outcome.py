@@ -1,0 +1,60 @@
+"""What the checks of a message lead to: a verdict, and the text of its results.
+
+Both are functions of the results alone (policy.verdict, policy.authentication), and messages of one sender have the same
+results but for b= of their signatures. So an outcome is kept by the results that it is made of, which are frozen and
+compare by value: what is kept is what would be made again. How long results count is not a matter here, because who
+found them out answers for that.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+
+from fastmail.policy import authentication, verdict
+from fastmail.policy.dkim import Signed
+from fastmail.policy.verdict import Checks, Thresholds, Verdict
+
+REMEMBERED = 4096
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """``decided``: by these thresholds, without what those say who look at the content. The field's text is in three
+    parts, as ``authentication.parts`` gives them."""
+
+    decided: Verdict
+    start: str
+    signers: tuple[str, ...]
+    end: str
+
+    def field(self, hostname: str, signed: Sequence[Signed]) -> bytes:
+        """Authentication-Results (LF), with b= of these signatures."""
+        return authentication.joined(hostname, self.start, self.signers, self.end, signed)
+
+
+def of(checks: Checks, limits: Thresholds, ip: str) -> Outcome:
+    """``checks``: without findings; ``ip``: the client."""
+    signed = checks.dkim
+    common = Checks(
+        checks.helo,
+        checks.sender,
+        tuple([_common(one) for one in signed]) if signed is not None else None,
+        checks.more,
+        checks.dmarc,
+        checks.arc,
+        checks.reverse,
+        checks.nobody,
+        checks.listed,
+        tuple(checks.lists),
+    )
+    return _outcome(common, limits, ip)
+
+
+def _common(one: Signed) -> Signed:
+    """A signature's result without its b=."""
+    return Signed(one.result, one.why, one.domain, one.selector, one.identity, one.algorithm, "", one.bits)
+
+
+@lru_cache(REMEMBERED)
+def _outcome(checks: Checks, limits: Thresholds, ip: str) -> Outcome:
+    return Outcome(verdict.decide(checks, limits), *authentication.parts(checks, ip))
