@@ -68,7 +68,7 @@ NO_CHAIN = Chain(NONE)
 
 def there(content: Content) -> bool:
     """Does a message have anything of ARC?"""
-    return any([content.fields.number(name) for name in NAMES])
+    return any(content.fields.number(name) for name in NAMES)
 
 
 def read(content: Content) -> Found:

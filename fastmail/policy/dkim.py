@@ -43,7 +43,7 @@ RECORDS = 10  # TXT records at one name that are tried
 DIGITS = 12  # of t=, x= and l=
 _FIELD_NAMES = re.compile(r"[\x21-\x39\x3b-\x7e]+(?::[\x21-\x39\x3b-\x7e]+)*")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
-# Signatures by what they have in common with others of their signer; of all these, what is one message's own is not read.
+# Signatures by what they have in common with others of their signer; what is one message's own is not kept.
 _known: "OrderedDict[bytes, Signature]" = OrderedDict()
 
 
@@ -363,11 +363,11 @@ class Verifier:
     def __init__(self, names: Names) -> None:
         self._names = names
 
-    async def prefetch(self, found: list[Signature | Signed], budget: Budget) -> None:
+    async def prefetch(self, found: Sequence[Signature | Signed], budget: Budget) -> None:
         """Have the keys in the cache when the body has come."""
         await ask_all(self._names, self.wanted(found), budget)
 
-    def wanted(self, found: list[Signature | Signed]) -> list[tuple[str, str]]:
+    def wanted(self, found: Sequence[Signature | Signed]) -> list[tuple[str, str]]:
         """The names of the keys that are not in the cache."""
         asked = [(one.key_name, "TXT") for one in found if isinstance(one, Signature)]
         return [one for one in dict.fromkeys(asked) if self._names.cached(*one) is None]

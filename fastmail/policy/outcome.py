@@ -1,9 +1,8 @@
 """What the checks of a message lead to: a verdict, and the text of its results.
 
-Both are functions of the results alone (policy.verdict, policy.authentication), and messages of one sender have the same
-results but for b= of their signatures. So an outcome is kept by the results that it is made of, which are frozen and
-compare by value: what is kept is what would be made again. How long results count is not a matter here, because who
-found them out answers for that.
+Both are functions of the results alone (policy.verdict, policy.authentication), and messages of one sender have the
+same results but for b= of their signatures. So an outcome is kept by the results that it is made of. These are frozen
+and compare by value: what is kept is what would be made again. How long a result counts is answered where it is found.
 """
 
 from collections.abc import Sequence

@@ -327,7 +327,7 @@ class Receiving:
         settings = self._settings
         checks = await self._checks()
         who = wishes.Who(self._ip)
-        if any([one.levels for one in wanted]):
+        if any(one.levels for one in wanted):
             who = wishes.who(self._ip, self._from, self._written, checks)
         found = {one: outcome.of(checks, one.thresholds, self._ip) for one in wanted}
         each = {one: wishes.listed(its.decided, one, who) for one, its in found.items()}
@@ -337,7 +337,7 @@ class Receiving:
             verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
             checks = replace(checks, findings=tuple(await look(field, verified)))
             each = {one: wishes.judged(checks, one, who) for one in each}
-        if self._receiver.greylist is not None and any([one.greylist > 0 for one in each]):
+        if self._receiver.greylist is not None and any(one.greylist > 0 for one in each):
             each = self._put_off(self._receiver.greylist, each, checks.sender, marks.suspect(checks.findings))
         mildest = min(each, key=lambda one: RANK[one.done(each[one])]) if len(each) > 1 else next(iter(each))
         decided = each[mildest]
@@ -422,5 +422,3 @@ def _asks(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
     if not wanted.enforce or wanted.greylist <= 0 or decided.action != verdict.ACCEPT or decided.named:
         return False
     return suspect or wanted.greylist <= decided.score
-
-

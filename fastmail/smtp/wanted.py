@@ -62,7 +62,7 @@ def behind(directory: Domains, base: Wishes, address: str, there: Destinations) 
 def refusal(session: Dialogue, transaction: Transaction, address: str, found: Sequence[Wanted]) -> str:
     """The reply to RCPT where a list of everybody behind the address blocks the message; empty where none does."""
     sender = transaction.envelope.sender
-    if not any([one.wishes.levels for one in found]):  # most have no lists
+    if not any(one.wishes.levels for one in found):  # most have no lists
         return ""
     if not all(refused_at_once(one.wishes, session.host, sender) for one in found):
         return ""
@@ -84,8 +84,8 @@ def places(received: Received, wanted: Sequence[Wanted]) -> tuple[str, dict[int,
     """(the mailbox for everybody; the mailboxes of accounts, by their numbers, that get the message elsewhere). An
     account that gets it by two addresses has it in INBOX, if one of them wants it there."""
     if wanted and len(received.each) == 1:  # nearly always all ask for the same
-        ((one, decided),) = received.each
-        return (JUNK_BOX if one.done(decided) in IN_JUNK else INBOX), {}
+        ((asked, decided),) = received.each
+        return (JUNK_BOX if asked.done(decided) in IN_JUNK else INBOX), {}
     done = {wishes: wishes.done(decided) for wishes, decided in received.each}
     junk: dict[int, bool] = {}
     for one in wanted:
