@@ -124,6 +124,14 @@ def test_lines_that_are_no_fields_are_noticed() -> None:
     assert many.broken and many.count == 10_000 == many.number(b"x")
 
 
+def test_where_a_header_ends() -> None:
+    """In front of its empty line, or where the data does."""
+    for text, end in ((b"", 0), (b"\n", 0), (b"\r\nA: b\n", 0), (b"A: b\n\nC: d\n", 5), (b"A: b\r\n c\r\n\r\n", 10)):
+        assert Fields(text).end == end
+    for text in (b"A: b", b"A: b\n", b"A: b\n\r", b"A: b\n \n", b"no field\n"):
+        assert Fields(text).end == len(text)
+
+
 def test_many_names() -> None:
     fields = Fields(b"".join(b"X-%d: %d\nx-%d: b\n" % (n, n, n) for n in range(4_000)))
     assert not fields.broken and fields.count == 8_000
