@@ -49,7 +49,7 @@ class Key:
     def verify(self, signature: bytes, digest: bytes) -> bool:
         """Is it the signature of data with that SHA-256 digest (RFC 8463 3 signs the digest itself)?"""
         try:
-            if self.kind == "rsa":  # an isinstance of these classes, which are abstract, costs a microsecond
+            if self.kind == "rsa":
                 cast(RSAPublicKey, self.public).verify(signature, digest, _PKCS1, _HASHED)
             else:
                 cast(Ed25519PublicKey, self.public).verify(signature, digest)
