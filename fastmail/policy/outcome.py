@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from fastmail.policy import authentication, verdict
 from fastmail.policy.dkim import Signed
@@ -34,19 +35,8 @@ class Outcome(msgspec.Struct, frozen=True):
 def of(checks: Checks, limits: Thresholds, ip: str) -> Outcome:
     """``checks``: without findings; ``ip``: the client."""
     signed = checks.dkim
-    common = Checks(
-        checks.helo,
-        checks.sender,
-        tuple([_common(one) for one in signed]) if signed is not None else None,
-        checks.more,
-        checks.dmarc,
-        checks.arc,
-        checks.reverse,
-        checks.nobody,
-        checks.listed,
-        tuple(checks.lists),
-    )
-    return _outcome(common, limits, ip)
+    common = None if signed is None else tuple([_common(one) for one in signed])
+    return _outcome(replace(checks, dkim=common, lists=tuple(checks.lists)), limits, ip)  # all of it can be hashed
 
 
 def _common(one: Signed) -> Signed:

@@ -1,10 +1,14 @@
 """Outcomes that are kept, against those that are made."""
 
+from msgspec.structs import replace
+
 from fastmail.policy import authentication, outcome, verdict
+from fastmail.policy.arc import Chain
 from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
 from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import Listed
+from fastmail.policy.reasons import Finding, Reason
 from fastmail.policy.spf import Checked
 from fastmail.policy.verdict import Checks, Thresholds
 
@@ -23,6 +27,30 @@ def checks(*signed: Signed, **more: object) -> Checks:
         "lists": [Listed("bl.test", 3.0, "192.0.2.1", ("127.0.0.2",))],
     }
     return Checks(**(made | more))  # type: ignore[arg-type]
+
+
+def test_every_result_counts() -> None:
+    """A field that Checks gets has to be here, so that no outcome is taken for that of other checks."""
+    others: dict[str, object] = {
+        "helo": None,
+        "sender": None,
+        "dkim": [signature("abcdefgh", "fail")],
+        "more": 1,
+        "dmarc": None,
+        "arc": Chain("pass", "", 1, ("a.test",)),
+        "reverse": None,
+        "nobody": "2 From fields",
+        "listed": True,
+        "lists": [],
+        "findings": (Finding("s", "7/5", (Reason("s", 7.0),)),),
+    }
+    assert set(others) == set(Checks.__struct_fields__)
+    whole = checks(signature("abcdefgh"))
+    for name, value in others.items():
+        for one in (whole, replace(whole, **{name: value}), whole):
+            found = outcome.of(one, Thresholds(), "192.0.2.1")
+            assert found.decided == verdict.decide(one, Thresholds())
+            assert found.field("mx.test", one.dkim or ()) == authentication.field("mx.test", one, "192.0.2.1")
 
 
 def test_what_is_kept_is_what_would_be_made() -> None:
