@@ -138,8 +138,8 @@ MUTATIONS = [
     Mutation(
         "S14: the first of several From fields is the author",
         "fastmail/policy/dmarc.py",
-        "    if found is None or len(found) != 1:\n",
-        "    if not found:\n",
+        "    if values is None or len(values) != 1:\n",
+        "    if not values:\n",
         ("tests/unit/policy/test_dmarc.py -k s14_",),
     ),
     Mutation(
