@@ -15,7 +15,8 @@ from fastmail.policy import authentication, verdict
 from fastmail.policy.dkim import Signed
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
 
-REMEMBERED = 4096
+REMEMBERED = 2048
+SETS = 5  # of a chain of ARC: outcomes of longer ones are not kept, because a stranger chooses how much they hold
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -33,8 +34,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def of(checks: Checks, limits: Thresholds, ip: str) -> Outcome:
-    """``checks``: without findings; ``ip``: the client."""
-    signed = checks.dkim
+    """``checks``: without findings, which are never the same twice; ``ip``: the client."""
+    signed, chain = checks.dkim, checks.arc
+    if chain is not None and chain.sets:
+        if chain.sets > SETS:
+            return _outcome.__wrapped__(checks, limits, ip)
+        checks = replace(checks, arc=replace(chain, results=""))  # as long as a header, and without a say in outcomes
     common = None if signed is None else tuple([_common(one) for one in signed])
     return _outcome(replace(checks, dkim=common, lists=tuple(checks.lists)), limits, ip)  # all of it can be hashed
 
