@@ -16,7 +16,6 @@ from fastmail.policy.dkim import Signed
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
 
 REMEMBERED = 2048
-SETS = 5  # of a chain of ARC: outcomes of longer ones are not kept, because a stranger chooses how much they hold
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -36,10 +35,8 @@ class Outcome(msgspec.Struct, frozen=True):
 def of(checks: Checks, limits: Thresholds, ip: str) -> Outcome:
     """``checks``: without findings, which are never the same twice; ``ip``: the client."""
     signed, chain = checks.dkim, checks.arc
-    if chain is not None and chain.sets:
-        if chain.sets > SETS:
-            return _outcome.__wrapped__(checks, limits, ip)
-        checks = replace(checks, arc=replace(chain, results=""))  # as long as a header, and without a say in outcomes
+    if chain is not None and chain.sets:  # whose results may be as long as a header: that is not kept
+        return _outcome.__wrapped__(checks, limits, ip)
     common = None if signed is None else tuple([_common(one) for one in signed])
     return _outcome(replace(checks, dkim=common, lists=tuple(checks.lists)), limits, ip)  # all of it can be hashed
 

@@ -346,13 +346,12 @@ class Receiving:
         if checks.dmarc is not None:
             count(f"policy.dmarc.{checks.dmarc.result}")
         count(f"policy.{decided.action}")
-        if checks.findings:
-            limits = mildest.thresholds if len(each) == 1 else settings.thresholds
-            field += marks.fields(decided, checks.findings, limits)
+        limits = mildest.thresholds if len(each) == 1 else settings.thresholds
+        field += marks.fields(decided, checks.findings, limits)
         if settings.received_spf:
             own = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, checks.sender, checks.helo)
             field = own + field
-        removed = marks.removed(checks.findings) if checks.findings else ()
+        removed = marks.removed(checks.findings)
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
         return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()))
 
