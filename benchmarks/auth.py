@@ -21,7 +21,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import fastmail
-from benchmarks import auth_load, auth_work
+from benchmarks import auth_load, auth_session, auth_work
 from benchmarks.auth_work import LINE, private, shown, timed
 from fastmail.policy.dkim import Content
 
@@ -107,6 +107,14 @@ def delivery(parent: str, rounds: int, count: int) -> str:
     return "\n".join(lines)
 
 
+def sessions(rounds: int) -> str:
+    found = auth_session.measure(rounds)
+    more = [checked - plain for plain, checked in zip(found["without"], found["with"], strict=True)]
+    lines = ["| without, us | with, us | the checks, us |", "|---|---|---|"]
+    lines.append(f"| {' | '.join(shown(one) for one in (found['without'], found['with'], more))} |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of deliveries")
@@ -114,7 +122,12 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=60, help="rounds of what is measured in this process")
     parser.add_argument("--dir", default="", help="where servers keep their mail")
     options = parser.parse_args()
-    parts = (hashing(), checks(options.times), delivery(options.dir, options.rounds, options.messages))
+    parts = (
+        hashing(),
+        checks(options.times),
+        sessions(options.times),
+        delivery(options.dir, options.rounds, options.messages),
+    )
     now = time.strftime("%Y-%m-%d", time.gmtime())
     (HERE / "auth.md").write_text(
         f"""# What sender authentication costs
@@ -131,11 +144,18 @@ A body of lines of {len(LINE)} octets with LF, as content is kept here; the quic
 ## Checks in one process
 
 CPU of the thread, the median and where nine of ten rounds are; instructions by callgrind, which has no SHA extensions of
-the processor, and other vector units: what it says of hashes and RSA is more than what they cost. The first two
-have SHA-256 of header and body and one RSA-2048 verification in them. Each message is another one of one sender.
+the processor, and other vector units: what it says of hashes and RSA is more than what they cost. The first four
+have SHA-256 of header and body and one RSA-2048 verification in them. Each message is another one, of one sender where
+nothing else is said.
 Signing a message has its canonical form and its hash in it.
 
 {parts[1]}
+
+## Sessions in one process
+
+The same messages through a session of port 25 into a store in memory, with the checks and without, in turn.
+
+{parts[2]}
 
 ## Deliveries by port 25
 
@@ -143,7 +163,7 @@ A signed message of 4 KB until it is in a mailbox, {auth_load.SESSIONS} sessions
 processes for each message, medians and range. Answers of the DNS are cached here; Postfix's company asks a name
 server beside it, whose CPU does not count, but for OpenDKIM, which reads the key from a file.
 
-{parts[2]}
+{parts[3]}
 """
     )
     print((HERE / "auth.md").read_text())

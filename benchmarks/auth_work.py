@@ -55,6 +55,7 @@ ZONES = ("one.lists.example=127.0.0.[2..11]*3", "two.lists.example*-1"), ("names
 HOUR = 3600.0
 SIZE = 4096
 ALL = "all checks of a message of 4 KB, DNS lists too"
+SENDERS = 100
 SIGNATURE = 850  # octets of a field, about
 
 
@@ -64,8 +65,8 @@ def text(size: int, number: int = 1) -> bytes:
 
 
 def signed(size: int, number: int, signer: SigningKey) -> bytes:
-    """The same with a signature, all of it of about that many octets."""
-    plain = text(size - SIGNATURE, number)
+    """The same with a signature of its author's domain, all of it of about that many octets."""
+    plain = text(size - SIGNATURE, number).replace(SENDER.encode(), f"a@{signer.domain}".encode())
     return sign.message(plain, [signer]) + plain
 
 
@@ -77,11 +78,12 @@ def private(pem: bytes = b"") -> SigningKey:
 
 def zone(*signers: SigningKey) -> dict[tuple[str, str], list[Any]]:
     """All that the checks of a message ask for."""
+    domains = {one.domain for one in signers}
     return {
+        **{(domain, "TXT"): ["v=spf1 include:spf.b.example mx -all"] for domain in domains},
+        **{(f"_dmarc.{domain}", "TXT"): ["v=DMARC1; p=reject; rua=mailto:dmarc@b.example"] for domain in domains},
         **{(f"{one.selector}._domainkey.{one.domain}", "TXT"): [one.record()] for one in signers},
-        (DOMAIN, "TXT"): ["v=spf1 include:spf.b.example mx -all"],
         ("spf.b.example", "TXT"): ["v=spf1 ip4:198.51.100.0/24 ip4:192.0.2.0/24 ?all"],
-        (f"_dmarc.{DOMAIN}", "TXT"): ["v=DMARC1; p=reject; rua=mailto:dmarc@b.example"],
         ("1.2.0.192.in-addr.arpa", "PTR"): [HELO],
         (HELO, "A"): [IP],
         (HELO, "TXT"): ["v=spf1 a -all"],
@@ -151,6 +153,34 @@ def _message(name: str, settings: Settings, signer: SigningKey) -> Case:
     return Case(name, 100, make, work)
 
 
+def _senders(name: str, settings: Settings, signer: SigningKey, known: bool) -> Case:
+    """The same of many senders in turn, whose domains have one key. ``known``: each has sent something before; else only
+    the answers of the DNS are known."""
+    signers = [SigningKey(f"b{n}.example", "one", signer.private) for n in range(SENDERS)]
+    resolver: list[Warm] = []
+    receivers: list[Receiver] = []
+    made = itertools.count(1)
+
+    def make(number: int) -> list[Any]:
+        chosen = [signers[n % SENDERS] for n in range(number)]
+        return [(one.domain, signed(SIZE, next(made), one)) for one in chosen]
+
+    async def work(given: list[Any]) -> None:
+        if not resolver:
+            resolver.append(Warm(zone(*signers)))
+        if not receivers or not known:
+            receivers[:] = [Receiver(resolver[0], settings)]
+        for domain, content in given:
+            receiving = receivers[0].begin(IP, HELO)
+            receiving.mail_from(f"a@{domain}")
+            receiving.feed(content)
+            found = await receiving.finish()
+            receiving.close()
+        assert found.words.startswith("spf=pass dkim=pass dmarc=pass: accept"), found.words
+
+    return Case(name, SENDERS, make, work)
+
+
 def _records(signer: SigningKey) -> list[Case]:
     """SPF and DMARC from the cache."""
     receivers: list[Receiver] = []
@@ -185,6 +215,8 @@ def cases(pem: bytes = b"") -> list[Case]:
     out = [
         _message(ALL, chosen, rsa),
         _message("the same without DNS lists", Settings("mx.bench.example"), rsa),
+        _senders(f"the same of {SENDERS} senders in turn", chosen, rsa, True),
+        _senders("the first message of each, answers of the DNS known", chosen, rsa, False),
         _plain("SHA-256 of such a message", 200, lambda: hashlib.sha256(content).digest()),
     ]
     for kind, signer in (("RSA-2048", rsa), ("Ed25519", ed25519)):

@@ -16,6 +16,9 @@ def text_start(data: Octets, start: int, whole: bool) -> int:
 def starts(data: Octets, name: bytes | None = None) -> bytes:
     """Where the fields begin, or those of one name (in lower case): numbers of 4 octets, as ``array("I")`` has them."""
 
+def starting(data: Octets, names: tuple[bytes, ...]) -> bytes:
+    """The same for the fields whose names begin with one of these (in lower case; 16 at most)."""
+
 def field(data: Octets, start: int) -> tuple[int, int, int]:
     """The field that begins at ``start``: offsets behind its name, behind its colon and behind its last line."""
 

@@ -165,6 +165,34 @@ def starts(const unsigned char[::1] data, bytes name=None):
     return out.take()
 
 
+def starting(const unsigned char[::1] data, tuple names not None):
+    cdef const char* p = first(data)
+    cdef const char* base = p
+    cdef const char* stop = p + data.shape[0]
+    cdef Out out = Out(64)
+    cdef Wanted looked
+    cdef Line line
+    cdef Kind kind
+    cdef uint32_t at
+    cdef int i
+    if data.shape[0] > 0xFFFFFFFF:
+        raise ValueError("a message of more than 4 GiB")
+    wanted(names, &looked)
+    with nogil:
+        while True:
+            kind = next_line(p, stop, &line)
+            if kind == END:
+                break
+            if kind == FIELD:
+                for i in range(looked.count):
+                    if line.name - p >= looked.size[i] and same(p, looked.size[i], looked.name[i], looked.size[i]):
+                        at = <uint32_t>(p - base)
+                        out.put(<char*>&at, sizeof(at))
+                        break
+            p = line.end
+    return out.take()
+
+
 def field(const unsigned char[::1] data, Py_ssize_t start):
     cdef const char* base
     cdef Line line

@@ -17,7 +17,6 @@ from fastmail.feedback.days import SEEN, Days, Key, More, day_of, pack
 from fastmail.feedback.model import RESULTS, Policy, Row
 from fastmail.model.errors import MailError
 from fastmail.policy import verdict
-from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc, Record
 from fastmail.policy.receive import Received
 from fastmail.policy.spf import Checked
@@ -28,7 +27,7 @@ PAUSE = 60.0  # s between two times of writing down
 MOST = 5_000  # rows of a worker that wait for the disk
 SIGNATURES = 5  # of a row: as many as policy.dkim looks at (RFC 9990 3.1.3 allows 100)
 NAME = 255  # characters of a name that a signature brings
-REMEMBERED = 1024  # policies
+REMEMBERED = 1024  # policies and rows
 WATCHED = "policies of domains are written down here, and not enforced"
 
 
@@ -59,25 +58,39 @@ def evaluated(received: Received, ip: str, sender: str) -> tuple[Policy, Row] | 
     if found.result not in ("pass", "fail", "temperror"):
         return None
     disposition, reasons = _disposition(received, found)
+    signed = tuple([(one.domain, one.selector, one.result) for one in received.checks.dkim or ()])
+    row = _row(ip, sender.rpartition("@")[2], disposition, reasons, found, received.checks.sender, signed)
+    return policy_of(found.found, found.record), row
+
+
+@lru_cache(REMEMBERED)  # most messages of a sender count in one row
+def _row(
+    ip: str,
+    sender: str,
+    disposition: str,
+    reasons: tuple[tuple[str, str], ...],
+    found: Dmarc,
+    checked: Checked | None,
+    signed: tuple[tuple[str, str, str], ...],
+) -> Row:
+    """``signed``: domain, selector and result of each signature that was looked at."""
     methods = {method for method, _ in found.aligned}
-    checked = received.checks.sender
-    row = Row(
+    return Row(
         ip,
         disposition,
         "pass" if "dkim" in methods else "fail",
         "pass" if "spf" in methods else "fail",
         found.domain,
-        sender.rpartition("@")[2].lower(),
+        sender.lower(),
         reasons,
-        _signatures(received.checks.dkim or (), found),
+        _signatures(signed, found),
         checked.domain if checked is not None else "",
-        _result(checked) if checked is not None else "",
+        _result(checked.result) if checked is not None else "",
     )
-    return policy_of(found.found, found.record), row
 
 
-def _result(one: Checked | Signed) -> str:
-    return one.result if one.result in RESULTS else "none"
+def _result(result: str) -> str:
+    return result if result in RESULTS else "none"
 
 
 def _disposition(received: Received, found: Dmarc) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -105,18 +118,18 @@ def _disposition(received: Received, found: Dmarc) -> tuple[str, tuple[tuple[str
     return done, tuple(reasons) or (("local_policy", ""),)
 
 
-def _signatures(signed: Sequence[Signed], found: Dmarc) -> tuple[tuple[str, str, str], ...]:
+def _signatures(signed: Sequence[tuple[str, str, str]], found: Dmarc) -> tuple[tuple[str, str, str], ...]:
     """(domain, selector, result) of signatures, those that say most first (RFC 9990 3.1.3)."""
     aligned = {domain for method, domain in found.aligned if method == "dkim"}
 
-    def rank(one: Signed) -> int:
-        if one.result != "pass":
+    def rank(one: tuple[str, str, str]) -> int:
+        domain, _, result = one
+        if result != "pass":
             return 3
-        return 0 if one.domain == found.domain else 1 if one.domain in aligned else 2
+        return 0 if domain == found.domain else 1 if domain in aligned else 2
 
-    told = [one for one in signed if one.domain]
-    best = sorted(told, key=rank)[:SIGNATURES]
-    return tuple((one.domain[:NAME], one.selector[:NAME], _result(one)) for one in best)
+    best = sorted([one for one in signed if one[0]], key=rank)[:SIGNATURES]
+    return tuple((domain[:NAME], selector[:NAME], _result(result)) for domain, selector, result in best)
 
 
 @dataclass(slots=True)

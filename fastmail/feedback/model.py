@@ -16,7 +16,7 @@ OVERRIDES = ("local_policy", "mailing_list", "other", "policy_test_mode", "trust
 FORMER_OVERRIDES = ("forwarded", "sampled_out")  # of RFC 7489: older reports have them
 
 
-class Row(msgspec.Struct, array_like=True, frozen=True):
+class Row(msgspec.Struct, array_like=True, frozen=True, cache_hash=True):
     """What a number of messages have in common. ``dkim`` and ``spf``: "pass" where that identifier was aligned and
     passed, else "fail"; ``reasons``: pairs of an override and words for people; ``signatures``: (domain, selector,
     result) of each, ``spf_domain`` and ``spf_result`` of MAIL FROM, both without regard to DMARC."""

@@ -14,6 +14,8 @@ from base64 import b64encode
 from collections.abc import Container
 from dataclasses import dataclass, field
 
+import msgspec
+
 from fastmail._core import dkim as core
 from fastmail.dns.interface import FAILED, Budget, Names
 from fastmail.policy import dkim, keys, sign, tags
@@ -29,8 +31,7 @@ _INSTANCE = re.compile(rb"[^:]*:\s*i\s*=\s*(\d{1,3})\s*;", re.DOTALL)
 NONE, PASS, FAIL = "none", "pass", "fail"
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True, cache_hash=True):
     """``result``: none, pass or fail; ``sets``: how many; ``sealers``: their domains, the newest first; ``results``:
     what each of their sets says of the message when it came to that sealer (RFC 8601), in the same order; only of a
     chain that passes."""
@@ -64,6 +65,14 @@ class Found:
     why: str = ""
 
 
+NO_CHAIN = Chain(NONE)
+
+
+def there(content: Content) -> bool:
+    """Does a message have anything of ARC?"""
+    return any(content.fields.number(name) for name in NAMES)
+
+
 def read(content: Content) -> Found:
     """RFC 8617 5.2, steps 1 to 3; asks ``content`` for the body that the newest set needs."""
     found = Found()
@@ -78,7 +87,7 @@ def read(content: Content) -> Found:
                 raise BadSignature(f"the chain is said to {'fail' if seal.cv == FAIL else 'be otherwise'} at {number}")
         if content.broken:
             raise BadSignature("a line of the header is no field")
-        found.newest = dkim.parse(found.sets[-1][1], arc=True)
+        found.newest = dkim.parse_all(found.sets[-1][1], arc=True)
     except BadSignature as error:
         found.why = str(error) or "no form"
         return found
@@ -155,7 +164,7 @@ class Arc:
     async def verify(self, content: Content, found: Found, budget: Budget) -> Chain:
         """RFC 8617 5.2, the rest; ``content`` is finished."""
         if found.newest is None and not found.why:
-            return Chain(NONE)
+            return NO_CHAIN
         count = len(found.sets)
         sealers = tuple(seal.domain for seal in reversed(found.seals))
         if found.newest is None:
@@ -224,7 +233,7 @@ def seal(
         *sign.listed(covered),
         f"\tbh={b64encode(content.body_hash(True)).decode()};",
     ]
-    message = sign.completed(start, content.fields.canonical(covered, True), key)
+    message = sign.completed("\n".join(start), content.fields.canonical(covered, True), key)
     cv = chain.result
     start = [
         f"ARC-Seal: i={number}; a={key.algorithm}; cv={cv}; t={now};",
@@ -233,4 +242,4 @@ def seal(
     ]
     sets = [one for three in found.sets for one in three] if cv != FAIL else []
     data = b"".join(core.field(one, True) for one in [*sets, results, message])
-    return [sign.completed(start, data, key), message, results]
+    return [sign.completed("\n".join(start), data, key), message, results]

@@ -15,12 +15,15 @@ import re
 import time
 from binascii import Error as BadBase64
 from binascii import a2b_base64
+from collections import OrderedDict
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
+from msgspec.structs import replace
 
 from fastmail._core import dkim as core
-from fastmail.dns.interface import FAILED, Budget, Names, ask_all
+from fastmail.dns.interface import FAILED, Answer, Budget, Names, ask_all
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 from fastmail.policy import keys, tags
@@ -33,14 +36,15 @@ FIELD = 65536  # octets of one signature field
 HEADER = 262144  # octets of a header that is looked at
 EARLY = 300  # s that a clock may be behind
 SHOWN = 8  # characters of b= in results (RFC 6008 4)
-OCTETS = 65536  # that are canonicalised and hashed at once
-USUAL = 1024  # characters of an h= that is remembered
+USUAL = 1024  # characters of an h=, or of a signature without its own values, that is remembered
 IDENTITY = 320  # of i=
 REMEMBERED = 2048  # domains, selectors and lists of fields, in their one form
 RECORDS = 10  # TXT records at one name that are tried
 DIGITS = 12  # of t=, x= and l=
 _FIELD_NAMES = re.compile(r"[\x21-\x39\x3b-\x7e]+(?::[\x21-\x39\x3b-\x7e]+)*")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
+# Signatures by what they have in common with others of their signer; what is one message's own is not kept.
+_known: "OrderedDict[bytes, Signature]" = OrderedDict()
 
 
 class BadSignature(ValueError):
@@ -53,7 +57,8 @@ class BadSignature(ValueError):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """What a signature says. ``field``: the whole header field; ``instance``: of an ARC set, 0 for DKIM."""
+    """What a signature says. ``field``: the whole header field; ``key_name``: where its key is; ``instance``: of an ARC
+    set, 0 for DKIM."""
 
     domain: str
     selector: str
@@ -69,11 +74,8 @@ class Signature(msgspec.Struct, frozen=True):
     expires: int
     length: int
     field: bytes
+    key_name: str
     instance: int = 0
-
-    @property
-    def key_name(self) -> str:
-        return f"{self.selector}._domainkey.{self.domain}"
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -102,8 +104,8 @@ class Content:
     def want(self, relaxed: bool) -> None:
         """Hash the body in that form too. Before the first octet of it."""
         if relaxed not in self._bodies:
-            self._bodies[relaxed] = core.Body(relaxed)
-            self._hashes[relaxed] = hashlib.sha256()
+            made = self._hashes[relaxed] = hashlib.sha256()
+            self._bodies[relaxed] = core.Body(relaxed, made.update)
 
     @property
     def wanted(self) -> bool:
@@ -111,16 +113,13 @@ class Content:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """More of the body (LF or CRLF), cut anywhere."""
-        view = memoryview(data)
-        for start in range(0, len(view), OCTETS):
-            piece = view[start : start + OCTETS]
-            for relaxed, body in self._bodies.items():
-                self._hashes[relaxed].update(body.feed(piece))
+        for body in self._bodies.values():
+            body.feed(data)
 
     def finish(self) -> None:
         """All of it has come."""
         for relaxed, body in self._bodies.items():
-            self._hashes[relaxed].update(body.finish())
+            body.finish()
             self._sums[relaxed] = self._hashes[relaxed].digest()
 
     def body_hash(self, relaxed: bool) -> bytes:
@@ -163,8 +162,50 @@ def unusable(error: BadSignature) -> Signed:
     )
 
 
-def parse(field: bytes, arc: bool = False) -> Signature:
-    """A DKIM-Signature field, or with ``arc`` an ARC-Message-Signature (RFC 8617 4.1.2). BadSignature."""
+def parse(field: bytes) -> Signature:
+    """A DKIM-Signature field. BadSignature.
+
+    The mail of a signer has the same signature each time, but for b=, bh=, t= and x=. So a signature is read in full
+    once, and of others like it only these four."""
+    if len(field) > FIELD:
+        raise BadSignature(f"the signature is longer than {FIELD} octets")
+    halves = tags.signature(field)
+    if halves is None:
+        return parse_all(field)
+    common, own, body_hash, signed, expires = halves
+    known = _known.get(common)
+    if known is not None and not _bad_times(signed, expires):
+        try:
+            hashed, octets = a2b_base64(body_hash, strict_mode=True), a2b_base64(own, strict_mode=True)
+        except (BadBase64, ValueError):
+            return parse_all(field)  # which says what is wrong
+        return Signature(
+            known.domain,
+            known.selector,
+            known.identity,
+            known.algorithm,
+            known.header_relaxed,
+            known.body_relaxed,
+            known.names,
+            hashed,
+            octets,
+            own[:SHOWN].decode("ascii"),
+            signed,
+            expires,
+            known.length,
+            field,
+            known.key_name,
+        )
+    made = parse_all(field)
+    if len(common) <= USUAL:
+        _known[common] = replace(made, body_hash=b"", signature=b"", field=b"")  # which may be long
+        if len(_known) > REMEMBERED:
+            _known.popitem(last=False)
+    return made
+
+
+def parse_all(field: bytes, arc: bool = False) -> Signature:
+    """The same from its text alone; with ``arc`` an ARC-Message-Signature (RFC 8617 4.1.2). BadSignature."""
     if len(field) > FIELD:
         raise BadSignature(f"the signature is longer than {FIELD} octets")
     try:
@@ -202,9 +243,10 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
     signed, expires = _number(found, "t"), _number(found, "x")
     _check_times(signed, expires)
     own = tags.plain(found["b"])
+    selector = selector_of(found["s"])
     return Signature(
         domain,
-        selector_of(found["s"]),
+        selector,
         identity,
         algorithm,
         header == "relaxed",
@@ -217,6 +259,7 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
         expires,
         _number(found, "l", -1),
         field,
+        f"{selector}._domainkey.{domain}",
         instance,
     )
 
@@ -296,14 +339,22 @@ def _identity(text: str, domain: str) -> str:
 
 
 def _check_times(signed: int, expires: int) -> None:
-    """RFC 6376 3.5: x= has to come, and to be later than t=."""
+    """RFC 6376 3.5. BadSignature."""
+    bad = _bad_times(signed, expires)
+    if bad is not None:
+        raise BadSignature(*bad)
+
+
+def _bad_times(signed: int, expires: int) -> tuple[str, str] | None:
+    """What is wrong, and the result of that: x= has to come, and to be later than t= (RFC 6376 3.5)."""
     now = time.time()
     if expires and expires <= signed:
-        raise BadSignature("x= is before t=", "permerror")
+        return "x= is before t=", "permerror"
     if expires and expires < now:
-        raise BadSignature("the signature has expired", "fail")
+        return "the signature has expired", "fail"
     if signed > now + EARLY:
-        raise BadSignature("the signature is from the future", "policy")
+        return "the signature is from the future", "policy"
+    return None
 
 
 class Verifier:
@@ -312,65 +363,91 @@ class Verifier:
     def __init__(self, names: Names) -> None:
         self._names = names
 
-    async def prefetch(self, found: list[Signature | Signed], budget: Budget) -> None:
+    async def prefetch(self, found: Sequence[Signature | Signed], budget: Budget) -> None:
         """Have the keys in the cache when the body has come."""
         await ask_all(self._names, self.wanted(found), budget)
 
-    def wanted(self, found: list[Signature | Signed]) -> list[tuple[str, str]]:
+    def wanted(self, found: Sequence[Signature | Signed]) -> list[tuple[str, str]]:
         """The names of the keys that are not in the cache."""
-        asked = {(one.key_name, "TXT") for one in found if isinstance(one, Signature)}
-        return [one for one in asked if self._names.cached(*one) is None]
+        asked = [(one.key_name, "TXT") for one in found if isinstance(one, Signature)]
+        return [one for one in dict.fromkeys(asked) if self._names.cached(*one) is None]
 
-    async def verify(self, content: Content, found: list[Signature | Signed], budget: Budget) -> list[Signed]:
-        """The result of each, in order; ``content`` is finished. The look-ups do not wait for each other."""
+    def verify_known(self, content: Content, found: Sequence[Signature | Signed]) -> list[Signed] | None:
+        """The result of each, in order, where nobody has to be asked for that; otherwise None. ``content`` is
+        finished."""
+        out = []
+        for one in found:
+            if isinstance(one, Signature):
+                said = _before_key(content, one)
+                if said is None:
+                    answer = self._names.cached(one.key_name, "TXT")
+                    if answer is None:
+                        return None
+                    said = _by_key(content, one, answer)
+                out.append(said)
+            else:
+                out.append(one)
+        return out
+
+    async def verify(self, content: Content, found: Sequence[Signature | Signed], budget: Budget) -> list[Signed]:
+        """The same, and whoever has to be asked is asked. The look-ups do not wait for each other."""
         if len(found) > 1:  # a single one asks by itself
-            await self.prefetch([one for one in found if isinstance(one, Signed) or self._same(content, one)], budget)
+            wanted = [one for one in found if isinstance(one, Signature) and _before_key(content, one) is None]
+            await self.prefetch(wanted, budget)
         return [one if isinstance(one, Signed) else await self.one(content, one, budget) for one in found]
-
-    @staticmethod
-    def _same(content: Content, one: Signature) -> bool:
-        return one.body_hash == content.body_hash(one.body_relaxed)
 
     async def one(self, content: Content, one: Signature, budget: Budget) -> Signed:
         """The result of one signature."""
+        said = _before_key(content, one)
+        if said is None:
+            said = _by_key(content, one, await self._names.ask(one.key_name, "TXT", budget))
+        return said
 
-        def said(result: str, why: str = "", bits: int = 0) -> Signed:
-            return Signed(result, why, one.domain, one.selector, one.identity, one.algorithm, one.shown, bits)
 
-        if one.length >= 0 and one.length != content.body_size(one.body_relaxed):
-            if one.length > content.body_size(one.body_relaxed):
-                return said("permerror", "l= is more than the body has")
-            return said("policy", "l= leaves a part of the body unsigned")
-        if not self._same(content, one):
-            return said("fail", "the body was changed")
-        answer = await self._names.ask(one.key_name, "TXT", budget)
-        if answer.state == FAILED:
-            return said("temperror", f"the key: {answer.why}")
-        if answer.void:
-            return said("permerror", "there is no key")
-        digest = hashlib.sha256(self.signed(content, one)).digest()
-        worst = said("permerror", "there is no key")
-        for record in sorted(answer.records)[:RECORDS]:  # so that their order does not matter
-            try:
-                key = keys.parse(record)
-                _usable(key, one)
-            except BadKey as error:
-                worst = said(error.result, str(error)) if worst.result != "fail" else worst
-                continue
-            good = key.verify(one.signature, digest)
-            if key.testing:
-                worst = said("neutral", "the key is in testing mode", key.bits)
-            elif good:
-                return said("pass", "", key.bits)
-            else:
-                worst = said("fail", "the signature does not fit", key.bits)
-        return worst
+def _said(one: Signature, result: str, why: str = "", bits: int = 0) -> Signed:
+    return Signed(result, why, one.domain, one.selector, one.identity, one.algorithm, one.shown, bits)
 
-    @staticmethod
-    def signed(content: Content, one: Signature) -> bytes:
-        """What was signed: the fields of h=, then the signature's own, without b= (RFC 6376 3.7)."""
-        own = core.field(tags.without(one.field, b"b"), one.header_relaxed)
-        return content.fields.canonical(one.names, one.header_relaxed) + own.removesuffix(b"\r\n")
+
+def _before_key(content: Content, one: Signature) -> Signed | None:
+    """The result of a signature that no key can make good; None where its key says what it is worth."""
+    size = content.body_size(one.body_relaxed) if one.length >= 0 else one.length
+    if one.length > size:
+        return _said(one, "permerror", "l= is more than the body has")
+    if one.length < size:
+        return _said(one, "policy", "l= leaves a part of the body unsigned")
+    if one.body_hash != content.body_hash(one.body_relaxed):
+        return _said(one, "fail", "the body was changed")
+    return None
+
+
+def _by_key(content: Content, one: Signature, answer: Answer) -> Signed:
+    """The result of a signature of this body; ``answer``: what the DNS has at its key's name."""
+    if answer.state == FAILED:
+        return _said(one, "temperror", f"the key: {answer.why}")
+    if answer.void:
+        return _said(one, "permerror", "there is no key")
+    digest = hashlib.sha256(covered(content, one)).digest()
+    worst = None
+    for record in sorted(answer.records)[:RECORDS]:  # so that their order does not matter
+        try:
+            key = keys.parse(record)
+            _usable(key, one)
+        except BadKey as error:
+            worst = _said(one, error.result, str(error)) if worst is None or worst.result != "fail" else worst
+            continue
+        good = key.verify(one.signature, digest)
+        if key.testing:
+            worst = _said(one, "neutral", "the key is in testing mode", key.bits)
+        elif good:
+            return _said(one, "pass", "", key.bits)
+        else:
+            worst = _said(one, "fail", "the signature does not fit", key.bits)
+    return worst or _said(one, "permerror", "there is no key")
+
+
+def covered(content: Content, one: Signature) -> bytes:
+    """What was signed: the fields of h=, then the signature's own, without b= (RFC 6376 3.7)."""
+    return content.fields.signed(one.names, one.header_relaxed, tags.without(one.field, b"b"))
 
 
 def _usable(key: Key, one: Signature) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+import msgspec
+
 from fastmail._core import header as scanner
 from fastmail.dns.interface import FAILED, NO_NAME, Budget, Names, ask_all
 from fastmail.message import authors
@@ -24,6 +26,8 @@ from fastmail.policy.kept import Kept
 QUERIES = 8  # names of a walk (RFC 9989 4.10)
 RECORD = 4096  # octets
 REMEMBERED = 1024
+LONGEST = 1024  # octets of a From that is remembered
+LONE_CR = "the header has a carriage return within a line"  # which only BINARYMIME can bring
 KEPT, KEPT_SIGNATURES = 10_000, 5  # evaluations, of messages with so many signatures that passed
 URIS = 20  # of rua and ruf each
 WISHES = ("none", "quarantine", "reject")
@@ -40,8 +44,7 @@ _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _SIZE = re.compile(r"!([0-9]{1,15})([kmgtKMGT]?)$")  # of RFC 7489 6.2; most records that have one were written then
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, cache_hash=True):
     """A DMARC Policy Record (RFC 9989 4.7). ``policy`` is empty where the record asks for nothing (4.10.1). ``most``:
     octets that each of ``rua`` takes, 0 where it does not say."""
 
@@ -58,8 +61,7 @@ class Record:
     most: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Dmarc:
+class Dmarc(msgspec.Struct, frozen=True, cache_hash=True):
     """``result`` as in RFC 9989 9.1; ``domain``: the author's; ``found``: where the record is; ``policy``: what its
     owner wants for a failure, ``published`` before t= lowered it; ``aligned``: which identifiers vouch for the author,
     as (method, domain)."""
@@ -81,16 +83,26 @@ class NoAuthor(ValueError):
 
 def author(header: bytes) -> str:
     """The Author Domain of a header (LF), with A-labels. NoAuthor."""
-    if b"\r" in header:  # which only BINARYMIME can bring
-        raise NoAuthor("the header has a carriage return within a line")
+    if b"\r" in header:
+        raise NoAuthor(LONE_CR)
     found = scanner.values(header, (b"from",), authors.MOST)
-    if found is None or len(found) != 1:
-        raise NoAuthor("From is too long" if found is None else f"{len(found)} From fields")
-    usual = _USUAL.fullmatch(found[0][1])
+    return author_of([value for _, value in found] if found is not None else None)
+
+
+def author_of(values: Sequence[bytes] | None) -> str:
+    """The same by the values of the From fields; None where they are longer than authors.MOST. NoAuthor."""
+    if values is None or len(values) != 1:
+        raise NoAuthor("From is too long" if values is None else f"{len(values)} From fields")
+    return _author(values[0]) if len(values[0]) <= LONGEST else _author.__wrapped__(values[0])
+
+
+@lru_cache(REMEMBERED)  # who writes once writes again
+def _author(value: bytes) -> str:
+    usual = _USUAL.fullmatch(value)
     try:
         if usual is not None:
             return ascii_name(usual.group(1).decode("ascii"))
-        addresses = list(authors.parse(found[0][1].decode("utf-8", "surrogateescape")))
+        addresses = list(authors.parse(value.decode("utf-8", "surrogateescape")))
         domains = {ascii_name(one.rpartition("@")[2]) for one in addresses}
     except authors.Unreadable as error:
         raise NoAuthor(f"From cannot be read: {error}") from None
@@ -229,6 +241,10 @@ class Evaluator:
         self._walked.put(domain, True, min(answer.until for answer in answers))
         return walk
 
+    def known(self, domain: str, spf: str, dkim: Sequence[str]) -> Dmarc | None:
+        """A result that is kept, of a message whose identifiers are all known."""
+        return self._kept.get((domain, spf, *dkim))
+
     async def evaluate(
         self,
         domain: str,
@@ -239,14 +255,13 @@ class Evaluator:
     ) -> Dmarc:
         """``domain``: the author's; ``spf``: of MAIL FROM where that passed; ``dkim``: d= of signatures that passed;
         ``unsure``: why another of them could not be known, or empty."""
-        key = (domain, spf, *dkim)
-        kept = self._kept.get(key) if not unsure else None
+        kept = self.known(domain, spf, dkim) if not unsure else None
         if kept is not None:
             return kept
         walks: dict[str, Walk] = {}
         found = await self._evaluate(domain, spf, dkim, unsure, budget, walks)
         if not unsure and found.result != "temperror" and len(dkim) <= KEPT_SIGNATURES:
-            self._kept.put(key, found, min(walk.until for walk in walks.values()))
+            self._kept.put((domain, spf, *dkim), found, min(walk.until for walk in walks.values()))
         return found
 
     async def _evaluate(

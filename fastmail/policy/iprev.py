@@ -5,6 +5,8 @@ Promise: at most NAMES names are looked at, and none of them in turn has names t
 
 from dataclasses import dataclass
 
+import msgspec
+
 from fastmail.dns.interface import FAILED, Answer, Budget, Names, ask_all
 from fastmail.net import networks
 from fastmail.policy.kept import Kept
@@ -13,8 +15,7 @@ NAMES = 10
 KEPT = 10_000  # results
 
 
-@dataclass(frozen=True, slots=True)
-class Reverse:
+class Reverse(msgspec.Struct, frozen=True, cache_hash=True):
     """``result``: pass, fail, temperror or permerror (RFC 8601 2.7.3); ``name``: one that leads back, the first in
     alphabetical order, or the first that does not."""
 

@@ -8,6 +8,7 @@ from binascii import Error as BadBase64
 from binascii import a2b_base64
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -40,7 +41,7 @@ class Key:
     """``kind``: rsa or ed25519; ``testing``: t=y; ``exact``: t=s, no subdomain in i=."""
 
     kind: str
-    public: RSAPublicKey | Ed25519PublicKey
+    public: RSAPublicKey | Ed25519PublicKey  # of that kind
     bits: int
     testing: bool
     exact: bool
@@ -48,10 +49,10 @@ class Key:
     def verify(self, signature: bytes, digest: bytes) -> bool:
         """Is it the signature of data with that SHA-256 digest (RFC 8463 3 signs the digest itself)?"""
         try:
-            if isinstance(self.public, RSAPublicKey):
-                self.public.verify(signature, digest, _PKCS1, _HASHED)
+            if self.kind == "rsa":
+                cast(RSAPublicKey, self.public).verify(signature, digest, _PKCS1, _HASHED)
             else:
-                self.public.verify(signature, digest)
+                cast(Ed25519PublicKey, self.public).verify(signature, digest)
         except InvalidSignature:
             return False
         return True

@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fastmail.dns.interface import FOUND, Answer, Budget, Names, ask_all
-from fastmail.model.domain import ascii_name
+from fastmail.model.domain import ascii_name, comparable
 from fastmail.model.errors import BadAddress
 from fastmail.net import networks
 from fastmail.policy.kept import Kept
@@ -66,8 +68,7 @@ class Zone:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True, cache_hash=True):
     """A listing that counts. ``what``: the address or the domain; ``codes``: what the list says of it."""
 
     zone: str
@@ -169,13 +170,13 @@ class Lists:
         self._kept.put(ip, listed, until)
         return listed
 
-    async def names(self, found: Iterable[str], seconds: float = SECONDS) -> list[Listed]:
-        """The listings of the domains that a message's envelope and header have."""
-        names = tuple(found)
-        asked = [name for name in dict.fromkeys(names) if "." in name][:DOMAINS]
+    async def names(self, found: tuple[str, ...], seconds: float = SECONDS) -> list[Listed]:
+        """The listings of the domains that a message's envelope and header have, in any spelling."""
+        names = dict.fromkeys([comparable(name) for name in found])
+        asked = [name for name in names if "." in name][:DOMAINS]
         pairs, until = await self._listed(self._domains, lambda zone: _labels(zone, asked), False, seconds)
         listed = [one for _, one in pairs]
-        self._kept.put(names, listed, until)
+        self._kept.put(found, listed, until)
         return listed
 
     async def links(self, found: Sequence[str], seconds: float = SECONDS) -> list[Listed]:

@@ -31,7 +31,7 @@ from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message import authors
 from fastmail.message.authors import MOST as MOST_FROM
 from fastmail.model.domain import comparable
-from fastmail.policy import arc, claims, dkim, dmarc, links, marks, received_spf, results, verdict, wishes
+from fastmail.policy import arc, claims, dkim, dmarc, links, marks, outcome, received_spf, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.claims import Claims
 from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
@@ -40,7 +40,6 @@ from fastmail.policy.greylist import Greylist, place
 from fastmail.policy.iprev import Iprev, Reverse
 from fastmail.policy.lists import Listed, Lists, Zone
 from fastmail.policy.reasons import RANK, Finding, Reply
-from fastmail.policy.results import Result
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.strangers.rules import OFF, REFUSE
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
@@ -51,6 +50,8 @@ T = TypeVar("T")
 # asks those who look at the content, given our Authentication-Results field and the client's verified name
 Look = Callable[[bytes, str], Awaitable[Sequence[Finding]]]
 Octets = bytes | bytearray | memoryview
+LF = 10
+SENDER, HEAD, END = range(3)  # stages of a message, when the sender, the header and all of it are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,10 @@ class Received(msgspec.Struct, frozen=True):
         words += [f"dkim={one.result}" for one in checks.dkim or ()]
         words += [f"dmarc={checks.dmarc.result}"] if checks.dmarc is not None else []
         words += [marks.words(checks.findings)] if checks.findings else []
-        named = [one for one in self.verdict.reasons if one.name == self.verdict.named]
-        why = f" ({named[0].name}: {named[0].why})" if named else ""
+        why = ""
+        if self.verdict.named:
+            named = next(one for one in self.verdict.reasons if one.name == self.verdict.named)
+            why = f" ({named.name}: {named.why})"
         return f"{' '.join(words)}: {self.verdict.action} {self.verdict.score:g}{why}".lstrip(": ")
 
 
@@ -156,14 +159,25 @@ class Receiver:
 
 
 class Receiving:
-    """One mail transaction; see the module. It is made within the event loop."""
+    """One mail transaction; see the module. It is made within the event loop. What is known needs no task, and most of
+    a message's checks are: so a budget, a task or a coroutine is made where something has to be asked, and nowhere
+    else."""
+
+    __slots__ = (
+        *("_receiver", "_settings", "_ip", "_helo", "_from"),  # who sends
+        *("_spent", "_stage", "_tasks"),
+        *("_reverse", "_greeted", "_sender", "_lists", "_claims", "_noted"),  # what is known of him
+        *("_head", "_looked", "_content"),
+        *("_signatures", "_more", "_chain", "_author", "_written", "_nobody", "_listed"),  # what the header says
+    )
 
     def __init__(self, receiver: Receiver, ip: str, helo: str) -> None:
         self._receiver = receiver
         self._settings = receiver.settings
         self._ip = ip
         self._helo = helo
-        self._budgets: list[Budget] = []
+        self._spent: Budget | None = None
+        self._stage = SENDER
         self._tasks: list[asyncio.Task[Any]] = []
         # What is known at once, or the task that finds it out.
         self._reverse: asyncio.Task[Reverse] | Reverse | None = None
@@ -173,32 +187,32 @@ class Receiving:
         self._lists: list[asyncio.Task[list[Listed]] | list[Listed]] = []
         self._noted: list[claims.Finding] = []
         self._claims: list[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]] = []
-        self._domains: set[str] = set()  # of HELO and MAIL FROM
         # The content: its header until that has ended, then hashes of its body.
-        self._head = bytearray()
+        self._head: bytes | bytearray = b""
         self._looked = 0  # octets of it in which no empty line begins
         self._content: Content | None = None
         self._signatures: list[Signature | Signed] = []
         self._more = 0
-        self._chain = arc.Found()
+        self._chain: arc.Found | None = None
         self._author = ""
         self._written: list[bytes] = []  # values of From
         self._nobody = ""
         self._listed = False
 
-    def _budget(self) -> Budget:
-        """What all look-ups of the message may take together. Its time begins anew with each of the three stages,
-        because the content may be long on its way, and a name server that is slow on purpose must not use up what the
-        checks behind it need. So all of them end that long after the content has come, at the latest."""
-        if self._budgets:
-            self._budgets[0].deadline = time.monotonic() + self._settings.seconds
-        else:
-            self._budgets.append(Budget(self._settings.seconds, LOOKUPS))
-        return self._budgets[0]
+    def _budget(self, stage: int) -> Budget:
+        """What all look-ups of the message may take together, for those of one of its stages. Its time begins anew with
+        each stage, because the content may be long on its way, and a name server that is slow on purpose must not use
+        up what the checks behind it need. So all of them end that long after the content has come, at the latest."""
+        if self._spent is None:
+            self._spent = Budget(self._settings.seconds, LOOKUPS)
+        elif stage != self._stage:
+            self._spent.deadline = time.monotonic() + self._settings.seconds
+        self._stage = stage
+        return self._spent
 
     @property
     def _asked(self) -> int:
-        return sum(budget.asked for budget in self._budgets)
+        return self._spent.asked if self._spent is not None else 0
 
     def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.create_task(work)
@@ -207,27 +221,31 @@ class Receiving:
 
     def mail_from(self, sender: str) -> None:
         """Start what depends on client and sender."""
-        receiver, budget, ip, helo = self._receiver, self._budget(), self._ip, self._helo
+        receiver, settings, ip, helo = self._receiver, self._settings, self._ip, self._helo
         self._from = sender
-        if self._settings.domain_lists:
-            self._domains = {comparable(name) for name in (helo, sender.rpartition("@")[2]) if name}
-        if self._settings.lists:
+        domain = sender.rpartition("@")[2]
+        if settings.lists:
             listed = receiver.lists.known(ip)
             self._lists.append(self._start(receiver.lists.client(ip)) if listed is None else listed)
-        if self._settings.reverse:
-            self._reverse = receiver.iprev.known(ip) or self._start(receiver.iprev.check(ip, budget))
-        if self._settings.spf:
-            greeted = receiver.spf.known(ip, helo, "helo")
-            self._greeted = greeted or self._start(receiver.spf.helo(ip, helo, budget))
-            checked = receiver.spf.known(ip, sender.rpartition("@")[2] or helo, "mailfrom")
-            self._sender = checked or self._start(receiver.spf.mail_from(ip, helo, sender, budget))
-        if self._settings.helo != OFF:
+        if settings.reverse:
+            self._reverse = receiver.iprev.known(ip)
+            if self._reverse is None:
+                self._reverse = self._start(receiver.iprev.check(ip, self._budget(SENDER)))
+        if settings.spf:
+            self._greeted = receiver.spf.known(ip, helo, "helo")
+            if self._greeted is None:
+                self._greeted = self._start(receiver.spf.helo(ip, helo, self._budget(SENDER)))
+            self._sender = receiver.spf.known(ip, domain or helo, "mailfrom")
+            if self._sender is None:
+                self._sender = self._start(receiver.spf.mail_from(ip, helo, sender, self._budget(SENDER)))
+        if settings.helo != OFF:
             said = receiver.claims.known_helo(ip, helo)
-            self._claims.append(self._start(receiver.claims.helo(ip, helo, budget)) if said is None else said)
-        if self._settings.sender != OFF:
-            domain = sender.rpartition("@")[2]
+            asked = self._start(receiver.claims.helo(ip, helo, self._budget(SENDER))) if said is None else said
+            self._claims.append(asked)
+        if settings.sender != OFF:
             said = receiver.claims.known_sender(domain)
-            self._claims.append(self._start(receiver.claims.sender(domain, budget)) if said is None else said)
+            asked = self._start(receiver.claims.sender(domain, self._budget(SENDER))) if said is None else said
+            self._claims.append(asked)
 
     def note(self, name: str, why: str) -> None:
         """Add a reason of the session's, by its name."""
@@ -237,22 +255,44 @@ class Receiving:
 
     def feed(self, data: Octets) -> None:
         """More of the content."""
-        if self._content is not None:
-            if self._content.wanted:
-                self._content.feed(data)
+        content = self._content
+        if content is not None:
+            if content.wanted:
+                content.feed(data)
             return
-        self._head += data
+        if not self._head:
+            self._head = bytes(data)
+            if len(data) <= HEADER and self._whole(self._head):
+                return
+        else:
+            if isinstance(self._head, bytes):
+                self._head = bytearray(self._head)
+            self._head += data
+        head = self._head
         at, behind = self._end()
         if at >= 0:
-            head, self._head = self._head, bytearray()
-            self._header(bytes(head[:at]))
-            if self._content is not None and self._content.wanted:
-                self._content.feed(memoryview(head)[behind:])
-        elif len(self._head) > HEADER:
-            head, self._head = self._head, bytearray()
+            self._head = b""
+            content = self._header(bytes(head[:at]))
+            if content.wanted:
+                content.feed(memoryview(head)[behind:])
+        elif len(head) > HEADER:
+            self._head = b""
             self._header(bytes(head))
         else:
-            self._looked = max(0, len(self._head) - len(b"\n\r\n") + 1)
+            self._looked = max(0, len(head) - len(b"\n\r\n") + 1)
+
+    def _whole(self, data: bytes) -> bool:
+        """Take a piece that has all of the header, as that of most messages has: the walk over its fields finds the end
+        of the header too. False where it has not."""
+        content = Content(data)
+        end = content.fields.end
+        if end == len(data):
+            return False
+        self._head = b""
+        self._header(data[:end], content)
+        if content.wanted:
+            content.feed(memoryview(data)[end + (1 if data[end] == LF else 2) :])
+        return True
 
     def _end(self) -> tuple[int, int]:
         """(where the empty line begins that ends the header, where the body does); -1 for what has not come yet."""
@@ -267,30 +307,45 @@ class Receiving:
             return crlf + 1, crlf + 3
         return (at + 1, at + 2) if at >= 0 else (-1, -1)
 
-    def _header(self, head: bytes) -> None:
-        """The header has come: see what it asks for, and start it."""
+    def _header(self, head: bytes, content: Content | None = None) -> Content:
+        """The header has come: see what it asks for, and start it. ``content``: made of it, if it is already."""
         settings, receiver = self._settings, self._receiver
-        content = self._content = Content(head)
-        self._listed = bool(content.fields.number(b"list-id"))
-        with_lf = lines.to_lf(head[:HEADER]) if b"\r" in head else head[:HEADER]
-        self._written = [value for _, value in scanner.values(with_lf, (b"from",), MOST_FROM) or []]
-        try:
-            self._author = dmarc.author(with_lf)
-        except NoAuthor as error:
-            self._nobody = str(error)
+        content = self._content = content or Content(head)
+        self._listed = content.fields.number(b"list-id") > 0
+        self._find_author(head, content)
         if settings.dkim:
             self._signatures, self._more = dkim.read(content)
-            if receiver.dkim.wanted(self._signatures):
-                self._start(receiver.dkim.prefetch(self._signatures, self._budget()))
-        if settings.arc:
+            if self._signatures and receiver.dkim.wanted(self._signatures):
+                self._start(receiver.dkim.prefetch(self._signatures, self._budget(HEAD)))
+        if settings.arc and arc.there(content):
             self._chain = arc.read(content)
         if settings.domain_lists:
-            signers = {one.domain for one in self._signatures if isinstance(one, Signature)}
-            named = (*sorted(self._domains), self._author, *sorted(signers), *_answered(with_lf))
+            signers = [one.domain for one in self._signatures if isinstance(one, Signature)]
+            answered = _domains(self._values(head, content, b"reply-to"))
+            named = (self._helo, self._from.rpartition("@")[2], self._author, *signers, *answered)
             listed = receiver.lists.known(named)
             self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
-            self._start(receiver.dmarc.walk(self._author, self._budget(), {}))
+            self._start(receiver.dmarc.walk(self._author, self._budget(HEAD), {}))
+        return content
+
+    def _find_author(self, head: bytes, content: Content) -> None:
+        """The values of From, and the domain that they name."""
+        values = self._values(head, content, b"from")
+        self._written = values or []
+        try:
+            if b"\r" in (lines.to_lf(head[:HEADER]) if content.broken or b"\r" in head else head):
+                raise NoAuthor(dmarc.LONE_CR)
+            self._author = dmarc.author_of(values)
+        except NoAuthor as error:
+            self._nobody = str(error)
+
+    def _values(self, head: bytes, content: Content, name: bytes) -> list[bytes] | None:
+        """The values of the fields of a name; None where they are longer than MOST_FROM together."""
+        if content.broken or b"\r" in head:
+            found = scanner.values(lines.to_lf(head[:HEADER]), (name,), MOST_FROM)
+            return [value for _, value in found] if found is not None else None
+        return content.fields.values(name, MOST_FROM)  # the header was looked through already
 
     # ---------------------------------------------------------------- the end
 
@@ -309,64 +364,82 @@ class Receiving:
             self._tasks = []
 
     async def _finish(self, look: Look | None, wanted: Collection[Wishes], whole: Octets | None) -> Received:
-        settings, receiver, budget = self._settings, self._receiver, self._budget()
-        if self._content is None:
-            head, self._head = self._head, bytearray()
-            self._header(bytes(head))
-        content = self._content
-        assert content is not None  # _header made it
-        content.finish()
-        named = self._start(self._linked(whole)) if settings.link_lists and whole is not None else None
-        reverse, greeted, sender = await _found(self._reverse), await _found(self._greeted), await _found(self._sender)
-        signed = await receiver.dkim.verify(content, self._signatures, budget) if settings.dkim else None
-        chain = await receiver.arc.verify(content, self._chain, budget) if settings.arc else None
-        policy = None
-        if settings.dmarc and self._author:
-            policy = await self._evaluate(sender, signed or [], budget)
-        lists = [one for found in self._lists for one in await _found(found)]
-        if named is not None:
-            lists += [one for one in await named if one not in lists]
-        checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, lists)
-        if self._claims or self._noted:
-            noted = await self._all_noted(reverse)
-            checks = replace(checks, noted=noted, refusal=self._refusal(noted))
+        settings = self._settings
+        checks = await self._checks(whole)
         who = wishes.Who(self._ip)
         if any(one.levels for one in wanted):
             who = wishes.who(self._ip, self._from, self._written, checks)
-        each = {one: wishes.judged(checks, one, who) for one in wanted}
-        field = results.field(settings.hostname, authentication(checks, self._ip))
+        found = {one: outcome.of(checks, one.thresholds, self._ip) for one in wanted}
+        each = {one: wishes.listed(its.decided, one, who) for one, its in found.items()}
+        field = found[next(iter(found))].field(settings.hostname, checks.dkim or ())
         if look is not None and any(one.done(decided) != verdict.REFUSE for one, decided in each.items()):
+            reverse = checks.reverse
             verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
             checks = replace(checks, findings=tuple(await look(field, verified)))
             each = {one: wishes.judged(checks, one, who) for one in each}
-        each = self._put_off(each, sender, marks.suspect(checks.findings))
-        mildest = min(each, key=lambda one: RANK[one.done(each[one])])
+        if self._receiver.greylist is not None and any(one.greylist > 0 for one in each):
+            each = self._put_off(self._receiver.greylist, each, checks.sender, marks.suspect(checks.findings))
+        mildest = min(each, key=lambda one: RANK[one.done(each[one])]) if len(each) > 1 else next(iter(each))
         decided = each[mildest]
-        for name, result in (("spf", sender), ("dmarc", policy)):
-            if result is not None:
-                count(f"policy.{name}.{result.result}")
+        if checks.sender is not None:
+            count(f"policy.spf.{checks.sender.result}")
+        if checks.dmarc is not None:
+            count(f"policy.dmarc.{checks.dmarc.result}")
         count(f"policy.{decided.action}")
         limits = mildest.thresholds if len(each) == 1 else settings.thresholds
         field += marks.fields(decided, checks.findings, limits)
         if settings.received_spf:
-            field = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, sender, greeted) + field
+            own = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, checks.sender, checks.helo)
+            field = own + field
         removed = marks.removed(checks.findings)
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
         tag = settings.subject_tag if _tagged(each, settings.subject_score) else ""
         return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag)
 
-    def _put_off(self, each: dict[Wishes, Verdict], sender: Checked | None, suspect: bool) -> dict[Wishes, Verdict]:
+    async def _checks(self, whole: Octets | None) -> Checks:
+        """What is found out without looking at the content's meaning, when all of it has come. ``whole``: that, for
+        lists of what it names."""
+        settings, receiver = self._settings, self._receiver
+        content = self._content
+        if content is None:
+            head, self._head = self._head, b""
+            content = self._header(bytes(head))
+        content.finish()
+        linked = self._start(self._linked(whole)) if settings.link_lists and whole is not None else None
+        reverse = await self._reverse if isinstance(self._reverse, asyncio.Task) else self._reverse
+        greeted = await self._greeted if isinstance(self._greeted, asyncio.Task) else self._greeted
+        sender = await self._sender if isinstance(self._sender, asyncio.Task) else self._sender
+        signed = chain = policy = None
+        if settings.dkim:
+            signed = receiver.dkim.verify_known(content, self._signatures)
+            if signed is None:
+                signed = await receiver.dkim.verify(content, self._signatures, self._budget(END))
+        if settings.arc:
+            chain = arc.NO_CHAIN
+            if self._chain is not None:
+                chain = await receiver.arc.verify(content, self._chain, self._budget(END))
+        if settings.dmarc and self._author:
+            policy = await self._evaluate(sender, signed or [])
+        listed: list[Listed] = []
+        for found in self._lists:
+            listed += await found if isinstance(found, asyncio.Task) else found
+        if linked is not None:
+            listed += [one for one in await linked if one not in listed]
+        checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, listed)
+        if self._claims or self._noted:
+            noted = tuple(await self._all_noted(reverse))
+            checks = replace(checks, noted=noted, refusal=self._refusal(noted))
+        return checks
+
+    def _put_off(
+        self, greylist: Greylist, each: dict[Wishes, Verdict], sender: Checked | None, suspect: bool
+    ) -> dict[Wishes, Verdict]:
         """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
         and it has a score for that or is ``suspect`` to a scanner."""
-        greylist = self._receiver.greylist
-        if greylist is None or not any(one.greylist > 0 for one in each):
-            return each
         taking = {one: decided for one, decided in each.items() if one.done(decided) != verdict.REFUSE}
         if not taking or not all(_asks(one, each[one], suspect) for one in taking):
-            if (
-                all(decided.action == verdict.ACCEPT and decided.score <= 0 for decided in each.values())
-                and not suspect
-            ):
+            good = all(decided.action == verdict.ACCEPT and decided.score <= 0 for decided in each.values())
+            if good and not suspect:
                 greylist.good(place(self._ip, sender))
             return each
         seconds = greylist.wait(place(self._ip, sender), self._from)
@@ -399,14 +472,18 @@ class Receiving:
         replies = (claims.REFUSALS.get(name) for name, _ in noted if name.partition(".")[0] in refusing)
         return next((reply for reply in replies if reply is not None), None)
 
-    async def _evaluate(self, sender: Checked | None, signed: list[Signed], budget: Budget) -> Dmarc:
+    async def _evaluate(self, sender: Checked | None, signed: list[Signed]) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""
+        evaluator = self._receiver.dmarc
         passed = sender.domain if sender is not None and sender.result == "pass" else ""
         domains = [one.domain for one in signed if one.result == "pass"]
         unsure = next((one.why for one in signed if one.result == "temperror"), "")
         if sender is not None and sender.result == "temperror":
             unsure = unsure or sender.why
-        return await self._receiver.dmarc.evaluate(self._author, passed, domains, unsure, budget)
+        known = evaluator.known(self._author, passed, domains) if not unsure else None
+        if known is not None:
+            return known
+        return await evaluator.evaluate(self._author, passed, domains, unsure, self._budget(END))
 
     def close(self) -> None:
         """End what is under way."""
@@ -432,10 +509,10 @@ def _tagged(each: dict[Wishes, Verdict], score: float) -> bool:
     return True
 
 
-def _answered(head: bytes) -> list[str]:
-    """The domains of Reply-To (LF)."""
+def _domains(values: Sequence[bytes] | None) -> list[str]:
+    """The domains of addresses in fields, as far as these can be read."""
     out: set[str] = set()
-    for _, value in scanner.values(head, (b"reply-to",), MOST_FROM) or []:
+    for value in values or ():
         with contextlib.suppress(authors.Unreadable):
             found = authors.parse(value.decode("utf-8", "surrogateescape"))
             out |= {comparable(one.rpartition("@")[2]) for one in found}
@@ -444,42 +521,3 @@ def _answered(head: bytes) -> list[str]:
 
 async def _found(result: "asyncio.Task[T] | T") -> T:
     return await result if isinstance(result, asyncio.Task) else result
-
-
-def authentication(checks: Checks, ip: str) -> list[Result]:
-    """The results as RFC 8601 writes them."""
-    out = []
-    if checks.reverse is not None:
-        comment = checks.reverse.name
-        out.append(Result("iprev", checks.reverse.result, (("policy.iprev", ip),), comment=comment))
-    if checks.helo is not None and checks.helo.result != "none":
-        out.append(Result("spf", checks.helo.result, (("smtp.helo", checks.helo.domain),), checks.helo.why))
-    if checks.sender is not None:
-        sender = checks.sender
-        out.append(Result("spf", sender.result, (("smtp.mailfrom", sender.domain),), sender.why))
-    if checks.dkim is not None:
-        out += [_signed(one) for one in checks.dkim] or [Result("dkim", "none")]
-    if checks.more:
-        out.append(Result("dkim", "policy", reason=f"{checks.more} more signatures were not looked at"))
-    if checks.arc is not None and checks.arc.result != "none":
-        sealer = checks.arc.sealers[0] if checks.arc.sealers else ""
-        out.append(Result("arc", checks.arc.result, (("header.d", sealer),), checks.arc.why))
-    if checks.dmarc is not None:
-        found = checks.dmarc
-        wish = found.policy if found.record is not None else ""
-        out.append(Result("dmarc", found.result, (("header.from", found.domain), ("policy.dmarc", wish)), found.why))
-    elif checks.nobody:
-        out.append(Result("dmarc", "permerror", reason=checks.nobody))
-    return out
-
-
-def _signed(one: Signed) -> Result:
-    properties = (
-        ("header.d", one.domain),
-        ("header.i", one.identity),
-        ("header.s", one.selector),
-        ("header.a", one.algorithm),
-        ("header.b", one.shown),
-    )
-    comment = f"{one.bits}-bit key" if one.bits else ""
-    return Result("dkim", one.result, properties, one.why, comment)

@@ -24,8 +24,11 @@ from fastmail.message.header import ON_LOOP, Octets
 from fastmail.model.domain import comparable
 
 VALUE = 255  # characters
-REMEMBERED = 4096  # results as lines
+REMEMBERED = 4096  # values
+WIDTH, FOLD = 76, "\n\t  "  # characters of a folded line behind its indent, and what folds it
+NOTHING = "; none"
 LOOKED_AT = 2048  # octets of a foreign field
+RESULTS = b"authentication-results"
 OURS = (b"x-spam", b"x-virus", b"x-fastmail-")  # what names of fields that only this server sets begin with
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9!#$%&'*+\-/^_`{|}~.]*)@[A-Za-z0-9._-]+")
@@ -66,28 +69,36 @@ def comment(text: str) -> str:
 
 
 def payload(found: Iterable[Result]) -> str:
-    """All results, one a line (LF), each behind a semicolon; "none" where there is no result (RFC 8601 2.2)."""
-    return "".join([f";\n\t{_line(one)}" for one in found]) or "; none"
+    """All results, one a line (LF); "none" where there is no result (RFC 8601 2.2)."""
+    return "".join(map(line, found)) or NOTHING
 
 
-@lru_cache(REMEMBERED)  # but for signatures, messages of one sender have the same ones
-def _line(one: Result) -> str:
+def line(one: Result) -> str:
+    """One result behind the semicolon that ends what comes before (LF)."""
     words = [f"{one.method}={one.result}"]
     if one.comment:
         words.append(comment(one.comment))
     if one.reason:
         words.append(f"reason={quoted(one.reason)}")
     words += [f"{name}={value(text)}" for name, text in one.properties if text]
-    return _folded(words)
+    text = ";\n\t" + words[0]
+    for word in words[1:]:
+        text = _folded(text, word)
+    return text
 
 
-def _folded(words: list[str]) -> str:
-    lines = [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) > 76:
-            lines.append("")
-        lines[-1] += (" " if lines[-1] else "") + word
-    return "\n\t  ".join(lines)
+def with_more(text: str, name: str, shown: str) -> str:
+    """The line of a result with a property more, which is another one each time and not worth remembering."""
+    if not shown:
+        return text
+    return _folded(text, f"{name}={shown if shown.isalnum() and shown.isascii() else value.__wrapped__(shown)}")
+
+
+def _folded(text: str, word: str) -> str:
+    """A line with a word more; a folded line begins with FOLD."""
+    at = text.rfind("\n")
+    width = len(text) - at - (len(FOLD) if text.startswith(FOLD, at) else len("\n\t"))
+    return text + (FOLD if width + len(word) > WIDTH else " ") + word
 
 
 def field(hostname: str, found: Iterable[Result]) -> bytes:
@@ -168,10 +179,7 @@ def forged(header: Octets, hostname: str, marks: bool = True) -> list[tuple[int,
     fields that only this server sets too."""
     mine = comparable(hostname)
     out: list[tuple[int, int]] = []
-    starts = memoryview(scanner.starts(header)).cast("I")
-    for start in starts:
-        if header[start] | 32 not in b"arx":  # nearly every field
-            continue
+    for start in memoryview(scanner.starting(header, (*READ, *OURS))).cast("I"):
         name, behind, end = scanner.field(header, start)
         word = bytes(header[start:name]).lower()
         reads = READ.get(word)

@@ -39,6 +39,7 @@ SIGNED = (
     *(b"resent-date", b"resent-from", b"resent-sender", b"resent-to", b"resent-cc", b"resent-message-id"),
     *(b"tls-report-domain", b"tls-report-submitter"),  # RFC 8460 5.3
 )
+NAMED = (*SIGNED, *OVERSIGNED)
 LIFETIME = 14 * 86400  # s until a signature expires: longer than a queue keeps its messages
 LINE = 72
 MOST_NAMED = 100  # instances of one name in h=
@@ -82,16 +83,16 @@ def names(fields: core.Fields) -> list[bytes]:
 
 def _numbers(fields: core.Fields) -> tuple[int, ...]:
     """How many fields of each name of SIGNED and OVERSIGNED there are, as far as that counts."""
-    return tuple([min(fields.number(name), MOST_NAMED) for name in (*SIGNED, *OVERSIGNED)])
+    return fields.numbers(NAMED, MOST_NAMED)
 
 
 @lru_cache(REMEMBERED)
-def _covered(numbers: tuple[int, ...]) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
-    """The names of h= of a header that has so many fields, and its lines."""
+def _covered(numbers: tuple[int, ...]) -> tuple[tuple[bytes, ...], str]:
+    """The names of h= of a header that has so many fields, and its lines (LF)."""
     out: list[bytes] = []
-    for name, number in zip((*SIGNED, *OVERSIGNED), numbers, strict=True):
+    for name, number in zip(NAMED, numbers, strict=True):
         out += [name] * (number + (name in OVERSIGNED))
-    return tuple(out), tuple(listed(out))
+    return tuple(out), "\n".join(listed(out))
 
 
 def message(content: bytes | memoryview, keys: Sequence[SigningKey], lifetime: int = LIFETIME) -> bytes:
@@ -137,24 +138,23 @@ def fields(content: Content, keys: Iterable[SigningKey], lifetime: int = LIFETIM
     return [_field(key, data, named, digest, now, lifetime) for key in keys]
 
 
-def _field(key: SigningKey, data: bytes, named: Sequence[str], digest: str, now: int, lifetime: int) -> bytes:
+def _field(key: SigningKey, data: bytes, named: str, digest: str, now: int, lifetime: int) -> bytes:
     times = f"t={now}; x={now + lifetime};" if lifetime else f"t={now};"
-    lines = [
-        f"DKIM-Signature: v=1; a={key.algorithm}; c=relaxed/relaxed;",
-        f"\td={key.domain};",
-        f"\ts={key.selector}; {times}",
-        *named,
-        f"\tbh={digest};",
-    ]
-    return completed(lines, data, key)
+    return completed(
+        f"DKIM-Signature: v=1; a={key.algorithm}; c=relaxed/relaxed;\n"
+        f"\td={key.domain};\n\ts={key.selector}; {times}\n{named}\n\tbh={digest};",
+        data,
+        key,
+    )
 
 
-def completed(lines: list[str], data: bytes, key: SigningKey) -> bytes:
-    """A signature field (LF) of these lines with b= behind them; ``data``: what is signed in front of the field."""
-    unsigned = "\n".join([*lines, "\tb="]).encode("ascii")
-    signature = b64encode(key.sign(data + core.field(unsigned, True).removesuffix(b"\r\n"))).decode()
+def completed(text: str, data: bytes, key: SigningKey) -> bytes:
+    """A signature field (LF) that begins with these lines, with b= behind them; ``data``: what is signed in front of
+    the field."""
+    unsigned = f"{text}\n\tb=".encode("ascii")
+    signature = b64encode(key.sign(data + core.field(unsigned, True)[:-2]))
     parts = [signature[at : at + LINE] for at in range(0, len(signature), LINE)]
-    return "\n".join([*lines, "\tb=" + "\n\t".join(parts)]).encode("ascii") + b"\n"
+    return b"%b%b\n" % (unsigned, b"\n\t".join(parts))
 
 
 def listed(covered: list[bytes]) -> list[str]:

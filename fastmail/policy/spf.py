@@ -11,8 +11,11 @@ shortest TTL that it rests on. An explanation is the words of a stranger: ASCII,
 
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+
+import msgspec
+from msgspec.structs import replace
 
 from fastmail.dns.interface import FAILED, Answer, Budget, Names
 from fastmail.model.domain import ascii_name
@@ -32,8 +35,7 @@ OWN = frozenset("sloht")  # macros that make a result depend on more than domain
 Address = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True, cache_hash=True):
     """One identity's result. ``result`` is one of RFC 7208 2.6; ``mechanism``: what matched; ``why``: what is wrong,
     for errors; ``explanation``: the domain's own words for a fail. ``until``: as long as the result may be kept."""
 
@@ -73,7 +75,7 @@ class Spf:
         self._names = names
         self._hostname = hostname
         self._voids = voids
-        self._kept: Kept[tuple[str, str], Checked] = Kept(KEPT)
+        self._kept: Kept[tuple[str, str, str], Checked] = Kept(KEPT)
 
     async def helo(self, ip: str, helo: str, budget: Budget) -> Checked:
         """The HELO identity (RFC 7208 2.3): only a name with several labels has one."""
@@ -86,9 +88,14 @@ class Spf:
         return await self.check(ip, domain, "mailfrom", f"{local or 'postmaster'}@{domain}", helo, budget)
 
     def known(self, ip: str, domain: str, identity: str) -> Checked | None:
-        """A result that is kept."""
-        found = self._kept.get((domain, ip))
-        return found if found is None or found.identity == identity else replace(found, identity=identity)
+        """A result that is kept. What is known of a domain as one identity is known of it as the other."""
+        found = self._kept.get((domain, ip, identity))
+        if found is None:
+            other = self._kept.get((domain, ip, "helo" if identity == "mailfrom" else "mailfrom"))
+            if other is not None:
+                found = replace(other, identity=identity)
+                self._kept.put((domain, ip, identity), found, found.until)
+        return found
 
     async def check(self, ip: str, domain: str, identity: str, sender: str, helo: str, budget: Budget) -> Checked:
         """``check_host`` for one identity; never raises for what the DNS or the sender says."""
@@ -114,7 +121,7 @@ class Spf:
         checked = Checked(
             found.result, identity, name, found.mechanism, run.why, explanation, run.terms, run.voids, until
         )
-        self._kept.put((domain, ip), checked, until)
+        self._kept.put((domain, ip, identity), checked, until)
         return checked
 
 

@@ -4,10 +4,11 @@ Promise: linear and bounded. A name that is there twice, or a part that is no ta
 first, another the last.
 """
 
-from fastmail._core import dkim as core
+from fastmail._core import tags as core
 
 without = core.without  # a field without the value of one tag, as a signature covers its own
 plain = core.plain  # a value without any white space
+signature = core.signature  # what all signatures of a signer have in common, and what is one message's own
 _SPACE = " \t\r\n"
 
 

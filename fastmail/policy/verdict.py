@@ -16,7 +16,6 @@ want always.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -73,8 +72,7 @@ SCORES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
+class Thresholds(msgspec.Struct, frozen=True, cache_hash=True):
     """Scores; ``sealers``: domains whose results in chains of ARC count; ``quarantine``: 0 for never."""
 
     junk: float = 5.0

@@ -13,9 +13,10 @@ does (directory.named), and of two that are equally exact the one that blocks.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from msgspec import structs
+import msgspec
+from msgspec.structs import replace
 
 from fastmail.directory.named import NOBODY, Book, Fit, book
 from fastmail.directory.records import TO_JUNK, Account, Domain
@@ -42,8 +43,7 @@ class Level:
     junk: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True, cache_hash=True):
     """What is asked for one recipient. ``greylist``: the score from which unknown senders are put off, 0 for never;
     ``levels``: those that have lists, the nearest first; ``junk``: what the server blocks goes into Junk; ``role``: for
     a postmaster or abuse address."""
@@ -60,8 +60,7 @@ class Wishes:
         return decided.action if self.enforce else decided.always
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What is asked for one account, whose ``number`` is given, or for an address whose mail only leaves (0)."""
 
     address: str
@@ -69,8 +68,7 @@ class Wanted:
     wishes: Wishes
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
+class Who(msgspec.Struct, frozen=True):
     """Who a message is from: the client, the addresses in MAIL FROM and From, and those of them that are shown to be
     the sender's."""
 
@@ -86,7 +84,7 @@ def narrowed(base: Wishes, domain: Domain | None, account: Account | None, role:
     for whose, row in ((DOMAIN, domain), (ACCOUNT, account)):
         if row is None:
             continue
-        if any(getattr(row, name) is not None for name in VALUES):
+        if not (row.junk_score is row.refuse_score is row.greylist is row.enforce is None):
             found = _with_values(found, base.greylist or GREYLIST, row)
         junk = row.blocked == TO_JUNK if row.blocked else junk
         if row.allow or row.block:
@@ -146,7 +144,11 @@ def refused_at_once(wishes: Wishes, ip: str, sender: str) -> bool:
 
 def judged(checks: Checks, wishes: Wishes, who: Who) -> Verdict:
     """What to do with a message for one recipient."""
-    decided = verdict.decide(checks, wishes.thresholds)
+    return listed(verdict.decide(checks, wishes.thresholds), wishes, who)
+
+
+def listed(decided: Verdict, wishes: Wishes, who: Who) -> Verdict:
+    """The same by what was decided without lists of senders and networks."""
     found = _decides(wishes, who) if wishes.levels else None
     if found is None:
         return decided
@@ -156,13 +158,13 @@ def judged(checks: Checks, wishes: Wishes, who: Who) -> Verdict:
     always = decided.always, decided.always_reply
     if allowed:
         action, reply = always
-        return structs.replace(decided, action=action, reply=reply, reasons=why_too, override="", named=ALLOWED)
+        return replace(decided, action=action, reply=reply, reasons=why_too, override="", named=ALLOWED)
     wanted = (JUNK, TAKEN) if level.junk else (REFUSE, REFUSED)
     action, reply = _stricter((decided.action, decided.reply), wanted)
     more, more_reply = _stricter(always, wanted)
     if not wishes.enforce:  # a list counts all the same, and nothing else does
         action, reply = more, more_reply
-    return structs.replace(
+    return replace(
         decided, action=action, reply=reply, reasons=why_too, always=more, always_reply=more_reply, named=BLOCKED
     )
 

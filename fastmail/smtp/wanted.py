@@ -28,6 +28,7 @@ from fastmail.telemetry.counters import count
 
 TOLD = 20  # recipients whose outcomes the trace names
 INBOX = "INBOX"
+IN_JUNK = (JUNK, QUARANTINE, REFUSE)  # actions of a message that others take
 
 
 def of(session: Dialogue, transaction: Transaction, address: str, there: Destinations) -> list[Wanted]:
@@ -42,6 +43,10 @@ def of(session: Dialogue, transaction: Transaction, address: str, there: Destina
 def behind(directory: Domains, base: Wishes, address: str, there: Destinations) -> list[Wanted]:
     """The same of any address. ``base``: what the server wants."""
     role = address.partition("@")[0].lower() in ROLES
+    if len(there.accounts) == 1:  # nearly always
+        (record,) = there.accounts
+        row = directory.domain(record.address.rpartition("@")[2])
+        return [Wanted(record.address, record.id, narrowed(base, row, record, role))]
     if not there.accounts:
         domain = home(directory, address.rpartition("@")[2])
         return [Wanted(address, 0, narrowed(base, domain, None, role))]
@@ -58,7 +63,9 @@ def behind(directory: Domains, base: Wishes, address: str, there: Destinations) 
 def refusal(session: Dialogue, transaction: Transaction, address: str, found: Sequence[Wanted]) -> str:
     """Return the reply to RCPT if a list of every account behind the address blocks the message; otherwise empty."""
     sender = transaction.envelope.sender
-    if not found or not all(refused_at_once(one.wishes, session.host, sender) for one in found):
+    if not any(one.wishes.levels for one in found):  # most have no lists
+        return ""
+    if not all(refused_at_once(one.wishes, session.host, sender) for one in found):
         return ""
     count("policy.blocked")
     log.event("policy.blocked", peer=session.host, sender=sender, recipient=address)
@@ -78,10 +85,13 @@ def apart(transaction: Transaction, there: Destinations, found: Sequence[Wanted]
 def places(received: Received, wanted: Sequence[Wanted]) -> tuple[str, dict[int, str]]:
     """(the mailbox for everybody; the mailboxes of accounts, by their numbers, that get the message elsewhere). An
     account that gets it by two addresses has it in INBOX, if one of them wants it there."""
+    if wanted and len(received.each) == 1:  # nearly always all ask for the same
+        ((asked, decided),) = received.each
+        return (JUNK_BOX if asked.done(decided) in IN_JUNK else INBOX), {}
     done = {wishes: wishes.done(decided) for wishes, decided in received.each}
     junk: dict[int, bool] = {}
     for one in wanted:
-        junk[one.number] = junk.get(one.number, True) and done[one.wishes] in (JUNK, QUARANTINE, REFUSE)
+        junk[one.number] = junk.get(one.number, True) and done[one.wishes] in IN_JUNK
     if all(junk.values()) if junk else received.enforced(JUNK):
         return JUNK_BOX, {}
     return INBOX, {number: JUNK_BOX for number, there in junk.items() if there and number}

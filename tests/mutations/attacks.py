@@ -166,15 +166,15 @@ MUTATIONS = [
     Mutation(
         "S14: the first of several From fields is the author",
         "fastmail/policy/dmarc.py",
-        "    if found is None or len(found) != 1:\n",
-        "    if not found:\n",
+        "    if values is None or len(values) != 1:\n",
+        "    if not values:\n",
         ("tests/unit/policy/test_dmarc.py -k s14_",),
     ),
     Mutation(
         "S15: a signature's l= leaves out what was added",
         "fastmail/policy/dkim.py",
-        '            return said("policy", "l= leaves a part of the body unsigned")\n',
-        "            pass\n",
+        '        return _said(one, "policy", "l= leaves a part of the body unsigned")\n',
+        "        pass\n",
         ("tests/unit/policy/test_dkim.py -k s15_",),
     ),
     Mutation(

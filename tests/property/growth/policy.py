@@ -11,7 +11,7 @@ US = "mx.example.org"
 
 
 def _body(octets: bytes) -> int:
-    made = core.Body(True)
+    made = core.Body(True, len)
     made.feed(octets)
     made.finish()
     return made.size
@@ -62,6 +62,8 @@ CASES = [
         lambda n: b"X: " + b"a=1;" * n + b"b=" + b"x " * n,
         lambda one: tags.without(one, b"b"),
     ),
+    Case("fields: many names", 1_000, lambda n: b"".join(b"X-%d: y\n" % k for k in range(n)), core.Fields),
+    Case("tags: halves", 20_000, lambda n: b"X: " + b"a=1;" * n + b"b=" + b"x " * n + b"; bh=;", tags.signature),
     Case(
         "signatures: many, made anew",
         1_000,

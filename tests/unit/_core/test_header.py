@@ -116,3 +116,12 @@ def test_offsets_that_cannot_be_are_refused() -> None:
         header.text_start(b"", 1, True)
     with pytest.raises(ValueError, match="too many"):
         header.counts(b"", (b"x",) * 17)
+
+
+def test_fields_whose_names_begin_with_a_word() -> None:
+    data = b"X-Spam-Flag: NO\nx-spa: 1\nX-SPAM : 2\n folded\nFrom: a\nno field x-spam\nX-Virus: 3\n\nX-Spam: body\n"
+    found = array("I", header.starting(data, (b"x-spam", b"x-virus"))).tolist()
+    assert [data[at:].partition(b":")[0] for at in found] == [b"X-Spam-Flag", b"X-SPAM ", b"X-Virus"]
+    assert not header.starting(data, ()) and not header.starting(b"", (b"x",))
+    with pytest.raises(ValueError):
+        header.starting(data, (b"x",) * 17)

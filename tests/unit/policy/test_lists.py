@@ -90,7 +90,7 @@ def test_domains_of_a_message() -> None:
     found = domains(there, "good.test", "evil.test", "evil.test", "ip.test", "localhost")
     assert found == [Listed("dbl.test", 4.0, "evil.test", ("127.0.1.4",))]
     names = MemoryResolver({**SOUND, **there})
-    asyncio.run(Lists(names, [], [lists.parse("dbl.test")]).names(f"d{n}.test" for n in range(1000)))
+    asyncio.run(Lists(names, [], [lists.parse("dbl.test")]).names(tuple(f"d{n}.test" for n in range(1000))))
     assert len(names.asked) == 12
 
 

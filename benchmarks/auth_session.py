@@ -1,0 +1,67 @@
+"""Signed mail of a stranger in sessions of this process, with the checks and without, in turn, for ``make bench-auth``.
+
+Each message goes through a session of port 25 into a store in memory, so neither sockets nor the disk nor other
+processes are in what is measured: the difference is what the checks cost a delivery, with what follows from them (the
+field in front, the row of the aggregate report, the words for the trace), at caches that the delivery has used too.
+"""
+
+import gc
+import itertools
+import tempfile
+import time
+
+import uvloop
+
+from benchmarks.auth_work import HELO, IP, SENDER, SIZE, ZONES, Warm, private, signed, zone
+from fastmail.feedback.counting import Tally
+from fastmail.feedback.days import Days
+from fastmail.feedback.service import Feedback
+from fastmail.net import networks
+from fastmail.policy import lists
+from fastmail.policy.receive import Receiver, Settings
+from fastmail.telemetry import log
+from tests.support.sessions import USER, Bench, Client
+
+EACH = 50  # messages of a round
+START = f"MAIL FROM:<{SENDER}>\r\nRCPT TO:<{USER}>\r\n".encode()
+
+
+async def _deliver(client: Client, texts: list[bytes]) -> float:
+    """us of CPU of this thread for each."""
+    client.transport.data = b""
+    since = time.thread_time_ns()
+    for text in texts:
+        await client.send(START)
+        await client.send(b"DATA\r\n")
+        reply = await client.send(text)
+    took = time.thread_time_ns() - since
+    assert reply.startswith(b"250"), reply
+    return took / len(texts) / 1000
+
+
+async def _measure(rounds: int, staging: str) -> dict[str, list[float]]:
+    signer = private()
+    listed, named = ([lists.parse(one) for one in zones] for zones in ZONES)
+    settings = Settings("mx.example.test", lists=listed, domain_lists=named)
+    shared = {"policy": Receiver(Warm(zone(signer)), settings), "feedback": Feedback(Tally(Days(staging)))}
+    texts = (signed(SIZE, n, signer).replace(b"\n", b"\r\n") + b".\r\n" for n in itertools.count(1))
+    clients = {}
+    for name, exempt in (("without", [networks.parse(IP)]), ("with", [])):
+        bench = Bench(staging, outbound={**shared, "exempt": exempt})
+        clients[name] = bench, bench.open("smtp", IP)
+        await clients[name][1].send(f"EHLO {HELO}\r\n".encode())
+    gc.set_threshold(20_000, 20, 20)  # as workers do
+    found: dict[str, list[float]] = {"without": [], "with": []}
+    for _ in range(rounds + 1):
+        for name, (bench, client) in clients.items():
+            found[name].append(await _deliver(client, list(itertools.islice(texts, EACH))))
+            for box in bench.store.boxes.values():  # type: ignore[attr-defined]
+                box.messages.clear()
+    return {name: series[1:] for name, series in found.items()}  # the first round is for caches
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    """us of CPU a message, without the checks and with them."""
+    log.setup(level="warning")  # not a line for each message
+    with tempfile.TemporaryDirectory() as staging:
+        return uvloop.run(_measure(rounds, staging))

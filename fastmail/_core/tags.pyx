@@ -1,0 +1,207 @@
+"""Tag lists (RFC 6376 3.2), which signatures of DKIM and ARC are, and key records.
+
+Promise: one pass, linear in what is given; a list has TAGS tags at most. Nothing that is read leaves its bounds.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.string cimport memchr, memcmp
+
+from fastmail._core.octets cimport Out, lower
+
+cdef enum:
+    TAGS = 100   # of a list
+    DIGITS = 12  # of a time
+
+cdef inline bint space(char c) noexcept nogil:
+    """White space of tag lists, which are folded."""
+    return c == 32 or c == 9 or c == 13 or c == 10
+
+
+def tags(str text not None):
+    cdef Py_ssize_t size
+    cdef const char* p = PyUnicode_AsUTF8AndSize(text, &size)
+    cdef const char* stop = p + size
+    cdef const char* q = p
+    cdef const char* end
+    cdef const char* equals
+    cdef dict found = {}
+    cdef str name
+    cdef int count = 0
+    while True:
+        q = <const char*>memchr(q, 59, stop - q)
+        if q == NULL:
+            break
+        q += 1
+        count += 1
+    if count > TAGS:
+        raise ValueError(f"more than {TAGS} tags")
+    while True:
+        q = <const char*>memchr(p, 59, stop - p)
+        end = stop if q == NULL else q
+        while p < end and space(p[0]):
+            p += 1
+        while end > p and space((end - 1)[0]):
+            end -= 1
+        if p == end:
+            if q == NULL:
+                return found
+            raise ValueError("an empty tag")
+        equals = <const char*>memchr(p, 61, end - p)
+        name = tag_name(p, equals) if equals != NULL else None
+        if name is None:
+            raise ValueError("a part is no tag")
+        if name in found:
+            raise ValueError(f"{name[:20]}= is there twice")
+        p = equals + 1
+        while p < end and space(p[0]):
+            p += 1
+        found[name] = p[: end - p].decode("utf-8")
+        if q == NULL:
+            return found
+        p = q + 1
+
+
+def plain(str text not None):
+    cdef Py_ssize_t size
+    cdef const char* p = PyUnicode_AsUTF8AndSize(text, &size)
+    cdef const char* stop = p + size
+    cdef const char* q
+    cdef Out out = Out(size)
+    while p < stop:
+        q = p
+        while q < stop and not space(q[0]):
+            q += 1
+        out.put(p, q - p)
+        p = q + 1
+    return text if out.len == size else out.buf[: out.len].decode("utf-8")
+
+
+cdef str tag_name(const char* p, const char* end):
+    """The name in front of the equals sign at ``end``; None for what is no name."""
+    cdef const char* q
+    while end > p and space((end - 1)[0]):
+        end -= 1
+    q = p
+    while q < end and (97 <= lower(q[0]) <= 122 or (q > p and (48 <= q[0] <= 57 or q[0] == 95))):
+        q += 1
+    return p[: end - p].decode("ascii") if q == end and p < end else None
+
+
+def without(bytes data not None, bytes name not None):
+    cdef const char* base = data
+    cdef const char* stop = base + len(data)
+    cdef const char* p = <const char*>memchr(base, 58, len(data))
+    cdef const char* q
+    cdef const char* end
+    cdef const char* equals
+    if p == NULL:
+        raise ValueError("no field")
+    p += 1
+    while True:
+        q = <const char*>memchr(p, 59, stop - p)
+        end = stop if q == NULL else q
+        equals = <const char*>memchr(p, 61, end - p)
+        if equals != NULL and is_tag(p, equals, name, len(name)):
+            if q == NULL:  # the line end of the field is not part of the value
+                if end - 1 > equals and (end - 1)[0] == 10:
+                    end -= 1
+                    if end - 1 > equals and (end - 1)[0] == 13:
+                        end -= 1
+            return data[: equals + 1 - base] + data[end - base :]
+        if q == NULL:
+            return data
+        p = q + 1
+
+
+cdef bint is_tag(const char* p, const char* end, const char* name, Py_ssize_t size) noexcept nogil:
+    """Is that the name in front of the equals sign at ``end``?"""
+    while p < end and space(p[0]):
+        p += 1
+    while end > p and space((end - 1)[0]):
+        end -= 1
+    return end - p == size and memcmp(p, name, size) == 0
+
+
+cdef long long number(const char* p, const char* end) noexcept nogil:
+    """The digits between white space at both ends; -1 for what is no number, or too long for a time."""
+    cdef long long value = 0
+    cdef const char* q
+    while p < end and space(p[0]):
+        p += 1
+    while end > p and space((end - 1)[0]):
+        end -= 1
+    if p == end or end - p > DIGITS:
+        return -1
+    q = p
+    while q < end:
+        if not 48 <= q[0] <= 57:
+            return -1
+        value = value * 10 + (q[0] - 48)
+        q += 1
+    return value
+
+
+cdef bytes dense(const char* p, const char* end):
+    """The octets without white space."""
+    cdef bytes found = PyBytes_FromStringAndSize(NULL, end - p)
+    cdef char* to = PyBytes_AS_STRING(found)
+    cdef char* start = to
+    while p < end:
+        to[0] = p[0]
+        to += not space(p[0])
+        p += 1
+    return found if to - start == len(found) else found[: to - start]
+
+
+def signature(bytes data not None):
+    cdef const char* base = data
+    cdef const char* stop = base + len(data)
+    cdef const char* p = <const char*>memchr(base, 58, len(data))
+    cdef const char* q
+    cdef const char* end
+    cdef const char* equals
+    cdef const char* keep  # up to where a part is the same in each signature
+    cdef Out same = Out(len(data))
+    cdef bytes b = None, bh = None
+    cdef long long since = -1, expires = -1
+    if p == NULL:
+        return None
+    p += 1
+    while True:
+        q = <const char*>memchr(p, 59, stop - p)
+        keep = end = stop if q == NULL else q
+        equals = <const char*>memchr(p, 61, end - p)
+        if equals != NULL:
+            if is_tag(p, equals, b"b", 1):
+                if b is not None:
+                    return None
+                b = dense(equals + 1, end)
+                keep = equals + 1
+            elif is_tag(p, equals, b"bh", 2):
+                if bh is not None:
+                    return None
+                bh = dense(equals + 1, end)
+                keep = equals + 1
+            elif is_tag(p, equals, b"t", 1):
+                if since >= 0:
+                    return None
+                since = number(equals + 1, end)
+                if since < 0:
+                    return None
+                keep = equals + 1
+            elif is_tag(p, equals, b"x", 1):
+                if expires >= 0:
+                    return None
+                expires = number(equals + 1, end)
+                if expires < 0:
+                    return None
+                keep = equals + 1
+        same.put(p, keep - p)
+        if q == NULL:
+            break
+        same.putc(59)
+        p = q + 1
+    if b is None or bh is None:
+        return None
+    return same.take(), b, bh, max(since, 0), max(expires, 0)

@@ -1,0 +1,62 @@
+"""The Authentication-Results field of a received message (RFC 8601): one line for each check.
+
+A signature's line ends with b=, which each message has another one of (RFC 6008); all else is the same in messages of
+one sender (policy.outcome keeps it).
+"""
+
+from collections.abc import Sequence
+
+from fastmail.policy import results
+from fastmail.policy.dkim import Signed
+from fastmail.policy.results import Result
+from fastmail.policy.verdict import Checks
+
+
+def field(hostname: str, checks: Checks, ip: str) -> bytes:
+    """The whole field (LF). ``ip``: the client."""
+    start, signers, end = parts(checks, ip)
+    return joined(hostname, start, signers, end, checks.dkim or ())
+
+
+def joined(hostname: str, start: str, signers: Sequence[str], end: str, signed: Sequence[Signed]) -> bytes:
+    """The same of its parts."""
+    for line, one in zip(signers, signed, strict=True):
+        start += results.with_more(line, "header.b", one.shown)
+    return f"Authentication-Results: {hostname}{start + end or results.NOTHING}\n".encode("ascii")
+
+
+def parts(checks: Checks, ip: str) -> tuple[str, tuple[str, ...], str]:
+    """The lines in front of signatures, those of signatures without b=, and those behind."""
+    start, end = list[Result](), list[Result]()
+    if checks.reverse is not None:
+        start.append(Result("iprev", checks.reverse.result, (("policy.iprev", ip),), comment=checks.reverse.name))
+    if checks.helo is not None and checks.helo.result != "none":
+        start.append(Result("spf", checks.helo.result, (("smtp.helo", checks.helo.domain),), checks.helo.why))
+    if checks.sender is not None:
+        sender = checks.sender
+        start.append(Result("spf", sender.result, (("smtp.mailfrom", sender.domain),), sender.why))
+    if checks.dkim is not None and not checks.dkim:
+        start.append(Result("dkim", "none"))
+    if checks.more:
+        end.append(Result("dkim", "policy", reason=f"{checks.more} more signatures were not looked at"))
+    if checks.arc is not None and checks.arc.result != "none":
+        sealer = checks.arc.sealers[0] if checks.arc.sealers else ""
+        end.append(Result("arc", checks.arc.result, (("header.d", sealer),), checks.arc.why))
+    if checks.dmarc is not None:
+        found = checks.dmarc
+        wish = found.policy if found.record is not None else ""
+        end.append(Result("dmarc", found.result, (("header.from", found.domain), ("policy.dmarc", wish)), found.why))
+    elif checks.nobody:
+        end.append(Result("dmarc", "permerror", reason=checks.nobody))
+    signers = tuple(results.line(_signer(one)) for one in checks.dkim or ())
+    return "".join(map(results.line, start)), signers, "".join(map(results.line, end))
+
+
+def _signer(one: Signed) -> Result:
+    properties = (
+        ("header.d", one.domain),
+        ("header.i", one.identity),
+        ("header.s", one.selector),
+        ("header.a", one.algorithm),
+    )
+    return Result("dkim", one.result, properties, one.why, f"{one.bits}-bit key" if one.bits else "")
