@@ -23,7 +23,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Account as Record
 from fastmail.directory.records import Alias, Domain, List, Member
 from fastmail.directory.wanted import in_any_order
-from fastmail.durable import beneath
+from fastmail.durable import beneath, files
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.transaction import Txn
 from fastmail.message.preview import scanned
@@ -158,7 +158,8 @@ async def account(
     try:
         await store.commits.help(_begin, beside.root)
         await store.commits.help(_write, vault, owner.address, beside, run, results, later, told)
-        await store.commits.help(os.sync)
+        # all files at once; sync(2) would report no error, and wait for other disks
+        await store.commits.help(files.sync_file_system, os.fsencode(beside.root))
     except BaseException:
         await store.commits.help(beneath.remove_tree, beside.root)
         raise

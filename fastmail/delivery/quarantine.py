@@ -19,7 +19,7 @@ from contextlib import suppress
 
 import msgspec
 
-from fastmail.durable.replace import make_directories, sync_directory
+from fastmail.durable.replace import make_directories, sync_directory, sync_file
 from fastmail.message.header import Octets
 from fastmail.model.errors import CannotDo, CorruptData, StorageFailed, StorageFull
 from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
@@ -100,8 +100,7 @@ class Quarantine:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(line)
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # before it has its name
+                sync_file(file)  # before it has its name
             os.rename(fresh, path)
         except BaseException:
             with suppress(OSError):

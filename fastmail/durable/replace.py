@@ -6,6 +6,7 @@ returns, the new content is on the disk. After the mark of a path no link is fol
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import IO
 
 from fastmail.durable import beneath, files
 
@@ -60,6 +61,17 @@ def make_unsynced(path: str) -> list[str]:
     changed = [os.path.dirname(place) or "." for place in reversed(beneath.missing(path))]
     beneath.make_directories(path)
     return changed
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Make what was written to an open file durable. OSError when that fails."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_octets(descriptor: int) -> None:
+    """Make the octets of an open file durable, and its size; OSError. Its times may be older after a loss of power."""
+    os.fdatasync(descriptor)
 
 
 def sync_directory(path: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from fastmail._core import pages
 from fastmail.durable import beneath
-from fastmail.durable.replace import replace_file, sync_directory
+from fastmail.durable.replace import replace_file, sync_directory, sync_file
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.model.flags import to_info
 from fastmail.model.mailbox_name import INBOX, encode_utf7
@@ -86,7 +86,7 @@ async def to_maildir(
                 file.write(content)
                 file.flush()
                 os.utime(file.fileno(), (record[4], record[4]))
-                os.fsync(file.fileno())
+                sync_file(file)
             beneath.rename(temporary, name)
             out.messages += 1
         sync_directory(os.path.join(place, "cur"))
@@ -114,8 +114,7 @@ async def to_mbox(
                 if content is not None:
                     _write_mbox(file, content, record)
                     out.messages += 1
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         beneath.rename(unfinished, place)
         sync_directory(os.path.dirname(place))
         result.append(out)

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fastmail.directory.records import ED25519, RSA
-from fastmail.durable.replace import make_directories, sync_directory
+from fastmail.durable.replace import make_directories, sync_directory, sync_file
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import MailError
 
@@ -77,8 +77,7 @@ def store(data_dir: str, place: str, text: bytes) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), MODE)  # whatever the umask is
                 file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+                sync_file(file)
         except BaseException:
             os.unlink(path)
             raise

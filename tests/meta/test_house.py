@@ -29,6 +29,15 @@ def test_compiled_modules_have_a_stub_and_no_intrinsics(path: Path) -> None:
     assert not re.search(r"immintrin|_mm_|__m128|arm_neon", path.read_text())
 
 
+def test_only_durable_syncs() -> None:
+    """Which sync comes before which reply is decided in one package. The benchmarks measure what a sync costs."""
+    others = [path for path in PYTHON + CYTHON if path.relative_to(PACKAGE).parts[0] not in ("durable", "bench")]
+    found = re.compile(
+        r"\bos\.(?:fsync|fdatasync|sync)\b|import (?:fsync|fdatasync|sync)\b|\bc_(?:fsync|fdatasync|syncfs)\b"
+    )
+    assert [path for path in others if found.search(path.read_text())] == []
+
+
 def test_files_are_rooms_not_halls() -> None:
     assert [path for path in PYTHON + CYTHON if len(path.read_text().splitlines()) > 800] == []
 

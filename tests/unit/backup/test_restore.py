@@ -15,6 +15,7 @@ from fastmail.backup.vault import Vault, write_rows
 from fastmail.directory.list_links import Links
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import List, Member
+from fastmail.durable import files
 from fastmail.durable.replace import replace_file
 from fastmail.model.errors import CannotDo, CorruptData, MailError
 from fastmail.store.local.maildir.home import Home
@@ -214,6 +215,20 @@ def test_a_restore_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="No space"):
         bring(tmp_path, vault)
     assert len(calls) == 3 and os.listdir(tmp_path / "mail") == []
+    monkeypatch.undo()
+
+    real = files.sync_file_system
+
+    def broken(path: bytes) -> None:
+        if path.endswith(b"user.restoring"):
+            assert os.listdir(path)
+            raise OSError(5, "Input/output error")
+        real(path)
+
+    monkeypatch.setattr(files, "sync_file_system", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        bring(tmp_path, vault)
+    assert os.listdir(tmp_path / "mail") == []
     monkeypatch.undo()
     (tmp_path / "mail" / "user.restoring" / "cur").mkdir(parents=True)  # of one that was killed
     (tmp_path / "mail" / "user.restoring" / "cur" / "left").write_text("x")

@@ -30,7 +30,7 @@ from functools import partial
 
 from fastmail.durable import beneath, dotlock
 from fastmail.durable.env import translate
-from fastmail.durable.replace import make_directories, replace_file, sync_directory
+from fastmail.durable.replace import make_directories, replace_file, sync_directory, sync_octets
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import NoSuchMailbox, StorageFailed
 from fastmail.model.flags import LETTERED_KEYWORDS
@@ -444,7 +444,7 @@ def _append(path: str, data: bytes, known: Known) -> Stamp:
         try:
             while data:
                 data = data[os.write(descriptor, data) :]
-            os.fdatasync(descriptor)
+            sync_octets(descriptor)
         except OSError as error:
             os.ftruncate(descriptor, before)
             raise translate(error) from error
