@@ -116,6 +116,8 @@ class Mailboxes:
             names |= {name: DEFAULT_MAILBOXES.get(name, 0) for name in (found.ages if found is not None else ())}
         if self._has_files(account) and not self._read_only:
             await help(folders.make_all, home, list(names) if fresh else [INBOX])
+            if not fresh:
+                await help(folders.complete, home, [name for name in names if name != INBOX])
 
         def apply(txn: Txn, t: Tables) -> None:
             mailboxes.note_uidvalidity(txn, t, account.id, given)

@@ -250,6 +250,15 @@ def make_all(home: Home, names: Iterable[str]) -> None:
     make(home, *(folder(home, name) for name in sorted(names, key=lambda name: name == INBOX)))
 
 
+def complete(home: Home, names: Iterable[str]) -> None:
+    """Create the parts that folders lack. A program that was interrupted, or a loss of power, leaves a folder with its
+    ``cur`` alone; it is a mailbox all the same, and messages are to be put into it."""
+    paths = [folder(home, name) for name in names]
+    lacking = [path for path in paths if not all(beneath.is_directory(os.path.join(path, sub)) for sub in PARTS)]
+    if lacking:
+        make(home, *lacking)
+
+
 def unmake(home: Home, names: Iterable[str]) -> None:
     """Remove what ``make_all`` created, as far as it is empty."""
     for name in sorted(names, key=lambda name: name == INBOX):

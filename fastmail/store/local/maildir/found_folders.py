@@ -6,6 +6,7 @@ even if its folder is gone. An account whose directories did not change costs on
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from fastmail.durable import beneath
 from fastmail.durable.transaction import Txn
@@ -47,6 +48,9 @@ class FoundFolders:
         fresh = [name for name, age in ages if name not in known and (age > YOUNG or self._is_whole(account, name))]
         lost = [box for name, box in known.items() if name != INBOX and name not in found.ages]
         named = {box.key for box in lost if folders.openable(box.name)}
+        if fresh:
+            with suppress(OSError):  # a Maildir that cannot be written to can be read
+                await self._commits.help(folders.complete, self._account_paths.home(account), fresh)
         if fresh or lost:
 
             def apply(txn: Txn, t: Tables) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo
+from fastmail.store.interface import NewMessage
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.maildir.home import Home
 from tests.support.homes import Housed, local_store
@@ -122,6 +124,35 @@ def test_a_store_sees_what_others_do_to_folders(tmp_path: Path, layout: str, utf
         assert "New/er/deep" not in {box.name for box in (await store.listing(one)).mailboxes}
         with pytest.raises(CannotDo):
             await store.create(one, "cur/a.b/tmp")
+        await store.close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("layout", ["maildir++", "fs"])
+def test_a_folder_that_was_left_half_made_takes_messages(tmp_path: Path, layout: str, known: bool) -> None:
+    """A loss of power while a folder is created may leave its ``cur`` alone, before the account is known or later."""
+
+    async def work() -> None:
+        where = home(tmp_path, layout, False)
+        one = Housed(1, "user@example.test", home=where)
+        half = os.path.join(folders.folder(where, "Half"), "cur")
+        if not known:
+            folders.make_all(where, ["INBOX"])
+            os.makedirs(half)
+        store = local_store(str(tmp_path / "index"))
+        await store.start()
+        await store.open(one)
+        if known:
+            os.makedirs(half)
+            os.utime(os.path.dirname(half), (1, 1))
+        assert "Half" in {box.name for box in (await store.listing(one)).mailboxes}
+        key = store.find(one, "Half")
+        assert key is not None
+        text = b"Subject: x\n\nbody\n"
+        await store.append(one, key, [NewMessage((text,), scanned(text), len(text) + 3, 1)])
+        assert len(list(Path(folders.folder(where, "Half")).rglob("*=*"))) == 1
         await store.close()
 
     asyncio.run(work())
