@@ -6,10 +6,13 @@ that can not be written is not worth a session.
 
 import json
 import os
+import re
 import sys
 import time
+from functools import lru_cache
 from typing import Any
 
+_QUOTED = re.compile(r'[" =\\]')  # characters that a value needs quotes for
 _format = "text"
 _level = 1
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
@@ -22,10 +25,15 @@ def setup(format: str = "text", level: str = "info") -> None:
     _level = LEVELS[level]
 
 
+@lru_cache(1)
+def _second(now: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+
+
 def _plain(value: Any) -> str:
     text = value if isinstance(value, str) else str(value)
     text = text[:200]
-    if text and all(c.isprintable() and c not in '" =\\' for c in text):
+    if text and text.isprintable() and not _QUOTED.search(text):
         return text
     return json.dumps(text)
 
@@ -35,7 +43,7 @@ def event(name: str, level: str = "info", /, **fields: Any) -> None:
     if LEVELS[level] < _level:
         return
     now = time.time()
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
+    stamp = f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
     shown = {k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in fields.items() if v is not None}
     if _format == "json":
         safe = {k: v if isinstance(v, int | float | bool) else str(v)[:200] for k, v in shown.items()}
