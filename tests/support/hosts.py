@@ -1,6 +1,7 @@
 """Other hosts for relay tests, in this process: a name server, and an SMTP server that does as it is told."""
 
 import asyncio
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +10,6 @@ import dns.message
 import dns.name
 import dns.rcode
 import dns.rrset
-
-from tests.support.ports import free_ports
 
 
 class NameServer(asyncio.DatagramProtocol):
@@ -225,6 +224,12 @@ class Teller:
             writer.close()
 
 
+_held: list[socket.socket] = []
+
+
 def dead_port() -> int:
-    """A port where nobody listens."""
-    return free_ports(1)[0]
+    """A port where nobody listens, and nobody can: a socket of ours has it as long as this process lives."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    _held.append(held)
+    return int(held.getsockname()[1])
