@@ -122,12 +122,15 @@ class Reporting:
         reporter = self._reporter()
         return Sender(self.days, self._resolver(), reporter.rpartition("@")[2], reporter, self.post)
 
-    def _reporter(self) -> str:
-        """Whom reports are from."""
+    def home(self) -> str:
+        """Return the domain here that speaks for this server: its own name, or the nearest one above it."""
         labels = self._config.server.hostname.split(".")
         names = [".".join(labels[at:]) for at in range(len(labels))]
-        domain = next(filter(self._directory.is_local, names), names[0])
-        return self._config.policy.reports_from or f"postmaster@{domain}"
+        return next(filter(self._directory.is_local, names), names[0])
+
+    def _reporter(self) -> str:
+        """Return the address that reports are from."""
+        return self._config.policy.reports_from or f"postmaster@{self.home()}"
 
     async def post(self, address: str, content: bytes, charges: Sequence[Charge] = ()) -> None:
         """Queue a message of our own, whose sender hears nothing of it. ``charges``: what it counts in. MailError where
