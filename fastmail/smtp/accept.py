@@ -115,6 +115,8 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
             return [TAKEN]
         if said.quarantine:
             mailbox, envelope.places = JUNK_BOX, {}
+    if received is not None and mailbox != JUNK_BOX:
+        strangers.well_judged(session, received)
     if service.feedback is not None and await _is_report(session, service.feedback, envelope, content, received):
         envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
         _remember(session, envelope, content, "discarded")
@@ -158,7 +160,7 @@ async def _ended(session: Dialogue, envelope: Envelope, content: Octets, receive
     """Return the outcomes of a message that goes no further after these checks; None if it goes on."""
     if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
         return _refused(session, envelope, content, Outcome(*received.reply))
-    limited = strangers.judged(session, envelope.sender, received)
+    limited = strangers.limited(session, envelope.sender, received)
     if limited is not None:
         return _refused(session, envelope, content, limited)
     return await _held_back(session, envelope, content) if received.enforced(verdict.QUARANTINE) else None

@@ -165,9 +165,9 @@ def unknown(session: Dialogue) -> bool:
     return False
 
 
-def judged(session: Dialogue, sender: str, received: Received) -> Outcome | None:
-    """The verdict on a message is there, and it is to be taken. Notes what that says of the client; returns the reply
-    where too much came from the sender's domain in this hour, None where it may be taken."""
+def limited(session: Dialogue, sender: str, received: Received) -> Outcome | None:
+    """Count a message that the verdict lets in for its sender's domain. Returns the reply if too much came from the
+    domain in this hour; None if the message may be taken."""
     stranger = session.stranger
     if stranger is None:
         return None
@@ -177,9 +177,14 @@ def judged(session: Dialogue, sender: str, received: Received) -> Outcome | None
         if why:
             code, enhanced, text = _limited(session, why).split(" ", 2)
             return Outcome(int(code), enhanced, text)
-    if received.verdict.action == verdict.ACCEPT and received.verdict.score < GOOD:
-        stranger.gate.good(stranger.host)
     return None
+
+
+def well_judged(session: Dialogue, received: Received) -> None:
+    """Note a good message of the client, if the verdict on it was good. Call it when filters have accepted the message,
+    too: what they refuse is no good past."""
+    if session.stranger is not None and received.verdict.action == verdict.ACCEPT and received.verdict.score < GOOD:
+        session.stranger.gate.good(session.stranger.host)
 
 
 def _limited(session: Dialogue, why: str, status: str = "4.7.1") -> str:

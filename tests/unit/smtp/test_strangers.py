@@ -17,18 +17,21 @@ from fastmail.policy.strangers.rules import Rules, rate
 from tests.support.sessions import USER, Bench, Client
 from tests.support.signing import MESSAGE
 from tests.unit.policy.test_receive import ZONE
+from tests.unit.smtp.test_milter import Filter, milter
 
 FAR = "192.0.2.1"
 GREETING = b"220 mx.example.test ESMTP fastmail\r\n"
 HELLO = b"EHLO mail.example.org\r\n"
 MAIL = b"MAIL FROM:<joe@example.org>\r\n"
 
+OWN = ("exempt", "xclient", "networks", "milters")
+
 
 class Place:
     """A server with rules; ``zone``: its DNS."""
 
     def __init__(self, path: Path, zone: Any = ZONE, settings: Settings | None = None, **rules: Any) -> None:
-        own: dict[str, Any] = {name: rules.pop(name) for name in ("exempt", "xclient", "networks") if name in rules}
+        own: dict[str, Any] = {name: rules.pop(name) for name in OWN if name in rules}
         self.limits = rules.pop("limits", {})
         self.gate = Gate(str(path), Rules(**rules))
         self.receiver = Receiver(MemoryResolver(zone), settings or Settings("mx.example.test"))
@@ -143,6 +146,21 @@ def test_a_good_past_opens_the_door(tmp_path: Path) -> None:
         assert place.open().transport.data == GREETING
         assert (await place.open().send(HELLO + MAIL)).endswith(b"250 2.1.0 sender ok\r\n")
         assert place.open("192.0.2.2").transport.data == b""
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("answers", "known"), [([b"r"], False), ([b"d"], False), ([b"qsuspicious\x00", b"c"], False), ([b"c"], True)]
+)
+def test_what_a_filter_refuses_is_no_good_past(tmp_path: Path, answers: list[bytes], known: bool) -> None:
+    async def scenario() -> None:
+        place = Place(tmp_path, wait=0.01, milters=[milter(await Filter({"E": answers}).start())])
+        client = place.open()
+        await until(client, GREETING)
+        await client.send(HELLO)
+        assert (await message(client)).startswith(b"550" if answers == [b"r"] else b"250")
+        assert place.gate.known(FAR) is known
 
     run(scenario)
 
