@@ -198,7 +198,7 @@ def _vouched(checks: Checks) -> bool:
 async def _is_report(
     session: Dialogue, feedback: Feedback, envelope: Envelope, content: Octets, received: Received | None
 ) -> bool:
-    """Read a report that the message carries; is that all that is to be done with it?"""
+    """Read a report that the message carries. True if nothing else is to be done with the message."""
     if session.user is None:
         return await feedback.take(_addresses(envelope), content, received)
     return await feedback.take(_addresses(envelope), content, received, session.user.address)

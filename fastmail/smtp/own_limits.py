@@ -21,7 +21,7 @@ from fastmail.telemetry.counters import count
 
 
 def of(session: Dialogue) -> Own | None:
-    """The limits of the login as they are now; None where nobody is logged in."""
+    """Return the account that is logged in, and its domain, as they are now; None if nobody is logged in."""
     user, directory = session.user, session.service.deliverer.directory
     if user is None:
         return None
@@ -33,7 +33,7 @@ def of(session: Dialogue) -> Own | None:
 
 
 def network_of(session: Dialogue) -> Network | None:
-    """The network by which a client without a login may send; None where it may not, or is logged in."""
+    """Return the network by which a client without a login may send; None if it may not, or is logged in."""
     if session.user is not None or not session.may_relay():
         return None
     return narrowest(session.host, session.service.networks)
@@ -46,7 +46,7 @@ def most(session: Dialogue, own: Own | None) -> int:
 
 
 def charges(session: Dialogue, own: Own | None, recipients: int) -> Sequence[Charge]:
-    """What one message to so many counts in the limits of the login, or of the network."""
+    """Return what a message to so many recipients counts in the limits of the login, or of the network."""
     if own is None:
         return _of_network(session, network_of(session), recipients)
     return _of_login(own, recipients)

@@ -74,7 +74,7 @@ def arrives(session: Dialogue, welcome: Callable[[], None]) -> None:
 
 
 def _waited(session: Dialogue, stranger: Stranger) -> None:
-    """The client has kept quiet."""
+    """Greet the client: it has kept quiet."""
     welcome = stranger.end_wait()
     if welcome is not None and session.conn.transport is not None and not session.conn.closing:
         welcome()
@@ -194,7 +194,7 @@ def _limited(session: Dialogue, why: str, status: str = "4.7.1") -> str:
 
 
 def leaves(session: Dialogue) -> None:
-    """The connection is gone."""
+    """Drop what is noted of the client when its connection has ended."""
     if session.stranger is not None:
         session.stranger.end_wait()
         session.stranger = None

@@ -154,7 +154,7 @@ class Stranger:
 
     @property
     def slowed(self) -> bool:
-        """Is it to wait for error replies? A client with a good past only once it guesses."""
+        """True if the client has to wait for error replies. A client with a good past waits only once it guesses."""
         return bool(self.gate.rules.tarpit) and (not self.known or self.gate.guessing(self.host) >= SUSPECT)
 
 
