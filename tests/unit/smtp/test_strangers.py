@@ -248,6 +248,19 @@ def test_messages_in_an_hour(tmp_path: Path) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("names", [(USER, "user+x@example.test"), ("team@example.test", "Team+a@example.test")])
+def test_a_detail_makes_no_other_recipient(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Neither for one account nor for an alias of several: else a stranger would write to any number of them."""
+
+    async def scenario() -> None:
+        client = Place(tmp_path, rates=(rate("messages recipient 1"),)).open()
+        await client.send(HELLO)
+        assert (await message(client, to=names[0])).startswith(b"250")
+        assert (await message(client, to=names[1])).startswith(b"450 4.2.1 at most 1 message an hour")
+
+    run(scenario)
+
+
 def test_a_forger_does_not_use_up_what_a_domain_may_send(tmp_path: Path) -> None:
     async def scenario() -> None:
         place = Place(tmp_path, rates=(rate("messages sender 1"),))
