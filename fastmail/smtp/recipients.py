@@ -167,7 +167,7 @@ class _Rcpt:
         elif session.service.deliverer.directory.is_uncertain(domain_of(address)) or is_postmaster(address):
             # The postmaster is never unknown (RFC 5321 4.5.1).
             session.say("451 4.3.0 accounts cannot be looked up now, try again later")
-        elif strangers.unknown(session):
+        elif strangers.unknown(session, self._transaction):
             session.bad(NOT_FOUND)
 
     def _forbidden(self, there: Destinations) -> str:

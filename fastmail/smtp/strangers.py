@@ -25,6 +25,7 @@ from fastmail.policy.strangers.gate import Stranger, Wait
 from fastmail.policy.strangers.rules import BAN, OFF, REFUSE, SCORE
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.service import MX
+from fastmail.smtp.transaction import Transaction
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -125,12 +126,10 @@ def mail_refusal(session: Dialogue, sender: str) -> str:
 
 
 def reasons(session: Dialogue) -> dict[str, str]:
-    """What is noted of the client, for the verdict of the transaction that begins. Its count of unknown recipients
-    begins anew."""
+    """Return what is noted of the client, for the verdict of the transaction that begins."""
     stranger = session.stranger
     if stranger is None:
         return {}
-    stranger.missed = 0
     gate = stranger.gate
     if gate.is_guesser(stranger.host):
         return stranger.noted | {"guesses.recipients": "most recipients that it names are unknown"}
@@ -144,17 +143,17 @@ def recipient_refusal(session: Dialogue, address: str) -> str:
     return _limited(session, why, "4.2.1") if why else ""
 
 
-def unknown(session: Dialogue) -> bool:
+def unknown(session: Dialogue, transaction: Transaction) -> bool:
     """Count an unknown recipient. False if the session has ended with that."""
     stranger = session.stranger
     if stranger is None:
         return True
     gate = stranger.gate
     gate.missed(stranger.host)
-    stranger.missed += 1
+    transaction.missed += 1
     rules = gate.rules
     guesses = rules.guessers != SCORE and gate.is_guesser(stranger.host)
-    if not guesses and not 0 < rules.in_message < stranger.missed:
+    if not guesses and not 0 < rules.in_message < transaction.missed:
         return True
     count("smtp.guesses")
     log.event("smtp.guesses", "warning", peer=session.host, then=rules.guessers if guesses else "the session is ended")
