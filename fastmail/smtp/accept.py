@@ -66,10 +66,11 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     for at, outcome in found.refused.items():
         one = lmtp_verdicts.part(envelope, [at], envelope.filters)
         _refused(session, one, found.content, outcome)
-    if found.back is not None:
-        outcomes |= zip(found.back_at, await _held_back(session, found.back, found.content), strict=True)
+    # quarantine comes last: if delivering fails, all recipients are tried again, and nothing may be kept twice
     if found.at:
         outcomes |= zip(found.at, await _take(session, found.left, found.content), strict=True)
+    if found.back is not None:
+        outcomes |= zip(found.back_at, await _held_back(session, found.back, found.content), strict=True)
     return [outcomes[at] for at in range(len(envelope.recipients))]
 
 
