@@ -124,6 +124,9 @@ class HttpSession:
                 event = self._http.next_event()
                 if isinstance(event, h11.Request):
                     self._request, self._body, self._size = event, [], 0
+                    if event.method == b"CONNECT":
+                        # its answer would make a tunnel of the connection (RFC 9110 9.3.6)
+                        return self._refuse(501, "There are no tunnels here.")
                     found = dict(event.headers)
                     if b"transfer-encoding" in found and b"content-length" in found:
                         # a proxy in front of us may think that the body has another length (RFC 9112 6.1)

@@ -321,13 +321,8 @@ class Assembly:
         rules = Rules(relay.suspend_after, relay.suspend_recipients, logins, exempt)
         watched = [networks.parse(text) for text in relay.networks]
         post = self.reporting.post
-        return Watch(rules, self.spool, self.directory, post, self.config.server.hostname, watched, self._home())
-
-    def _home(self) -> str:
-        """The domain here that speaks for this server: its own name, or the nearest one above it."""
-        labels = self.config.server.hostname.split(".")
-        names = [".".join(labels[at:]) for at in range(len(labels))]
-        return next(filter(self.directory.is_local, names), names[0])
+        home = self.reporting.home()
+        return Watch(rules, self.spool, self.directory, post, self.config.server.hostname, watched, home)
 
     def _one_click(self) -> OneClick | None:
         """What lets members of lists leave by a web address; None where this server has none."""

@@ -35,7 +35,7 @@ class Kind:
 
     @property
     def is_index(self) -> bool:
-        """Is it an index of messages?"""
+        """True for an index of messages."""
         return self.name.startswith("index-")
 
 
@@ -55,5 +55,5 @@ def kinds(config: Config) -> list[Kind]:
 
 
 def is_there(config: Config, kind: Kind) -> bool:
-    """Was it ever opened?"""
+    """True if the environment exists on the disk."""
     return os.path.exists(os.path.join(config.server.data_dir, kind.name, DATA))

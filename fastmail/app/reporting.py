@@ -1,4 +1,4 @@
-"""Reports of DMARC and complaints, put together: who reads those of others, who sends ours, and as what mail.
+"""Puts the parts together that read reports of DMARC and complaints, and that send ours.
 
 ``Reporting`` is one in each process. Whatever takes mail in asks it about reports: sessions by ``feedback``, commands
 by ``read``.
@@ -35,16 +35,16 @@ KEY = 32  # octets of the key by which addresses are hashed
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Which addresses lead to the one for reports, as the directory is now. ``address``: where reports come in. What
-    cannot be looked up now does not lead there."""
+    """Finds out which addresses lead to the one for reports. ``address``: where reports come in. An address that cannot
+    be looked up now does not lead there."""
 
     address: str
     directory: LocalDirectory
     deliverer: Deliverer
 
     def is_same(self, recipient: str) -> bool:
-        """Is a recipient the same row of the directory: with a detail, or under another name of its domain? A
-        catch-all has the mail of everybody who is nobody, so it is none."""
+        """True if a recipient is the same row of the directory: with a detail, or under another name of its domain. A
+        catch-all does not count, because it gets mail for all unknown addresses."""
         try:
             mine = landing(self.directory, comparable(self.address))
             found = landing(self.directory, comparable(recipient))
@@ -55,7 +55,7 @@ class Ways:
         return found.name == mine.name and not found.name.startswith("@")
 
     def reaches(self, recipient: str) -> bool:
-        """Does an account that the address leads to get the recipient's mail?"""
+        """True if an account behind the address also gets the recipient's mail."""
         if not self.directory.is_local(recipient.rpartition("@")[2]):
             return False
         try:
@@ -86,7 +86,7 @@ class Reporting:
         self._failures: Failures | None = None
 
     def taker(self) -> Taker | None:
-        """Who reads the reports of others; None where nobody does."""
+        """Return the reader of reports that others send; None if no setting names an address for them."""
         own = self._config.policy
         if not own.reports_address:
             return None
@@ -95,7 +95,7 @@ class Reporting:
         return Taker(self.days, own.reports_address, ours, own.keep_reports, ways.is_same, ways.reaches)
 
     def feedback(self) -> Feedback | None:
-        """What sessions that take mail of others do about reports; None for nothing."""
+        """Return what sessions on ports for mail of others need for reports; None for nothing."""
         own, taker = self._config.policy, self.taker()
         if own.send_reports and own.dmarc and self._config.relay.enabled:
             self._tally = Tally(self.days)
@@ -105,11 +105,11 @@ class Reporting:
         return Feedback(self._tally, taker, self._failures) if wanted else None
 
     async def read(self, addresses: Sequence[str], content: Octets) -> bool:
-        """Read a report that a command or this server itself brings in; is that all that is to be done with it?"""
+        """Read a report that a command or this server itself brings in. True if nothing else is to be done with it."""
         return await Feedback(taker=self.taker()).take(addresses, content, None)
 
     def _made_failures(self) -> Failures:
-        """Who reports failures to other domains, as they come."""
+        """Return what reports failures to other domains, as they come."""
         own, server = self._config.policy, self._config.server
         hide = None
         if own.failure_shows == failures.REDACTED:
@@ -118,20 +118,23 @@ class Reporting:
         return Failures(self._resolver(), server.hostname, self._reporter(), rules, self._submission.over, self.post)
 
     def sender(self) -> Sender:
-        """Who sends aggregate reports to other domains."""
+        """Return what sends aggregate reports to other domains."""
         reporter = self._reporter()
         return Sender(self.days, self._resolver(), reporter.rpartition("@")[2], reporter, self.post)
 
-    def _reporter(self) -> str:
-        """Whom reports are from."""
+    def home(self) -> str:
+        """Return the domain here that speaks for this server: its own name, or the nearest one above it."""
         labels = self._config.server.hostname.split(".")
         names = [".".join(labels[at:]) for at in range(len(labels))]
-        domain = next(filter(self._directory.is_local, names), names[0])
-        return self._config.policy.reports_from or f"postmaster@{domain}"
+        return next(filter(self._directory.is_local, names), names[0])
+
+    def _reporter(self) -> str:
+        """Return the address that reports are from."""
+        return self._config.policy.reports_from or f"postmaster@{self.home()}"
 
     async def post(self, address: str, content: bytes, charges: Sequence[Charge] = ()) -> None:
-        """Queue a message of our own, whose sender hears nothing of it. ``charges``: what it counts in. MailError where
-        that cannot be."""
+        """Queue a message of our own; nobody gets a report about its delivery. ``charges``: the limits that it counts
+        in. MailError if it cannot be queued."""
         if await self.read([address], content):
             return
         envelope = Envelope(

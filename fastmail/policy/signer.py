@@ -25,6 +25,7 @@ from fastmail.message.header import Octets
 from fastmail.model.domain import ascii_name, comparable
 from fastmail.model.errors import BadAddress, DamagedAccount
 from fastmail.policy import dkim, keyfiles, sign, tags
+from fastmail.policy.dkim import Content
 from fastmail.policy.keyfiles import KeyTrouble
 from fastmail.policy.sign import SigningKey
 from fastmail.policy.tags import BadTags
@@ -106,10 +107,15 @@ class Signer:
         """A message (LF) without our signatures for an author's domain."""
         return _without(content, _domains(self.of(author), author))[1]
 
-    def signatures(self, pieces: Sequence[Octets], author: str) -> bytes:
-        """The same as ``sign``, for a helper thread."""
+    def fronts(self, content: bytes, author: str) -> Callable[[bytes], bytes]:
+        """Return a function for the copies of a message (LF) that differ in their first header fields. It gets these
+        fields, and returns the signatures to put in front of them. The body is hashed once, here. For helper
+        threads."""
         signing = self.of(author)
-        return self._sign(signing, pieces, self._lifetime) if signing is not None else b""
+        if signing is None:
+            return lambda front: b""
+        made = sign.behind(content)
+        return lambda front: self._fields(self._parsed(signing), made(front), self._lifetime)
 
     async def keys(self, domain: str) -> list[SigningKey]:
         """The active keys of a domain that can be had, RSA first."""
@@ -120,9 +126,11 @@ class Signer:
 
     def _sign(self, signing: Signing, pieces: Sequence[Octets], lifetime: int) -> bytes:
         keys = self._parsed(signing)
+        return self._fields(keys, sign.whole(pieces), lifetime) if keys else b""
+
+    def _fields(self, keys: Sequence[SigningKey], content: Content, lifetime: int) -> bytes:
         if not keys:
             return b""
-        content = sign.whole(pieces)
         if content.broken:
             count("dkim.unsigned")
             return b""

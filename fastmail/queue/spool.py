@@ -70,6 +70,12 @@ def ready_key(job: Job) -> bytes:
     return name + b"\0" + RANK.pack(FIRST - job.priority, job.due) + job.key
 
 
+def _after(prefix: bytes) -> bytes:
+    """Return the first key after all that begin with ``prefix``. A damaged key may have the highest octet there is."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1])
+
+
 def _parts(item: Item, groups: Mapping[str, list[Rcpt]]) -> Iterator[tuple[str, list[Rcpt]]]:
     """Yield (destination, recipients) of each job. The recipients of a mailing list are split into several jobs,
     because a job's row is written again after each attempt, and an attempt that a crash interrupts is repeated."""
@@ -414,7 +420,7 @@ class Spool:
                 priority, due = RANK.unpack_from(rest)
                 out[text] = min(due, out.get(text, due))
                 # go on at the next priority, or at the next destination
-                more = cursor.set_range(name + b"\0" + bytes([priority + 1]))
+                more = cursor.set_range(_after(name + b"\0" + bytes([priority])))
         return out
 
     def due(self, destination: str, now: float, most: int, skip: Callable[[bytes], bool]) -> tuple[list[Job], int]:
@@ -448,7 +454,7 @@ class Spool:
                         out.append(job)
                     except CorruptData as error:
                         self._set_aside(bytes(at), key, error)
-                more = cursor.set_range(prefix + bytes([rank[-1] + 1]))
+                more = cursor.set_range(_after(rank))
         return out, later
 
     def _set_aside(self, at: bytes, key: bytes, error: CorruptData) -> None:

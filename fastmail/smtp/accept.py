@@ -30,8 +30,9 @@ from fastmail.message.header import Octets
 from fastmail.model.domain import comparable
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
-from fastmail.policy.receive import Received
+from fastmail.policy.receive import Received, Receiving
 from fastmail.policy.verdict import Checks
+from fastmail.policy.wishes import Wanted
 from fastmail.smtp import (
     footers,
     forged,
@@ -65,10 +66,11 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     for at, outcome in found.refused.items():
         one = lmtp_verdicts.part(envelope, [at], envelope.filters)
         _refused(session, one, found.content, outcome)
-    if found.back is not None:
-        outcomes |= zip(found.back_at, await _held_back(session, found.back, found.content), strict=True)
+    # quarantine comes last: if delivering fails, all recipients are tried again, and nothing may be kept twice
     if found.at:
         outcomes |= zip(found.at, await _take(session, found.left, found.content), strict=True)
+    if found.back is not None:
+        outcomes |= zip(found.back_at, await _held_back(session, found.back, found.content), strict=True)
     return [outcomes[at] for at in range(len(envelope.recipients))]
 
 
@@ -81,23 +83,10 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
     receiving = transaction.receiving if transaction is not None else None
     received = None
     if transaction is not None and receiving is not None:
-        asked = [one.wishes for one in transaction.wanted]
-        received = await receiving.finish(judging.of_stranger(session, envelope, content), asked, content)
-        if service.feedback is not None:
-            service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
-        again = Staged(service.staging, service.budget)
-        # what leaves has to keep the signature that its next host verifies; what waits may turn out to be no junk
-        tag = "" if leaves(envelope) or received.enforced(verdict.QUARANTINE) else received.tag
-        content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
-        envelope.filters, envelope.checked = wanted.words(received, transaction.wanted), True
-        envelope.doubted = not envelope.login and not _vouched(received.checks)
-        if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
-            return _refused(session, envelope, content, Outcome(*received.reply))
-        limited = strangers.judged(session, envelope.sender, received)
-        if limited is not None:
-            return _refused(session, envelope, content, limited)
-        if received.enforced(verdict.QUARANTINE):
-            return await _held_back(session, envelope, content)
+        received, content = await _judged(session, envelope, content, receiving, transaction.wanted)
+        ended = await _ended(session, envelope, content, received)
+        if ended is not None:
+            return ended
         mailbox, envelope.places = wanted.places(received, transaction.wanted)
     else:
         content = await forged.removed(session, content)
@@ -127,6 +116,8 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
             return [TAKEN]
         if said.quarantine:
             mailbox, envelope.places = JUNK_BOX, {}
+    if received is not None and mailbox != JUNK_BOX:
+        strangers.well_judged(session, received)
     if service.feedback is not None and await _is_report(session, service.feedback, envelope, content, received):
         envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
         _remember(session, envelope, content, "discarded")
@@ -146,6 +137,34 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
     if service.kind == SUBMISSION and service.outbound is not None and envelope.signs:
         content = await service.outbound.signed(envelope, await _whole([content]))
     return await _deliver(session, envelope, content, mailbox)
+
+
+async def _judged(
+    session: Dialogue, envelope: Envelope, content: Octets, receiving: Receiving, asked: Sequence[Wanted]
+) -> tuple[Received, Octets]:
+    """Return what the checks of mail from others found, and the message with their results on it."""
+    service = session.service
+    wishes = [one.wishes for one in asked]
+    received = await receiving.finish(judging.of_stranger(session, envelope, content), wishes, content)
+    if service.feedback is not None:
+        service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
+    again = Staged(service.staging, service.budget)
+    # what leaves has to keep the signature that its next host verifies; what waits may turn out to be no junk
+    tag = "" if leaves(envelope) or received.enforced(verdict.QUARANTINE) else received.tag
+    content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
+    envelope.filters, envelope.checked = wanted.words(received, asked), True
+    envelope.doubted = not envelope.login and not _vouched(received.checks)
+    return received, content
+
+
+async def _ended(session: Dialogue, envelope: Envelope, content: Octets, received: Received) -> list[Outcome] | None:
+    """Return the outcomes of a message that goes no further after these checks; None if it goes on."""
+    if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
+        return _refused(session, envelope, content, Outcome(*received.reply))
+    limited = strangers.limited(session, envelope.sender, received)
+    if limited is not None:
+        return _refused(session, envelope, content, limited)
+    return await _held_back(session, envelope, content) if received.enforced(verdict.QUARANTINE) else None
 
 
 def leaves(envelope: Envelope) -> bool:
@@ -180,7 +199,7 @@ def _vouched(checks: Checks) -> bool:
 async def _is_report(
     session: Dialogue, feedback: Feedback, envelope: Envelope, content: Octets, received: Received | None
 ) -> bool:
-    """Read a report that the message carries; is that all that is to be done with it?"""
+    """Read a report that the message carries. True if nothing else is to be done with the message."""
     if session.user is None:
         return await feedback.take(_addresses(envelope), content, received)
     return await feedback.take(_addresses(envelope), content, received, session.user.address)

@@ -21,7 +21,7 @@ MEMBERS = 1000  # of a list that are looked at
 
 
 def outside(deliverer: Deliverer, envelope: Envelope) -> bool:
-    """Does a message leave this server, or also leave it? It may read many rows."""
+    """True if a message leaves this server for one recipient at least. It may read many rows of the directory."""
     directory = deliverer.directory
     for address, records in envelope.recipients:
         if not records and address not in envelope.forwards:

@@ -51,7 +51,7 @@ class Judged:
 
 
 async def judged(session: Dialogue, envelope: Envelope, content: Octets, base: Wishes) -> Judged:
-    """What becomes of a message (LF) for each recipient. ``base``: what the server wants."""
+    """Return what becomes of a message (LF) for each recipient. ``base``: what the server asks for."""
     findings = await _findings(session, envelope, content)
     checks = Checks(findings=findings)
     written = [value for _, value in scanner.values(content, (b"from",), MOST) or []]

@@ -21,7 +21,7 @@ from fastmail.telemetry.counters import count
 
 
 def of(session: Dialogue) -> Own | None:
-    """The limits of the login as they are now; None where nobody is logged in."""
+    """Return the account that is logged in, and its domain, as they are now; None if nobody is logged in."""
     user, directory = session.user, session.service.deliverer.directory
     if user is None:
         return None
@@ -33,7 +33,7 @@ def of(session: Dialogue) -> Own | None:
 
 
 def network_of(session: Dialogue) -> Network | None:
-    """The network by which a client without a login may send; None where it may not, or is logged in."""
+    """Return the network by which a client without a login may send; None if it may not, or is logged in."""
     if session.user is not None or not session.may_relay():
         return None
     return narrowest(session.host, session.service.networks)
@@ -46,10 +46,18 @@ def most(session: Dialogue, own: Own | None) -> int:
 
 
 def charges(session: Dialogue, own: Own | None, recipients: int) -> Sequence[Charge]:
-    """What one message to so many counts in the limits of the login, or of the network."""
+    """Return what a message to so many recipients counts in the limits of the login, or of the network."""
     if own is None:
-        network, outbound = network_of(session), session.service.outbound
-        return outbound.charges_of(network, recipients) if network is not None and outbound is not None else ()
+        return _of_network(session, network_of(session), recipients)
+    return _of_login(own, recipients)
+
+
+def _of_network(session: Dialogue, network: Network | None, recipients: int) -> Sequence[Charge]:
+    outbound = session.service.outbound
+    return outbound.charges_of(network, recipients) if network is not None and outbound is not None else ()
+
+
+def _of_login(own: Own, recipients: int) -> Sequence[Charge]:
     account, domain = own.account, own.domain
     out = [
         Charge(account_key(account.id, what), amount, most, what)
@@ -78,7 +86,8 @@ def refusal(session: Dialogue, own: Own | None, size: int) -> str:
     octets = most(session, own)
     if 0 < octets < size:
         return f"552 5.3.4 message is too big: {octets} octets is the most for this login"
-    outbound, asked, network = session.service.outbound, charges(session, own, 1), network_of(session)
+    outbound, network = session.service.outbound, network_of(session) if own is None else None
+    asked = _of_network(session, network, 1) if own is None else _of_login(own, 1)
     stopped = outbound.stopped(network) if outbound is not None and network is not None else ""
     if stopped:
         count("smtp.stopped")

@@ -86,6 +86,18 @@ def _is_hosts_postmaster(service: Service, local: str, domain: str) -> bool:
     return is_postmaster(local) and domain.lower() == service.hostname.lower()
 
 
+def _counted_by(address: str, there: Destinations) -> str:
+    """Return the name by which mail for a recipient is counted: its row in the directory. With a detail, or with
+    another name of its domain, it is the same recipient."""
+    if len(there.accounts) == 1:
+        return there.accounts[0].address
+    if there.alias:
+        return there.alias
+    if there.lists:
+        return there.lists[0].row.address
+    return there.elsewhere[0].via if there.elsewhere else address
+
+
 class _Rcpt:
     """One RCPT on its way: each step replies, or returns what is left to wait for."""
 
@@ -138,8 +150,7 @@ class _Rcpt:
                 "452 4.5.3 send to this recipient by itself, please: it asks for other checks than those before"
             )
             return None
-        mailbox = there.accounts[0].address if len(there.accounts) == 1 else address
-        refused = strangers.recipient_refusal(session, mailbox)
+        refused = strangers.recipient_refusal(session, _counted_by(address, there))
         if refused:
             session.bad(refused)
             return None
@@ -156,7 +167,7 @@ class _Rcpt:
         elif session.service.deliverer.directory.is_uncertain(domain_of(address)) or is_postmaster(address):
             # The postmaster is never unknown (RFC 5321 4.5.1).
             session.say("451 4.3.0 accounts cannot be looked up now, try again later")
-        elif strangers.unknown(session):
+        elif strangers.unknown(session, self._transaction):
             session.bad(NOT_FOUND)
 
     def _forbidden(self, there: Destinations) -> str:

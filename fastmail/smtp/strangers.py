@@ -25,6 +25,7 @@ from fastmail.policy.strangers.gate import Stranger, Wait
 from fastmail.policy.strangers.rules import BAN, OFF, REFUSE, SCORE
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.service import MX
+from fastmail.smtp.transaction import Transaction
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -74,7 +75,7 @@ def arrives(session: Dialogue, welcome: Callable[[], None]) -> None:
 
 
 def _waited(session: Dialogue, stranger: Stranger) -> None:
-    """The client has kept quiet."""
+    """Greet the client: it has kept quiet."""
     welcome = stranger.end_wait()
     if welcome is not None and session.conn.transport is not None and not session.conn.closing:
         welcome()
@@ -125,12 +126,10 @@ def mail_refusal(session: Dialogue, sender: str) -> str:
 
 
 def reasons(session: Dialogue) -> dict[str, str]:
-    """What is noted of the client, for the verdict of the transaction that begins. Its count of unknown recipients
-    begins anew."""
+    """Return what is noted of the client, for the verdict of the transaction that begins."""
     stranger = session.stranger
     if stranger is None:
         return {}
-    stranger.missed = 0
     gate = stranger.gate
     if gate.is_guesser(stranger.host):
         return stranger.noted | {"guesses.recipients": "most recipients that it names are unknown"}
@@ -144,17 +143,17 @@ def recipient_refusal(session: Dialogue, address: str) -> str:
     return _limited(session, why, "4.2.1") if why else ""
 
 
-def unknown(session: Dialogue) -> bool:
+def unknown(session: Dialogue, transaction: Transaction) -> bool:
     """Count an unknown recipient. False if the session has ended with that."""
     stranger = session.stranger
     if stranger is None:
         return True
     gate = stranger.gate
     gate.missed(stranger.host)
-    stranger.missed += 1
+    transaction.missed += 1
     rules = gate.rules
     guesses = rules.guessers != SCORE and gate.is_guesser(stranger.host)
-    if not guesses and not 0 < rules.in_message < stranger.missed:
+    if not guesses and not 0 < rules.in_message < transaction.missed:
         return True
     count("smtp.guesses")
     log.event("smtp.guesses", "warning", peer=session.host, then=rules.guessers if guesses else "the session is ended")
@@ -165,9 +164,9 @@ def unknown(session: Dialogue) -> bool:
     return False
 
 
-def judged(session: Dialogue, sender: str, received: Received) -> Outcome | None:
-    """The verdict on a message is there, and it is to be taken. Notes what that says of the client; returns the reply
-    where too much came from the sender's domain in this hour, None where it may be taken."""
+def limited(session: Dialogue, sender: str, received: Received) -> Outcome | None:
+    """Count a message that the verdict lets in for its sender's domain. Returns the reply if too much came from the
+    domain in this hour; None if the message may be taken."""
     stranger = session.stranger
     if stranger is None:
         return None
@@ -177,9 +176,14 @@ def judged(session: Dialogue, sender: str, received: Received) -> Outcome | None
         if why:
             code, enhanced, text = _limited(session, why).split(" ", 2)
             return Outcome(int(code), enhanced, text)
-    if received.verdict.action == verdict.ACCEPT and received.verdict.score < GOOD:
-        stranger.gate.good(stranger.host)
     return None
+
+
+def well_judged(session: Dialogue, received: Received) -> None:
+    """Note a good message of the client, if the verdict on it was good. Call it when filters have accepted the message,
+    too: what they refuse is no good past."""
+    if session.stranger is not None and received.verdict.action == verdict.ACCEPT and received.verdict.score < GOOD:
+        session.stranger.gate.good(session.stranger.host)
 
 
 def _limited(session: Dialogue, why: str, status: str = "4.7.1") -> str:
@@ -189,7 +193,7 @@ def _limited(session: Dialogue, why: str, status: str = "4.7.1") -> str:
 
 
 def leaves(session: Dialogue) -> None:
-    """The connection is gone."""
+    """Drop what is noted of the client when its connection has ended."""
     if session.stranger is not None:
         session.stranger.end_wait()
         session.stranger = None

@@ -67,6 +67,7 @@ class Transaction:
         "binary",
         "envelope",
         "left",
+        "missed",
         "most",
         "no_room",
         "own",
@@ -84,6 +85,7 @@ class Transaction:
         self.envelope = envelope
         self.receiving: Receiving | None = None  # what is thought of it, where that is asked
         self.wanted: list[Wanted] = []  # what its recipients ask for about that
+        self.missed = 0  # recipients that were unknown
         self.own: Own | None = None  # whose limits of sending it counts in
         self.most = 0  # octets that its sender's messages may have; 0 where the service alone says that
         self.binary = envelope.options.body == BINARY  # content with NUL and bare line ends, by BDAT only (RFC 3030 3)

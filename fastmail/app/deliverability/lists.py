@@ -1,7 +1,7 @@
-"""Can members of a domain's mailing lists leave them with one click, as big receivers want it (RFC 8058)?
+"""Tests whether members of a domain's mailing lists can leave with one click, as big receivers want it (RFC 8058).
 
-The server's own web address is asked as a receiver asks it, certificate and all, for a link that nobody has: the answer
-is a page that says so.
+It asks the server's own web address as a receiver does, and verifies the certificate. It asks for a link that does not
+exist: our web server answers with its page for such links.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,8 @@ MISSING = 404
 
 
 def fetcher(asked: Asked) -> Page:
-    """What fetches a page; OSError, MailError. It may be on this machine: the URL is the operator's own."""
+    """Return a function that fetches a page; it raises OSError and MailError. The page may be on this machine, because
+    the URL is the operator's own."""
 
     async def resolve(host: str) -> list[str]:
         return (await asked.addresses(host))[0]
@@ -43,7 +44,7 @@ async def one_click(url: str, signed: bool, get: Page) -> list[Line]:
 
 
 async def _answers(url: str, get: Page) -> Line:
-    """Is it our web server that answers there?"""
+    """Return a line that says whether our web server answers there."""
     where = "listen of [web], and the way to it, have to lead to this server"
     try:
         answer = await get(f"{url}{PATH}{NOBODY}")

@@ -11,7 +11,7 @@ for all mailboxes here.
 Promise: nothing else of a copy is changed, and a copy that is sent again has the same fields.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fastmail._core import header
@@ -40,22 +40,25 @@ class OneClick:
     def copies(self, item: Item, content: bytes) -> "Copies":
         """Make copies of a list's message (LF). For a helper thread: the message may be long. ``prepare`` comes
         first."""
-        if item.signed and self.signer is not None:
-            content = self.signer.unsigned(content, item.signed)
+        signer = self.signer if item.signed else None
+        if signer is not None:
+            content = signer.unsigned(content, item.signed)
         text, by_mail = without_field(content)
-        return Copies(self, item, text, len(text) + text.count(b"\n"), by_mail)
+        signs = signer.fronts(text, item.signed) if signer is not None else None
+        return Copies(self, item, text, len(text) + text.count(b"\n"), by_mail, signs)
 
 
 @dataclass(frozen=True, slots=True)
 class Copies:
     """The copies of one message. ``text``: what all have behind their front, ``octets`` of it with CRLF; ``by_mail``:
-    what List-Unsubscribe said before, empty for nothing."""
+    what List-Unsubscribe said before, empty for nothing; ``signs``: makes the signatures of a copy from its fields."""
 
     made_by: OneClick
     item: Item
     text: bytes
     octets: int
     by_mail: bytes
+    signs: Callable[[bytes], bytes] | None = None
 
     def front(self, member: str) -> bytes:
         """Return the fields (LF) in front of a member's copy. For a helper thread: it signs."""
@@ -64,9 +67,7 @@ class Copies:
         # folded, because with two long addresses one line would have more than 998 octets (RFC 5322 2.1.1)
         more = b",\n " + self.by_mail if self.by_mail else b""
         fields = b"List-Unsubscribe: <" + url.encode("ascii") + b">" + more + b"\n" + POST
-        if not item.signed or one_click.signer is None:
-            return fields
-        return one_click.signer.signatures([fields, self.text], item.signed) + fields
+        return fields if self.signs is None else self.signs(fields) + fields
 
     def fronts(self, members: Iterable[str]) -> dict[str, bytes]:
         """Return the same for several members."""

@@ -107,7 +107,7 @@ def _if_not_you() -> list[str]:
 
 
 def _kept_out(member: Member) -> bool:
-    """Did an owner suspend the member? Mail that came back leaves its count."""
+    """True if an owner suspended the member. A member who was suspended for returned mail has a count of it."""
     return member.state == SUSPENDED and not member.bounces
 
 

@@ -135,13 +135,12 @@ class Wait:
 @dataclass(slots=True)
 class Stranger:
     """What one session notes of its client. ``known``: it has a good past; ``noted``: reasons for the verdict, by name,
-    with words for people; ``missed``: unknown recipients of the transaction; ``wait``: the greeting is to come."""
+    with words for people; ``wait``: the greeting is to come."""
 
     gate: Gate
     host: str
     known: bool
     noted: dict[str, str] = field(default_factory=dict)
-    missed: int = 0
     wait: Wait | None = None
 
     def end_wait(self) -> Callable[[], None] | None:
@@ -154,7 +153,7 @@ class Stranger:
 
     @property
     def slowed(self) -> bool:
-        """Is it to wait for error replies? A client with a good past only once it guesses."""
+        """True if the client has to wait for error replies. A client with a good past waits only once it guesses."""
         return bool(self.gate.rules.tarpit) and (not self.known or self.gate.guessing(self.host) >= SUSPECT)
 
 

@@ -59,6 +59,19 @@ def run(work: Callable[[], Any]) -> Any:
     return asyncio.run(work())
 
 
+@pytest.mark.parametrize("step", [1, 1 << 16])
+def test_there_are_no_tunnels(step: int) -> None:
+    """Whatever the application would say: RFC 9110 9.3.6."""
+
+    async def work() -> None:
+        peer, before = Peer(), counters.snapshot().get("bugs", 0)
+        got = await peer.send(b"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n" + GET, step)
+        assert got.startswith(b"HTTP/1.1 501 ") and got.count(b"HTTP/1.1") == 1
+        assert counters.snapshot().get("bugs", 0) == before
+
+    run(work)
+
+
 @pytest.mark.parametrize("step", [1, 7, 1 << 16])
 def test_a_request_and_its_answer(step: int) -> None:
     async def work() -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fastmail.policy import dkim
-from fastmail.policy.sign import OVERSIGNED, SigningKey, completed, split, whole
+from fastmail.policy.sign import OVERSIGNED, SigningKey, behind, completed, split, whole
 from tests.support.signing import MESSAGE, key, parts, published, signed, verify
 from tests.unit.policy.test_dkim import RFC8463, RFC8463_KEYS
 
@@ -95,6 +95,18 @@ def test_the_keys_of_rfc_8463_make_its_signatures(kind: str) -> None:
     assert [signer.record().encode()] == [
         one.encode() for (name, _), (one,) in RFC8463_KEYS.items() if name == theirs.key_name
     ]
+
+
+@pytest.mark.parametrize("text", [MESSAGE, b"\nonly a body\n", b"Subject: no body\n", b"", b"Subject: x\n\n"])
+def test_a_body_that_is_hashed_once_for_many_headers(text: bytes) -> None:
+    made = behind(text)
+    for front in (b"X-Copy: 1\n", b"X-Copy: 2\nList-Unsubscribe: <https://x.test/>,\n <mailto:x@x.test>\n"):
+        once, again = made(front), whole([front, text])
+        assert once.body_hash(True) == again.body_hash(True) and once.broken == again.broken
+        name = b"X-Copy".lower()
+        assert once.fields.named(name) == again.fields.named(name) != []
+        assert once.fields.named(b"subject") == again.fields.named(b"subject")
+    assert made(b"no field\n").broken
 
 
 def test_a_message_in_pieces() -> None:

@@ -90,6 +90,23 @@ def test_a_row_of_the_line_that_is_of_nobody_is_taken_out(tmp_path: Path) -> Non
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("rank", [b"\xff", b"\x20"])
+def test_a_row_of_the_line_with_a_rank_that_nobody_gave(tmp_path: Path, rank: bytes) -> None:
+    """Damage may write the highest octet there is: the destinations after it are found all the same."""
+
+    async def scenario(spool: Spool) -> None:
+        await spool.enqueue(outgoing(spool, {"one.test": ["a@one.test"]}))
+        await spool.enqueue(outgoing(spool, {"two.test": ["a@two.test"]}))
+        now = time.time()
+        with spool.env.write() as txn:
+            txn.put(b"one.test\0" + rank + b"\0" * 18, b"", db=spool.env.db["line"])
+        assert sorted(spool.destinations()) == ["one.test", "two.test"]
+        assert len(spool.due("one.test", now, 9, lambda key: False)[0]) == 1
+        assert len(spool.due("two.test", now, 9, lambda key: False)[0]) == 1
+
+    run(tmp_path, scenario)
+
+
 def test_held_jobs_are_not_due(tmp_path: Path) -> None:
     async def scenario(spool: Spool) -> None:
         item = await spool.enqueue(outgoing(spool, {"one.test": ["u@one.test"]}))

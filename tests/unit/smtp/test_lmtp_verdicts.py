@@ -1,6 +1,7 @@
 """Mail by LMTP is judged for each recipient, which each have a reply (RFC 2033 4.2)."""
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.quarantine import Quarantine
 from fastmail.policy.reasons import Finding, Reason
 from fastmail.policy.verdict import Thresholds
@@ -107,6 +109,17 @@ def test_some_of_it_is_kept_back(tmp_path: Path) -> None:
     assert [one[:3] for one in replies] == ["250", "250"] and counts(boxes) == [(0, 0), (1, 0)]
     (one,) = kept
     assert one.recipients == [USER] and "discard" in one.why and replies[0].endswith(f"> {one.id} taken")
+
+
+def test_nothing_is_kept_back_when_delivering_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client tries all recipients again, and the message would be in quarantine twice."""
+
+    async def fails(*_: Any) -> None:
+        raise OSError(errno.EIO, "no disk")
+
+    monkeypatch.setattr(Deliverer, "deliver", fails)
+    replies, _, _, kept = run(tmp_path, [HELD], USER, OTHER, other={"enforce": False})
+    assert [one[:3] for one in replies] == ["452", "452"] and kept == []
 
 
 @pytest.mark.parametrize(("blocked", "reply"), [("", "550 5.7.1"), ("junk", "250 2.0.0")])

@@ -17,18 +17,21 @@ from fastmail.policy.strangers.rules import Rules, rate
 from tests.support.sessions import USER, Bench, Client
 from tests.support.signing import MESSAGE
 from tests.unit.policy.test_receive import ZONE
+from tests.unit.smtp.test_milter import Filter, milter
 
 FAR = "192.0.2.1"
 GREETING = b"220 mx.example.test ESMTP fastmail\r\n"
 HELLO = b"EHLO mail.example.org\r\n"
 MAIL = b"MAIL FROM:<joe@example.org>\r\n"
 
+OWN = ("exempt", "xclient", "networks", "milters")
+
 
 class Place:
     """A server with rules; ``zone``: its DNS."""
 
     def __init__(self, path: Path, zone: Any = ZONE, settings: Settings | None = None, **rules: Any) -> None:
-        own: dict[str, Any] = {name: rules.pop(name) for name in ("exempt", "xclient", "networks") if name in rules}
+        own: dict[str, Any] = {name: rules.pop(name) for name in OWN if name in rules}
         self.limits = rules.pop("limits", {})
         self.gate = Gate(str(path), Rules(**rules))
         self.receiver = Receiver(MemoryResolver(zone), settings or Settings("mx.example.test"))
@@ -147,6 +150,21 @@ def test_a_good_past_opens_the_door(tmp_path: Path) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("answers", "known"), [([b"r"], False), ([b"d"], False), ([b"qsuspicious\x00", b"c"], False), ([b"c"], True)]
+)
+def test_what_a_filter_refuses_is_no_good_past(tmp_path: Path, answers: list[bytes], known: bool) -> None:
+    async def scenario() -> None:
+        place = Place(tmp_path, wait=0.01, milters=[milter(await Filter({"E": answers}).start())])
+        client = place.open()
+        await until(client, GREETING)
+        await client.send(HELLO)
+        assert (await message(client)).startswith(b"550" if answers == [b"r"] else b"250")
+        assert place.gate.known(FAR) is known
+
+    run(scenario)
+
+
 def test_who_is_no_stranger(tmp_path: Path) -> None:
     async def scenario() -> None:
         net = [networks.parse("192.0.2.0/24")]
@@ -226,6 +244,19 @@ def test_messages_in_an_hour(tmp_path: Path) -> None:
         got = await message(client, sender=other)
         assert got.startswith(b"450 4.7.1 at most 4 messages an hour for your address")
         assert (await client.send(b"NOOP\r\n")).startswith(b"250"), "the session is usable"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("names", [(USER, "user+x@example.test"), ("team@example.test", "Team+a@example.test")])
+def test_a_detail_makes_no_other_recipient(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Neither for one account nor for an alias of several: else a stranger would write to any number of them."""
+
+    async def scenario() -> None:
+        client = Place(tmp_path, rates=(rate("messages recipient 1"),)).open()
+        await client.send(HELLO)
+        assert (await message(client, to=names[0])).startswith(b"250")
+        assert (await message(client, to=names[1])).startswith(b"450 4.2.1 at most 1 message an hour")
 
     run(scenario)
 
