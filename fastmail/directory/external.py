@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -22,7 +22,7 @@ from fastmail.directory.database import Database, Unreadable
 from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
-from fastmail.directory.told import FIELDS, told
+from fastmail.directory.told import FIELDS, counting, told, within
 from fastmail.model.address import account_address, comparable
 from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
 from fastmail.model.quota import Quota
@@ -313,7 +313,7 @@ def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
     for domain in sorted({domain_of(address) for address in aliases}):
         if domain and not directory.is_local(domain):
             directory.add_domain(domain)
-    count = bring_lines(directory, lines, gone)
+    count = bring_lines(directory, lines, gone, name)
     if content.aliases is not None:
         count += directory.replace_aliases({a: t for a, t in aliases.items() if comparable(a) not in there}, name)
     if content.groups is not None:
@@ -328,8 +328,11 @@ def _is_other_name(directory: LocalDirectory, address: str) -> bool:
     return found is not None and bool(found.alias_of)
 
 
-def bring_lines(directory: LocalDirectory, lines: Sequence[Line], gone: Sequence[str]) -> int:
-    """Accounts as a source has them now, and some that it has no more; how many changed. Waits for the disk."""
+def bring_lines(directory: LocalDirectory, lines: Sequence[Line], gone: Sequence[str], name: str = "") -> int:
+    """Accounts as the source of this name has them now, and some that it has no more; how many changed. Waits for the
+    disk."""
+    if name:
+        lines = [replace(line, told=within(line.told, lambda one: directory.is_from(name, one))) for line in lines]
     changed = [line for line in lines if not _same(_known(directory, line.address), line)]
     away = [address for address in gone if (record := _known(directory, address)) is not None and record.enabled]
     if changed or away:
@@ -347,7 +350,7 @@ def _known(directory: LocalDirectory, address: str) -> AccountRecord | None:
 def _same(record: AccountRecord | None, line: Line) -> bool:
     if record is None or not record.enabled or (line.quota is not None and record.quota != line.quota):
         return False
-    if line.told and fields.changed(record, dict(line.told)) != record:
+    if line.told and fields.changed(record, dict(counting(line.told, record))) != record:
         return False
     return (record.password, record.home, record.maildir, record.nets, record.nologin) == (
         line.password,

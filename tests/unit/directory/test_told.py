@@ -123,3 +123,18 @@ def test_attributes() -> None:
 def test_what_names_no_field(word: str) -> None:
     with pytest.raises(ConfigError, match="field=attribute"):
         _ldap_fields([word])
+
+
+def test_no_source_lets_an_account_send_that_was_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"{ANNA}:{{PLAIN}}x::::::fastmail_sends=yes\n")
+    directory, take_in = follow(tmp_path, PasswdFile(str(path), "one.test"))
+    assert take_in() == 1
+    assert directory.stop_sending(ANNA, "spam") is not None
+    path.write_text(f"{ANNA}:{{PLAIN}}y::::::fastmail_sends=yes fastmail_name=Anna\n")
+    assert take_in() == 1
+    found = directory.account(ANNA)
+    assert found is not None and (found.sends, found.stopped, found.name) == (False, "spam", "Anna")
+    path.write_text(f"{ANNA}:{{PLAIN}}y::::::fastmail_sends=yes fastmail_name=Anna other=1\n")
+    assert take_in() == 0, "nothing else changed"
+    directory.close()
