@@ -23,7 +23,7 @@ from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
 from fastmail.directory.told import FIELDS, counting, told, within
-from fastmail.model.address import account_address, comparable
+from fastmail.model.address import Address, account_address, comparable, domain_name
 from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
@@ -194,7 +194,7 @@ class Sql:
             if not user or not password:
                 continue
             limited = len(row) > 2 and columns[2] not in access.FIELDS and columns[2] not in FIELDS and row[2]
-            quota = Quota(int(row[2])) if limited else None
+            quota = parse_quota(row[2]) if limited else None
             named = dict(zip(columns[2:], row[2:], strict=False))
             conditions = {name: value for name, value in named.items() if name in access.FIELDS}
             name = str(user).strip().lower()
@@ -308,8 +308,8 @@ def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
     there = {comparable(line.address) for line in lines}
     known = directory.accounts_from(name)
     gone = [one.address for one in known if one.enabled and comparable(one.address) not in there]
-    aliases = {address: targets for address, targets in (content.aliases or {}).items() if mine(address)}
-    aliases = {address: targets for address, targets in aliases.items() if not _is_other_name(directory, address)}
+    aliases = {one: targets for one, targets in (content.aliases or {}).items() if _is_usable(one) and mine(one)}
+    aliases = {one: targets for one, targets in aliases.items() if not _is_other_name(directory, one)}
     for domain in sorted({domain_of(address) for address in aliases}):
         if domain and not directory.is_local(domain):
             directory.add_domain(domain)
@@ -320,6 +320,17 @@ def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
         groups = {one: members for one, members in content.groups.items() if mine(one)}
         count += directory.replace_groups(groups, name)
     return count
+
+
+def _is_usable(alias: str) -> bool:
+    """True if it can be an alias, or a catch-all (``@domain``). One that cannot would stop all that the source says."""
+    try:
+        Address.parse(f"all{alias}" if alias.startswith("@") else alias)
+        domain_name(domain_of(alias))
+    except ClientError:
+        log.event("directory.line", "warning", user=alias[:100], why="no usable address of an alias")
+        return False
+    return True
 
 
 def _is_other_name(directory: LocalDirectory, address: str) -> bool:
