@@ -172,7 +172,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     try:
         _check_sources(config, base)
     except ConfigError as error:
-        problem("directory", str(error).partition(" ")[0], str(error))
+        problem("directory", str(error).partition(" ")[0].rstrip(":"), str(error))
     if config.directory.passwd_file:
         config.directory.passwd_file = os.path.join(base, config.directory.passwd_file)
     if config.source:
