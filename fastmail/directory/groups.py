@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from fastmail.directory import membership, rows
+from fastmail.directory.app_passwords import AppPasswords
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.membership import GROUP_TABLE, MARK, MOST
 from fastmail.directory.records import Group
 from fastmail.directory.rows import GROUPS, address_key
 from fastmail.directory.tables import Txn
-from fastmail.directory.writing import Writing, replace
+from fastmail.directory.writing import replace
 from fastmail.model.address import Address
 from fastmail.model.errors import CorruptData
 
@@ -22,7 +23,7 @@ def group_name(text: str) -> str:
     return Address.parse(text.removeprefix(MARK)).key
 
 
-class Groups(Writing):
+class Groups(AppPasswords):
     """See interface.Administration."""
 
     def group(self, name: str) -> Group | None:
