@@ -23,7 +23,8 @@ class AppPasswords(Writing):
             self._note(txn, "app-password add", record.address, new.name)
 
     def change_app_password(self, address: str, new: AppPassword) -> None:
-        """Where and until when the password with that digest counts; sessions that it no longer allows end."""
+        """Change where and until when the password with that digest counts; sessions that it no longer allows end, and
+        all that began with it where its end is another one (directory.standing)."""
         with self._write() as txn:
             record = self._account_row(txn, address)
             key = app_key(record.id, new.digest)
