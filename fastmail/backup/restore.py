@@ -97,7 +97,7 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data
             if into.alias(address) is None and into.account(address) is None
         ]
         later += [
-            partial(into.put_group, one.name, _there(into, one.members), one.description)
+            partial(into.put_group, one.name, _there(into, one.members), one.description, one.source)
             for one in settings.groups
             if into.group(one.name) is None
         ]

@@ -92,6 +92,7 @@ class SavedGroup(msgspec.Struct):
     name: str
     members: list[str] = []
     description: str = ""
+    source: bool = False
 
 
 class Settings(msgspec.Struct):

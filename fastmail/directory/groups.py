@@ -50,8 +50,8 @@ class Groups(AppPasswords):
             with suppress(CorruptData):
                 yield GROUPS.unpack(key, row)
 
-    def put_group(self, name: str, members: Sequence[str] = (), description: str = "") -> None:
-        """Add a group of accounts."""
+    def put_group(self, name: str, members: Sequence[str] = (), description: str = "", source: bool = False) -> None:
+        """Add a group of accounts. ``source``: a source keeps it, as a restored one, and changes or removes it."""
         with self._write() as txn:
             domain, name, key = self._named(txn, name.lower())
             if domain is None:
@@ -61,7 +61,7 @@ class Groups(AppPasswords):
                 raise DirectoryError(f"{name}: {domain.name} is another name of {domain.alias_of}; add it there")
             if txn.get(GROUP_TABLE, key) is not None:
                 raise DirectoryError(f"group {name} is already there; `fastmail group set` changes it")
-            new = Group(name, self._numbers(txn, members), description)
+            new = Group(name, self._numbers(txn, members), description, source)
             membership.put(txn, key, None, new)
             self._note(txn, "group add", name, _words(members))
 

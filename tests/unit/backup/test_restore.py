@@ -297,6 +297,7 @@ def test_second_factors_and_accounts_of_a_source_come_back(tmp_path: Path) -> No
     place.add_domain("example.test")
     place.add_domain(Domain("office.test", source="office"))
     place.bring([Line("anna@office.test", "{PLAIN}a", nets="192.0.2.0/24")], [])
+    place.replace_groups({"team@office.test": ["anna@office.test"]}, "office")
     place.add_accounts([(one, "{PLAIN}x") for one in (USER, "former@example.test")])
     codes, key = Totp(b"secret" * 4, confirmed=5, step=7, recovery=(b"r" * 32,)), Passkey(b"id", b"key", "phone")
     for address in (USER, "former@example.test"):
@@ -323,5 +324,6 @@ def test_second_factors_and_accounts_of_a_source_come_back(tmp_path: Path) -> No
     anna = again.account("anna@office.test")
     assert anna is not None and anna.enabled and (anna.password, anna.nets) == ("{PLAIN}a", "192.0.2.0/24")
     assert again.is_uncertain("office.test")
+    assert again.replace_groups({"team@office.test": []}, "office") == 1, "the source still keeps its groups"
     place.close()
     again.close()
