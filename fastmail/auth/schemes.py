@@ -48,6 +48,12 @@ SCHEMES = frozenset(
 _CRYPTS = frozenset(["CRYPT", "DES-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "MD5", "BLF-CRYPT"])
 _HEX = frozenset(["HMAC-MD5", "CRAM-MD5", "DIGEST-MD5", "PLAIN-MD4"])  # always digests in hexadecimal
 CODINGS = ("", "HEX", "B64", "BASE64")
+# What a check may cost, which is some seconds: nothing can end one, and all logins wait for the same threads. A hash
+# comes from another server, or from an administrator of a domain.
+MOST_ROUNDS = 10_000_000
+MOST_BCRYPT = "17"  # as it stands in the hash: rounds are two to the power of it
+MOST_MEMORY = 1 << 24  # KiB that argon2 goes over, all its passes together
+_ROUNDS = re.compile(r"\$[56]\$rounds=(\d+)\$")
 _NO_MEANS = {argon2.low_level.error_to_str(code) for code in (-22, -33)}  # no memory, no thread: it was not compared
 
 
@@ -107,7 +113,7 @@ def scram_keys(stored: str, name: str) -> tuple[bytes, bytes, bytes, int] | None
         if match is None or match.group(1).upper() != name:
             continue
         parts = match.group(2).split(",")
-        if len(parts) != 4 or not re.fullmatch("[1-9][0-9]{0,7}", parts[0]) or int(parts[0]) > 10_000_000:
+        if len(parts) != 4 or not re.fullmatch("[1-9][0-9]{0,7}", parts[0]) or int(parts[0]) > MOST_ROUNDS:
             continue
         try:
             salt, key, server = (base64.b64decode(part) for part in parts[1:])
@@ -166,6 +172,9 @@ def verify(stored: str, password: bytes, user: str = "") -> bool:
 
 def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
     if scheme in ("ARGON2ID", "ARGON2I"):
+        costs = argon2.extract_parameters(value)
+        if costs.memory_cost * costs.time_cost > MOST_MEMORY:
+            return False
         try:
             return _hasher.verify(value, password)
         except argon2.exceptions.VerificationError as error:
@@ -208,7 +217,7 @@ def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
         return hmac.compare_digest(hashlib.new(SCRAM[scheme], key).digest(), found[1])
     if scheme == "PBKDF2":
         _, kind, salt, rounds, digest = value.split("$")
-        if kind != "1" or not 0 < int(rounds) <= 10_000_000:
+        if kind != "1" or not 0 < int(rounds) <= MOST_ROUNDS:
             return False
         made = hashlib.pbkdf2_hmac("sha1", password, salt.encode(), int(rounds))
         return hmac.compare_digest(bytes.fromhex(digest), made)
@@ -216,7 +225,12 @@ def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
 
 
 def _crypt(value: str, password: bytes) -> bool:
+    rounds = _ROUNDS.match(value)
+    if rounds is not None and int(rounds.group(1)) > MOST_ROUNDS:
+        return False
     if value.startswith("$2"):
+        if value[4:6] > MOST_BCRYPT:
+            return False
         fixed = "$2b$" + value[4:] if value[:4] in ("$2y$", "$2a$") else value
         return bcrypt.checkpw(password[:72], fixed.encode())
     for prefix, handler in (("$6$", sha512_crypt), ("$5$", sha256_crypt), ("$1$", md5_crypt)):

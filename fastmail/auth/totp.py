@@ -2,7 +2,7 @@
 and recovery codes for a lost device.
 
 Promises: a code counts once, and none of an earlier time than one that was used (RFC 6238 5.2); a clock may be one step
-off. After FREE wrong codes in a row each further one makes the account wait, twice as long each time (RFC 4226 7.3),
+off. From FREE wrong codes in a row on, each makes the account wait, twice as long each time (RFC 4226 7.3),
 and nothing is looked at meanwhile: so a million codes are not tried. What a wrong code costs is on the disk before the
 answer. Recovery codes have 80 random bits and are kept as SHA-256.
 """
@@ -25,7 +25,7 @@ from fastmail.telemetry import log
 STEP = 30  # s
 WINDOW = 1  # steps that a clock may be off
 SECRET = 20  # octets (RFC 4226 4, R6)
-FREE = 5  # wrong codes in a row that cost nothing
+FREE = 5  # wrong codes in a row from which on each makes the account wait
 WAIT, LONGEST_WAIT = 30, 3600  # s
 RECOVERY_CODES, RECOVERY_BITS, GROUP = 10, 80, 4
 LONGEST = 64  # characters of what somebody types

@@ -236,7 +236,7 @@ class Verifier:
                 "login.refused", "warning", account=record.address, peer=host, why=why, suspended=record.suspended
             )
             raise LoginRefused(why)
-        login = standing.Standing(record.id, record.address, host, revision, app, expires)
+        login = standing.Standing(record.id, record.address, host, revision, app, expires, protocol=protocol)
         if self.ended(login):  # while it was checked
             count("auth.failed")
             return None

@@ -252,6 +252,19 @@ def _restore(vault: Vault, env: Environment, kind: Kind, some: list[Line], assem
             part.there = True
             return
     numbers = _numbers(some[0].owners, assembly) if kind.name == LEARNED else None
+    try:
+        _bring(vault, env, kind, some, numbers, part)
+    except BaseException:
+        with env.write() as txn:  # a half would be taken for the whole, and for what was there, by the next restore
+            for table in kind.tables:
+                txn.drop(env.db[table], delete=False)
+        part.rows = 0
+        raise
+
+
+def _bring(
+    vault: Vault, env: Environment, kind: Kind, some: list[Line], numbers: dict[bytes, int] | None, part: Part
+) -> None:
     for line in some:
         if not line.object:
             continue

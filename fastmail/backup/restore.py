@@ -8,7 +8,7 @@ a mailbox of the account as it is now, as new messages.
 import itertools
 import os
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -19,9 +19,11 @@ from fastmail._core.lines import to_lf
 from fastmail._core.uidset import UidSet
 from fastmail.backup import keys, sound
 from fastmail.backup.vault import Vault
+from fastmail.directory.interface import Line
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.origins import domain_of
+from fastmail.directory.records import LOCAL, Alias, Domain, List, Member
 from fastmail.directory.records import Account as Record
-from fastmail.directory.records import Alias, Domain, List, Member
 from fastmail.directory.wanted import in_any_order
 from fastmail.durable import beneath, files
 from fastmail.durable.replace import make_directories, sync_directory
@@ -77,15 +79,11 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data
     fresh = []
     for row in wanted:
         if into.account(row["address"]) is None:
-            conditions = row.get("nets", ""), row.get("nologin", "")
-            into.add_accounts([(row["address"], row["password"], row["scram"], *conditions)])
-            quota = Quota(*row["quota"])
-            if quota:
-                into.set_quota(row["address"], quota)
+            _add(into, row)
             fresh.append(row)
     later: list[Callable[[], object]] = []  # what may need others to be there
     for row in fresh:
-        later.append(partial(into.change_account, row["address"], partial(_restored, sound.account_of(row))))
+        later.append(partial(_set, into, row, settings))
         for app in settings.apps.get(row["address"], []):
             into.add_app_password(row["address"], app)
         for script in settings.scripts.get(row["address"], []):
@@ -99,7 +97,7 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data
             if into.alias(address) is None and into.account(address) is None
         ]
         later += [
-            partial(into.put_group, one.name, _there(into, one.members), one.description)
+            partial(into.put_group, one.name, _there(into, one.members), one.description, one.source)
             for one in settings.groups
             if into.group(one.name) is None
         ]
@@ -110,6 +108,31 @@ def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data
         ]
     in_any_order(later)
     return [row["address"] for row in wanted]
+
+
+def _add(into: LocalDirectory, row: Mapping[str, Any]) -> None:
+    """Add an account. One that a source keeps is added as that source would: its next look says what counts."""
+    address, nets, nologin = row["address"], row.get("nets", ""), row.get("nologin", "")
+    quota = Quota(*row["quota"])
+    if into.source_of(domain_of(address)) not in ("", LOCAL):
+        into.bring([Line(address, row["password"], quota, nets=nets, nologin=nologin)], [])
+        return
+    into.add_accounts([(address, row["password"], row["scram"], nets, nologin)])
+    if quota:
+        into.set_quota(address, quota)
+
+
+def _set(into: LocalDirectory, row: Mapping[str, Any], settings: sound.Settings) -> None:
+    """Give an account its settings, and its second factors if it administers: without them its password would be
+    enough. DirectoryError, before anything is changed, while something that it needs is not there."""
+    address = row["address"]
+    if not into.change_account(address, partial(_restored, sound.account_of(row))).role:
+        return
+    totp = settings.totp.get(address)
+    if totp is not None:
+        into.change_totp(address, "restore", lambda _: totp)
+    for one in settings.passkeys.get(address, []):
+        into.add_passkey(address, one)
 
 
 def _put_list(into: LocalDirectory, row: List, members: list[Member]) -> None:

@@ -7,6 +7,7 @@ it could be read. Each account is as of one commit. What cannot be read is named
 import json
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,9 @@ from fastmail._core.pages import Field
 from fastmail.backup import keys
 from fastmail.backup.vault import VERSION, Vault, write_rows
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.records import Totp
 from fastmail.durable.replace import replace_file
-from fastmail.model.errors import CorruptData, MailError
+from fastmail.model.errors import CorruptData, DamagedAccount, MailError
 from fastmail.store.interface import Account, Store
 
 Known = tuple[str, int, int]
@@ -60,12 +62,26 @@ def directory_rows(directory: LocalDirectory, data_dir: str) -> dict[str, Any]:
                 for one in accounts
                 if (scripts := directory.scripts(one.id))
             },
+            "totp": {one.address: _plain(totp) for one in accounts if (totp := _codes(directory, one.id))},
+            "passkeys": {
+                one.address: [_plain(each) for each in passkeys]
+                for one in accounts
+                if (passkeys := directory.passkeys(one.id))
+            },
             "keys": keys.texts(domains, data_dir),
             "lists": [_plain(one) for one in lists],
             "link_keys": [[made, b64encode(key).decode()] for made, key in directory.link_keys()],
             "members": {one.address: [_plain(each) for each in directory.each_member(one.address)] for one in lists},
         },
     }
+
+
+def _codes(directory: LocalDirectory, number: int) -> Totp | None:
+    """One-time codes that logins ask for; None for none, and for a row that cannot be read."""
+    with suppress(DamagedAccount):
+        found = directory.totp(number)
+        return found if found is not None and found.confirmed else None
+    return None
 
 
 def _plain(record: Any) -> dict[str, Any]:

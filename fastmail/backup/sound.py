@@ -16,7 +16,7 @@ import msgspec
 from fastmail.backup.vault import FORM, Vault
 from fastmail.directory import list_links
 from fastmail.directory.records import Account as Record
-from fastmail.directory.records import Alias, AppPassword, Domain, List, Member, Script
+from fastmail.directory.records import Alias, AppPassword, Domain, List, Member, Passkey, Script, Totp
 from fastmail.model.address import Address, account_address, domain_name
 from fastmail.model.errors import BadAddress, CannotDo, CorruptData
 from fastmail.model.flags import ALL_FLAGS, MAX_KEYWORDS
@@ -92,6 +92,7 @@ class SavedGroup(msgspec.Struct):
     name: str
     members: list[str] = []
     description: str = ""
+    source: bool = False
 
 
 class Settings(msgspec.Struct):
@@ -105,6 +106,8 @@ class Settings(msgspec.Struct):
     lists: list[List] = []
     members: dict[str, list[Member]] = {}
     scripts: dict[str, list[Script]] = {}
+    totp: dict[str, Totp] = {}
+    passkeys: dict[str, list[Passkey]] = {}
     link_keys: list[tuple[int, bytes]] = []  # by which members leave lists (directory.list_links)
 
 

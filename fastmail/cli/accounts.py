@@ -11,6 +11,7 @@ import typer
 
 from fastmail.app.derived import maildir_template
 from fastmail.cli.common import (
+    USAGE,
     AfterOption,
     ConfigOption,
     CsvOption,
@@ -197,6 +198,8 @@ def account_scripts(
     json: JsonOption = False,
 ) -> None:
     """The Sieve scripts of an account that were brought in from another server; filters are not run yet."""
+    if remove and not name:
+        fail("--remove needs the NAME of a script; without it, this command lists them", USAGE)
     place = directory(config)
     record = account_of(place, address)
     found = place.scripts(record.id)

@@ -115,8 +115,9 @@ def app_set(
     settings: FieldsArgument,
     config: ConfigOption = "fastmail.toml",
 ) -> None:
-    """Change the name, protocols, nets or expires of an app password: `expires=2027-01-31`. The password stays, and
-    sessions that began with it end and may log in again."""
+    """Change the name, protocols, nets or expires of an app password: `expires=2027-01-31`. The password stays.
+    Sessions that it does not allow any more end; with another `expires`, all that began with it end and may log in
+    again."""
     place = directory(config)
     record = account_of(place, address)
     found = apps.named(place, record, ident)

@@ -172,7 +172,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     try:
         _check_sources(config, base)
     except ConfigError as error:
-        problem("directory", str(error).partition(" ")[0], str(error))
+        problem("directory", str(error).partition(" ")[0].rstrip(":"), str(error))
     if config.directory.passwd_file:
         config.directory.passwd_file = os.path.join(base, config.directory.passwd_file)
     if config.source:
@@ -180,11 +180,6 @@ def _finish(config: Config, text: str, path: str) -> None:
 
         for number, key, what in named_sources.faults(config):
             problems.append(f"{path}:{_line(text, 'source', key, number)}: {what}")
-    separator = config.auth.master_user_separator
-    if separator and (len(separator) != 1 or separator not in "*!%&#$~^|/:;,="):
-        problem("auth", "master_user_separator", "master_user_separator must be one of * ! % & # $ ~ ^ | / : ; , =")
-    elif separator and not config.auth.master_users:
-        problem("auth", "master_user_separator", "master_user_separator needs master_users = true")
     for key in ("certificate", "key", "client_ca", "client_crl"):
         value = getattr(config.tls, key)
         if value:
@@ -197,45 +192,12 @@ def _finish(config: Config, text: str, path: str) -> None:
         for key in ("submissions", "imaps", "pop3s"):
             if getattr(config.listen, key):
                 problem("listen", key, f"{key} needs [tls] certificate and key")
-    if config.store.shards < 1 or config.store.shards > 64:
-        problem("store", "shards", "shards must be 1 to 64")
-    template = config.store.maildir
-    templates = template + config.store.control + config.store.indexes
-    try:
-        templates.format(domain="d", user="u", home="h")
-    except (KeyError, IndexError, ValueError):
-        problem("store", "maildir", "the template may use {domain}, {user} and {home} only")
-    if "{home}" in templates and not config.store.homes.startswith("/"):
-        problem("store", "maildir", "{home} needs [store] homes, the absolute path of the directory with the homes")
-    if "{user}" not in template and "{home}" not in template:
-        problem("store", "maildir", "the template needs {user}, or accounts would share a Maildir")
-    if config.store.prefix and not config.store.prefix.endswith(config.store.separator):
-        problem("store", "prefix", f'prefix must end with the separator "{config.store.separator}"')
-    if config.store.shared == "dovecot" and config.store.content != "maildir":
-        problem("store", "shared", 'what Dovecot serves too must be in Maildirs: content = "maildir"')
     if config.limits.message_size > 1 << 31:
         problem("limits", "message_size", "message_size must not be above 2 GiB")
     try:
         _check_routes(config, base)
     except ConfigError as error:
         problem("relay", "pools" if "[relay] pools" in str(error) else "routes", str(error))
-    try:
-        send_as.parse(config.auth.header_senders, config.auth.send_as)
-    except ConfigError as error:
-        problem("auth", str(error).partition(" ")[0].partition(":")[0], str(error))
-    for name in config.auth.mechanisms:
-        if name not in mechanisms.NAMES:
-            problem("auth", "mechanisms", f"{name} is not known; known are {', '.join(mechanisms.NAMES)}")
-    try:
-        tokens = provider.load(config.oauth, base)
-    except ConfigError as error:
-        problem("oauth", str(error).partition(":")[0].partition(" ")[0], str(error))
-    else:
-        named = [name for name in config.auth.mechanisms if name in mechanisms.TOKENS]
-        if named and not tokens.jwks and not tokens.introspection:
-            problem("auth", "mechanisms", f"{named[0]} needs jwks or introspection in [oauth]")
-    if "EXTERNAL" in config.auth.mechanisms and not config.tls.client_ca:
-        problem("auth", "mechanisms", "EXTERNAL needs client_ca in [tls]")
     for key in ("smtp", "submission", "lmtp"):
         for place_ in getattr(config.filters, key):
             if place_.startswith(":"):
@@ -244,25 +206,10 @@ def _finish(config: Config, text: str, path: str) -> None:
         problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
     if config.relay.tls not in TLS:
         problem("relay", "tls", "tls must be none, may, encrypt or verify")
-    for section, key in (
-        ("relay", "networks"),
-        ("listen", "proxy_protocol"),
-        ("listen", "xclient"),
-        ("policy", "exempt"),
-        ("limits", "ban_exempt"),
-    ):
-        for network in getattr(getattr(config, section), key):
-            try:
-                networks.parse(network)
-            except ValueError as error:
-                problem(section, key, str(error))
+    _check_store(config, problem)
+    _check_auth(config, base, problem)
+    _check_networks(config, problem)
     _check_web(config, problem)
-    for one in config.relay.never_suspend:
-        try:
-            if "@" not in one:
-                networks.parse(one)
-        except ValueError:
-            problem("relay", "never_suspend", f"never_suspend: {one!r} is neither a login (an address) nor a network")
     _check_reports(config, problem)
     _check_lists(config, problem)
     _check_named(config, problem)
@@ -338,6 +285,74 @@ def _check_routes(config: Config, base: str) -> None:
         from fastmail.queue import routes
 
         routes.parse(relay.routes, relay.tls_policies, base, relay.pools)
+
+
+def _check_store(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Where Maildirs lie, and what else serves them."""
+    if config.store.shards < 1 or config.store.shards > 64:
+        problem("store", "shards", "shards must be 1 to 64")
+    template = config.store.maildir
+    templates = template + config.store.control + config.store.indexes
+    try:
+        templates.format(domain="d", user="u", home="h")
+    except (KeyError, IndexError, ValueError):
+        problem("store", "maildir", "the template may use {domain}, {user} and {home} only")
+    if "{home}" in templates and not config.store.homes.startswith("/"):
+        problem("store", "maildir", "{home} needs [store] homes, the absolute path of the directory with the homes")
+    if "{user}" not in template and "{home}" not in template:
+        problem("store", "maildir", "the template needs {user}, or accounts would share a Maildir")
+    if config.store.prefix and not config.store.prefix.endswith(config.store.separator):
+        problem("store", "prefix", f'prefix must end with the separator "{config.store.separator}"')
+    if config.store.shared == "dovecot" and config.store.content != "maildir":
+        problem("store", "shared", 'what Dovecot serves too must be in Maildirs: content = "maildir"')
+
+
+def _check_auth(config: Config, base: str, problem: Callable[[str, str, str], None]) -> None:
+    """How people log in, and what each way needs."""
+    separator = config.auth.master_user_separator
+    if separator and (len(separator) != 1 or separator not in "*!%&#$~^|/:;,="):
+        problem("auth", "master_user_separator", "master_user_separator must be one of * ! % & # $ ~ ^ | / : ; , =")
+    elif separator and not config.auth.master_users:
+        problem("auth", "master_user_separator", "master_user_separator needs master_users = true")
+    try:
+        send_as.parse(config.auth.header_senders, config.auth.send_as)
+    except ConfigError as error:
+        problem("auth", str(error).partition(" ")[0].partition(":")[0], str(error))
+    for name in config.auth.mechanisms:
+        if name not in mechanisms.NAMES:
+            problem("auth", "mechanisms", f"{name} is not known; known are {', '.join(mechanisms.NAMES)}")
+    try:
+        tokens = provider.load(config.oauth, base)
+    except ConfigError as error:
+        problem("oauth", str(error).partition(":")[0].partition(" ")[0], str(error))
+    else:
+        named = [name for name in config.auth.mechanisms if name in mechanisms.TOKENS]
+        if named and not tokens.jwks and not tokens.introspection:
+            problem("auth", "mechanisms", f"{named[0]} needs jwks or introspection in [oauth]")
+    if "EXTERNAL" in config.auth.mechanisms and not config.tls.client_ca:
+        problem("auth", "mechanisms", "EXTERNAL needs client_ca in [tls]")
+
+
+def _check_networks(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Lists of networks, and of networks and logins."""
+    for section, key in (
+        ("relay", "networks"),
+        ("listen", "proxy_protocol"),
+        ("listen", "xclient"),
+        ("policy", "exempt"),
+        ("limits", "ban_exempt"),
+    ):
+        for network in getattr(getattr(config, section), key):
+            try:
+                networks.parse(network)
+            except ValueError as error:
+                problem(section, key, str(error))
+    for one in config.relay.never_suspend:
+        try:
+            if "@" not in one:
+                networks.parse(one)
+        except ValueError:
+            problem("relay", "never_suspend", f"never_suspend: {one!r} is neither a login (an address) nor a network")
 
 
 def _check_web(config: Config, problem: Callable[[str, str, str], None]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fastmail.config.settings import Config
 from fastmail.directory import sources
+from fastmail.directory.told import RIGHTS
 from fastmail.model import place
 from fastmail.model.errors import ConfigError
 
@@ -35,6 +36,9 @@ def faults(config: Config) -> Iterator[tuple[int, str, str]]:
             if found is None:
                 yield number, "name", f"source {one.name} needs one of passwd_file, sql and ldap"
         except ConfigError as error:
-            yield number, str(error).partition(" ")[0], f"source {one.name}: {error}"
+            yield number, str(error).partition(" ")[0].rstrip(":"), f"source {one.name}: {error}"
+        for right in sorted(RIGHTS & {word.partition("=")[0].strip() for word in one.ldap_fields}):
+            what = f"ldap_fields: {right} is no field for a [[source]]: use `fastmail account set`"
+            yield number, "ldap_fields", what
         if one.passwd_file:
             one.passwd_file = os.path.join(config.base, one.passwd_file)

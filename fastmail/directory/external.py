@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -22,8 +22,8 @@ from fastmail.directory.database import Database, Unreadable
 from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
-from fastmail.directory.told import FIELDS, told
-from fastmail.model.address import account_address, comparable
+from fastmail.directory.told import FIELDS, counting, told, within
+from fastmail.model.address import Address, account_address, comparable, domain_name
 from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
@@ -194,7 +194,7 @@ class Sql:
             if not user or not password:
                 continue
             limited = len(row) > 2 and columns[2] not in access.FIELDS and columns[2] not in FIELDS and row[2]
-            quota = Quota(int(row[2])) if limited else None
+            quota = parse_quota(row[2]) if limited else None
             named = dict(zip(columns[2:], row[2:], strict=False))
             conditions = {name: value for name, value in named.items() if name in access.FIELDS}
             name = str(user).strip().lower()
@@ -308,12 +308,12 @@ def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
     there = {comparable(line.address) for line in lines}
     known = directory.accounts_from(name)
     gone = [one.address for one in known if one.enabled and comparable(one.address) not in there]
-    aliases = {address: targets for address, targets in (content.aliases or {}).items() if mine(address)}
-    aliases = {address: targets for address, targets in aliases.items() if not _is_other_name(directory, address)}
+    aliases = {one: targets for one, targets in (content.aliases or {}).items() if _is_usable(one) and mine(one)}
+    aliases = {one: targets for one, targets in aliases.items() if not _is_other_name(directory, one)}
     for domain in sorted({domain_of(address) for address in aliases}):
         if domain and not directory.is_local(domain):
             directory.add_domain(domain)
-    count = bring_lines(directory, lines, gone)
+    count = bring_lines(directory, lines, gone, name)
     if content.aliases is not None:
         count += directory.replace_aliases({a: t for a, t in aliases.items() if comparable(a) not in there}, name)
     if content.groups is not None:
@@ -322,14 +322,28 @@ def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
     return count
 
 
+def _is_usable(alias: str) -> bool:
+    """True if it can be an alias, or a catch-all (``@domain``). One that cannot would stop all that the source says."""
+    try:
+        Address.parse(f"all{alias}" if alias.startswith("@") else alias)
+        domain_name(domain_of(alias))
+    except ClientError:
+        log.event("directory.line", "warning", user=alias[:100], why="no usable address of an alias")
+        return False
+    return True
+
+
 def _is_other_name(directory: LocalDirectory, address: str) -> bool:
     """Is it an address of another name of a domain? Such a name has no addresses of its own."""
     found = directory.domain(domain_of(address))
     return found is not None and bool(found.alias_of)
 
 
-def bring_lines(directory: LocalDirectory, lines: Sequence[Line], gone: Sequence[str]) -> int:
-    """Accounts as a source has them now, and some that it has no more; how many changed. Waits for the disk."""
+def bring_lines(directory: LocalDirectory, lines: Sequence[Line], gone: Sequence[str], name: str = "") -> int:
+    """Accounts as the source of this name has them now, and some that it has no more; how many changed. Waits for the
+    disk."""
+    if name:
+        lines = [replace(line, told=within(line.told, lambda one: directory.is_from(name, one))) for line in lines]
     changed = [line for line in lines if not _same(_known(directory, line.address), line)]
     away = [address for address in gone if (record := _known(directory, address)) is not None and record.enabled]
     if changed or away:
@@ -347,7 +361,7 @@ def _known(directory: LocalDirectory, address: str) -> AccountRecord | None:
 def _same(record: AccountRecord | None, line: Line) -> bool:
     if record is None or not record.enabled or (line.quota is not None and record.quota != line.quota):
         return False
-    if line.told and fields.changed(record, dict(line.told)) != record:
+    if line.told and fields.changed(record, dict(counting(line.told, record))) != record:
         return False
     return (record.password, record.home, record.maildir, record.nets, record.nologin) == (
         line.password,

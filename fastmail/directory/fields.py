@@ -131,8 +131,10 @@ def listed(value: Any) -> list[str]:
     return [one.strip() for one in found if one.strip()]
 
 
-def address(value: str) -> str:
+def address(value: Any) -> str:
     """An address as it is written, its domain with A-labels."""
+    if not isinstance(value, str):
+        raise ValueError("an address is expected")
     return str(Address.parse(value))
 
 

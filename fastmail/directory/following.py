@@ -16,6 +16,7 @@ from fastmail.directory.records import Alias, Group
 from fastmail.directory.renaming import Renames
 from fastmail.directory.rows import ALIASES, address_key
 from fastmail.directory.tables import META, Txn
+from fastmail.directory.told import counting
 from fastmail.directory.writing import SOURCE, Writing
 from fastmail.telemetry import log
 
@@ -60,7 +61,8 @@ class Following(Renames):
             nologin=line.nologin,
             quota=line.quota if line.quota is not None else row_of.quota,
         )
-        self._put_account(txn, key, old, fields.changed(new, dict(line.told)), revokes=True, who=SOURCE)
+        new = fields.changed(new, dict(counting(line.told, old)))
+        self._put_account(txn, key, old, new, revokes=True, who=SOURCE)
 
     def _leave(self, txn: Txn, asked: str) -> None:
         _, address, key = self._named(txn, asked)

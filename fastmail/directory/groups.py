@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from fastmail.directory import membership, rows
+from fastmail.directory.app_passwords import AppPasswords
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.membership import GROUP_TABLE, MARK, MOST
 from fastmail.directory.records import Group
 from fastmail.directory.rows import GROUPS, address_key
 from fastmail.directory.tables import Txn
-from fastmail.directory.writing import Writing, replace
+from fastmail.directory.writing import replace
 from fastmail.model.address import Address
 from fastmail.model.errors import CorruptData
 
@@ -22,7 +23,7 @@ def group_name(text: str) -> str:
     return Address.parse(text.removeprefix(MARK)).key
 
 
-class Groups(Writing):
+class Groups(AppPasswords):
     """See interface.Administration."""
 
     def group(self, name: str) -> Group | None:
@@ -49,8 +50,8 @@ class Groups(Writing):
             with suppress(CorruptData):
                 yield GROUPS.unpack(key, row)
 
-    def put_group(self, name: str, members: Sequence[str] = (), description: str = "") -> None:
-        """Add a group of accounts."""
+    def put_group(self, name: str, members: Sequence[str] = (), description: str = "", source: bool = False) -> None:
+        """Add a group of accounts. ``source``: a source keeps it, as a restored one, and changes or removes it."""
         with self._write() as txn:
             domain, name, key = self._named(txn, name.lower())
             if domain is None:
@@ -60,7 +61,7 @@ class Groups(Writing):
                 raise DirectoryError(f"{name}: {domain.name} is another name of {domain.alias_of}; add it there")
             if txn.get(GROUP_TABLE, key) is not None:
                 raise DirectoryError(f"group {name} is already there; `fastmail group set` changes it")
-            new = Group(name, self._numbers(txn, members), description)
+            new = Group(name, self._numbers(txn, members), description, source)
             membership.put(txn, key, None, new)
             self._note(txn, "group add", name, _words(members))
 

@@ -35,7 +35,10 @@ THREADS = 4  # of each source
 WAITING = 64  # passwords that wait for a bind; who comes then may try again later
 AWAY = 5.0  # s until a server that does not answer is asked to check a password again
 T = TypeVar("T")
-REFUSED = (32, 34, 48, 49, 53)  # no such object, no such name, not so, wrong password (or expired), unwilling
+# no such object, no such name, not so, wrong password (or expired), unwilling; 19, constraint violation: 389 Directory
+# Server says so of who tried too often
+REFUSED = (19, 32, 34, 48, 49, 53)
+BUSY = (51, 52)  # busy, unavailable: the server as a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +193,25 @@ class Ldap:
 
     def check(self, stored: str, password: str) -> bool:
         """Is it the password of the entry that an account's row names (``{LDAP}name``)? Waits for the network.
-        Unreadable where nobody says."""
+        Unreadable where the server is away; TemporaryError for an answer that says nothing of the password, and
+        concerns this account alone."""
         who = stored.removeprefix(BINDS)
         if not who or not password:
             return False  # a bind without a name or a password is nobody's, and succeeds (RFC 4513 5.1.1, 5.1.2)
         with self._errors(), self._connection(who, password) as connection:
-            if connection.bind():
-                return True
-            code = int(connection.result["result"])
-            if code in REFUSED:
-                return False
-            raise Unreadable(f"{connection.result['description']} when binding")
+            from ldap3.core.exceptions import LDAPSASLPrepError
+
+            try:
+                if connection.bind():
+                    return True
+            except LDAPSASLPrepError:
+                return False  # such as a control character: nobody has such a password (RFC 4513 5.1.3)
+            code, said = int(connection.result["result"]), connection.result["description"]
+        if code in REFUSED:
+            return False
+        if code in BUSY:
+            raise Unreadable(f"{said} when binding")
+        raise TemporaryError(f"{said} when binding as {who}")
 
     @contextmanager
     def _connection(self, who: str, password: str, raises: bool = False) -> Iterator[Any]:

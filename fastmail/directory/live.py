@@ -74,7 +74,8 @@ class Live:
         loop = asyncio.get_running_loop()
         name = line.address if line is not None else address
         gone = [address] if line is None else []
-        await loop.run_in_executor(None, bring_lines, self._directory, [line] if line is not None else [], gone)
+        lines = [line] if line is not None else []
+        await loop.run_in_executor(None, bring_lines, self._directory, lines, gone, self._name)
         self._known[address] = time.monotonic() + (self._every if line is not None else min(AGAIN, self._every)), name
         self._known.move_to_end(address)
         if len(self._known) > REMEMBERED:

@@ -196,6 +196,8 @@ def members_of(given: dict[str, Any]) -> list[Member] | None:
 
 
 def _member(given: Any) -> Member:
+    if not isinstance(given, str | Mapping):
+        raise DirectoryError("members: each is an address, or an object with the fields of a member")
     values = fields.read("member", {"address": given} if isinstance(given, str) else dict(given))
     if "address" not in values:
         raise DirectoryError("a member needs an address")
@@ -298,7 +300,11 @@ def _account(place: Administration, name: str) -> Account:
 def _renamed(place: Administration, name: str, given: dict[str, Any]) -> tuple[str, bool]:
     """(the new name, whether the old one stays) of a rename. DirectoryError while the mail store has still to follow an
     earlier change of the same name: it follows one after the other."""
-    new, keep = given.pop("to", ""), fields.flag(given.pop("keep", True))
+    new, keep = given.pop("to", ""), given.pop("keep", True)
+    try:
+        keep = fields.flag(keep)
+    except ValueError as error:
+        raise DirectoryError(f"keep: {keep!r}: {error}") from None
     if given or not new or not isinstance(new, str):
         raise DirectoryError("a rename has the fields to (the new name) and keep (yes or no)")
     if any(_follows(name, one.new) for _, one in place.renames()):

@@ -11,12 +11,14 @@
     used      number(8) [digest(8)]      Used
     totp      number(8)                  Totp
     passkeys  number(8) digest(8)        Passkey
+    scripts   number(8) digest(8)        Script
     groups    domain NUL local-part      Group
     members   number(8) key of a group   nothing (directory.membership)
     homes     domain NUL local-part      number(8) address: whose Maildir is called by that name (directory.taken)
     renames   number(8)                  Renamed; numbers grow (directory.renaming)
     counts    domain                     accounts(4) aliases(4)
     audit     number(8)                  Change; numbers grow
+    acted     number(8)                  Change: a master user opened a mailbox (directory.audit); numbers grow
     meta                                 counters; the layout (durable.env)
 
 Names in keys are in the form in which they are compared (model.address.comparable), so every spelling of an address

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from fastmail.directory import access
+from fastmail.directory import access, apps
 from fastmail.directory.records import Account, AppPassword, Domain
 from fastmail.model.errors import DamagedAccount
 
@@ -21,6 +21,7 @@ RENAMED = "this account has another name now, please log in with that"
 CHANGED = "the password was changed, please log in again"
 BARRED = "this account may not log in from here any more"
 WITHDRAWN = "this app password was withdrawn"
+RESTRICTED = "this app password counts otherwise now, please log in again"
 EXPIRED = "this app password has expired"
 MASTER = "this login may not act for this account any more"
 OWNER = "the account of the selected mailbox is not there any more"
@@ -31,7 +32,7 @@ class Standing:
     """A login. ``host``: where it came from; ``revision``: the directory's, read before anything was checked; ``app``:
     the digest of the app password that was shown, empty for any other proof; ``expires``: s since 1970 when that is
     over, 0 for never. ``acting``: the number of the account that a master user acts for, at the address ``whom``; 0 for
-    its own."""
+    its own. ``protocol``: as app passwords name it, empty for any."""
 
     number: int
     address: str
@@ -41,6 +42,7 @@ class Standing:
     expires: int = 0
     acting: int = 0
     whom: str = ""
+    protocol: str = ""
 
 
 class Accounts(Protocol):
@@ -64,7 +66,7 @@ def ended(accounts: Accounts, login: Standing) -> str:
     try:
         record = accounts.account(login.address)
         domain = accounts.domain(login.address.rpartition("@")[2])
-        withdrawn = bool(login.app) and accounts.app_password(login.number, login.app) is None
+        withdrawn = _withdrawn(accounts, login) if login.app else ""
     except DamagedAccount:
         return ""  # nobody can say: it stays until the row is mended
     if record is None or record.id != login.number or record.address != login.address:
@@ -73,12 +75,22 @@ def ended(accounts: Accounts, login: Standing) -> str:
         return OFF
     if record.nologin or not access.allows(record.nets, login.host):
         return BARRED
-    why = access.refusal(record, domain) or (WITHDRAWN if withdrawn else "")
+    why = access.refusal(record, domain) or withdrawn
     if not why and login.acting:
         why = _acting(accounts, record, login)
     if why:
         return why
     return CHANGED if accounts.revoked(login.number) > login.revision else ""
+
+
+def _withdrawn(accounts: Accounts, login: Standing) -> str:
+    """What became of the app password of a login; empty while it allows the session. Another time of its end has to be
+    heard of by whoever watches that."""
+    found = accounts.app_password(login.number, login.app)
+    if found is None:
+        return WITHDRAWN
+    as_before = found.expires == login.expires and apps.counts(found, login.protocol, login.host)
+    return "" if as_before else RESTRICTED
 
 
 def _other_name(accounts: Accounts, number: int) -> str:

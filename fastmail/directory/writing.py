@@ -26,8 +26,8 @@ from fastmail.directory.reading import (
     _number,
     _pair,
 )
-from fastmail.directory.records import Account, Alias, AppPassword, Domain, Used
-from fastmail.directory.rows import ACCOUNTS, ALIASES, APPS, COUNTS, DOMAINS, NUL, U64, address_key, domain_key
+from fastmail.directory.records import Account, Alias, Domain, Used
+from fastmail.directory.rows import ACCOUNTS, ALIASES, COUNTS, DOMAINS, NUL, U64, address_key, domain_key
 from fastmail.directory.tables import META, Txn
 from fastmail.model.errors import CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
@@ -351,43 +351,6 @@ class Writing(Origins):
             self._revoke(txn, ())
             self._note(txn, "account remove", record.address, "")
             return record
-
-    # ---------------------------------------------------------------- app passwords
-
-    def add_app_password(self, address: str, new: AppPassword) -> None:
-        with self._write() as txn:
-            record = self._account_row(txn, address)
-            known = [one for one, _ in _beginning(txn, "apps", U64.pack(record.id))]
-            if len(known) >= checks.MOST_APPS:
-                raise DirectoryError(f"{record.address} has {len(known)} app passwords: remove one first")
-            key = rows.app_key(record.id, new.digest)
-            txn.put("apps", key, APPS.pack(key, new))
-            self._note(txn, "app-password add", record.address, new.name)
-
-    def change_app_password(self, address: str, new: AppPassword) -> None:
-        """Where and until when the password with that digest counts; sessions that it no longer allows end."""
-        with self._write() as txn:
-            record = self._account_row(txn, address)
-            key = rows.app_key(record.id, new.digest)
-            row = txn.get("apps", key)
-            if row is None:
-                raise NoSuchUser(f"{record.address} has no such app password; `fastmail app-password list` shows them")
-            txn.put("apps", key, APPS.pack(key, new))
-            self._revoke(txn, ())
-            self._note(
-                txn, "app-password set", record.address, f"{new.name}: {audit.difference(APPS.unpack(key, row), new)}"
-            )
-
-    def remove_app_password(self, address: str, new: AppPassword) -> None:
-        """Sessions that began with it end."""
-        with self._write() as txn:
-            record = self._account_row(txn, address)
-            key = rows.app_key(record.id, new.digest)
-            if not txn.delete("apps", key):
-                raise NoSuchUser(f"{record.address} has no such app password; `fastmail app-password list` shows them")
-            txn.delete("used", key)
-            self._revoke(txn, ())
-            self._note(txn, "app-password remove", record.address, new.name)
 
     def _account_row(self, txn: Txn, address: str) -> Account:
         found = self._there(txn, "accounts", address)

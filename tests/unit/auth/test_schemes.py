@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import subprocess
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -132,3 +133,20 @@ def test_what_doveadm_makes(scheme: str, password: str) -> None:
         ["doveadm", "pw", "-s", scheme, "-u", USER, "-p", password], capture_output=True, text=True, timeout=20
     ).stdout.strip()
     assert schemes.verify(made, password.encode(), USER) and not schemes.verify(made, b"z" + password.encode(), USER)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "{CRYPT}$6$rounds=999999999$saltsalt$" + "a" * 86,
+        "{SHA256-CRYPT}$5$rounds=999999999$saltsalt$" + "a" * 43,
+        "{BLF-CRYPT}$2y$31$" + "a" * 53,
+        "{ARGON2ID}$argon2id$v=19$m=1048576,t=1000,p=1$c2FsdHNhbHQ$" + "a" * 43,
+        "{PBKDF2}$1$salt$99999999$" + "a" * 40,
+    ],
+)
+def test_no_hash_costs_minutes(stored: str) -> None:
+    """Nothing can end a check, and all logins wait for the same few threads."""
+    begun = time.process_time()
+    assert not schemes.verify(stored, b"password")
+    assert time.process_time() - begun < 1

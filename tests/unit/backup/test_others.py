@@ -217,6 +217,27 @@ def test_damage_is_named_and_the_rest_comes_back(full: Place, vault: Vault) -> N
     assert others.faults(vault, "") == [f"feedback: object {digest} is damaged"]
 
 
+def test_a_damaged_object_leaves_nothing_of_its_environment(full: Place, vault: Vault) -> None:
+    """So another run can be restored: a half would be left as it is, as what was there already."""
+    saved(full, vault)
+    emptied(full)
+    objects = [line.object for line in others.lines(vault) if line.environment == "feedback" and line.object]
+    assert len(objects) > 1
+    path = Path(vault.object_path(objects[-1]))
+    content = path.read_bytes()
+    path.write_bytes(b"cut")
+
+    def again() -> others.Part:
+        parts = within(full, lambda assembly: others.restore(vault, "", assembly))
+        return next(part for part in parts if part.name == "feedback")
+
+    part = again()
+    assert part.problems and not part.rows and not part.there
+    path.write_bytes(content)
+    part = again()
+    assert not part.problems and part.rows > 1000 and not part.there
+
+
 def test_the_commands(full: Place, tmp_path: Path) -> None:
     vault = str(tmp_path / "vault")
     found = {row["account"]: row for row in full.rows("backup", vault)}

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fastmail.backup import restore, save, sound
 from fastmail.backup.vault import Vault, write_rows
+from fastmail.directory.interface import Line
 from fastmail.directory.list_links import Links
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import List, Member
+from fastmail.directory.records import Domain, List, Member, Passkey, Totp
 from fastmail.durable import files
 from fastmail.durable.replace import replace_file
 from fastmail.model.errors import CannotDo, CorruptData, MailError
@@ -285,5 +287,43 @@ def test_mailing_lists_come_back_with_their_members(tmp_path: Path) -> None:
     assert again.destinations("all@example.test").lists
     assert Links(again).read(token) == ("crew@example.test", "a@far.test"), "links in mail that members have count"
     restore.directory(vault, again, run)
+    place.close()
+    again.close()
+
+
+def test_second_factors_and_accounts_of_a_source_come_back(tmp_path: Path) -> None:
+    place = LocalDirectory(str(tmp_path / "one"))
+    place.sources = frozenset(["office"])
+    place.add_domain("example.test")
+    place.add_domain(Domain("office.test", source="office"))
+    place.bring([Line("anna@office.test", "{PLAIN}a", nets="192.0.2.0/24")], [])
+    place.replace_groups({"team@office.test": ["anna@office.test"]}, "office")
+    place.add_accounts([(one, "{PLAIN}x") for one in (USER, "former@example.test")])
+    codes, key = Totp(b"secret" * 4, confirmed=5, step=7, recovery=(b"r" * 32,)), Passkey(b"id", b"key", "phone")
+    for address in (USER, "former@example.test"):
+        place.change_account(address, lambda old: msgspec.structs.replace(old, role="server"))
+        place.change_totp(address, "enable", lambda _: codes)
+        place.add_passkey(address, key)
+    place.change_account("former@example.test", lambda old: msgspec.structs.replace(old, role=""))
+    # what it forwards to is added after it, so it gets its settings in a second round
+    place.add_alias("zoe@example.test", ["x@far.test"])
+    place.change_account(USER, lambda old: msgspec.structs.replace(old, forward=("zoe@example.test",)))
+    vault = Vault(str(tmp_path / "vault"))
+    with vault.locked():
+        begun = vault.begin()
+        replace_file(f"{begun}/directory.json", json.dumps(save.directory_rows(place, str(tmp_path / "one"))).encode())
+        run = vault.finish(begun)
+    again = LocalDirectory(str(tmp_path / "two"))
+    again.sources = place.sources
+    restore.directory(vault, again, run)
+    known = again.account(USER)
+    assert known is not None and known.role == "server" and known.forward == ("zoe@example.test",)
+    assert again.totp(known.id) == codes and again.passkeys(known.id) == [key] and again.has_second_factor(known.id)
+    former = again.account("former@example.test")
+    assert former is not None and not former.role and not again.has_second_factor(former.id)
+    anna = again.account("anna@office.test")
+    assert anna is not None and anna.enabled and (anna.password, anna.nets) == ("{PLAIN}a", "192.0.2.0/24")
+    assert again.is_uncertain("office.test")
+    assert again.replace_groups({"team@office.test": []}, "office") == 1, "the source still keeps its groups"
     place.close()
     again.close()

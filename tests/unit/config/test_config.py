@@ -252,6 +252,7 @@ def test_the_address_of_the_web_server_has_one_form(url: str, wanted: str) -> No
 
 
 SOURCE = "[[source]]\nname = 'office'\npasswd_file = 'users'\n"
+LDAP = "[[source]]\nname = 'x'\nldap = 'ldap://x'\nldap_base = 'dc=x'\n"
 
 
 def test_sources_are_sections_of_their_own() -> None:
@@ -282,6 +283,8 @@ def test_sources_are_sections_of_their_own() -> None:
         (SOURCE + "domain = 'a b'\n", "f.toml:4: domain "),
         (SOURCE + "sql_accouts = ''\n", "f.toml:4: unknown key sql_accouts in [[source]]; did you mean sql_accounts?"),
         ("[[source]]\nname = 'x'\nsql = 'oracle://x'\n", "source x: sql must be"),
+        (LDAP + "ldap_fields = ['name']\n", "f.toml:5: source x: ldap_fields: 'name': \"field=attribute\" is expected"),
+        (LDAP + "ldap_fields = ['role=title']\n", "f.toml:5: ldap_fields: role is no field for a [[source]]"),
         ("[directory]\nldap_nested_groups = 'deep'\n", "must be one of no, follow, chain"),
         ("[auth]\nmaster_user_separator = '*'\n", "f.toml:2: master_user_separator needs master_users = true"),
         (

@@ -184,6 +184,35 @@ def test_groups_have_the_accounts_among_their_members(tmp_path: Path) -> None:
     directory.close()
 
 
+class Answer:
+    """A connection whose bind is answered with this code."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        self.result = {"result": code, "description": "an answer"}
+
+    def bind(self) -> bool:
+        return self.code == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [(0, True), (49, False), (19, False), (53, False), (50, TemporaryError), (51, Unreadable), (52, Unreadable)],
+)
+def test_what_an_answer_to_a_bind_says(code: int, wanted: bool | type[TemporaryError]) -> None:
+    """An answer about one account closes nobody else out, as the answers of a server that is away do."""
+    source: Any = ldap.Ldap(ldap.Settings("ldap://127.0.0.1", base="dc=test", binds=True), "one.test", 1.0)
+    source._connection = lambda *_: contextlib.nullcontext(Answer(code))
+    if isinstance(wanted, bool):
+        assert asyncio.run(source.bind(ldap.BINDS + DN, "x")) is wanted
+    else:
+        with pytest.raises(TemporaryError) as found:
+            asyncio.run(source.bind(ldap.BINDS + DN, "x"))
+        assert type(found.value) is wanted
+    assert bool(source._away) is (wanted is Unreadable)
+    source.end()
+
+
 @pytest.mark.peer
 def test_binding_as_a_user_of_a_real_directory(tmp_path: Path) -> None:
     with contextlib.contextmanager(_ldap)(tmp_path) as kept:
@@ -195,6 +224,7 @@ def test_binding_as_a_user_of_a_real_directory(tmp_path: Path) -> None:
         assert source.check(line.password, "right") and not source.check(line.password, "wrong")
         assert not source.check(line.password, "") and not source.check(ldap.BINDS, "right")
         assert not source.check(ldap.BINDS + "uid=nobody,dc=test", "right")
+        assert not asyncio.run(source.bind(line.password, "con\x01trol")) and not source._away
         assert [asyncio.run(source.bind(line.password, one)) for one in ("right", "wrong")] == [True, False]
     with pytest.raises(Unreadable):
         source.check(line.password, "right")

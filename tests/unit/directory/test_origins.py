@@ -116,6 +116,15 @@ def test_a_domain_whose_row_is_damaged_harms_no_other(directory: LocalDirectory,
     assert directory.is_uncertain("bad.test")
 
 
+def test_what_a_source_says_reaches_no_further_than_its_domains(directory: LocalDirectory) -> None:
+    told = (("administers", ("own.test",)), ("role", "server"), ("senders", ("@own.test", "x@office.test")))
+    line = Line("anna@office.test", "{PLAIN}a", told=told)
+    assert apply(directory, Content({line.address: line}), "office") == 1
+    found = directory.account(line.address)
+    assert found is not None and (found.role, found.administers, found.senders) == ("", (), ("x@office.test",))
+    assert apply(directory, Content({line.address: line}), "office") == 0
+
+
 class Finder:
     """Accounts that are asked for; ``away`` lets it fail."""
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fastmail.directory.errors import NoSuchUser
+from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import HELPDESK, OF_DOMAINS, SERVER, Domain, List
 from fastmail.directory.requests import ACTIONS, perform
@@ -74,6 +74,11 @@ NOBODYS: list[Request] = [  # what neither may do
     ("account.rename", "b@e.test", {"to": "b@d.test"}),
     ("account.rename", "chief@d.test", {"to": "c@d.test"}),
     ("app-password.add", "chief@d.test", {"name": "mine"}),
+    ("app-password.add", '"chief"@d.test', {"name": "mine"}),
+    ("account.set", '"c\\hief"@d.test', {"password": "mine"}),
+    ("account.set", " Chief@D.test ", {"password": "mine"}),
+    ("account.set", '"chief"@other.test', {"password": "mine"}),
+    ("account.rename", ' "chief"@d.test', {"to": "c@d.test"}),
     ("app-password.show", "b@e.test", {}),
     ("alias.add", "x@e.test", {"targets": [USER]}),
     ("alias.add", "@e.test", {"targets": [USER]}),
@@ -128,3 +133,19 @@ def test_app_passwords(place: MemoryDirectory) -> None:
     ask(place, ADMIN, ("app-password.remove", USER, {"id": made["app"]}))
     with pytest.raises(NoSuchUser, match="has no app password"):
         ask(place, ADMIN, ("app-password.remove", USER, {"id": made["app"]}))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ("list.set", "crew@d.test", {"members": [5]}),
+        ("list.set", "crew@d.test", {"members": [["x"]]}),
+        ("list.set", "crew@d.test", {"members": [{"address": 5}]}),
+        ("member.set", "crew@d.test", {"address": 5}),
+        ("account.rename", USER, {"to": "z@d.test", "keep": "perhaps"}),
+    ],
+)
+def test_values_of_another_kind_are_refused_in_words(place: MemoryDirectory, request_: Request) -> None:
+    """Anything else that is raised would end a batch, with all that others asked for in it."""
+    with pytest.raises(DirectoryError, match=r"is expected|is an address"):
+        ask(place, ADMIN, request_)

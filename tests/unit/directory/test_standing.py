@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fastmail.auth import sasl, schemes
 from fastmail.auth.verifier import Verifier
@@ -13,7 +15,7 @@ from fastmail.directory.external import Content, apply
 from fastmail.directory.interface import Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import AppPassword
-from fastmail.directory.standing import BARRED, CHANGED, EXPIRED, GONE, OFF, Standing, ended, is_gone
+from fastmail.directory.standing import BARRED, CHANGED, EXPIRED, GONE, OFF, RESTRICTED, Standing, ended, is_gone
 from fastmail.model.quota import Quota
 
 NAME = "a@example.test"
@@ -142,6 +144,35 @@ def test_a_login_with_an_app_password_ends_when_that_expires(
     assert ended(directory, login) == ""
     monkeypatch.setattr("fastmail.directory.standing.time.time", lambda: 2_000_000_000.0)
     assert ended(directory, login) == EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"name": "tablet"}, ""),
+        ({"protocols": ("imap", "smtp")}, ""),
+        ({"nets": "192.0.2.0/24"}, ""),
+        ({"protocols": ("smtp",)}, RESTRICTED),
+        ({"nets": "198.51.100.0/24"}, RESTRICTED),
+        ({"expires": 2_100_000_000}, RESTRICTED),
+    ],
+)
+def test_a_session_ends_when_its_app_password_allows_it_no_more(
+    directory: LocalDirectory, fields: dict[str, Any], why: str
+) -> None:
+    text = apps.make().encode()
+    made = AppPassword(apps.digest(text), "phone")
+    directory.add_app_password(NAME, made)
+
+    async def main() -> None:
+        verifier = Verifier(directory, 1)
+        entry = await verifier.admit(sasl.Credentials(NAME, text), "192.0.2.1", "imap")
+        assert entry is not None and not verifier.ended(entry.login)
+        directory.change_app_password(NAME, replace(made, **fields))
+        assert verifier.ended(entry.login) == why
+        verifier.close()
+
+    asyncio.run(main())
 
 
 def test_the_verifier_says_once_that_one_has_expired(

@@ -123,3 +123,35 @@ def test_attributes() -> None:
 def test_what_names_no_field(word: str) -> None:
     with pytest.raises(ConfigError, match="field=attribute"):
         _ldap_fields([word])
+
+
+def test_no_source_lets_an_account_send_that_was_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text(f"{ANNA}:{{PLAIN}}x::::::fastmail_sends=yes\n")
+    directory, take_in = follow(tmp_path, PasswdFile(str(path), "one.test"))
+    assert take_in() == 1
+    assert directory.stop_sending(ANNA, "spam") is not None
+    path.write_text(f"{ANNA}:{{PLAIN}}y::::::fastmail_sends=yes fastmail_name=Anna\n")
+    assert take_in() == 1
+    found = directory.account(ANNA)
+    assert found is not None and (found.sends, found.stopped, found.name) == (False, "spam", "Anna")
+    path.write_text(f"{ANNA}:{{PLAIN}}y::::::fastmail_sends=yes fastmail_name=Anna other=1\n")
+    assert take_in() == 0, "nothing else changed"
+    directory.close()
+
+
+def test_a_row_that_cannot_be_kept_stops_no_other(tmp_path: Path) -> None:
+    base = sqlite3.connect(tmp_path / "base")
+    base.executescript(
+        "CREATE TABLE users (address, password, quota); CREATE TABLE aliases (address, target);"
+        f"INSERT INTO users VALUES ('{ANNA}', '{{PLAIN}}x', 'a lot');"
+        f"INSERT INTO aliases VALUES ('info@one.test', '{ANNA}'), ('@one.test', '{ANNA}'), ('', '{ANNA}'),"
+        f" ('@', '{ANNA}'), ('noat', '{ANNA}'), ('x@-bad..test', '{ANNA}'), ('{'a' * 600}@one.test', '{ANNA}')"
+    )
+    source = Sql(f"sqlite:{tmp_path / 'base'}", "SELECT * FROM users", "SELECT * FROM aliases", "", 1.0)
+    directory, take_in = follow(tmp_path, source)
+    assert take_in() == 3
+    assert [one.address for one in directory.aliases()] == ["@one.test", "info@one.test"]
+    assert [one.address for one in directory.each_account()] == [ANNA]
+    assert [one.name for one in directory.each_domain()] == ["one.test"]
+    directory.close()
