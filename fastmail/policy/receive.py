@@ -30,7 +30,7 @@ from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message import authors
 from fastmail.message.authors import MOST as MOST_FROM
-from fastmail.model.domain import comparable
+from fastmail.model.domain import LONGEST, comparable
 from fastmail.policy import arc, claims, dkim, dmarc, links, marks, outcome, received_spf, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.claims import Claims
@@ -38,7 +38,7 @@ from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.greylist import Greylist, place
 from fastmail.policy.iprev import Iprev, Reverse
-from fastmail.policy.lists import Listed, Lists, Zone
+from fastmail.policy.lists import DOMAINS, Listed, Lists, Zone
 from fastmail.policy.reasons import RANK, Finding, Reply
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.strangers.rules import OFF, REFUSE
@@ -165,7 +165,7 @@ class Receiving:
 
     __slots__ = (
         *("_receiver", "_settings", "_ip", "_helo", "_from"),  # who sends
-        *("_spent", "_stage", "_tasks"),
+        *("_spent", "_stage", "_tasks", "_finishing"),
         *("_reverse", "_greeted", "_sender", "_lists", "_claims", "_noted"),  # what is known of him
         *("_head", "_looked", "_content"),
         *("_signatures", "_more", "_chain", "_author", "_written", "_nobody", "_listed"),  # what the header says
@@ -179,6 +179,7 @@ class Receiving:
         self._spent: Budget | None = None
         self._stage = SENDER
         self._tasks: list[asyncio.Task[Any]] = []
+        self._finishing = False
         # What is known at once, or the task that finds it out.
         self._reverse: asyncio.Task[Reverse] | Reverse | None = None
         self._greeted: asyncio.Task[Checked] | Checked | None = None
@@ -355,13 +356,12 @@ class Receiving:
         """All of the content has come. ``look`` is asked about it, unless the message is refused anyway. ``wanted``:
         what is asked for its recipients; without any, what holds for all. ``content``: all of it, for lists of what it
         names."""
-        tasks, self._tasks = self._tasks, []  # whoever closes this now, the checks go on
+        self._finishing = True  # whoever closes this now, the checks go on, those that begin now too
         try:
             return await self._finish(look, dict.fromkeys(wanted) or {self._receiver.wishes: None}, content)
         finally:
-            for task in tasks + self._tasks:
-                task.cancel()
-            self._tasks = []
+            self._finishing = False
+            self.close()
 
     async def _finish(self, look: Look | None, wanted: Collection[Wishes], whole: Octets | None) -> Received:
         settings = self._settings
@@ -486,7 +486,9 @@ class Receiving:
         return await evaluator.evaluate(self._author, passed, domains, unsure, self._budget(END))
 
     def close(self) -> None:
-        """End what is under way."""
+        """End what is under way, but for ``finish``, which ends by itself."""
+        if self._finishing:
+            return
         for task in self._tasks:
             task.cancel()
         self._tasks = []
@@ -510,13 +512,13 @@ def _tagged(each: dict[Wishes, Verdict], score: float) -> bool:
 
 
 def _domains(values: Sequence[bytes] | None) -> list[str]:
-    """The domains of addresses in fields, as far as these can be read."""
+    """The domains of addresses in fields, as far as these can be read: at most as many as lists are asked about."""
     out: set[str] = set()
     for value in values or ():
         with contextlib.suppress(authors.Unreadable):
             found = authors.parse(value.decode("utf-8", "surrogateescape"))
-            out |= {comparable(one.rpartition("@")[2]) for one in found}
-    return sorted(out)
+            out |= {comparable(domain) for one in found if len(domain := one.rpartition("@")[2]) <= LONGEST}
+    return sorted(out)[:DOMAINS]
 
 
 async def _found(result: "asyncio.Task[T] | T") -> T:

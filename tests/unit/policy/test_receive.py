@@ -12,6 +12,7 @@ import pytest
 from fastmail.directory.named import Book
 from fastmail.dns.interface import Answer, Budget
 from fastmail.dns.memory import MemoryResolver
+from fastmail.policy import receive as receive_module
 from fastmail.policy.greylist import Greylist
 from fastmail.policy.lists import parse
 from fastmail.policy.reasons import Finding, Reason
@@ -399,6 +400,36 @@ def test_lists_of_what_the_content_names() -> None:
     assert [one.why for one in found.verdict.reasons if one.name == "list.dbl.test"] == ["evil.test 127.0.1.4"]
     assert {f"{name}.dbl.test" for name in ("evil.test", "good.test", "bad.test", "test", "invalid")} == set(asked)
     assert linked(MESSAGE, {})[1] == []
+
+
+def test_who_hangs_up_meanwhile_stops_no_check() -> None:
+    """All of the message has come, so its fate is decided, and what its checks asked is asked to the end."""
+    content = MESSAGE + b"http://evil.test/\n"
+    records = ZONE | {
+        ("test.dbl.test", "A"): ["127.0.1.2"],
+        ("evil.test.dbl.test", "A"): ["127.0.1.4"],
+    }
+
+    async def main() -> Received:
+        receiver = Receiver(MemoryResolver(records), Settings("mx.test", link_lists=[parse("dbl.test")]))
+        receiving = receiver.begin("192.0.2.1", "mail.example.org")
+        receiving.mail_from("joe@example.org")
+        receiving.feed(content)
+        finishing = asyncio.create_task(receiving.finish(content=content))
+        await asyncio.sleep(0)
+        receiving.close()
+        found = await finishing
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return found
+
+    assert "list.dbl.test" in names_of(asyncio.run(main()))
+
+
+def test_a_long_reply_to_is_not_remembered() -> None:
+    many = b", ".join(b"a@d%d.test" % n for n in range(50))
+    for value in (many, b"a@" + b"x." * 4000 + b"test"):
+        names = receive_module._domains([value])
+        assert len(names) <= 10 and all(len(name) <= 255 for name in names)
 
 
 def test_a_listing_counts_once_for_header_and_content() -> None:
