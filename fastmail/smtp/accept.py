@@ -83,7 +83,9 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
     if transaction is not None and receiving is not None:
         asked = [one.wishes for one in transaction.wanted]
         received = await receiving.finish(judging.of_stranger(session, envelope, content), asked, content)
-        if service.feedback is not None:
+        not_taken = received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER)
+        limited = None if not_taken else strangers.judged(session, envelope.sender, received)
+        if service.feedback is not None and limited is None:  # what has to come again is counted then
             service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
         again = Staged(service.staging, service.budget)
         # what leaves has to keep the signature that its next host verifies; what waits may turn out to be no junk
@@ -91,9 +93,8 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
         envelope.filters, envelope.checked = wanted.words(received, transaction.wanted), True
         envelope.doubted = not envelope.login and not _vouched(received.checks)
-        if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
+        if not_taken:
             return _refused(session, envelope, content, Outcome(*received.reply))
-        limited = strangers.judged(session, envelope.sender, received)
         if limited is not None:
             return _refused(session, envelope, content, limited)
         if received.enforced(verdict.QUARANTINE):
