@@ -15,7 +15,6 @@ What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message import authors
 from fastmail.message.authors import MOST as MOST_FROM
-from fastmail.model.domain import LONGEST, comparable
 from fastmail.policy import arc, claims, dkim, dmarc, links, marks, outcome, received_spf, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.claims import Claims
@@ -322,7 +320,7 @@ class Receiving:
             self._chain = arc.read(content)
         if settings.domain_lists:
             signers = [one.domain for one in self._signatures if isinstance(one, Signature)]
-            answered = _domains(self._values(head, content, b"reply-to"))
+            answered = authors.domains(self._values(head, content, b"reply-to") or (), DOMAINS)
             named = (self._helo, self._from.rpartition("@")[2], self._author, *signers, *answered)
             listed = receiver.lists.known(named)
             self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
@@ -393,7 +391,7 @@ class Receiving:
             field = own + field
         removed = marks.removed(checks.findings)
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
-        tag = settings.subject_tag if _tagged(each, settings.subject_score) else ""
+        tag = settings.subject_tag if wishes.tagged(each, settings.subject_score) else ""
         return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag)
 
     async def _checks(self, whole: Octets | None) -> Checks:
@@ -437,7 +435,7 @@ class Receiving:
         """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
         and it has a score for that or is ``suspect`` to a scanner."""
         taking = {one: decided for one, decided in each.items() if one.done(decided) != verdict.REFUSE}
-        if not taking or not all(_asks(one, each[one], suspect) for one in taking):
+        if not taking or not all(wishes.puts_off(one, each[one], suspect) for one in taking):
             good = all(decided.action == verdict.ACCEPT and decided.score <= 0 for decided in each.values())
             if good and not suspect:
                 greylist.good(place(self._ip, sender))
@@ -492,33 +490,6 @@ class Receiving:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
-
-
-def _asks(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
-    """Is a message to be put off for a recipient if its sender is not known?"""
-    if not wanted.enforce or wanted.greylist <= 0 or decided.action != verdict.ACCEPT or decided.named:
-        return False
-    return suspect or wanted.greylist <= decided.score
-
-
-def _tagged(each: dict[Wishes, Verdict], score: float) -> bool:
-    """Does the subject of a message get a tag? All recipients have the same content, so only where it does for each."""
-    for wanted, decided in each.items():
-        if wanted.done(decided) in (verdict.JUNK, verdict.QUARANTINE, verdict.REFUSE):
-            continue
-        if not 0 < score <= decided.score or not wanted.enforce or decided.named == wishes.ALLOWED:
-            return False
-    return True
-
-
-def _domains(values: Sequence[bytes] | None) -> list[str]:
-    """The domains of addresses in fields, as far as these can be read: at most as many as lists are asked about."""
-    out: set[str] = set()
-    for value in values or ():
-        with contextlib.suppress(authors.Unreadable):
-            found = authors.parse(value.decode("utf-8", "surrogateescape"))
-            out |= {comparable(domain) for one in found if len(domain := one.rpartition("@")[2]) <= LONGEST}
-    return sorted(out)[:DOMAINS]
 
 
 async def _found(result: "asyncio.Task[T] | T") -> T:
