@@ -28,7 +28,9 @@ class Place:
     """A server with rules; ``zone``: its DNS."""
 
     def __init__(self, path: Path, zone: Any = ZONE, settings: Settings | None = None, **rules: Any) -> None:
-        own: dict[str, Any] = {name: rules.pop(name) for name in ("exempt", "xclient", "networks", "feedback") if name in rules}
+        own: dict[str, Any] = {
+            name: rules.pop(name) for name in ("exempt", "xclient", "networks", "feedback") if name in rules
+        }
         self.limits = rules.pop("limits", {})
         self.gate = Gate(str(path), Rules(**rules))
         self.receiver = Receiver(MemoryResolver(zone), settings or Settings("mx.example.test"))
