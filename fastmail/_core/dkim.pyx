@@ -219,9 +219,10 @@ cdef class Body:
             if self.ends > BLOCK and not self.only_ends(p, end):
                 self.give_ends()
             # Most blocks need no change of white space, and seeing that is faster than looking for it in each line.
-            if not self.relaxed or (
+            # ``copy`` makes room for all empty lines before; where there are more than a block has, none is written now.
+            if self.ends <= BLOCK and (not self.relaxed or (
                 not self.space and tidy(<const unsigned char*>p, <const unsigned char*>end, <const unsigned char*>stop)
-            ):
+            )):
                 self.copy(p, end, stop)
             else:
                 self.change(p, end)

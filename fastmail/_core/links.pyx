@@ -216,6 +216,12 @@ cdef bint in_quotes(const uint8_t* begin, const uint8_t* p) noexcept nogil:
     return p > begin and ((p - 1)[0] == b'"' or (p - 1)[0] == b"'")
 
 
+cdef inline const uint8_t* near(const uint8_t* p, const uint8_t* end) noexcept nogil:
+    """How far a host that begins at p is read. Some octets of hosts are such that another host may begin behind each of
+    them, so without a bound a text of these would be read again from each."""
+    return p + AUTHORITY if end - p > AUTHORITY else end
+
+
 cdef const uint8_t* next_found(const uint8_t* begin, const uint8_t* p, const uint8_t* end, Found* found,
                                Found* other) noexcept nogil:
     """Look from p on until something is found. Returns where to go on; ``end`` when there is no more."""
@@ -249,7 +255,7 @@ cdef const uint8_t* next_found(const uint8_t* begin, const uint8_t* p, const uin
             if found.kind or other.kind:
                 return q
         elif c == b'@' and KINDS[before] & BEFORE_AT:
-            q = read_host(after, end, False, found)
+            q = read_host(after, near(after, end), False, found)
             # an address of a host by number is none that mail programs know
             if found.kind and memchr(found.host, b'.', found.n) != NULL and not 48 <= found.host[found.n - 1] <= 57:
                 found.kind = ADDRESS
@@ -257,7 +263,7 @@ cdef const uint8_t* next_found(const uint8_t* begin, const uint8_t* p, const uin
             found.kind = NONE
         elif (c == b'w' or c == b'W') and end - p > 4 and not KINDS[before] & HOST and before != b'@' and (
                 before != b'/' and same(<const char*>p, 4, "www.", 4)):
-            q = read_host(p, end, False, found)
+            q = read_host(p, near(p, end), False, found)
             if found.kind and memchr(found.host + 4, b'.', found.n - 4 if found.n > 4 else 0) != NULL:
                 return q
             found.kind = NONE

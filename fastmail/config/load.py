@@ -398,7 +398,10 @@ def _check_named(config: Config, problem: Callable[[str, str, str], None]) -> No
         from fastmail.message import subject
 
         if not subject.valid(config.policy.subject_tag):
-            problem("policy", "subject_tag", f"subject_tag must be a word of at most {subject.LONGEST} octets")
+            fault = (
+                f"subject_tag must be printable, without spaces at its ends and =?, of at most {subject.LONGEST} octets"
+            )
+            problem("policy", "subject_tag", fault)
     if config.policy.blocked not in ("refuse", "junk"):
         problem("policy", "blocked", "blocked must be refuse or junk")
 

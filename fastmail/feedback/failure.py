@@ -139,7 +139,8 @@ def _value(text: object) -> str:
 def _fields(one: Incident, hostname: str, records: Sequence[str], incidents: int, hide: redaction.Hide | None) -> str:
     """The part that programs read (RFC 5965 3, RFC 6591 3, RFC 9991 4). ``records``: those of SPF."""
     failure = one.failure
-    sender = hide.address(one.sender) if hide is not None else one.sender
+    shown = hide.address if hide is not None else str
+    domain, identity, selector = failure.signature
     fields = [
         ("Feedback-Type", "auth-failure"),
         ("User-Agent", AGENT),
@@ -147,12 +148,14 @@ def _fields(one: Incident, hostname: str, records: Sequence[str], incidents: int
         ("Auth-Failure", failure.kind),
         ("Authentication-Results", hostname + " ".join(failure.results.split())),
         ("Identity-Alignment", ", ".join(failure.unaligned) or "none"),
-        ("Original-Mail-From", f"<{sender}>"),
+        ("Original-Mail-From", f"<{shown(one.sender)}>"),
         ("Arrival-Date", formatdate(one.at).replace("-0000", "+0000")),
         ("Source-IP", failure.source),
         ("Reported-Domain", failure.author),
         ("Delivery-Result", failure.done),
-        *zip(("DKIM-Domain", "DKIM-Identity", "DKIM-Selector"), failure.signature, strict=True),
+        ("DKIM-Domain", domain),
+        ("DKIM-Identity", shown(identity)),
+        ("DKIM-Selector", selector),
         *(("SPF-DNS", f'txt : {_value(failure.spf)} : "{_quoted(text)}"') for text in records),
         *([("Incidents", str(incidents))] if incidents > 1 else []),
     ]

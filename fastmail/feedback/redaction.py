@@ -44,7 +44,10 @@ _QUOTED, _PLAIN = rb'"(?:[^"\\\n]|\\[^\n]){1,128}"', rb"[A-Za-z0-9!#$%&'*+/=?^_`
 # the name of a tag in front of it (i=, smtp.mailfrom=) is no part of it, though it could be
 _TAG = rb"(?:(?<=[;\s])[A-Za-z.]{1,20}=)?"
 _LOCAL = re.compile(rb"(" + _TAG + rb")(" + _QUOTED + rb"|" + _PLAIN + rb")@(?=[A-Za-z0-9\x80-\xff\[])")
-_PARAMETERS = re.compile(rb";[ \t\n]*(?:file)?name\*?[0-9]*\*?[ \t]*=[^;]*", re.IGNORECASE)
+# a value in quotes may have semicolons
+_PARAMETERS = re.compile(
+    rb';[ \t\n]*(?:file)?name\*?[0-9]*\*?[ \t\n]*=[ \t\n]*(?:"(?:[^"\\]|\\.)*")?[^;]*', re.IGNORECASE | re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,9 @@ class Hide:
         return b32encode(digest)[:DIGITS].lower()
 
     def address(self, text: str) -> str:
-        """An address without its local part; the null sender stays what it is."""
-        local, at, domain = text.rpartition("@")
-        return f"{self.local(local.encode('utf-8', 'surrogateescape')).decode()}@{domain}" if at else text
+        """An address without its local part; the null sender, and an identity without one, stay what they are."""
+        local, _, domain = text.rpartition("@")
+        return f"{self.local(local.encode('utf-8', 'surrogateescape')).decode()}@{domain}" if local else text
 
     def header(self, content: bytes) -> bytes:
         """The header of a message (LF)."""

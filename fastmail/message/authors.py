@@ -9,11 +9,13 @@ returned in one form: without comments and needless quotes, with upper and lower
 Promise: linear in the text, which is bounded (MOST octets of fields, ADDRESSES addresses).
 """
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fastmail._core import header
+from fastmail.model.domain import LONGEST, comparable
 
 FIELDS = (b"from", b"sender", b"resent-from", b"resent-sender")
 NAMES = ("From", "Sender", "Resent-From", "Resent-Sender")
@@ -196,3 +198,14 @@ def _domain(item: list[Token]) -> str:
     if len(item) == 1 and item[0][0] == "literal":
         return item[0][1]
     return ".".join(_words(item, ("atom",)))
+
+
+def domains(values: Iterable[bytes], most: int) -> list[str]:
+    """Return the domains of the addresses in fields, as ``comparable`` writes them: ``most`` of them, in alphabetical
+    order. A field that cannot be read, and what is too long for a domain, have none."""
+    out: set[str] = set()
+    for value in values:
+        with contextlib.suppress(Unreadable):
+            found = [one.rpartition("@")[2] for one in parse(value.decode("utf-8", "surrogateescape"))]
+            out |= {comparable(one) for one in found if len(one) <= LONGEST}
+    return sorted(out)[:most]

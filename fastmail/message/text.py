@@ -7,7 +7,7 @@ stored. Time is linear in the size; the long steps are compiled and run without 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from html.entities import html5
@@ -28,6 +28,7 @@ _LAST_CHARACTER = 0x10FFFF
 _LONGEST_NUMBER = 12  # digits; a longer number is not a character (and would take long to convert)
 _DECODED_HEADER = 1 << 18  # octets of a header that are parsed and decoded; the rest is used undecoded
 _REMEMBERED = 1024  # octets; the folded form of a longer header value is not cached
+_ENCODED = 8 << 20  # octets of an encoded message that are read where bodies are not read whole
 _ENCODED_MESSAGES = 4  # levels of messages inside encoded messages that are read
 
 
@@ -101,14 +102,14 @@ class TextPart:
 
 
 def text_parts(content: Octets, summary: Summary, most: int = 0) -> Iterator[TextPart]:
-    """Yield each entity of a message, decoded as a reader would see it. ``most``: octets of a body to read, 0 for
-    all."""
+    """Yield each entity of a message, decoded as a reader would see it. ``most``: octets of a body to read, 0 for all;
+    with it, what else is read of an entity is bounded too."""
     return _entities(content, summary, most, _ENCODED_MESSAGES)
 
 
 def _entities(content: Octets, summary: Summary, most: int, deeper: int) -> Iterator[TextPart]:
     for at, part in enumerate(summary.parts):
-        header = bytes(content[part.header : part.body])
+        header = bytes(content[part.header : _end(part.header, part.body, _DECODED_HEADER if most else 0)])
         main, sub, charset, encoding, disposition, names = mime.leaf(header)
         one = TextPart(
             to_crlf(header),
@@ -117,25 +118,43 @@ def _entities(content: Octets, summary: Summary, most: int, deeper: int) -> Iter
         )
         if part.kind != LEAF:
             if part.kind == MULTIPART:
-                one.text = "\n".join(charsets.guess(bytes(content[a:b])) for a, b in _around(summary.parts, at))
+                around = _first(_around(summary.parts, at), most)
+                one.text = "\n".join(charsets.guess(bytes(content[a:b])) for a, b in around)
             yield one
             if part.kind == MESSAGE and deeper and encoding in (b"base64", b"quoted-printable"):
                 # RFC 2046 5.2.1 forbids encoding a message; senders do it anyway
-                inner = decode_transfer(bytes(content[part.body : part.end]), encoding.decode())
+                end = _end(part.body, part.end, _ENCODED if most else 0)
+                inner = decode_transfer(bytes(content[part.body : end]), encoding.decode())
                 yield from _entities(inner, summaries.of(inner), most, deeper - 1)
             continue
         cut = main == b"multipart"  # nested too deep: the scanner left it as one part
         if main not in (b"text", b"message") and not cut:
             yield one
             continue
-        end = min(part.end, part.body + most) if most else part.end
-        body = bytes(content[part.body : end])
+        body = bytes(content[part.body : _end(part.body, part.end, most)])
         data, sound = _transferred(body, encoding.decode("latin-1"))
         one.main, one.sub = ("text", "plain") if cut else (main.decode("latin-1"), sub.decode("latin-1"))
         one.text = charsets.decode(data, charset.decode("latin-1")) if charset else charsets.guess(data)
         if not sound or (summary.cut and at == len(summary.parts) - 1):
             one.raw = charsets.guess(body)
         yield one
+
+
+def _end(start: int, end: int, most: int) -> int:
+    """Where to end, so that at most ``most`` octets are read; 0 for any number."""
+    return min(end, start + most) if most else end
+
+
+def _first(ranges: Iterable[tuple[int, int]], most: int) -> Iterator[tuple[int, int]]:
+    """Yield the first ``most`` octets of ranges; 0 for all."""
+    left = most
+    for start, end in ranges:
+        end = _end(start, end, left)
+        yield start, end
+        if most:
+            left -= end - start
+            if not left:
+                return
 
 
 def _around(parts: list[Part], at: int) -> Iterator[tuple[int, int]]:

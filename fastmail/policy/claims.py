@@ -30,7 +30,7 @@ GENERIC = "reverse.generic"
 NULL_MX, NO_HOST, UNSURE = "sender.null_mx", "sender.no_host", "sender.unsure"
 Finding = tuple[str, str]  # the name of a reason, and why
 REFUSALS: dict[str, Reply] = {  # of findings that say enough to refuse a message, where the settings want that
-    OWN: (550, "5.7.1", "the name in your EHLO is this server's own"),
+    OWN: (550, "5.7.1", "the name in your EHLO is this server's own, say that of your host"),
     NULL_MX: (550, "5.7.27", "the sender's domain takes no mail, so it cannot be told of trouble (RFC 7505)"),
     NO_HOST: (550, "5.1.8", "the sender's domain has neither a mail host nor an address"),
     UNSURE: (450, "4.1.8", "the sender's domain cannot be looked up now, try again later"),

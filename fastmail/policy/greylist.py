@@ -127,7 +127,7 @@ class Greylist:
     def good(self, who: str) -> None:
         """A message came from there that nothing speaks against."""
         now = time.time()
-        if not who or 0 <= now - self._lately.get(who, -NOTED_FOR) < NOTED_FOR:
+        if self._looks or not who or 0 <= now - self._lately.get(who, -NOTED_FOR) < NOTED_FOR:
             return
         tables = self._opened()
         if tables is None:

@@ -7,12 +7,15 @@ browser undoes is undone (``_core.links``).
 Promise: the same message gives the same names wherever it lies. Work is linear in the message and bounded: PARTS parts,
 TEXT octets of each. At most URLS and ADDRESSES names are looked up, which bounds the questions of a message. Where more
 are named, those at the beginning and at the end count, and ``many`` says so: who hides a name among others may put it
-at either end. Nothing raises for what a message holds.
+at either end. Only names near the ends are brought into the form of the DNS, because that takes long for letters beyond
+ASCII. Nothing raises for what a message holds.
 """
 
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -27,9 +30,12 @@ from fastmail.net.address_rules import literal, numeric
 
 PARTS = 40
 TEXT = 131072  # octets of a part's body
-FOUND = 200  # different names of a kind that are noted in a part
+FOUND = 4000  # different names of a kind that are noted in a part
 URLS, ADDRESSES = 20, 10
+LOOKED_AT = 2  # times as many are looked at, because some hosts are no names
 ON_LOOP = 16384  # octets of a message that is read at once, and not on a helper thread
+
+T = TypeVar("T")
 
 
 class Links(msgspec.Struct, frozen=True):
@@ -52,8 +58,8 @@ def read(content: Octets) -> Links:
     """The same, at once."""
     if isinstance(content, bytes) and b"\r\n" in content:
         content = to_lf(content)  # or a long part would be cut elsewhere
-    urls: dict[str, None] = {}
-    addresses: dict[str, None] = {}
+    urls: dict[bytes, None] = {}
+    addresses: dict[bytes, None] = {}
     many = False
     for number, part in enumerate(text.text_parts(content, summaries.of(content), TEXT)):
         if number >= PARTS:
@@ -66,14 +72,24 @@ def read(content: Octets) -> Links:
             data = links.unreferenced(data)
         hosts, domains, more = links.hosts(data, FOUND)
         many = many or more
-        urls.update((name, None) for raw in hosts if (name := host(raw)))
-        addresses.update((name, None) for raw in domains if (name := host(raw)))
-    rest = [name for name in addresses if name not in urls]
-    many = many or len(urls) > URLS or len(rest) > ADDRESSES
-    return Links(_chosen(list(urls), URLS), _chosen(rest, ADDRESSES), many)
+        urls.update(dict.fromkeys(hosts))
+        addresses.update(dict.fromkeys(domains))
+    own, more_urls = _names(urls, URLS)
+    rest, more_addresses = _names({one: None for one in addresses if one not in urls}, ADDRESSES)
+    rest = [name for name in rest if name not in own]
+    many = many or more_urls or more_addresses
+    return Links(_ends(own, URLS), _ends(rest, ADDRESSES), many)
 
 
-def _chosen(names: list[str], most: int) -> tuple[str, ...]:
+def _names(found: Collection[bytes], most: int) -> tuple[list[str], bool]:
+    """(the names near the ends, each once; are there more than ``most``?)."""
+    near = _ends(list(found), LOOKED_AT * most)
+    names = list(dict.fromkeys(name for raw in near if (name := host(raw))))
+    return names, len(names) > most or len(near) < len(found)
+
+
+def _ends(names: Sequence[T], most: int) -> tuple[T, ...]:
+    """``most`` of them: half from the beginning, half from the end."""
     if len(names) <= most:
         return tuple(names)
     return (*names[: most // 2], *names[-(most - most // 2) :])

@@ -15,7 +15,6 @@ What is kept of a message is its header, HEADER octets at most.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message import authors
 from fastmail.message.authors import MOST as MOST_FROM
-from fastmail.model.domain import comparable
 from fastmail.policy import arc, claims, dkim, dmarc, links, marks, outcome, received_spf, verdict, wishes
 from fastmail.policy.arc import Arc
 from fastmail.policy.claims import Claims
@@ -38,7 +36,7 @@ from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
 from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.greylist import Greylist, place
 from fastmail.policy.iprev import Iprev, Reverse
-from fastmail.policy.lists import Listed, Lists, Zone
+from fastmail.policy.lists import DOMAINS, Listed, Lists, Zone
 from fastmail.policy.reasons import RANK, Finding, Reply
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.strangers.rules import OFF, REFUSE
@@ -165,7 +163,7 @@ class Receiving:
 
     __slots__ = (
         *("_receiver", "_settings", "_ip", "_helo", "_from"),  # who sends
-        *("_spent", "_stage", "_tasks"),
+        *("_spent", "_stage", "_tasks", "_finishing"),
         *("_reverse", "_greeted", "_sender", "_lists", "_claims", "_noted"),  # what is known of him
         *("_head", "_looked", "_content"),
         *("_signatures", "_more", "_chain", "_author", "_written", "_nobody", "_listed"),  # what the header says
@@ -179,6 +177,7 @@ class Receiving:
         self._spent: Budget | None = None
         self._stage = SENDER
         self._tasks: list[asyncio.Task[Any]] = []
+        self._finishing = False
         # What is known at once, or the task that finds it out.
         self._reverse: asyncio.Task[Reverse] | Reverse | None = None
         self._greeted: asyncio.Task[Checked] | Checked | None = None
@@ -321,7 +320,7 @@ class Receiving:
             self._chain = arc.read(content)
         if settings.domain_lists:
             signers = [one.domain for one in self._signatures if isinstance(one, Signature)]
-            answered = _domains(self._values(head, content, b"reply-to"))
+            answered = authors.domains(self._values(head, content, b"reply-to") or (), DOMAINS)
             named = (self._helo, self._from.rpartition("@")[2], self._author, *signers, *answered)
             listed = receiver.lists.known(named)
             self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
@@ -355,13 +354,12 @@ class Receiving:
         """All of the content has come. ``look`` is asked about it, unless the message is refused anyway. ``wanted``:
         what is asked for its recipients; without any, what holds for all. ``content``: all of it, for lists of what it
         names."""
-        tasks, self._tasks = self._tasks, []  # whoever closes this now, the checks go on
+        self._finishing = True  # whoever closes this now, the checks go on, those that begin now too
         try:
             return await self._finish(look, dict.fromkeys(wanted) or {self._receiver.wishes: None}, content)
         finally:
-            for task in tasks + self._tasks:
-                task.cancel()
-            self._tasks = []
+            self._finishing = False
+            self.close()
 
     async def _finish(self, look: Look | None, wanted: Collection[Wishes], whole: Octets | None) -> Received:
         settings = self._settings
@@ -393,7 +391,7 @@ class Receiving:
             field = own + field
         removed = marks.removed(checks.findings)
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
-        tag = settings.subject_tag if _tagged(each, settings.subject_score) else ""
+        tag = settings.subject_tag if wishes.tagged(each, settings.subject_score) else ""
         return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag)
 
     async def _checks(self, whole: Octets | None) -> Checks:
@@ -437,7 +435,7 @@ class Receiving:
         """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
         and it has a score for that or is ``suspect`` to a scanner."""
         taking = {one: decided for one, decided in each.items() if one.done(decided) != verdict.REFUSE}
-        if not taking or not all(_asks(one, each[one], suspect) for one in taking):
+        if not taking or not all(wishes.puts_off(one, each[one], suspect) for one in taking):
             good = all(decided.action == verdict.ACCEPT and decided.score <= 0 for decided in each.values())
             if good and not suspect:
                 greylist.good(place(self._ip, sender))
@@ -486,37 +484,12 @@ class Receiving:
         return await evaluator.evaluate(self._author, passed, domains, unsure, self._budget(END))
 
     def close(self) -> None:
-        """End what is under way."""
+        """End what is under way, but for ``finish``, which ends by itself."""
+        if self._finishing:
+            return
         for task in self._tasks:
             task.cancel()
         self._tasks = []
-
-
-def _asks(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
-    """Is a message to be put off for a recipient if its sender is not known?"""
-    if not wanted.enforce or wanted.greylist <= 0 or decided.action != verdict.ACCEPT or decided.named:
-        return False
-    return suspect or wanted.greylist <= decided.score
-
-
-def _tagged(each: dict[Wishes, Verdict], score: float) -> bool:
-    """Does the subject of a message get a tag? All recipients have the same content, so only where it does for each."""
-    for wanted, decided in each.items():
-        if wanted.done(decided) in (verdict.JUNK, verdict.QUARANTINE, verdict.REFUSE):
-            continue
-        if not 0 < score <= decided.score or not wanted.enforce or decided.named == wishes.ALLOWED:
-            return False
-    return True
-
-
-def _domains(values: Sequence[bytes] | None) -> list[str]:
-    """The domains of addresses in fields, as far as these can be read."""
-    out: set[str] = set()
-    for value in values or ():
-        with contextlib.suppress(authors.Unreadable):
-            found = authors.parse(value.decode("utf-8", "surrogateescape"))
-            out |= {comparable(one.rpartition("@")[2]) for one in found}
-    return sorted(out)
 
 
 async def _found(result: "asyncio.Task[T] | T") -> T:

@@ -12,7 +12,7 @@ does (directory.named), and of two that are equally exact the one that blocks.
   blocked by mistake can say so (RFC 5321 4.5.1).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -23,7 +23,7 @@ from fastmail.directory.records import TO_JUNK, Account, Domain
 from fastmail.message import authors
 from fastmail.model.domain import comparable
 from fastmail.policy import verdict
-from fastmail.policy.reasons import JUNK, RANK, REFUSE, TAKEN, WORDS, Reason, Reply
+from fastmail.policy.reasons import ACCEPT, JUNK, QUARANTINE, RANK, REFUSE, TAKEN, WORDS, Reason, Reply
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
 
 ALLOWED, BLOCKED = "allowed", "blocked"  # Verdict.named, and the names of these reasons
@@ -171,6 +171,27 @@ def listed(decided: Verdict, wishes: Wishes, who: Who) -> Verdict:
 
 def _stricter(one: tuple[str, Reply], other: tuple[str, Reply]) -> tuple[str, Reply]:
     return other if RANK[other[0]] > RANK[one[0]] else one
+
+
+# ---------------------------------------------------------------- what follows from verdicts
+
+
+def puts_off(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
+    """True if a message is put off for a recipient where its sender is not known. ``suspect``: a scanner wants that."""
+    if not wanted.enforce or wanted.greylist <= 0 or decided.action != ACCEPT or decided.named:
+        return False
+    return suspect or wanted.greylist <= decided.score
+
+
+def tagged(each: Mapping[Wishes, Verdict], score: float) -> bool:
+    """True if the subject of a message gets a tag: all who take it have the same content, so each of them must want
+    that. ``score``: from where on it gets one; 0: where it is junk."""
+    for wanted, decided in each.items():
+        if wanted.done(decided) in (JUNK, QUARANTINE, REFUSE):
+            continue
+        if not 0 < score <= decided.score or not wanted.enforce or decided.named == ALLOWED:
+            return False
+    return True
 
 
 # ---------------------------------------------------------------- senders

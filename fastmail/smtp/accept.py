@@ -83,8 +83,8 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
     receiving = transaction.receiving if transaction is not None else None
     received = None
     if transaction is not None and receiving is not None:
-        received, content = await _judged(session, envelope, content, receiving, transaction.wanted)
-        ended = await _ended(session, envelope, content, received)
+        received, content, limited = await _judged(session, envelope, content, receiving, transaction.wanted)
+        ended = await _ended(session, envelope, content, received, limited)
         if ended is not None:
             return ended
         mailbox, envelope.places = wanted.places(received, transaction.wanted)
@@ -141,12 +141,15 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
 
 async def _judged(
     session: Dialogue, envelope: Envelope, content: Octets, receiving: Receiving, asked: Sequence[Wanted]
-) -> tuple[Received, Octets]:
-    """Return what the checks of mail from others found, and the message with their results on it."""
+) -> tuple[Received, Octets, Outcome | None]:
+    """Return what the checks of mail from others found, the message with their results on it, and the reply to a
+    client that has sent enough for now."""
     service = session.service
     wishes = [one.wishes for one in asked]
     received = await receiving.finish(judging.of_stranger(session, envelope, content), wishes, content)
-    if service.feedback is not None:
+    not_taken = received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER)
+    limited = None if not_taken else strangers.limited(session, envelope.sender, received)
+    if service.feedback is not None and limited is None:  # what has to come again is counted then
         service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
     again = Staged(service.staging, service.budget)
     # what leaves has to keep the signature that its next host verifies; what waits may turn out to be no junk
@@ -154,14 +157,15 @@ async def _judged(
     content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
     envelope.filters, envelope.checked = wanted.words(received, asked), True
     envelope.doubted = not envelope.login and not _vouched(received.checks)
-    return received, content
+    return received, content, limited
 
 
-async def _ended(session: Dialogue, envelope: Envelope, content: Octets, received: Received) -> list[Outcome] | None:
+async def _ended(
+    session: Dialogue, envelope: Envelope, content: Octets, received: Received, limited: Outcome | None
+) -> list[Outcome] | None:
     """Return the outcomes of a message that goes no further after these checks; None if it goes on."""
     if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
         return _refused(session, envelope, content, Outcome(*received.reply))
-    limited = strangers.limited(session, envelope.sender, received)
     if limited is not None:
         return _refused(session, envelope, content, limited)
     return await _held_back(session, envelope, content) if received.enforced(verdict.QUARANTINE) else None

@@ -75,10 +75,6 @@ class Rates:
     def _add(self, by: str, name: str, amount: float, now: float) -> None:
         self._tables[by][self._number].add(name, amount, 0.0, math.inf, now)
 
-    def counts(self, what: str, by: str) -> bool:
-        """Is there such a limit?"""
-        return any(one.what == what and one.by == by for one in self._rates)
-
     def over(self, what: str, names: Mapping[str, str]) -> str:
         """Why there may be no more of ``what`` by these names in this hour, in words for the client; empty where there
         may. Nothing is counted."""

@@ -157,6 +157,8 @@ CASES = [
             "www": b"www.www.",
             "quoted line ends": b'"http://a\n',
             "letters": b"w",
+            "www behind letters beyond ASCII": "\xe9www.".encode(),
+            "www behind what nobody sees": "\xadwww.".encode(),
         }.items()
     ),
     Case("links: one long name", 100_000, lambda n: b"http://" + b"a." * n, lambda data: links.hosts(data, 200)),

@@ -186,3 +186,6 @@ def test_a_redacted_report_names_nobody() -> None:
     octets, found = made(a_failure(), hide=Hide(b"k" * 32))
     assert b"joe" not in octets and b"Joe" not in octets and b"secret plans" not in octets and b"<me@" not in octets
     assert fields(found)["Original-Mail-From"].endswith("@example.net>")
+    signed = replace(a_failure(), signature=("example.org", "joe@example.org", "one"))
+    octets, found = made(signed, hide=Hide(b"k" * 32))
+    assert b"joe" not in octets and fields(found)["DKIM-Identity"].endswith("@example.org")

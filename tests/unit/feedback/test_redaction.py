@@ -37,10 +37,22 @@ def test_local_parts_are_hashed_and_words_hidden() -> None:
         assert word not in found
 
 
+def test_names_of_files_are_hidden_whatever_they_hold() -> None:
+    for name in (
+        b'"secret; plans.pdf"',
+        b'"a \\"secret\\"; plans.pdf"',
+        b'\n\t"secret; plans"',
+        b"secret",
+        b'"secret; plans',
+    ):
+        found = HIDE.header(b"Content-Type: a/b;\n\tname=" + name + b"; charset=x\n\n")
+        assert b"secret" not in found and (b"charset=x" in found or name.count(b'"') == 1)
+
+
 def test_the_same_address_has_the_same_hash_and_another_key_another_one() -> None:
     assert HIDE.address("Joe@example.org") == HIDE.address("joe@example.org") != HIDE.address("ann@example.org")
     assert Hide(b"x" * 32).address("joe@example.org") != HIDE.address("joe@example.org")
-    assert HIDE.address("") == ""
+    assert HIDE.address("") == "" and HIDE.address("@example.org") == "@example.org"
     assert HIDE.header(b"") == b"" and HIDE.header(b"no field\n\nx") == b""
 
 

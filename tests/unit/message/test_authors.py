@@ -5,7 +5,7 @@ import time
 import pytest
 
 from fastmail._core import header
-from fastmail.message.authors import ADDRESSES, FIELDS, MOST, Unreadable, fields, parse, read
+from fastmail.message.authors import ADDRESSES, FIELDS, MOST, Unreadable, domains, fields, parse, read
 
 READ: list[tuple[str, list[str]]] = [
     ("me@x.test", ["me@x.test"]),
@@ -118,3 +118,13 @@ def test_the_scanner_gives_values_and_stops_at_its_bound() -> None:
     assert header.values(data, FIELDS, 20) is None
     assert header.values(b"", FIELDS, 0) == [] and header.values(b"From", FIELDS, 9) == []
     assert header.values(b"To: x\nFrom:", FIELDS, 9) == [(0, b"")]
+
+
+def test_domains_of_fields() -> None:
+    """They are kept by what they are, so a stranger does not choose how many, or how long."""
+    assert domains([b"Me <a@X.test>, b@x.test", b"broken <", "c@b\xfccher.test".encode()], 9) == [
+        "x.test",
+        "xn--bcher-kva.test",
+    ]
+    assert domains([b", ".join(b"a@d%d.test" % n for n in range(50))], 3) == ["d0.test", "d1.test", "d10.test"]
+    assert domains([b"a@" + b"x." * 4000 + b"test"], 3) == domains([], 3) == []

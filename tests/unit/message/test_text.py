@@ -142,6 +142,25 @@ def test_sections_of_a_single_part() -> None:
     assert sections.extract(message, found, (1,), b"HEADER", ()) is None
 
 
+def test_a_bound_holds_for_all_that_is_read_of_a_part() -> None:
+    """Also for text outside of the parts, which no mail program shows, for headers, and for encoded messages."""
+    long = b"x" * 70 + b"\n"
+    inner = b64encode(b"Content-Type: text/plain\n\n" + long * 300_000).replace(b"=", b"")
+    message = (
+        b"Content-Type: multipart/mixed; boundary=b\n\n" + long * 100 + b"--b\nX: " + long * 10_000 + b" y\n\n"
+        b"body\n--b\nContent-Type: message/rfc822\nContent-Transfer-Encoding: base64\n\n"
+        + inner
+        + b"\n--b--\n"
+        + long * 100
+    )
+    cut = list(text.text_parts(message, summary.of(message), 1000))
+    whole = list(text.text_parts(message, summary.of(message)))
+    assert len(cut[0].text) == 1000 and len(whole[0].text) > 14_000
+    assert all(len(one.text) <= 1000 and len(one.header) < 300_000 for one in cut)
+    assert [one.sub for one in cut] == [one.sub for one in whole]
+    assert max(len(one.text) for one in whole) > 20_000_000
+
+
 def test_trace_fields_cannot_be_broken_out_of() -> None:
     field = trace.received("evil\r\nX: 1", "1.2.3.4", "mx", "ESMTP", "ID", "a>\r\nb@c")
     assert (

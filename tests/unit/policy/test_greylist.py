@@ -54,10 +54,12 @@ def test_who_goes_on_sending_stays_free(tmp_path: Path, clock: Clock) -> None:
 def test_a_command_looks_and_changes_nothing(tmp_path: Path, clock: Clock) -> None:
     looking, made = Greylist(str(tmp_path), looks=True), Greylist(str(tmp_path))
     assert looking.wait("192.0.2.0/24", "a@b.test") == 300
+    looking.good("192.0.2.0/24")
     assert not (tmp_path / "greylist").exists(), "nothing is made"
     made.wait("192.0.9.0/24", "z@b.test")
     before = [(tmp_path / "greylist" / name).read_bytes() for name in ("waiting", "proved")]
     for _ in range(2):
+        looking.good("192.0.2.0/24")
         assert looking.wait("192.0.2.0/24", "a@b.test") == 300
         clock.now += 400
     assert [(tmp_path / "greylist" / name).read_bytes() for name in ("waiting", "proved")] == before

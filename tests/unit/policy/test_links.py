@@ -57,6 +57,23 @@ def test_more_than_is_noted() -> None:
     assert found.many and f"n{links.PARTS}.test" not in found.urls
 
 
+def test_many_names_do_not_hide_the_last_one_and_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters beyond ASCII take long, so only names near the ends are brought into the form of the DNS."""
+    brought: list[bytes] = []
+
+    def counted(raw: bytes) -> str:
+        brought.append(raw)
+        return host(raw)
+
+    monkeypatch.setattr(links, "host", counted)
+    text = " ".join(f"http://m\xfcller{n}.test/" for n in range(1000))
+    for coat in (f"{text} http://evil.test/", f"http://evil.test/ {text}"):
+        brought.clear()
+        found = read(message(b"plain; charset=utf-8", coat.encode()))
+        assert "evil.test" in found.urls and len(found.urls) == links.URLS and found.many
+        assert len(brought) == links.LOOKED_AT * links.URLS
+
+
 @pytest.mark.parametrize(
     ("raw", "name"),
     [

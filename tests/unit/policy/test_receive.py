@@ -401,6 +401,29 @@ def test_lists_of_what_the_content_names() -> None:
     assert linked(MESSAGE, {})[1] == []
 
 
+def test_who_hangs_up_meanwhile_stops_no_check() -> None:
+    """All of the message has come, so its fate is decided, and what its checks asked is asked to the end."""
+    content = MESSAGE + b"http://evil.test/\n"
+    records = ZONE | {
+        ("test.dbl.test", "A"): ["127.0.1.2"],
+        ("evil.test.dbl.test", "A"): ["127.0.1.4"],
+    }
+
+    async def main() -> Received:
+        receiver = Receiver(MemoryResolver(records), Settings("mx.test", link_lists=[parse("dbl.test")]))
+        receiving = receiver.begin("192.0.2.1", "mail.example.org")
+        receiving.mail_from("joe@example.org")
+        receiving.feed(content)
+        finishing = asyncio.create_task(receiving.finish(content=content))
+        await asyncio.sleep(0)
+        receiving.close()
+        found = await finishing
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return found
+
+    assert "list.dbl.test" in names_of(asyncio.run(main()))
+
+
 def test_a_listing_counts_once_for_header_and_content() -> None:
     content = MESSAGE + b"http://example.org/\n"
     records = {("example.org.dbl.test", "A"): ["127.0.1.4"]}

@@ -24,7 +24,7 @@ GREETING = b"220 mx.example.test ESMTP fastmail\r\n"
 HELLO = b"EHLO mail.example.org\r\n"
 MAIL = b"MAIL FROM:<joe@example.org>\r\n"
 
-OWN = ("exempt", "xclient", "networks", "milters")
+OWN = ("exempt", "xclient", "networks", "milters", "feedback")
 
 
 class Place:
@@ -271,6 +271,37 @@ def test_a_forger_does_not_use_up_what_a_domain_may_send(tmp_path: Path) -> None
         client = place.open()
         await client.send(HELLO)
         assert (await message(client)).startswith(b"250") and (await message(client)).startswith(b"450")
+
+    run(scenario)
+
+
+class Counted:
+    """The reverse-paths of messages that are counted for reports."""
+
+    def __init__(self) -> None:
+        self.senders: list[str] = []
+
+    def note(self, received: Any, ip: str, sender: str, recipients: list[str], content: bytes) -> None:
+        self.senders.append(sender)
+
+    async def take(self, recipients: list[str], content: bytes, received: Any, login: str = "") -> bool:
+        return False
+
+
+def test_what_has_to_come_again_is_counted_then(tmp_path: Path) -> None:
+    """Two messages at the same time: both may begin, and the second has to come again."""
+
+    async def scenario() -> None:
+        counted = Counted()
+        place = Place(tmp_path, rates=(rate("messages sender 1"),), feedback=counted)
+        clients = [place.open(), place.open()]
+        for client in clients:
+            await client.send(HELLO)
+            assert (await client.send(MAIL)).startswith(b"250")
+            assert (await client.send(f"RCPT TO:<{USER}>\r\n".encode())).startswith(b"250")
+            await client.send(b"DATA\r\n")
+        replies = [await client.send(MESSAGE.replace(b"\n", b"\r\n") + b".\r\n") for client in clients]
+        assert [reply[:3] for reply in replies] == [b"250", b"450"] and len(counted.senders) == 1
 
     run(scenario)
 
