@@ -78,3 +78,15 @@ def test_a_process_that_computes_keeps_its_pages(monkeypatch: pytest.MonkeyPatch
     clock["wall"] += 10.0
     clock["cpu"] += 0.5
     assert mapped.release(0)
+
+
+def test_what_was_closed_since_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Growth is measured from the least that was resident, not from what an environment took that is closed."""
+    taken = {"octets": 100 << 20}
+    monkeypatch.setattr(mapped_pages, "resident", lambda: taken["octets"])
+    mapped = Mapped()
+    assert mapped.release()
+    taken["octets"] = 10 << 20
+    assert not mapped.release()
+    taken["octets"] = 12 << 20
+    assert mapped.release()

@@ -10,9 +10,10 @@ account is listed once, whatever the number of links.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fastmail.durable import beneath, files
+from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.names import NameMaker, path_of, sizes_in
@@ -39,8 +40,6 @@ def remove(home: Home, directory: str, items: Sequence[Item]) -> list[Item]:
             out.append((mark, name))
             continue
         files.unlink_batch([path])
-        if others is not None:
-            others.gone.add(path)
     return out
 
 
@@ -57,12 +56,11 @@ def _is_empty(path: bytes, name: bytes) -> bool:
 
 
 class _Others:
-    """The message files of an account. ``gone``: paths of files that were removed meanwhile."""
+    """The message files of an account, as listed once. A file of the list may have been removed or renamed since."""
 
     def __init__(self, home: Home) -> None:
         self._by_inode: dict[int, set[bytes]] = {}
         self._by_octets: dict[int, set[bytes]] = {}  # octets as the names state them
-        self.gone: set[bytes] = set()
         for place in folders.directories(home):
             for sub in ("/cur", "/new"):
                 try:
@@ -85,13 +83,28 @@ class _Others:
         After a loss of power the two may be separate files, because recovery writes the content of the journal again,
         and the link may be torn, because its content was never synced."""
         try:
-            inode = beneath.lstat(path).st_ino
+            status = beneath.lstat(path)
         except OSError:
             return False
-        if self._by_inode.get(inode, set()) - self.gone - {path}:
-            return True
-        alike = self._by_octets.get(sizes_in(os.path.basename(path))[0], set())
-        return any(_is_part(path, other) for other in alike if other != path and other not in self.gone)
+        name = os.path.basename(path)
+        linked = _except(name, self._by_inode.get(status.st_ino, set()))
+        alike = _except(name, self._by_octets.get(sizes_in(name)[0], set()))
+        return any(_is_name_of(status, other) for other in linked) or any(_is_part(path, other) for other in alike)
+
+
+def _except(name: bytes, paths: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the paths of files with other names. A file proves nothing about itself, however its path is written, and
+    whatever its flags are by now."""
+    base = base_of(name)
+    return (path for path in paths if base_of(os.path.basename(path)) != base)
+
+
+def _is_name_of(status: os.stat_result, other: bytes) -> bool:
+    """True if ``other`` is still a name of this file. Its number alone may be that of a file on another disk."""
+    try:
+        return os.path.samestat(status, beneath.lstat(other))
+    except OSError:
+        return False
 
 
 def _is_part(path: bytes, other: bytes) -> bool:
