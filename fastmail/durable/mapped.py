@@ -42,7 +42,7 @@ def maps() -> list[tuple[int, int]]:
     return found
 
 
-class Mapped:
+class MappedPages:
     """Knows how much was resident after the last release, and how much the process computed until then."""
 
     def __init__(self) -> None:
