@@ -227,7 +227,7 @@ MUTATIONS = [
         "a link that an interrupted MOVE left becomes a second message",
         "fastmail/store/local/maildir/interrupted.py",
         "            unwanted = others.have(path)\n",
-        "",
+        "            pass\n",
         ("tests/unit/store/local/maildir/test_interrupted.py",),
     ),
     Mutation(

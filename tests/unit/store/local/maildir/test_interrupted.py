@@ -182,3 +182,19 @@ def test_file_with_the_same_number_on_another_disk_proves_nothing(
     item = (b"c", os.fsencode(link.name))
     assert interrupted.remove(home, str(tmp_path / "mail" / ".Kept"), [item]) == [item]
     assert link.exists()
+
+
+def test_only_files_that_may_be_the_same_are_kept_in_memory(tmp_path: Path) -> None:
+    """An account may have a million messages, and one interrupted COPY."""
+
+    async def work() -> tuple[Home, Path]:
+        store, account, sources = await begun(tmp_path, [TEXT, *(TEXT + b"x" * n for n in range(1, 50))])
+        link = link_of(next(one for one in sources if one.stat().st_size == len(TEXT)), tmp_path / "mail" / ".Kept")
+        await store.close()
+        return home_of(account), link
+
+    home, link = asyncio.run(work())
+    others = interrupted._Others(home, [os.fsencode(link)])
+    kept = set().union(*others._by_inode.values(), *others._by_octets.values())
+    assert len(kept) == 2 and {os.path.basename(path) for path in kept} > {os.fsencode(link.name)}
+    assert others.have(os.fsencode(link))
