@@ -14,7 +14,7 @@ from functools import partial
 from fastmail.app.assembly import Assembly
 from fastmail.config.settings import Config
 from fastmail.durable.env import Environment
-from fastmail.durable.mapped import Mapped
+from fastmail.durable.mapped import MappedPages
 from fastmail.queue.spool import open_queue
 from fastmail.store.local.index.shard import open_index
 from fastmail.store.local.recovery.file_locations import FileLocations
@@ -47,7 +47,7 @@ def run(config: Config, supervisor: int, pipe: int) -> None:
         os.write(pipe, READY)
     log.event("keeper.ready", environments=len(every))
     last = given_back = 0.0
-    mapped = Mapped()  # a checkpoint looks at pages all over the index
+    mapped = MappedPages()  # a checkpoint looks at pages all over the index
     while not last or time.monotonic() < last:
         for env in every:
             env.checkpoint(SECONDS, OCTETS)

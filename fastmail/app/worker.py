@@ -23,7 +23,7 @@ from fastmail.app.confine import confine
 from fastmail.app.derived import control_template, maildir_template
 from fastmail.config.settings import Config
 from fastmail.durable import env
-from fastmail.durable.mapped import Mapped
+from fastmail.durable.mapped import MappedPages
 from fastmail.model.errors import ConfigError, CorruptData
 from fastmail.net.listener import Registry
 from fastmail.net.tls import ServerTls
@@ -156,7 +156,7 @@ async def _main(
 
 async def _give_back() -> None:
     """Keep what idle sessions once read of the index from counting as this worker's memory; runs as long as it."""
-    loop, mapped = asyncio.get_running_loop(), Mapped()
+    loop, mapped = asyncio.get_running_loop(), MappedPages()
     while True:
         await asyncio.sleep(GIVE_BACK)
         await loop.run_in_executor(None, mapped.release)

@@ -216,7 +216,7 @@ class Environment:
         told = {name for tables in journal.tables_behind(directory, state.position) for name in tables}
         # A damaged LMDB file may have lost tables of an earlier layout that the journal still has rows for: create them
         # again.
-        for name in told & {name for one in self._former for name in one.tables}:  # which a damaged file may have lost
+        for name in told & {name for one in self._former for name in one.tables}:
             self.former_tables[name] = self.env.open_db(name.encode())
         known = {**self.former_tables, **self.db}
         done, end = recovery.replay(

@@ -1,8 +1,8 @@
 """Small file work without the GIL: open, rename, unlink, sync directories, read, compare, map, inotify (Linux).
 
 Promise: the answer for a batch has an errno for each path; a failure of one does not affect the others. No symbolic
-link is followed in the inner part of a guarded path (see durable.beneath). ``read_file`` follows no link in the last part of any
-path, and reads only regular files.
+link is followed in the inner part of a guarded path (see durable.beneath). ``read_file`` follows no link in the last
+part of any path, and reads only regular files.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer

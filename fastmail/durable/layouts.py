@@ -68,15 +68,16 @@ def _convert(env: Opened, former: Former, layout: int) -> None:
     The last transaction drops the old tables and writes the new version number together: an older version of the
     program that found the tables gone but the old number would create them again, empty, and use them."""
     log.event("index.converts", path=env.path, tables=sorted(former.tables), layout=layout)
-    with env.read() as txn:
-        progress.begin(env.path, sum(txn.stat(env.former_tables[name])["entries"] for name in former.tables))
-    done = False
+    begun = done = False
     while not done:
         with env.write() as txn:
             there = {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
             if not former.tables <= there:
                 return  # without a journal there is no gate, and another process has converted the rows meanwhile
             old = {name: env.former_tables[name] for name in former.tables}
+            if not begun:
+                begun = True
+                progress.begin(env.path, sum(txn.stat(table)["entries"] for table in old.values()))
             done = former.convert(txn, old, env.db)
             if done:
                 for table in old.values():

@@ -42,7 +42,7 @@ def maps() -> list[tuple[int, int]]:
     return found
 
 
-class Mapped:
+class MappedPages:
     """Knows how much was resident after the last release, and how much the process computed until then."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Mapped:
         self._computed = time.process_time()
 
     def _busy(self) -> bool:
-        """Has this process computed for more than BUSY of the time since the last look?"""
+        """True if this process computed for more than BUSY of the time since the last look."""
         looked, computed = time.monotonic(), time.process_time()
         share = (computed - self._computed) / max(looked - self._looked, 0.001)
         self._looked, self._computed = looked, computed
@@ -63,7 +63,9 @@ class Mapped:
 
         Blocks for about a millisecond for each 100 MiB that are mapped: call it on a helper thread."""
         with suppress(OSError, AttributeError):  # no /proc, or no madvise: the pages stay
-            if self._busy() or resident() < self._after + grown:
+            now = resident()
+            self._after = min(self._after, now)  # an environment may have been closed since
+            if self._busy() or now < self._after + grown:
                 return False
             madvise = ctypes.CDLL(None, use_errno=True).madvise
             for address, octets in maps():

@@ -1,8 +1,8 @@
-"""How far the conversion of an environment has come, for whoever waits for it: `fastmail upgrade` says so, a server
-that starts does not.
+"""Counts the rows of a conversion, so that `fastmail upgrade` can show how far the conversion has come.
 
-``told`` is None, or called with (path, rows done, rows in all): when a conversion begins, then EVERY seconds at most,
-and at its end. Rows are counted where they are read.
+``told`` is None (a server that starts shows nothing), or a function that is called with (path, rows done, rows in all):
+when a conversion begins, at most every EVERY seconds while it goes on, and at its end. Rows are counted as they are
+read. A process converts one environment at a time, so one count for the module is enough.
 """
 
 import time
@@ -19,14 +19,14 @@ _last = 0.0
 
 
 def begin(path: str, rows: int) -> None:
-    """A conversion of so many rows begins."""
+    """Note that a conversion of ``rows`` rows begins."""
     global _path, _done, _all
     _path, _done, _all = path, 0, rows
     _tell()
 
 
 def each(rows: Iterable[T], weight: int = 1) -> Iterator[T]:
-    """The same rows, counted as they are taken. ``weight``: rows of the conversion that each of them stands for."""
+    """Yield the same rows, counted as they are taken. ``weight``: rows of the conversion that each one stands for."""
     global _done
     for row in rows:
         yield row
@@ -36,7 +36,7 @@ def each(rows: Iterable[T], weight: int = 1) -> Iterator[T]:
 
 
 def end() -> None:
-    """All of it is done and durable."""
+    """Note that the conversion is done and durable."""
     global _done
     _done = _all
     _tell()

@@ -1,7 +1,7 @@
 """Replaces small files as a whole, and creates directories durably.
 
 Promise: a reader finds the old content or the new one, never a mixture, even after a loss of power; when a call
-returns, the new content is on the disk. After the mark of a path no link is followed (see beneath).
+returns, the new content is on the disk. In the inner part of a guarded path no link is followed (see beneath).
 """
 
 import os

@@ -66,7 +66,7 @@ def members(group: str) -> Account:
 
 
 def is_everybody(account: Account) -> bool:
-    """Does it stand for all accounts of a domain or group? Then no directory knows it, and nobody removes it."""
+    """True for an account that stands for all accounts of a domain or group: no directory knows it or removes it."""
     return account.id >= EVERYBODY
 
 

@@ -122,7 +122,7 @@ def test_what_is_ones_own_can_be_changed(way: str, tmp_path: Path) -> None:
         beneath.make_directories(f"{fresh}/cur")
         assert os.listdir(tmp_path / "not" / "yet") == ["cur"]
         plain = str(tmp_path / "home" / "cur" / "link")
-        assert beneath.is_directory(str(tmp_path / "home")) and os.path.exists(plain)  # without a mark as ever
+        assert beneath.is_directory(str(tmp_path / "home")) and os.path.exists(plain)  # not guarded: as ever
 
     without_openat2.run(way, work)
 

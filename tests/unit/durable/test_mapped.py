@@ -1,4 +1,4 @@
-"""Mapped pages of LMDB files are given back, and read again from the page cache."""
+"""MappedPages pages of LMDB files are given back, and read again from the page cache."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import lmdb
 import pytest
 
 from fastmail.durable import mapped as mapped_pages
-from fastmail.durable.mapped import Mapped, maps, resident
+from fastmail.durable.mapped import MappedPages, maps, resident
 
 VALUE = b"v" * 3000
 ROWS = 8000  # 24 MB and more
@@ -28,7 +28,7 @@ def test_pages_are_given_back_and_still_there(tmp_path: Path) -> None:
     with env.begin(write=True) as txn:
         for number in range(ROWS):
             txn.put(b"%08d" % number, VALUE)
-    mapped = Mapped()
+    mapped = MappedPages()
     mapped.release(0)
     before = resident()
     assert look_at_all(env) == ROWS
@@ -47,7 +47,7 @@ def test_what_grew_little_stays(tmp_path: Path) -> None:
     env = lmdb.open(str(tmp_path / "env"), map_size=1 << 28, sync=False)
     with env.begin(write=True) as txn:
         txn.put(b"key", VALUE)
-    mapped = Mapped()
+    mapped = MappedPages()
     assert mapped.release(0)
     look = env.begin()
     assert look.get(b"key") == VALUE
@@ -71,10 +71,22 @@ def test_a_process_that_computes_keeps_its_pages(monkeypatch: pytest.MonkeyPatch
     clock = {"wall": 100.0, "cpu": 5.0}
     monkeypatch.setattr(mapped_pages.time, "monotonic", lambda: clock["wall"])
     monkeypatch.setattr(mapped_pages.time, "process_time", lambda: clock["cpu"])
-    mapped = Mapped()
+    mapped = MappedPages()
     clock["wall"] += 10.0
     clock["cpu"] += 1.5
     assert not mapped.release(0)
     clock["wall"] += 10.0
     clock["cpu"] += 0.5
     assert mapped.release(0)
+
+
+def test_what_was_closed_since_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Growth is measured from the least that was resident, not from what an environment took that is closed."""
+    taken = {"octets": 100 << 20}
+    monkeypatch.setattr(mapped_pages, "resident", lambda: taken["octets"])
+    mapped = MappedPages()
+    assert mapped.release()
+    taken["octets"] = 10 << 20
+    assert not mapped.release()
+    taken["octets"] = 12 << 20
+    assert mapped.release()

@@ -27,9 +27,8 @@ from fastmail.telemetry import log
 
 TABLE = "new"
 VALUE = MAILBOX + RECORD  # octets before the value for msg
-MERGED = struct.Struct(
-    "<52xQ"
-)  # of the mailbox row: up to this number its messages are in its pages; 0 since version 4
+# of the mailbox row: up to this number its messages are in its pages; 0 since version 4
+MERGED = struct.Struct("<52xQ")
 BATCH = 256  # rows in one transaction
 OCTETS = 4 << 20  # octets of rows in one transaction
 

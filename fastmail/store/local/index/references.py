@@ -34,9 +34,9 @@ class Reference(NamedTuple):
     length: int
 
 
-def reference_in(marked: bytes | memoryview) -> Reference:
-    """Return the reference that a mark and name are."""
-    return Reference._make(REFERENCE.unpack_from(marked))
+def reference_in(marked: bytes | memoryview, at: int = 0) -> Reference:
+    """Return the reference that a mark and name are. ``at``: offset of the mark, MARK_AT in a value of msg."""
+    return Reference._make(REFERENCE.unpack_from(marked, at))
 
 
 def reference(record: Record) -> bytes:
@@ -46,7 +46,7 @@ def reference(record: Record) -> bytes:
 
 def ident_in(value: bytes | memoryview) -> int:
     """Return the id of the record that a value of msg names."""
-    return reference_in(value[MARK_AT:]).ident
+    return reference_in(value, MARK_AT).ident  # no slice, which would copy a long summary
 
 
 def in_segment(marked: bytes | memoryview) -> bool:

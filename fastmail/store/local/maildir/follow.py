@@ -229,7 +229,7 @@ class MaildirFollower:
         elif plan.new:
             doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
             home = self._account_paths.home(account)
-            kept = await self._commits.help(interrupted.remove, home, directory, doubtful)
+            kept = set(await self._commits.help(interrupted.remove, home, directory, doubtful))
             plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
         lines = looking.assign(plan, listed, box.uidnext)
         if lines:

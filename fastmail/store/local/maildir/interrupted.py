@@ -5,14 +5,16 @@ power is lost in between, the disk may have the link and not the commit. Nobody 
 link would be a second copy of a message that stayed where it was, which RFC 6851 3.3 says a server should avoid.
 
 Promise: a link is left out only if another file of the account has everything that the link has. Each file of the
-account is listed once, whatever the number of links.
+account is listed once, whatever the number of links, and only those that may be the same are kept in memory.
 """
 
+import contextlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fastmail.durable import beneath, files
+from fastmail.store.local.index.layout import base_of
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.names import NameMaker, path_of, sizes_in
@@ -27,20 +29,18 @@ def remove(home: Home, directory: str, items: Sequence[Item]) -> list[Item]:
 
     Removed are links of an interrupted COPY or MOVE whose message still exists, and files of ours whose names a loss of
     power left without any content."""
-    others: _Others | None = None
+    paths = [path_of(directory, mark + name) for mark, name in items]
+    links = {path for path, (_, name) in zip(paths, items, strict=True) if NameMaker.is_copy(name)}
+    others = _Others(home, links) if links else None
     out = []
-    for mark, name in items:
-        path = path_of(directory, mark + name)
-        unwanted = _is_empty(path, name)
-        if not unwanted and NameMaker.is_copy(name):
-            others = others or _Others(home)
+    for path, item in zip(paths, items, strict=True):
+        unwanted = _is_empty(path, item[1])
+        if not unwanted and others is not None and path in links:
             unwanted = others.have(path)
-        if not unwanted:
-            out.append((mark, name))
-            continue
-        files.unlink_batch([path])
-        if others is not None:
-            others.gone.add(path)
+        if unwanted:
+            files.unlink_batch([path])
+        else:
+            out.append(item)
     return out
 
 
@@ -57,12 +57,18 @@ def _is_empty(path: bytes, name: bytes) -> bool:
 
 
 class _Others:
-    """The message files of an account. ``gone``: paths of files that were removed meanwhile."""
+    """The message files of an account that may be the same as one of ``links``, as listed once. Each may have been
+    removed or renamed since."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, links: Iterable[bytes]) -> None:
         self._by_inode: dict[int, set[bytes]] = {}
         self._by_octets: dict[int, set[bytes]] = {}  # octets as the names state them
-        self.gone: set[bytes] = set()
+        for path in links:
+            octets = sizes_in(os.path.basename(path))[0]
+            if octets >= 0:
+                self._by_octets[octets] = set()
+            with contextlib.suppress(OSError):
+                self._by_inode[beneath.lstat(path).st_ino] = set()
         for place in folders.directories(home):
             for sub in ("/cur", "/new"):
                 try:
@@ -74,10 +80,12 @@ class _Others:
         with beneath.scan(directory) as entries:
             for entry in entries:
                 path = os.fsencode(f"{directory}/{entry.name}")
-                self._by_inode.setdefault(entry.inode(), set()).add(path)
-                octets = sizes_in(os.fsencode(entry.name))[0]
-                if octets >= 0:
-                    self._by_octets.setdefault(octets, set()).add(path)
+                for known in (
+                    self._by_inode.get(entry.inode()),
+                    self._by_octets.get(sizes_in(os.fsencode(entry.name))[0]),
+                ):
+                    if known is not None:
+                        known.add(path)
 
     def have(self, path: bytes) -> bool:
         """True if another file has the content of the link at ``path``.
@@ -85,13 +93,28 @@ class _Others:
         After a loss of power the two may be separate files, because recovery writes the content of the journal again,
         and the link may be torn, because its content was never synced."""
         try:
-            inode = beneath.lstat(path).st_ino
+            status = beneath.lstat(path)
         except OSError:
             return False
-        if self._by_inode.get(inode, set()) - self.gone - {path}:
-            return True
-        alike = self._by_octets.get(sizes_in(os.path.basename(path))[0], set())
-        return any(_is_part(path, other) for other in alike if other != path and other not in self.gone)
+        name = os.path.basename(path)
+        linked = _except(name, self._by_inode.get(status.st_ino, set()))
+        alike = _except(name, self._by_octets.get(sizes_in(name)[0], set()))
+        return any(_is_name_of(status, other) for other in linked) or any(_is_part(path, other) for other in alike)
+
+
+def _except(name: bytes, paths: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the paths of files with other names. A file proves nothing about itself, however its path is written, and
+    whatever its flags are by now."""
+    base = base_of(name)
+    return (path for path in paths if base_of(os.path.basename(path)) != base)
+
+
+def _is_name_of(status: os.stat_result, other: bytes) -> bool:
+    """True if ``other`` is still a name of this file. Its number alone may be that of a file on another disk."""
+    try:
+        return os.path.samestat(status, beneath.lstat(other))
+    except OSError:
+        return False
 
 
 def _is_part(path: bytes, other: bytes) -> bool:

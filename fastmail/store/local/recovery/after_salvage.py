@@ -124,14 +124,12 @@ def _relink(shard: Shard) -> None:
             if record.id != here and txn.get(at, db=t.ref) is not None and txn.get(at, db=t.moved) is None:
                 txn.put(at, layout.U64.pack(here), db=t.moved)
         free = {here for here in sound if txn.get(layout.U64.pack(here), db=t.dead) is None}
-        for _, mark in kept.marks(txn, t):
-            free.discard(
-                references.locate(txn, t, references.reference_in(mark).ident)
-            )  # it belongs to a kept message, which was expunged
+        for _, mark in kept.marks(txn, t):  # these records belong to kept messages, which were expunged
+            free.discard(references.locate(txn, t, references.reference_in(mark).ident))
         lost: list[tuple[bytes, bytes]] = []
         for at, value in txn.cursor(db=t.msg).iternext():
             if mark_of(value) == SEGMENT:
-                _, ident, skip, length = references.reference_in(value[MARK_AT:])
+                _, ident, skip, length = references.reference_in(value, MARK_AT)
                 where = references.locate(txn, t, ident)
                 named = sound.get(where)
                 if named is not None and (named.skip, named.length) == (skip, length):

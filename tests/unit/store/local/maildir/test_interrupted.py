@@ -1,9 +1,11 @@
 """fastmail.store.local.maildir.interrupted: a MOVE that a loss of power interrupted leaves its message in one mailbox."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -155,3 +157,44 @@ def test_account_is_listed_once_for_all_links(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(beneath, "scan", scan)
     assert interrupted.remove(home, str(tmp_path / "mail" / ".Kept"), items) == []
     assert sorted(scanned) == sorted(set(scanned))
+
+
+def test_file_with_the_same_number_on_another_disk_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> tuple[Home, Path]:
+        store, account, (source,) = await begun(tmp_path, [TEXT])
+        link = link_of(source, tmp_path / "mail" / ".Kept")
+        another(source, link)
+        await store.close()
+        return home_of(account), link
+
+    home, link = asyncio.run(work())
+    number, real = link.stat().st_ino, beneath.scan
+
+    @contextlib.contextmanager
+    def scan(path: str) -> Iterator[object]:
+        with real(path) as entries:
+            messages = path.endswith(("/cur", "/new"))
+            yield [SimpleNamespace(name=one.name, inode=lambda: number) for one in entries] if messages else entries
+
+    monkeypatch.setattr(beneath, "scan", scan)
+    item = (b"c", os.fsencode(link.name))
+    assert interrupted.remove(home, str(tmp_path / "mail" / ".Kept"), [item]) == [item]
+    assert link.exists()
+
+
+def test_only_files_that_may_be_the_same_are_kept_in_memory(tmp_path: Path) -> None:
+    """An account may have a million messages, and one interrupted COPY."""
+
+    async def work() -> tuple[Home, Path]:
+        store, account, sources = await begun(tmp_path, [TEXT, *(TEXT + b"x" * n for n in range(1, 50))])
+        link = link_of(next(one for one in sources if one.stat().st_size == len(TEXT)), tmp_path / "mail" / ".Kept")
+        await store.close()
+        return home_of(account), link
+
+    home, link = asyncio.run(work())
+    others = interrupted._Others(home, [os.fsencode(link)])
+    kept = set().union(*others._by_inode.values(), *others._by_octets.values())
+    assert len(kept) == 2 and {os.path.basename(path) for path in kept} > {os.fsencode(link.name)}
+    assert others.have(os.fsencode(link))
