@@ -1,5 +1,6 @@
 """``fastmail domain``: what mail is taken for, and the settings of each domain."""
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ from fastmail.cli.common import (
 )
 from fastmail.cli.renaming import follow_renames, may_rename, warn_of_settings
 from fastmail.config.load import load
+from fastmail.config.settings import Config
 from fastmail.directory import fields
 from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.local import LocalDirectory
@@ -92,23 +94,33 @@ def domain_rename(
     own, which are used once their records are in the DNS."""
     settings = read_config(config)
     place = may_rename(settings, config, domain_name(old))
-    before = _domain(place, old).dkim
+    before = _domain(place, old)
     found = place.rename_domain(domain_name(old), domain_name(new), not drop_old)
+    signs = bool(before.dkim) and not found.dkim
+    if before.dkim:
+        _replace_keys(place, settings, before, found if signs else None, drop_old)
     place.close()
     follow_renames(settings)
-    if drop_old and before:
-        from fastmail.policy import keyfiles  # with a library that few commands need
-
-        for key in before:
-            keyfiles.remove(settings.server.data_dir, key.file)  # no name has that key any more
-    output.print(f"renamed {domain_name(old)} to {found.name}", markup=False)
-    if before and not found.dkim:
+    output.print(f"renamed {before.name} to {found.name}", markup=False)
+    if signs:
         output.print(
-            f"{found.name} has no DKIM key yet, and mail from it goes unsigned: `fastmail dkim add {found.name}`, "
-            f"then put what `fastmail dkim zone {found.name}` prints into its DNS",
+            f"mail from {found.name} goes unsigned until its DNS has what `fastmail dkim zone {found.name}` prints",
             markup=False,
         )
     warn_of_settings(config, domain_name(old))
+
+
+def _replace_keys(place: LocalDirectory, settings: Config, before: Domain, new: Domain | None, drop_old: bool) -> None:
+    """Make keys for a new name of the kinds that the old one signs with. They wait until the DNS has them. Without the
+    old name nobody needs its keys."""
+    from fastmail.policy import keyfiles, rotation  # with a library that few commands need
+
+    data_dir = settings.server.data_dir
+    for kind in rotation.kinds_in_use(before) if new is not None else ():
+        assert new is not None
+        rotation.add(place, data_dir, new, kind, time.time(), settings.policy.dkim_bits)
+    for key in before.dkim if drop_old else ():
+        keyfiles.remove(data_dir, key.file)
 
 
 @app.command("show")

@@ -8,9 +8,8 @@ takes over SETTLE seconds after it was seen, because some of the domain's name s
 key stays in the DNS as long as mail that was signed with it may be read; then its private half is removed, and its
 record may be taken out, or left without a key (``p=``). FORGET seconds later its row is gone.
 
-With ``every``, a key that has been active so long gets a successor, which waits like any other. A domain that was
-renamed left its keys with its old name; keys of the same kinds are made for the new one, and wait. Nobody but the
-operator writes into the DNS: the log says what is to be published, and ``fastmail dkim zone`` prints it.
+With ``every``, a key that has been active so long gets a successor, which waits like any other. Nobody but the operator
+writes into the DNS: the log says what is to be published, and ``fastmail dkim zone`` prints it.
 
 Promise: a key that the DNS does not have is never used, and one that is used never goes before another of its kind is.
 A file is on the disk before the directory names it, and is removed after the directory does so no more. All changes of
@@ -267,12 +266,6 @@ class Rotation:
                 await self._turn(domain, now)
             except (MailError, OSError) as error:
                 log.event("dkim.round", "warning", domain=domain.name, error=repr(error))
-        for domain, wanted in await _aside(self._renamed):
-            for kind in wanted:
-                try:
-                    await self._make(domain, kind, now)
-                except (MailError, OSError) as error:
-                    log.event("dkim.round", "warning", domain=domain.name, error=repr(error))
 
     async def _turn(self, domain: Domain, now: float) -> None:
         there = {}
@@ -289,17 +282,6 @@ class Rotation:
         made = await _aside(partial(add, self.keeper, self.data_dir, domain, kind, now, self.schedule.bits))
         then = f"put what `fastmail dkim zone {domain.name}` prints into the DNS"
         log.event("dkim.made", "warning", domain=domain.name, selector=made.selector, kind=kind, then=then)
-
-    def _renamed(self) -> list[tuple[Domain, list[str]]]:
-        """Domains without a key whose other name has keys in use, and the kinds of these: a domain that was renamed
-        left its keys with its old name, in whose zone they are."""
-        every = list(self.keeper.each_domain())
-        kinds: dict[str, set[str]] = {}
-        for one in every:
-            if one.alias_of:
-                kinds.setdefault(ascii_name(one.alias_of), set()).update(kinds_in_use(one))
-        out = ((one, sorted(kinds.get(ascii_name(one.name), ()))) for one in every if not one.dkim and not one.alias_of)
-        return [(one, wanted) for one, wanted in out if wanted]
 
     def _with_keys(self) -> list[Domain]:
         return [one for one in self.keeper.each_domain() if one.dkim]

@@ -137,3 +137,20 @@ def test_what_the_dns_has(place: Place, monkeypatch: pytest.MonkeyPatch) -> None
     assert "its key a: " in place.run("check", code=1)
     (found,) = place.rows("dkim", "list", "--check", code=1)
     assert found["dns"] == "unknown" and "No such file" in found["why"]
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_a_domain_that_is_renamed(place: Place, drop: bool) -> None:
+    """Its keys stay with the name whose zone has them; the new one has keys of the same kinds, which wait."""
+    place.run("dkim", "add", DOMAIN, "--selector", "a", "--kind", "ed25519", "--now")
+    place.run("dkim", "add", DOMAIN, "--selector", "b", "--kind", "rsa")
+    said = place.run("domain", "rename", DOMAIN, "new.test", *(["--drop-old"] if drop else []))
+    assert "goes unsigned until its DNS has what `fastmail dkim zone new.test` prints" in said
+    (row,) = place.rows("dkim", "list", "new.test")
+    assert (row["kind"], row["state"]) == ("ed25519", "waiting"), "of the kind that was in use"
+    old = [] if drop else [("a", "active"), ("b", "waiting")]
+    assert drop or states(place) == old
+    assert len(files(place)) == 1 + len(old)
+    place.run("domain", "rename", "new.test", "third.test")
+    (row,) = place.rows("dkim", "list", "new.test")
+    assert row["state"] == "waiting" and place.rows("dkim", "list", "third.test") == [], "nothing was in use"

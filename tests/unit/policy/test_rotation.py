@@ -208,17 +208,6 @@ def test_a_whole_life(place: MemoryDirectory, tmp_path: Path) -> None:
     assert after(240) == {"202707e": ACTIVE}
 
 
-def test_a_domain_that_was_renamed_gets_keys_of_its_own(place: MemoryDirectory, tmp_path: Path) -> None:
-    keyed(place, tmp_path, DOMAIN, "one")
-    place.rename_domain(DOMAIN, "new.test")
-    rotating = Rotation(place, MemoryResolver({}), str(tmp_path))
-    for _ in range(2):
-        asyncio.run(rotating.round(NOW))
-        new, old = place.domain("new.test"), place.domain(DOMAIN)
-        assert new is not None and states(new.dkim) == {"202701r": WAITING}, "of the kind that was in use, and once"
-        assert old is not None and states(old.dkim) == {"one": ACTIVE}
-
-
 def test_the_trouble_of_one_domain_stops_no_other(place: MemoryDirectory, tmp_path: Path) -> None:
     place.add_domain("a.test")
     made = keyed(place, tmp_path, "a.test", state=RETIRED), keyed(place, tmp_path, state=WAITING)
