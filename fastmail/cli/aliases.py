@@ -67,6 +67,20 @@ def _change(config: str, address: str, given: dict[str, str]) -> None:
     directory(config).change_alias(alias_name(address), lambda old: fields.changed(old, values))
 
 
+@app.command("rename")
+@command
+def alias_rename(
+    old: AliasArgument,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new address, in a domain of this server.")],
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Keep no alias of the old address.")] = False,
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Give an alias a new address, with all that is set for it. What leads to it follows; the old address becomes an
+    alias of the new one."""
+    found = directory(config).rename_alias(alias_name(old), alias_name(new), not drop_old)
+    output.print(f"renamed {alias_name(old)} to {found.address}", markup=False)
+
+
 @app.command("enable")
 @command
 def alias_enable(address: AliasArgument, config: ConfigOption = "fastmail.toml") -> None:

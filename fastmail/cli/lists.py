@@ -96,6 +96,22 @@ def _change(config: str, address: str, given: dict[str, str]) -> None:
     directory(config).change_list(_named(address), lambda old: fields.changed(old, values))
 
 
+@app.command("rename")
+@command
+def list_rename(
+    old: ListArgument,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new address, in a domain of this server.")],
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Keep no alias of the old address.")] = False,
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Give a mailing list a new address, with its members and settings. What leads to it follows, and mail that it sent
+    under the old name can still be answered and come back; the old address becomes an alias of the new one."""
+    place = directory(config)
+    row = _list(place, old)
+    found = place.rename_list(row.address, account_address(new).key, not drop_old)
+    output.print(f"renamed {row.address} to {found.address}", markup=False)
+
+
 @app.command("enable")
 @command
 def list_enable(address: ListArgument, config: ConfigOption = "fastmail.toml") -> None:

@@ -138,11 +138,16 @@ def alias(known: Known, new: Alias) -> Alias:
     return msgspec.structs.replace(new, targets=tuple(_kept(known, one) for one in new.targets))
 
 
+def room_for_parts(address: str) -> None:
+    """The name of a list leaves room for those of its parts."""
+    room = lookup.LONGEST_LOCAL - max(map(len, lookup.PARTS)) - 1
+    if len(address.rpartition("@")[0].encode("utf-8", "replace")) > room:
+        raise DirectoryError(f"{address}: the name of a list has {room} octets at most")
+
+
 def mailing_list(known: Known, new: List) -> None:
     """It has an owner, who is somebody, and a name that leaves room for those of its parts."""
-    room = lookup.LONGEST_LOCAL - max(map(len, lookup.PARTS)) - 1
-    if len(new.address.rpartition("@")[0].encode("utf-8", "replace")) > room:
-        raise DirectoryError(f"{new.address}: the name of a list has {room} octets at most")
+    room_for_parts(new.address)
     if not new.owners:
         raise DirectoryError(f"list {new.address} needs an owner, who is told of its trouble: owners=ADDRESS")
     local, _, name = new.address.rpartition("@")

@@ -9,6 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from fastmail.directory.reading import _beginning
+from fastmail.directory.records import List
 from fastmail.directory.rows import LISTS, MEMBER_ROWS, NUL, address_key, member_key
 from fastmail.directory.tables import Txn
 from fastmail.model.errors import CorruptData
@@ -22,21 +23,27 @@ def move_all(txn: Txn, key: bytes, new: str) -> None:
     ``new``."""
     for one, row in list(_beginning(txn, "lists", key + NUL)):
         mailing_list = LISTS.unpack(one, row)
-        address = f"{mailing_list.address.rpartition('@')[0]}@{new}"
-        there = address_key(address)
-        for member, member_row in list(_beginning(txn, "list_members", member_key(one))):
-            with suppress(CorruptData):
-                found = MEMBER_ROWS.unpack(member, member_row)
-                at = member_key(there, found.address)
-                txn.put("list_members", at, MEMBER_ROWS.pack(at, found))
-            txn.delete("list_members", member)
-        posts = txn.get("posts", one)
-        if posts is not None:
-            txn.put("posts", there, posts)
-            txn.delete("posts", one)
-        txn.delete("lists", one)
-        formerly = (mailing_list.address, *mailing_list.formerly)[:FORMERLY]
-        txn.put("lists", there, LISTS.pack(there, replace(mailing_list, address=address, formerly=formerly)))
+        move(txn, one, mailing_list, f"{mailing_list.address.rpartition('@')[0]}@{new}")
+
+
+def move(txn: Txn, key: bytes, mailing_list: List, address: str) -> List:
+    """Give a list, with its members and what it sent lately, another address; the list as it is now."""
+    there = address_key(address)
+    for member, member_row in list(_beginning(txn, "list_members", member_key(key))):
+        with suppress(CorruptData):
+            found = MEMBER_ROWS.unpack(member, member_row)
+            at = member_key(there, found.address)
+            txn.put("list_members", at, MEMBER_ROWS.pack(at, found))
+        txn.delete("list_members", member)
+    posts = txn.get("posts", key)
+    if posts is not None:
+        txn.put("posts", there, posts)
+        txn.delete("posts", key)
+    txn.delete("lists", key)
+    formerly = (mailing_list.address, *mailing_list.formerly)[:FORMERLY]
+    renamed = replace(mailing_list, address=address, formerly=formerly)
+    txn.put("lists", there, LISTS.pack(there, renamed))
+    return renamed
 
 
 def refer(txn: Txn, moved: Callable[[str], str]) -> None:

@@ -1,8 +1,8 @@
-"""New names for accounts and domains. An account keeps its number, so its mail, app passwords and groups are its own
-as before; its Maildir stays where it is, and the row says so (``Account.placed``). What names it in the directory
-(aliases, forwards, sender identities, postmasters, mailing lists) changes in the same transaction. What names it in
-the mail store (lists of rights, subscriptions of others) follows: a row of the table ``renames`` says that this is
-still to be done, until app.renames has done it, also after a crash.
+"""New names for accounts, domains, aliases and mailing lists. An account keeps its number, so its mail, app passwords
+and groups are its own as before; its Maildir stays where it is, and the row says so (``Account.placed``). What names it
+in the directory (aliases, forwards, sender identities, postmasters, mailing lists) changes in the same transaction.
+What names it in the mail store (lists of rights, subscriptions of others) follows: a row of the table ``renames`` says
+that this is still to be done, until app.renames has done it, also after a crash.
 
 Nobody gets a Maildir that is another one's: the table ``homes`` has each name whose directory belongs to an account of
 another name, and a new account of that name has its Maildir elsewhere. Until the store has followed, nobody gets the
@@ -11,19 +11,30 @@ old name.
 Fails with DirectoryError; then nothing was changed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 
-from fastmail.directory import checks, list_names, membership, taken
-from fastmail.directory.errors import DirectoryError
+from fastmail.directory import checks, list_names, lookup, membership, taken
+from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.groups import Groups
 from fastmail.directory.lookup import at_home
 from fastmail.directory.membership import GROUP_TABLE
 from fastmail.directory.reading import _beginning, _pair
-from fastmail.directory.records import Account, Alias, Domain, Renamed
-from fastmail.directory.rows import ACCOUNTS, ALIASES, DOMAINS, GROUPS, NUL, RENAMES, U64, address_key, domain_key
+from fastmail.directory.records import Account, Alias, Domain, List, Renamed
+from fastmail.directory.rows import (
+    ACCOUNTS,
+    ALIASES,
+    DOMAINS,
+    GROUPS,
+    LISTS,
+    NUL,
+    RENAMES,
+    U64,
+    address_key,
+    domain_key,
+)
 from fastmail.directory.tables import Txn
-from fastmail.directory.writing import _no_account, _no_domain, replace
+from fastmail.directory.writing import _no_account, _no_alias, _no_domain, replace
 from fastmail.model import domain as names
 from fastmail.model.address import comparable, without_detail
 from fastmail.model.errors import CorruptData
@@ -55,6 +66,21 @@ def moved_by(one: Renamed, separators: str = "", home: Moved = comparable) -> Mo
     return of_account
 
 
+def _with_parts(one: Renamed, whole: Moved, parts: Collection[str], home: Moved) -> Moved:
+    """The same, for a mailing list and the addresses of its parts, such as ``team-owner@d.test``."""
+    old_local, _, old_domain = comparable(one.old).rpartition("@")
+    new_local, _, new_domain = one.new.rpartition("@")
+
+    def of_list(address: str) -> str:
+        local, _, name = home(address).rpartition("@")
+        base, _, part = local.rpartition("-")
+        if name == old_domain and base == old_local and part in parts:
+            return f"{new_local}-{part}@{new_domain}"
+        return whole(address)
+
+    return of_list
+
+
 class Renames(Groups):
     """See interface.Administration."""
 
@@ -82,6 +108,77 @@ class Renames(Groups):
                 self._count(txn, key, 0, 1)
             self._end(txn, "account rename", there)
             return replace(record, address=address)
+
+    # ---------------------------------------------------------------- aliases and mailing lists
+
+    def rename_alias(self, old: str, new: str, keep: bool = True) -> Alias:
+        """Give an alias another address; what leads to it follows. ``keep``: the old one stays, as an alias of it."""
+        with self._write() as txn:
+            found = self._there(txn, "aliases", old)
+            if found is None:
+                raise _no_alias(old)
+            key, row = found
+            alias = ALIASES.unpack(key, row)
+            if alias.address.startswith("@") or new.startswith("@"):
+                raise DirectoryError("a catch-all belongs to its domain: set it there")
+            domain, address, new_key = self._free(txn, new)
+            renamed = checks.alias(self, replace(alias, address=address, source=False))
+            here = key.partition(NUL)[0] == new_key.partition(NUL)[0]
+            most = domain.most_aliases + (here and not keep)
+            if domain.most_aliases and _pair(txn.get("counts", new_key.partition(NUL)[0]))[1] >= most:
+                raise DirectoryError(f"domain {domain.name} has its {domain.most_aliases} aliases")
+            txn.delete("aliases", key)
+            self._count(txn, key, 0, -1)
+            txn.put("aliases", new_key, ALIASES.pack(new_key, renamed))
+            self._count(txn, new_key, 0, 1)
+            self._lead(txn, "alias rename", Renamed(alias.address, address), key, keep)
+            return renamed
+
+    def rename_list(self, old: str, new: str, keep: bool = True) -> List:
+        """Give a mailing list, with its members, another address; tokens that it gave out go on to count. ``keep``: the
+        old address stays, as an alias of it; those of its parts (``-request`` and so on) do not."""
+        with self._write() as txn:
+            found = self._there(txn, "lists", old)
+            if found is None:
+                raise NoSuchUser(f"there is no list {old}; `fastmail list list` shows them")
+            key, row = found
+            known = LISTS.unpack(key, row)
+            domain, address, new_key = self._free(txn, new)
+            here = key.partition(NUL)[0] == new_key.partition(NUL)[0]
+            most = domain.most_lists if not here else 0
+            if most and sum(1 for _ in self.each_list(domain.name)) >= most:
+                raise DirectoryError(f"domain {domain.name} has its {most} mailing lists")
+            checks.room_for_parts(address)
+            renamed = list_names.move(txn, key, known, address)
+            self._lead(txn, "list rename", Renamed(known.address, address), key, keep, lookup.PARTS)
+            return renamed
+
+    def _free(self, txn: Txn, new: str) -> tuple[Domain, str, bytes]:
+        """(the domain, the address as it is kept, its key) of a new name that nobody has. DirectoryError."""
+        domain, address, key = self._named(txn, new)
+        name = address.rpartition("@")[2]
+        if domain is None:
+            raise DirectoryError(f"{address}: {name} is not a domain of this server; `fastmail domain add {name}`")
+        if domain.alias_of:
+            raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; name that one")
+        taken.refuse_while_renaming(txn, address)
+        for table, what in (("accounts", "an account"), ("aliases", "an alias"), ("lists", "a mailing list")):
+            if txn.get(table, key) is not None:
+                raise DirectoryError(f"{address} is already {what}")
+        return domain, address, key
+
+    def _lead(self, txn: Txn, what: str, there: Renamed, key: bytes, keep: bool, parts: Collection[str] = ()) -> None:
+        """Let everything that names an old address name the new one. No lists of rights in the mail store do."""
+        before = self._domain_row(txn, there.old.rpartition("@")[2])
+        separators = before.separators if before is not None else ""
+        whole = moved_by(there, separators, lambda one: at_home(self, one))
+        self._refer(txn, _with_parts(there, whole, parts, lambda one: at_home(self, one)) if parts else whole)
+        if keep:
+            txn.put("aliases", key, ALIASES.pack(key, Alias(there.old, (there.new,))))
+            self._count(txn, key, 0, 1)
+        self._note(txn, what, there.new, f"{there.old} -> {there.new[:200]}")
+
+    # ---------------------------------------------------------------- accounts
 
     def _refuse(
         self, txn: Txn, record: Account, domain: Domain | None, address: str, key: bytes, old_key: bytes

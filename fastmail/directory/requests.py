@@ -3,10 +3,10 @@
 
 A request is ``{"do": "account.set", "name": "a@example.org", "fields": {...}}``. ``do`` is domain, account, alias,
 group or list with add, set, show, and but for accounts remove behind the point (account.remove is a command of its own,
-because mail belongs to it); domain or account with rename, whose fields are ``to`` and ``keep``; member with add, set
-or remove, where the name is a list's and the member's address is a field; or app-password with add, set, show and
-remove, where the name is an account's and all but add have a field ``id``. ``perform`` gives what the answer has beside
-``ok``. Fails with DirectoryError, which leaves everything as it was.
+because mail belongs to it); domain, account, alias or list with rename, whose fields are ``to`` and ``keep``; member
+with add, set or remove, where the name is a list's and the member's address is a field; or app-password with add, set,
+show and remove, where the name is an account's and all but add have a field ``id``. ``perform`` gives what the answer
+has beside ``ok``. Fails with DirectoryError, which leaves everything as it was.
 """
 
 import time
@@ -331,6 +331,16 @@ def _rename_account(place: Administration, name: str, given: dict[str, Any], has
     return {"name": place.rename_account(account_address(name).key, account_address(new).key, keep).address}
 
 
+def _rename_alias(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    new, keep = _renamed(place, alias_name(name), given)
+    return {"name": place.rename_alias(alias_name(name), alias_name(new), keep).address}
+
+
+def _rename_list(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    new, keep = _renamed(place, account_address(name).key, given)
+    return {"name": place.rename_list(account_address(name).key, account_address(new).key, keep).address}
+
+
 RENAMES = ("domain.rename", "account.rename")  # the mail store has to follow them (app.renames)
 Action = Callable[[Administration, str, dict[str, Any], Hash], dict[str, Any]]
 ACTIONS: dict[str, Action] = {
@@ -347,6 +357,7 @@ ACTIONS: dict[str, Action] = {
     "alias.set": _set_alias,
     "alias.remove": _remove_alias,
     "alias.show": _show_alias,
+    "alias.rename": _rename_alias,
     "group.add": _add_group,
     "group.set": _set_group,
     "group.remove": _remove_group,
@@ -355,6 +366,7 @@ ACTIONS: dict[str, Action] = {
     "list.set": _set_list,
     "list.remove": _remove_list,
     "list.show": _show_list,
+    "list.rename": _rename_list,
     "member.add": _add_member,
     "member.set": _set_member,
     "member.remove": _remove_member,

@@ -48,7 +48,7 @@ SHOWN = frozenset(("account.show", "alias.show", "group.show", "list.show", "dom
 WITHIN = SHOWN | {
     f"{kind}.{verb}" for kind in ("account", "alias", "group", "list", "member") for verb in ("add", "set", "remove")
 }
-RENAMED = "account.rename"  # its new name has to be in such a domain as well
+RENAMED = frozenset(("account.rename", "alias.rename", "list.rename"))  # new names have to be in such a domain as well
 
 
 class NotAllowed(DirectoryError):
@@ -80,7 +80,7 @@ def check(known: Known, by: Account, request: Mapping[str, Any]) -> None:
         return
     if what == "domain.set":
         _only(OF_DOMAIN, given, "a domain's administrator changes no")
-    elif what == RENAMED:
+    elif what in RENAMED:
         _within(known, by, _kept(what, str(given.get("to", ""))))
     elif what.startswith("app-password."):
         return

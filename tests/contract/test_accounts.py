@@ -310,3 +310,74 @@ def test_mailing_lists_follow_a_new_name(place: Mailing) -> None:
     members = [(one.address, one.name) for one in place.each_member("crew@e.test")]
     assert members == [("b@far.test", ""), ("new@e.test", "A")]
     assert place.was_posted("crew@e.test", b"12345678", 1_700_000_000)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_alias_with_another_name(place: Mailing, keep: bool) -> None:
+    place.add_domain("e.test")
+    place.add_alias("info@d.test", ["a@d.test", "x@far.test"])
+    place.change_alias("info@d.test", lambda old: replace(old, internal=True, note="mine"))
+    place.add_alias("all@d.test", ["INFO@d.test"])
+    place.put_list(List("crew@d.test", owners=("info@d.test",)))
+    made = place.rename_alias("Info@D.test", "news@e.test", keep)
+    assert (made.address, made.targets, made.internal, made.note) == (
+        "news@e.test", ("a@d.test", "x@far.test"), True, "mine")  # fmt: skip
+    old, of_all, crew = place.alias("info@d.test"), place.alias("all@d.test"), place.mailing_list("crew@d.test")
+    assert (old.targets if old is not None else ()) == (("news@e.test",) if keep else ())
+    assert (
+        of_all is not None
+        and of_all.targets == ("news@e.test",)
+        and crew is not None
+        and crew.owners == ("news@e.test",)
+    )
+    assert place.counts("d.test") == (2, 1 + keep) and place.counts("e.test") == (0, 1)
+    assert list(place.renames()) == [], "the mail store has nothing to follow"
+    row = list(place.audit())[-1]
+    assert (row.what, row.name, row.text) == ("alias rename", "news@e.test", "info@d.test -> news@e.test")
+
+
+def test_names_that_an_alias_or_list_cannot_have(place: Mailing) -> None:
+    place.add_domain(Domain("o.test", alias_of="d.test"))
+    place.add_alias("@d.test", ["a@d.test"])
+    place.add_alias("info@d.test", ["a@d.test"])
+    place.put_list(List("crew@d.test", owners=("a@d.test",)))
+    for old, new, why in (
+        ("nobody@d.test", "x@d.test", "no alias"),
+        ("info@d.test", "b@d.test", "already an account"),
+        ("info@d.test", "crew@d.test", "already a mailing list"),
+        ("info@d.test", "Info@d.test", "already an alias"),
+        ("info@d.test", "x@far.test", "not a domain of this server"),
+        ("info@d.test", "x@o.test", "another name of d.test"),
+        ("@d.test", "x@d.test", "belongs to its domain"),
+        ("info@d.test", "@d.test", "belongs to its domain"),
+    ):
+        with pytest.raises(DirectoryError, match=why):
+            place.rename_alias(old, new)
+    for old, new, why in (
+        ("nobody@d.test", "x@d.test", "no list"),
+        ("crew@d.test", "info@d.test", "already an alias"),
+        ("crew@d.test", f"{'x' * 60}@d.test", "the name of a list has"),
+    ):
+        with pytest.raises(DirectoryError, match=why):
+            place.rename_list(old, new)
+    assert place.counts("d.test") == (2, 2) and place.mailing_list("crew@d.test") is not None
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_list_with_another_name(place: Mailing, keep: bool) -> None:
+    place.put_list(List("crew@d.test", owners=("a@d.test",), tag="[c]"))
+    place.put_members("crew@d.test", [Member("a@d.test", "A"), Member("b@far.test")])
+    place.note_post("crew@d.test", b"12345678", 1_700_000_000)
+    place.add_alias("team@d.test", ["crew@d.test", "crew-owner@d.test"])
+    made = place.rename_list("crew@d.test", "staff@d.test", keep)
+    assert (made.address, made.tag, made.formerly) == ("staff@d.test", "[c]", ("crew@d.test",))
+    assert [(one.address, one.name) for one in place.each_member("staff@d.test")] == [
+        ("a@d.test", "A"),
+        ("b@far.test", ""),
+    ]
+    assert place.was_posted("staff@d.test", b"12345678", 1_700_000_001)
+    team, old = place.alias("team@d.test"), place.alias("crew@d.test")
+    assert team is not None and team.targets == ("staff@d.test", "staff-owner@d.test")
+    assert (old.targets if old is not None else ()) == (("staff@d.test",) if keep else ())
+    assert place.mailing_list("crew@d.test") is None and list(place.each_member("crew@d.test")) == []
+    assert [one.row.address for one in place.destinations("crew@d.test").lists] == (["staff@d.test"] if keep else [])

@@ -38,7 +38,10 @@ def test_a_domain_that_others_accept(place: Place, monkeypatch: pytest.MonkeyPat
     assert "hint     mta-sts      missing" in text and "\n                      -> serve a policy at" in text
     assert "ok       certificate  for mx.example.test, until" in text
     rows = place.rows("deliverability", DOMAIN, "--address", ADDRESS)
-    assert place.rows("check", "deliverability", DOMAIN, "--address", ADDRESS) == rows
+    others = place.rows("check", "deliverability", DOMAIN, "--address", ADDRESS)
+    assert [(row["check"], row["state"], row["found"]) for row in others] == [
+        (row["check"], row["state"], row["found"]) for row in rows
+    ]  # but for what is to be done: a record that is proposed has the time in it
     assert {row["state"] for row in rows} == {"ok", "hint"} and set(rows[0]) == {"check", "state", "found", "todo"}
 
 
