@@ -7,6 +7,8 @@ deadline.
 """
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -27,18 +29,37 @@ async def exchange(
 ) -> T:
     """What ``read`` makes of the answer. OSError; what ``read`` raises."""
     reader, writer = await _open(address)
+    kept = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
     sending, answer = asyncio.ensure_future(send(writer)), asyncio.ensure_future(read(reader))
     try:
         await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
             with suppress(OSError):  # it has ended the connection: what it said before that counts
                 sending.result()
-        return await answer
+        try:
+            return await answer
+        except OSError:
+            said = _unread(kept)
+            if not said:
+                raise
+            late = asyncio.StreamReader(ANSWER)
+            late.feed_data(said)
+            late.feed_eof()
+            return await read(late)
     finally:
+        kept.close()
         sending.cancel()
         answer.cancel()
         writer.transport.abort()
         await asyncio.gather(sending, answer, return_exceptions=True)
+
+
+def _unread(kept: socket.socket) -> bytes:
+    """What came before the other side ended the connection, and was not read: where a piece cannot be sent any more, a
+    transport is closed at once. Empty where there is nothing."""
+    with suppress(OSError):
+        return kept.recv(ANSWER, socket.MSG_DONTWAIT)
+    return b""
 
 
 async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
