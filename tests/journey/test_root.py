@@ -179,7 +179,8 @@ def test_a_key_that_only_root_can_read_is_read_again(place: Place) -> None:
     place.until(lambda: place.log.read_text().count("event=tls.reload ") >= 3)
     assert {place.certificate() for _ in range(4)} == {after}
     assert not list((place.home / "data" / "staging").iterdir())
-    # nobody stays behind, root least of all
+    # nobody stays behind, root least of all; the keeper is started again after the workers
+    place.until(lambda: place.log.read_text().count("event=keeper.ready") >= 2)
     children = subprocess.run(["pgrep", "-P", str(place.process.pid)], capture_output=True, text=True).stdout.split()
     assert len(children) == 4  # one more than before there was a keeper
     place.stop()
