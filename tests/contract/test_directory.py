@@ -1,7 +1,7 @@
 """What every directory does: one suite over the plainest one, in memory, and the one in LMDB."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +11,11 @@ from fastmail.directory import apps, audit, fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.following import Following
 from fastmail.directory.interface import Administration, Line
-from fastmail.directory.local import LocalDirectory
 from fastmail.directory.lookup import DOMAIN_GONE, DOMAIN_OFF, NO_MAIL, NOT_FOUND
 from fastmail.directory.mailing import Mailing
-from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import LATER, Alias, AppPassword, Domain
 from fastmail.model.quota import Quota
-
-MAKERS: dict[str, Callable[[Path], Mailing]] = {
-    "memory": lambda path: MemoryDirectory(),
-    "local": lambda path: LocalDirectory(str(path)),
-}
+from tests.support.directories import MAKERS
 
 
 @pytest.fixture(params=MAKERS)

@@ -8,15 +8,10 @@ from msgspec.structs import replace
 
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.factors import passkey_key
-from fastmail.directory.local import LocalDirectory
 from fastmail.directory.mailing import Mailing
-from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import HELPDESK, Passkey, Totp
+from tests.support.directories import MAKERS
 
-MAKERS: dict[str, Callable[[Path], Mailing]] = {
-    "memory": lambda path: MemoryDirectory(),
-    "local": lambda path: LocalDirectory(str(path)),
-}
 WHO = "boss@d.test"
 
 

@@ -1,6 +1,6 @@
 """What every directory does with mailing lists and their members: in memory, and in LMDB."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,16 +9,11 @@ from msgspec.structs import replace
 from fastmail.directory import fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.interface import Administration
-from fastmail.directory.local import LocalDirectory
 from fastmail.directory.lookup import NOT_FOUND
 from fastmail.directory.mailing import MOST_POSTS, POST_DAYS, Mailing
-from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import ACTIVE, INSIDE, SUSPENDED, Domain, List, Member
+from tests.support.directories import MAKERS
 
-MAKERS: dict[str, Callable[[Path], Mailing]] = {
-    "memory": lambda path: MemoryDirectory(),
-    "local": lambda path: LocalDirectory(str(path)),
-}
 TEAM = "team@d.test"
 DAY = 86400
 

@@ -9,15 +9,9 @@ from msgspec.structs import replace
 from fastmail.directory import fields
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.interface import Line
-from fastmail.directory.local import LocalDirectory
 from fastmail.directory.mailing import Mailing
-from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import LOCAL, Domain, List
-
-MAKERS: dict[str, Callable[[Path], Mailing]] = {
-    "memory": lambda path: MemoryDirectory(),
-    "local": lambda path: LocalDirectory(str(path)),
-}
+from tests.support.directories import MAKERS
 
 
 @pytest.fixture(params=MAKERS)

@@ -1,21 +1,16 @@
 """Sieve scripts of accounts, in memory and on the disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fastmail.directory import scripts
 from fastmail.directory.errors import DirectoryError, NoSuchUser
-from fastmail.directory.local import LocalDirectory
 from fastmail.directory.mailing import Mailing
-from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import Script
+from tests.support.directories import MAKERS
 
-MAKERS: dict[str, Callable[[Path], Mailing]] = {
-    "memory": lambda path: MemoryDirectory(),
-    "local": lambda path: LocalDirectory(str(path)),
-}
 A = "a@d.test"
 
 

@@ -8,17 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from fastmail.directory.errors import DirectoryError, NoSuchUser
-from fastmail.directory.local import LocalDirectory
 from fastmail.directory.mailing import Mailing
-from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import Domain, List, Member
 from fastmail.directory.rows import address_key, domain_key, member_key
 from fastmail.model.errors import DamagedAccount
-
-MAKERS: dict[str, Callable[[Path], Mailing]] = {
-    "memory": lambda path: MemoryDirectory(),
-    "local": lambda path: LocalDirectory(str(path)),
-}
+from tests.support.directories import MAKERS
 
 
 @pytest.fixture(params=MAKERS)
