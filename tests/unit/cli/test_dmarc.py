@@ -15,7 +15,7 @@ from fastmail.feedback.taking import Taker
 from tests.support.reporting import POLICY, report
 from tests.unit.cli.place import USER, Place
 from tests.unit.feedback.test_carrier import arf
-from tests.unit.feedback.test_taking import FORGED, ROW, YESTERDAY, mail
+from tests.unit.feedback.test_taking import FORGED, ROW, mail, yesterday
 
 
 def taken(place: Place, *messages: bytes) -> None:
@@ -63,7 +63,7 @@ def test_complaints(place: Place) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_is_read(place: Place, tmp_path: Path, packed: bool) -> None:
     file = tmp_path / "report"
-    data = writing.xml(report((ROW, 3), (FORGED, 1), **YESTERDAY))
+    data = writing.xml(report((ROW, 3), (FORGED, 1), **yesterday()))
     file.write_bytes(gzip.compress(data) if packed else data)
     done = place.call("dmarc", "read", str(file), config=False)
     assert done.exit_code == 0 and "policy: p=reject" in done.stdout and "198.51.100.9" in done.stdout
