@@ -20,7 +20,7 @@ from fastmail.bench import load, machine
 USERS = 100
 # s from the last of many sessions that goes idle until their memory is read: by then servers have given back what the
 # sessions needed only to begin
-SETTLED = 12.0
+SETTLED = 12.0  # s after which a server has given back what it does not need at rest
 FRESH = 2000  # users for idle sessions: a thousand plain, a thousand with TLS
 FRESH_PATTERN = "f%d@bench.example"
 REST = 3.0  # s after which the server has moved and indexed what came
@@ -299,7 +299,7 @@ class Bench:
         target = self.target
         users = target.idlers(sessions)
         context = load.unverified() if tls else None
-        before = machine.pss_at_rest(target.pid) if target.pid else 0
+        before = machine.pss_at_rest(target.pid, SETTLED) if target.pid else 0
         clients = []
         for n in range(sessions):
             client = load.Client(target.host, target.ports["imaps" if tls else "imap"], context)
@@ -308,8 +308,7 @@ class Bench:
             client.sock.sendall(b"i IDLE\r\n")
             client.line()
             clients.append(client)
-        time.sleep(SETTLED)
-        each = (machine.pss(target.pid) - before) / sessions / 1024 if target.pid else 0.0
+        each = (machine.pss_at_rest(target.pid, SETTLED) - before) / sessions / 1024 if target.pid else 0.0
         text = load.message(2048) + b".\r\n"
         delays = []
         for n in range(watched):

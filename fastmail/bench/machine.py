@@ -45,14 +45,17 @@ def pss(pid: int) -> int:
     return total
 
 
-def pss_at_rest(pid: int, patience: float = 30.0) -> int:
-    """The same once it stays the same: processes of sessions that were closed take a while to go."""
-    end = time.monotonic() + patience
-    last, now = 0, pss(pid)
-    while abs(now - last) > now // 200 and time.monotonic() < end:
+def pss_at_rest(pid: int, rest: float, patience: float = 60.0) -> int:
+    """The same once it has not changed for ``rest`` s: processes of sessions that were closed take a while to go, and
+    a server gives memory back only some time after it was last busy."""
+    now, end = time.monotonic(), time.monotonic() + patience
+    last, since = pss(pid), now
+    while now - since < rest and now < end:
         time.sleep(1.0)
-        last, now = now, pss(pid)
-    return now
+        now, found = time.monotonic(), pss(pid)
+        if abs(found - last) > last // 200:
+            last, since = found, now
+    return last
 
 
 @dataclass(slots=True)

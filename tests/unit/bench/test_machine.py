@@ -39,13 +39,20 @@ def test_the_cpu_of_children_that_ended_counts() -> None:
     assert machine.cpu(os.getpid()) - before > 0.25
 
 
-def test_memory_at_rest_is_what_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = iter([900, 500, 301, 300, 100])
-    monkeypatch.setattr(machine, "pss", lambda pid: next(figures))
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    assert machine.pss_at_rest(1) == 300
+def test_memory_at_rest_is_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the same is not enough: a server gives memory back only after a while."""
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    figures = {0: 900, 1: 500, 2: 500, 3: 500, 4: 301}
+    monkeypatch.setattr(machine, "pss", lambda pid: figures.get(int(clock[0]), 300))
+    monkeypatch.setattr(machine.time, "sleep", sleep)
+    monkeypatch.setattr(machine.time, "monotonic", lambda: clock[0])
+    assert machine.pss_at_rest(1, 5.0) == 301 and clock[0] == 9.0
 
 
 def test_memory_that_never_rests_is_told_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "pss", lambda pid: time.perf_counter_ns())
-    assert machine.pss_at_rest(1, patience=0.0) > 0
+    assert machine.pss_at_rest(1, 5.0, patience=0.0) > 0
