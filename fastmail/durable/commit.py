@@ -1,8 +1,8 @@
 """Group commit: operations that wait are made durable together, with one sync, and only then answered.
 
-Each environment has one commit thread. It takes all operations that wait, writes and names their files (durable.stage),
+Each environment has one commit thread. It takes a round of operations, writes and names their files (durable.stage),
 applies them in one transaction, whose journal record holds their rows and content, and syncs the journal once. While it
-works, the next batch gathers; so batches grow under load, and a lone operation never waits for others.
+works, the next round gathers (durable.rounds); so rounds grow under load, and a lone operation never waits for others.
 
 Promise: a future gets its result only after all of these steps. Operations are published in the order in which they
 were committed. An operation that fails gets its own exception, its files are removed, and no other operation of the
@@ -19,15 +19,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import lmdb
+from msgspec import Struct
 
 from fastmail.durable import files, stage
 from fastmail.durable.env import STOPPED, Environment, translate
 from fastmail.durable.journal import BOUND
+from fastmail.durable.rounds import Rounds
 from fastmail.durable.transaction import Txn
 from fastmail.durable.writing import Writing
 from fastmail.model.errors import MailError, StorageFailed, StorageFull
@@ -35,13 +36,11 @@ from fastmail.telemetry import log
 
 Octets = bytes | bytearray | memoryview
 PATIENCE, PAUSE = 2.5, 0.1  # s of all tries and between two: other processes notice a checkpoint within 1 s
-MOST = 256  # operations in a batch at most, which bounds the time and memory of one transaction
 IO_ERROR = os.strerror(errno.EIO)
 EXPECTED = (MailError, OSError, lmdb.Error)  # errors of disks and callers; any other one is a bug and is logged
 
 
-@dataclass(slots=True)
-class FileWrite:
+class FileWrite(Struct):
     """One file to create.
 
     Its chunks are written to ``temporary``, which is renamed to ``directory``/``name``. With ``source`` nothing is
@@ -83,8 +82,7 @@ class FileWrite:
         files.unlink_batch([self.path])
 
 
-@dataclass(slots=True)
-class PieceWrite:
+class PieceWrite(Struct):
     """Octets to write at an offset of an open file (a segment). ``spoilt`` is called if their operation fails."""
 
     fd: int
@@ -112,8 +110,7 @@ def large(chunks: Sequence[Octets]) -> bool:
     return sum(map(len, chunks)) > BOUND
 
 
-@dataclass(slots=True)
-class Operation:
+class Operation(Struct):
     """What to make durable: first the files, then what ``apply`` changes in the transaction.
 
     ``apply``: changes rows and returns the result; it may run twice, each time in a new transaction. ``adds``: it fills
@@ -150,7 +147,8 @@ class CommitQueue:
         self._env = env
         self._loop = loop
         self._publish = publish
-        self._ready: SimpleQueue[Operation | None] = SimpleQueue()
+        self._ready: SimpleQueue[list[Operation] | None] = SimpleQueue()  # rounds; None ends the thread
+        self._rounds = Rounds(loop, self._ready.put)
         self._closing = False
         self._broken = ""
         self._thread = threading.Thread(target=self._run, name=f"commit-{name}", daemon=True)
@@ -165,32 +163,19 @@ class CommitQueue:
             if operation.after is not None:
                 self._loop.call_soon(operation.after, operation)
         else:
-            self._ready.put(operation)
+            self._rounds.add(operation)
         return operation.future
 
     async def close(self) -> None:
         """Finish what was submitted, then stop the thread."""
         self._closing = True
+        self._ready.put(self._rounds.take())
         self._ready.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
 
     def _run(self) -> None:
-        """The commit thread: take all that waits, up to MOST, and commit it."""
-        last = False
-        while not last:
-            batch: list[Operation] = []
-            one = self._ready.get()
-            while True:
-                if one is None:
-                    last = True
-                else:
-                    batch.append(one)
-                if len(batch) >= MOST:
-                    break
-                try:
-                    one = self._ready.get_nowait()
-                except Empty:
-                    break
+        """The commit thread: commit one round after the other."""
+        while (batch := self._ready.get()) is not None:
             if batch:
                 self._commit(batch)
 
@@ -221,7 +206,9 @@ class CommitQueue:
             log.event("store.readonly", "error", why=why, then="check the disk, then start the server again")
 
     def _finish_batch(self, batch: list[Operation]) -> None:
-        """On the loop: publish what a batch changed, then resolve its futures."""
+        """On the loop: have the next round begun, publish what this one changed, then resolve its futures."""
+        if not self._closing:
+            self._rounds.committed()
         try:
             kept = (one for one in batch if one.error is None)
             self._publish([key for one in kept if one.tells is not None for key in one.tells(one.result)])
