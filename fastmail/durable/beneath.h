@@ -203,6 +203,13 @@ static int fm_unlink_at(struct fm_open_directories *p, const char *path) {
     return at == -1 ? -1 : unlinkat(at, name, 0);
 }
 
+/* A new file, open for writing. */
+static int fm_create_at(struct fm_open_directories *p, const char *path, int mode) {
+    const char *name;
+    int at = fm_parent(p, &p->from, path, &name);
+    return at == -1 ? -1 : openat(at, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+}
+
 static int fm_both(struct fm_open_directories *p, const char *from, const char *to, int linking) {
     const char *old, *new;
     int there, here = fm_parent(p, &p->from, from, &old);

@@ -32,12 +32,13 @@ cdef extern from "beneath.h" nogil:
     ctypedef struct OpenDirectories "struct fm_open_directories":
         pass
     int fm_unlink(const char* path)
+    int fm_create_at(OpenDirectories* p, const char* path, int mode)
     int fm_rename_at(OpenDirectories* p, const char* a, const char* b)
     int fm_link_at(OpenDirectories* p, const char* a, const char* b)
     void fm_begin(OpenDirectories* p)
     void fm_forget(OpenDirectories* p)
     int fm_sync_dir(const char* path)
-    enum: O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW
+    enum: O_RDONLY, O_NOFOLLOW
 
 cdef enum:
     CHUNKS = 8           # buffers a file may have
@@ -76,10 +77,10 @@ cdef void iovecs(File* f, iovec* v) noexcept nogil:
         v[i].iov_len = f.chunk[i].len
 
 
-cdef void write_file(File* f) noexcept nogil:
+cdef void write_file(File* f, OpenDirectories* open) noexcept nogil:
     """Write the temporary file."""
     cdef iovec all_of_it[CHUNKS]
-    f.fd = fm_open(f.source, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600, 0)
+    f.fd = fm_create_at(open, f.source, 0o600)
     if f.fd < 0:
         f.error = errno
         return
@@ -171,26 +172,35 @@ cdef void sync_names(File* file, Py_ssize_t n) noexcept nogil:
             known += 1
 
 
+cdef void name_file(File* f, OpenDirectories* open) noexcept nogil:
+    """Close the file, and give it its final name."""
+    close_file(f)
+    if not f.error:
+        if fm_rename_at(open, f.source, f.final) if f.chunks >= 0 else fm_link_at(open, f.source, f.final):
+            f.error = errno
+
+
 cdef void write_all(File* file, Py_ssize_t n) noexcept nogil:
-    """In this order: write contents, sync them, give the files their names, sync the names."""
+    """In this order: write contents, sync them, give the files their names, sync the names. A file that needs no sync
+    has its name at once, while its directories are open."""
     cdef OpenDirectories open
     cdef Py_ssize_t i
     cdef File* f
+    fm_begin(&open)
     for i in range(n):
-        if file[i].chunks >= 0 and not file[i].piece:
-            write_file(&file[i])
+        f = &file[i]
+        if f.chunks >= 0 and not f.piece:
+            write_file(f, &open)
+            if not f.synced:
+                name_file(f, &open)
     write_pieces(file, n)
     for i in range(n):
         if file[i].synced and not file[i].error:
             sync_content(&file[i])
-    fm_begin(&open)
     for i in range(n):
         f = &file[i]
-        close_file(f)
-        if f.error or f.piece:
-            continue
-        if fm_rename_at(&open, f.source, f.final) if f.chunks >= 0 else fm_link_at(&open, f.source, f.final):
-            f.error = errno
+        if not f.piece and (f.synced or f.chunks < 0):
+            name_file(f, &open)
     fm_forget(&open)
     sync_names(file, n)
     for i in range(n):
