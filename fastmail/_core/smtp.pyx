@@ -4,7 +4,12 @@ Promise: what comes back holds no CR, LF, NUL or other control, and is UTF-8 (RF
 in their shortest quoting, domains in lower case. Fails with ValueError, whose text names what was expected and may be sent to the peer.
 """
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
+from libc.string cimport memchr
+
+cdef enum:
+    VERB = 16  # octets that a verb may have; the longest one known has 8
 
 cdef const char* ATEXT = b"!#$%&'*+-/=?^_`{|}~"
 
@@ -70,6 +75,28 @@ cdef bint is_text(const unsigned char[::1] data, Py_ssize_t a, Py_ssize_t b) exc
         if 0x7f < <int>ord(c) < 0xa0 or 0x2028 <= <int>ord(c) <= 0x2029:
             return False
     return True
+
+
+def split_command(const unsigned char[::1] data, Py_ssize_t start, Py_ssize_t end):
+    cdef const char* line
+    cdef const char* gap
+    cdef char verb[VERB]
+    cdef Py_ssize_t length = end - start - 2, size, i
+    if start < 0 or length < 0 or end > data.shape[0]:
+        return None
+    line = <const char*>&data[start]
+    if line[length] != 13 or line[length + 1] != 10:
+        return None
+    if memchr(line, 13, length) != NULL or memchr(line, 0, length) != NULL:
+        return None
+    gap = <const char*>memchr(line, 32, length)
+    size = length if gap == NULL else gap - line
+    rest = b"" if gap == NULL else PyBytes_FromStringAndSize(gap + 1, length - size - 1)
+    if size > VERB:  # no command
+        return PyBytes_FromStringAndSize(line, size), rest
+    for i in range(size):
+        verb[i] = line[i] - 32 if 97 <= line[i] <= 122 else line[i]
+    return PyBytes_FromStringAndSize(verb, size), rest
 
 
 def parse_mailbox(const unsigned char[::1] data, Py_ssize_t start, bint utf8):

@@ -12,7 +12,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from fastmail._core import mime
 from fastmail._core.uidset import UidSet
@@ -48,8 +49,7 @@ LEAVES_NOT = "mail for this address leaves this server, which is switched off"
 FIRST = 100  # account numbers grow from 1: so many are looked at for one who is still there
 
 
-@dataclass(slots=True)
-class Envelope:
+class Envelope(Struct):
     """One mail transaction. ``recipients``: the address as given, and the accounts behind it (none: another host's);
     ``asked``: what the sender wants to hear of each (RFC 3461). ``options``: the parameters of MAIL. ``login``: who
     sends, when somebody logged in. ``forwards``: recipients of this server whose mail goes by way of the queue: to
@@ -62,8 +62,8 @@ class Envelope:
     for none; ``fronts``: fields (LF) that some recipients' copies have in front."""
 
     sender: str = ""
-    recipients: list[tuple[str, list[AccountRecord]]] = field(default_factory=list)
-    asked: list[Rcpt] = field(default_factory=list)
+    recipients: list[tuple[str, list[AccountRecord]]] = []  # msgspec gives each its own
+    asked: list[Rcpt] = []
     options: EsmtpOptions = NO_OPTIONS
     login: str = ""
     helo: str = ""
@@ -71,19 +71,18 @@ class Envelope:
     protocol: str = "SMTP"
     tls: str = ""
     filters: str = ""
-    forwards: set[str] = field(default_factory=set)
+    forwards: set[str] = set()
     charges: Sequence[Charge] = ()
     signs: bool = False
     signed: str = ""
     checked: bool = False
     doubted: bool = False
-    places: dict[int, str] = field(default_factory=dict)
+    places: dict[int, str] = {}
     feedback: str = ""
-    fronts: dict[str, bytes] = field(default_factory=dict)
+    fronts: dict[str, bytes] = {}
 
 
-@dataclass(slots=True)
-class Held:
+class Held(Struct):
     """Content that the store has already, behind the ``skip`` octets that are put in front of it for ``address``.
     ``arrived``: when it came."""
 
@@ -96,8 +95,7 @@ class Held:
 Kept = tuple[Delivery, Appended]
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(Struct, frozen=True):
     """A message that has a name already: ``number`` for people, ``ident`` of its transaction. ``there``: the store may
     have its content."""
 
@@ -106,8 +104,7 @@ class Named:
     there: Held | None = None
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """What became of one recipient: an SMTP reply."""
 
     code: int
@@ -164,8 +161,7 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
     return max(outcomes, key=lambda outcome: (outcome.code // 100 == 4, outcome.code))
 
 
-@dataclass(slots=True)
-class _Plan:
+class _Plan(Struct):
     """A message and its deliveries; ``owners``: for each of ``items``, the positions of its recipients; ``mailboxes``:
     where it goes in each account, by the account's number."""
 
@@ -175,9 +171,9 @@ class _Plan:
     summary: bytes
     size: int
     outcomes: list[Outcome]
-    items: list[Delivery] = field(default_factory=list)
-    owners: list[list[int]] = field(default_factory=list)
-    mailboxes: dict[int, str] = field(default_factory=dict)
+    items: list[Delivery] = []
+    owners: list[list[int]] = []
+    mailboxes: dict[int, str] = {}
 
 
 def _again(plan: _Plan) -> set[int]:
@@ -217,7 +213,7 @@ class Deliverer:
         self.forwards_junk = False  # also what is junk, and has a mailbox here
         self._noted = noted
         self._pools = Pools(directory, store)
-        self._accounts: dict[str, tuple[AccountRecord, Account]] = {}
+        self._accounts: dict[str, tuple[AccountRecord, Domain | None, Account]] = {}
         self._room = Room()  # of the messages whose sessions wait for the store
 
     def account(self, record: AccountRecord) -> Account:
@@ -227,16 +223,18 @@ class Deliverer:
     def _account(self, record: AccountRecord, domain: Domain | None) -> Account:
         """The same with the row of its domain at hand, which several questions about a delivery need."""
         known = self._accounts.get(record.address)
+        if known is not None and known[0] is record and known[1] is domain and known[2].pool is None:
+            return known[2]  # nothing has changed since the last message, as nearly always
         quota = limits.quota(record, domain).over(self._quota)
         pool = self._pools.of(domain)
-        same = known is not None and (known[0] is record or known[0] == record)
-        if known is not None and same and known[1].quota == quota and known[1].pool is pool:
-            return known[1]
-        if len(self._accounts) > REMEMBERED:
-            self._accounts.clear()
-        self._noted(record)
-        account = Account(record.id, record.address, quota, pool)
-        self._accounts[record.address] = record, account
+        if known is not None and known[0] == record and known[2].quota == quota and known[2].pool is pool:
+            account = known[2]
+        else:
+            if len(self._accounts) > REMEMBERED:
+                self._accounts.clear()
+            self._noted(record)
+            account = Account(record.id, record.address, quota, pool)
+        self._accounts[record.address] = record, domain, account
         return account
 
     def _domain(self, record: AccountRecord) -> Domain | None:
@@ -402,7 +400,8 @@ class Deliverer:
         traced = traced and bool(named.number)
         number, there = named.number or trace.new_id(), named.there
         summary = await self._summary(entry, envelope, content)
-        size, hops = fixed(summary).served, fixed(summary).received
+        head = fixed(summary)
+        size, hops = head.served, head.received
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
         plan = _Plan(number, traced, content, summary, size, outcomes)
         if hops > MAX_HOPS:
@@ -516,18 +515,7 @@ class Deliverer:
 
     def _write_down(self, envelope: Envelope, plan: "_Plan", places: list[Appended | None]) -> None:
         if plan.items and self.history is not None:
-            self._remember(
-                envelope,
-                plan.number,
-                plan.traced,
-                plan.content,
-                plan.summary,
-                plan.size,
-                plan.outcomes,
-                plan.items,
-                places,
-                plan.mailboxes,
-            )
+            self._remember(self.history, envelope, plan, places)
         done = sum(1 for outcome in plan.outcomes if outcome.ok)
         count("delivery.messages", done)
         log.event(
@@ -557,37 +545,26 @@ class Deliverer:
         hold = await self.store.holds.keep(account, NewMessage((prefix, *content), b"", whole, now), ident)
         return Held(hold, record.address, len(prefix), now)
 
-    def _remember(
-        self,
-        envelope: Envelope,
-        number: str,
-        traced: bool,
-        content: Octets,
-        summary: bytes,
-        size: int,
-        outcomes: list[Outcome],
-        items: list[Delivery],
-        places: list[Appended | None],
-        mailboxes: dict[int, str],
-    ) -> None:
+    def _remember(self, history: History, envelope: Envelope, plan: "_Plan", places: Sequence[Appended | None]) -> None:
         """Write its life down."""
-        assert self.history is not None
-        recipients = [address for address, _ in envelope.recipients]
         stored = [
-            f"{item.account.address} as UID {place.uids[0]} in {mailboxes[item.account.id]}"
-            for item, place in zip(items, places, strict=True)
+            f"{item.account.address} as UID {place.uids[0]} in {plan.mailboxes[item.account.id]}"
+            for item, place in zip(plan.items, places, strict=True)
             if place is not None
         ]
-        if traced:
-            self.history.note(number, "stored", stored=stored)
+        if plan.traced:
+            history.note(plan.number, "stored", stored=stored)
         else:
-            found = message_id(summary)
-            text = submitted.message_id(bytes(content[:8192])) if found is None else found[1:-1].decode("latin-1")[:250]
-            note_accepted(self.history, number, envelope, text, size, stored=stored)
-        for address, outcome in zip(recipients, outcomes, strict=True):
+            found = message_id(plan.summary)
+            if found is None:
+                text = submitted.message_id(bytes(plan.content[:8192]))
+            else:
+                text = found[1:-1].decode("latin-1")[:250]
+            note_accepted(history, plan.number, envelope, text, plan.size, stored=stored)
+        for (address, _), outcome in zip(envelope.recipients, plan.outcomes, strict=True):
             if not outcome.ok:
                 reply = f"{outcome.code} {outcome.enhanced} {outcome.text}"
-                self.history.note(number, "refused", (address,), recipient=address, reply=reply)
+                history.note(plan.number, "refused", (address,), recipient=address, reply=reply)
 
     async def _store(self, plan: "_Plan", queued: bool) -> list[Appended | None]:
         """Store all at once, or what can be stored. What comes from the queue is tried again from there, and kept once;

@@ -132,11 +132,14 @@ class History:
         env = self.env
         rows = []
         pid = os.getpid()
+        events = env.db["event"]
         with env.write() as txn:
+            put = txn.put
             for at, ident, what, fields, words in notes:
                 mark = AT.pack(at, pid)
-                txn.put(mark, _encode((ident, what, fields)), db=env.db["event"])
-                rows += [(_word(word, ident) + mark, b"") for word in {w.lower() for w in words[:WORDS] if w}]
+                put(mark, _encode((ident, what, fields)), db=events)
+                end = _end(ident) + mark
+                rows += [(_start(word) + end, b"") for word in {w.lower() for w in words[:WORDS] if w}]
             rows.sort()
             txn.cursor(db=env.db["word"]).putmulti(rows)
         self._forget(len(notes) * 2 + 100)
@@ -159,12 +162,12 @@ class History:
                     return
                 mark, (ident, _, fields) = cursor.key(), _decode(cursor.value())
                 for word in {ident.lower(), *_words(fields)}:
-                    txn.delete(_word(word, ident) + mark, db=env.db["word"])
+                    txn.delete(_start(word) + _end(ident) + mark, db=env.db["word"])
                 cursor.delete()
 
     def find(self, word: str, most: int = 100) -> Iterator[list[Event]]:
         """The lives of messages that have this id, address or Message-ID, the newest first."""
-        prefix = word.lower().encode()[:300] + b"\0"
+        prefix = _start(word.lower()) + b"\0"
         with self.env.read() as txn:
             ids = {str(key[len(prefix) : -AT.size - 1], "utf-8"): key[-AT.size :] for key in self._marks(txn, prefix)}
         for ident in sorted(ids, key=lambda one: ids[one], reverse=True)[:most]:
@@ -174,7 +177,7 @@ class History:
         """All of one message, in order."""
         out = []
         with self.env.read() as txn:
-            for key in self._marks(txn, _word(ident.lower(), ident)):
+            for key in self._marks(txn, _start(ident.lower()) + _end(ident)):
                 found = txn.get(key[-AT.size :], db=self.env.db["event"])
                 if found is not None:
                     name, what, fields = _decode(found)
@@ -196,8 +199,14 @@ def _octets(stat: dict[str, int]) -> int:
     return (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * stat["psize"]
 
 
-def _word(word: str, ident: str) -> bytes:
-    return word.encode()[:300] + b"\0" + ident.encode()[:60] + b"\0"
+def _start(word: str) -> bytes:
+    """Return the first part of a key of ``word``."""
+    return word.encode()[:300]
+
+
+def _end(ident: str) -> bytes:
+    """Return the part after it."""
+    return b"\0" + ident.encode()[:60] + b"\0"
 
 
 def _words(fields: dict[str, Any]) -> set[str]:

@@ -33,6 +33,7 @@ from fastmail.durable.checkpoint import Checkpoints, Lock, NotSynced, State
 from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
 from fastmail.durable.layouts import Former
+from fastmail.durable.newest import MetaPages
 from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.salvage import examine, misnamed
@@ -257,6 +258,7 @@ class Environment:
                 sync_directory(path)
             self.path = path
             self._page = int(self.env.stat()["psize"])
+            self._metas, self._seen = MetaPages(path, self._page), -1
             self._told = 0.0
             self._map: Mapped | None = None
             if journaled is None:
@@ -544,10 +546,14 @@ class Environment:
         """Return the number of the last commit that a reader sees; what was read stays true while this number does not
         change.
 
-        LMDB's ``info`` is not used because it names a commit that is still being synced, which no reader sees yet."""
+        LMDB's ``info`` is not used because it names a commit that is still being synced, which no reader sees yet. The
+        meta pages are asked first, as most calls find nothing new and a transaction costs twenty times as much."""
+        if self._metas.newest() == self._seen:
+            return self._seen
         txn = self.begin()
         try:
-            return int(txn.id())
+            seen = self._seen = int(txn.id())
+            return seen
         finally:
             txn.abort()
 

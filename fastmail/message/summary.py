@@ -68,9 +68,12 @@ class Summary:
     parts: list[Part]
 
 
+_new = tuple.__new__  # of a named tuple, without its constructor, which is Python
+
+
 def fixed(data: Octets) -> Fixed:
     """Return the fixed part of a summary that was made just now, or that ``read`` accepts."""
-    return Fixed._make(_FIXED.unpack_from(data))
+    return _new(Fixed, _FIXED.unpack_from(data))
 
 
 def served_size(data: Octets) -> int:

@@ -17,7 +17,7 @@ import idna
 from fastmail.model.errors import BadAddress
 
 LONGEST = 255  # characters of a name (RFC 5321 4.5.3.1.2); before and after the mapping
-REMEMBERED = 4096  # names that are not ASCII, or have A-labels; each is at most LONGEST characters
+REMEMBERED = 4096  # names; each is at most LONGEST characters
 PREFIX = "xn--"
 # labels have at most 63 octets (RFC 1035 2.3.4)
 _ASCII = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
@@ -67,6 +67,7 @@ def spellings(text: str) -> tuple[str, ...]:
         return (lower,)
 
 
+@lru_cache(REMEMBERED)  # asked for the same names again and again: sender, recipient, host
 def _plain(text: str) -> str:
     """The form of a name without A-labels and U-labels, which is nearly every name; empty for others."""
     if not text.isascii():

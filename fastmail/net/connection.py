@@ -350,12 +350,13 @@ class Connection(asyncio.BufferedProtocol):
         """Send what is queued, unless it is held back."""
         if self._held is not None:
             return
-        self._queued = 0
-        if not self._out or self.transport is None:
-            self._out.clear()
+        self._queued, out = 0, self._out
+        if not out:
             return
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-        self._out.clear()
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        if self.transport is None:
+            return
         if self.deflated:
             if self._deflate is None:
                 self._deflate = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -WINDOW, 5)

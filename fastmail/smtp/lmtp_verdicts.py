@@ -17,7 +17,9 @@ replaced by ours (policy.marks), which go by what is the mildest of the verdicts
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from fastmail._core import header as scanner
 from fastmail.delivery.deliver import Envelope, Outcome

@@ -77,7 +77,8 @@ def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:
 
 def _begin(session: Dialogue, envelope: Envelope, lowered: bool, own: Own | None) -> None:
     session.transaction = Transaction(envelope)
-    session.transaction.own, session.transaction.most = own, own_limits.most(session, own)
+    if own is not None:
+        session.transaction.own, session.transaction.most = own, own_limits.most(session, own)
     policy = session.service.policy if session.service.kind == MX else None
     if policy is not None and not is_here(session.host) and not session.may_relay() and not _exempt(session):
         session.transaction.receiving = receiving = policy.begin(session.host, session.hello)

@@ -83,10 +83,13 @@ def _of_login(own: Own, recipients: int) -> Sequence[Charge]:
 def refusal(session: Dialogue, own: Own | None, size: int) -> str:
     """The reply to MAIL where the login or the network may not send a message of that size, or none more for now;
     empty where it may."""
+    network = network_of(session) if own is None else None
+    if own is None and network is None:
+        return ""  # nobody is logged in, and the client may not send elsewhere: there is nothing to count
     octets = most(session, own)
     if 0 < octets < size:
         return f"552 5.3.4 message is too big: {octets} octets is the most for this login"
-    outbound, network = session.service.outbound, network_of(session) if own is None else None
+    outbound = session.service.outbound
     asked = _of_network(session, network, 1) if own is None else _of_login(own, 1)
     stopped = outbound.stopped(network) if outbound is not None and network is not None else ""
     if stopped:

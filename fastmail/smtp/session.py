@@ -13,13 +13,14 @@ names (LMTP: one reply for each recipient). No limit is found out after memory w
 """
 
 from fastmail._core.lines import find_crlf
+from fastmail._core.smtp import split_command
 from fastmail.net.connection import Connection
 from fastmail.policy.strangers.gate import Stranger
 from fastmail.smtp import authenticate, content, strangers
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.greeting import greet
 from fastmail.smtp.service import LMTP, Service
-from fastmail.smtp.table import COMMANDS
+from fastmail.smtp.table import BY_SERVICE, COMMANDS
 from fastmail.smtp.transaction import CONTENT, State
 from fastmail.telemetry.counters import count
 
@@ -32,10 +33,11 @@ HTTP = frozenset((b"GET", b"POST", b"CONNECT", b"HEAD", b"PUT", b"OPTIONS"))
 class SmtpSession(Dialogue):
     """See the module."""
 
-    __slots__ = ("_skipping",)
+    __slots__ = ("_commands", "_skipping")
 
     def __init__(self, service: Service, connection: Connection) -> None:
         super().__init__(service, connection)
+        self._commands = BY_SERVICE[service.kind]
         self._skipping = ""  # the reply to the line whose octets are passed over
 
     # ---------------------------------------------------------------- connection's calls
@@ -101,13 +103,12 @@ class SmtpSession(Dialogue):
                 position = end + 1
                 self.bad(reply)
                 continue
-            line = bytes(data[position : end + 1])
-            position = end + 1
+            start, position = position, end + 1
             conn.touch(self.service.limits.command_timeout)
             if self.logging_in.under_way:
-                authenticate.line(self, line)
+                authenticate.line(self, bytes(data[start:position]))
             else:
-                self._command(line, position < size)
+                self._command(data, start, position)
         return position
 
     def _spoke(self, stranger: Stranger, data: memoryview) -> bool:
@@ -131,28 +132,23 @@ class SmtpSession(Dialogue):
 
     # ---------------------------------------------------------------- commands
 
-    def _command(self, line: bytes, more: bool) -> None:
-        """Run a command by its row in the table. ``more``: octets after the line have already come."""
-        if not line.endswith(b"\r\n"):
-            self.bad("500 5.5.2 line must end in CRLF")
-            return
-        line = line[:-2]
-        if len(line) > LINE and len(line) > self._longest(line):
-            self.bad(self._too_long(line))
-            return
-        if b"\r" in line or b"\0" in line:
-            self.bad("500 5.5.2 bare CR or NUL in a command")
-            return
-        verb, _, rest = line.partition(b" ")
-        verb = verb.upper()
-        command = COMMANDS.get(verb)
-        if command is None or self.service.kind not in command.services:
-            self._unknown(verb)
+    def _command(self, data: memoryview, start: int, end: int) -> None:
+        """Run the command in ``data[start:end]`` by its row in the table."""
+        parts = split_command(data, start, end)
+        if parts is None or end - start > LINE:
+            fault = self._fault(bytes(data[start:end]))
+            if fault or parts is None:
+                self.bad(fault)
+                return
+        verb, rest = parts
+        command = self._commands.get(verb)
+        if command is None:
+            self._unknown(verb.upper())
             return
         if not command.args and rest.strip():
             self.bad("501 5.5.4 no argument is allowed")
             return
-        state = self.state
+        state, more = self.state, end < len(data)  # True: octets after the line have already come
         if command.alone and more and state >= State.RCPT:
             self.say("554 5.5.0 message was sent before the 354 reply")
             count("smtp.early")
@@ -162,6 +158,15 @@ class SmtpSession(Dialogue):
         if more and stranger is not None and verb in HELLO and not strangers.pipelined(self, stranger):
             return
         command.run[state](self, rest)
+
+    def _fault(self, line: bytes) -> str:
+        """Return the reply to a line that is no command line, whatever its verb; empty if it is one."""
+        if not line.endswith(b"\r\n"):
+            return "500 5.5.2 line must end in CRLF"
+        line = line[:-2]
+        if len(line) > LINE and len(line) > self._longest(line):
+            return self._too_long(line)
+        return "500 5.5.2 bare CR or NUL in a command" if b"\r" in line or b"\0" in line else ""
 
     def _unknown(self, verb: bytes) -> None:
         """Reply to a verb that is not known, or not known to this service."""

@@ -92,3 +92,6 @@ COMMANDS = {
     b"AUTH": Command(USERS,       (no_hello, auth,     *[auth_in_transaction] * 3)),
 }
 # fmt: on
+BY_SERVICE = {
+    kind: {verb: command for verb, command in COMMANDS.items() if kind in command.services} for kind in sorted(EVERY)
+}

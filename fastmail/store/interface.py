@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from msgspec import Struct
+
 from fastmail._core.uidset import UidSet
 from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.store.views import Views
@@ -66,8 +68,7 @@ SPECIAL = {1: "\\Drafts", 2: "\\Sent", 4: "\\Trash", 8: "\\Junk", 16: "\\Archive
 DEFAULT_MAILBOXES = {"Drafts": 1, "Sent": 2, "Trash": 4, "Junk": 8, "Archive": 16}
 
 
-@dataclass(slots=True)
-class Mailbox:
+class Mailbox(Struct):
     """One mailbox as of one commit.
 
     ``recent_from``: the first UID that no session was shown as \\Recent. ``changed``: MODSEQ of the last flag
@@ -88,8 +89,7 @@ class Mailbox:
     changed: int = 0
 
 
-@dataclass(slots=True)
-class NewMessage:
+class NewMessage(Struct):
     """A message to store. ``content``: chunks as a Maildir keeps them, with LF; ``size``: octets as served, with
     CRLF."""
 
@@ -102,8 +102,7 @@ class NewMessage:
     recent: bool = True
 
 
-@dataclass(slots=True)
-class Delivery:
+class Delivery(Struct):
     """One message for one mailbox.
 
     ``id``: of the mail transaction (message.transaction), or empty. ``copy`` distinguishes several messages of one

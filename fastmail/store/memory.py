@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from fastmail._core import idents, mime, pages, rows
 from fastmail._core.uidset import UidSet
 from fastmail.message import identity
@@ -112,7 +114,7 @@ class MemorySnapshot:
         box = self._store.boxes.get(key)
         if box is None:
             return None
-        return replace(
+        return structs.replace(
             box.row,
             exists=len(box.messages),
             unseen=sum(1 for m in box.messages if not m.flags & SEEN),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
@@ -86,7 +87,9 @@ class Run:
         results = await asyncio.gather(*(self.store.deliver(items) for _ in range(3)))
         for n, item in enumerate(items):
             first = next((result[n] for result in results if not result[n].repeated), results[0][n])
-            self.note(replace(item, key=first.key) if given.key_of(item) not in self.model.answers else item, first)
+            self.note(
+                structs.replace(item, key=first.key) if given.key_of(item) not in self.model.answers else item, first
+            )
             for result in results:
                 self.note(item, result[n])
 

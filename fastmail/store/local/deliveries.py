@@ -8,7 +8,7 @@ follows it, and ``given`` tells what was stored.
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -54,11 +54,11 @@ class Deliveries:
         count = len(self._commits.shards)
         return [item.account.id % count for item in items]
 
-    async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
+    def deliver(self, items: Sequence[Delivery]) -> Coroutine[Any, Any, list[Appended]]:
         """See interface.Store."""
         if self._lists is None:
-            return await self._deliver(items, [])
-        return await self._going_on.run(self._deliver_listed(self._lists, items))
+            return self._deliver(items, [])
+        return self._going_on.run(self._deliver_listed(self._lists, items))
 
     async def _deliver_listed(self, lists: Lists, items: Sequence[Delivery]) -> list[Appended]:
         async with lists.giving([(item.account, item.key) for item in items], ()) as lines:

@@ -8,8 +8,9 @@ serve, directory scans and renames run on helper threads. Errors are those of mo
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Txn
@@ -55,7 +56,7 @@ from fastmail.store.local.reading import Reading
 from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.store.local.removals import Removals
 from fastmail.store.local.segments import compaction
-from fastmail.store.room import Room
+from fastmail.store.room import LONG, Room
 
 
 class LocalStore:
@@ -284,12 +285,16 @@ class LocalStore:
     async def fetch_ahead(self, account: Account, key: bytes, uids: UidSet) -> None:
         await self._reading.fetch_ahead(account, key, uids)
 
-    async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:
-        async with self._room.entry(sum(len(item.message.summary) for item in items)):
+    def deliver(self, items: Sequence[Delivery]) -> Coroutine[Any, Any, list[Appended]]:
+        octets = sum([len(item.message.summary) for item in items])
+        return self._deliveries.deliver(items) if octets <= LONG else self._deliver_long(items, octets)
+
+    async def _deliver_long(self, items: Sequence[Delivery], octets: int) -> list[Appended]:
+        async with self._room.entry(octets):
             return await self._deliveries.deliver(items)
 
-    async def given(self, items: Sequence[Delivery]) -> list[Appended | None]:
-        return await self._deliveries.given(items)
+    def given(self, items: Sequence[Delivery]) -> Coroutine[Any, Any, list[Appended | None]]:
+        return self._deliveries.given(items)
 
     async def append(
         self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False

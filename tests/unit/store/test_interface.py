@@ -1,6 +1,5 @@
 """The store interface stays one that a backend can be written for: few methods, and nothing of where mail lies."""
 
-import dataclasses
 import inspect
 
 from fastmail.store import interface
@@ -26,6 +25,6 @@ def test_every_backend_has_all_of_it() -> None:
 
 
 def test_no_path_and_no_layout_is_in_its_nouns() -> None:
-    names = {field.name for noun in (Account, Mailbox) for field in dataclasses.fields(noun)}
+    names = {name for noun in (Account, Mailbox) for name in noun.__annotations__}
     assert not names & {"root", "control", "indexes", "layout", "utf8", "generation", "settled", "recovered"}
     assert "os.path" not in inspect.getsource(interface)

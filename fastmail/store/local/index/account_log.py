@@ -15,8 +15,10 @@ totals from the rows of its mailboxes. A damaged row is treated as missing.
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Reading, Txn
@@ -45,8 +47,7 @@ MOST = 4 << 20  # octets of the log of one account
 ITEMS = {Kind.CREATED: CREATED, Kind.CHANGED: CHANGED, Kind.REMOVED: REMOVED}
 
 
-@dataclass(slots=True)
-class Row:
+class Row(Struct):
     """The totals of an account. ``low``: changes up to this MODSEQ are not in the log. ``logged``: octets of the
     log."""
 
@@ -62,32 +63,28 @@ class Row:
     recovered: int = 0
 
 
+# the fields of ROW, in their order
+# fmt: off
+ROW_FIELDS = (
+    "version", "whole", "mailboxes", "modseq", "octets", "messages", "summaries", "notes", "low", "logged", "recovered",
+)
+# fmt: on
+_stored = attrgetter(*ROW_FIELDS[1:])
+_row_fields = itemgetter(*map(ROW_FIELDS.index, Row.__struct_fields__))
+
+
 def pack(row: Row) -> bytes:
     try:
-        return ROW.pack(
-            VERSION,
-            row.whole,
-            row.mailboxes,
-            row.modseq,
-            row.octets,
-            row.messages,
-            row.summaries,
-            row.notes,
-            row.low,
-            row.logged,
-            row.recovered,
-        )
+        return ROW.pack(VERSION, *_stored(row))
     except struct.error:  # a number is negative, because rows of mailboxes are damaged
-        counts = (row.mailboxes, row.modseq, row.octets, row.messages, row.summaries, row.notes, row.low, row.logged)
-        return ROW.pack(VERSION, row.whole, *(max(0, count) for count in counts), row.recovered)
+        return ROW.pack(VERSION, *(max(0, count) for count in _stored(row)))
 
 
 def unpack(found: bytes | memoryview | None) -> Row | None:
     """Return the row, None if it is missing or damaged."""
     if found is None or len(found) < ROW.size or found[0] != VERSION:
         return None
-    _, whole, mailboxes, modseq, octets, messages, summaries, notes, low, logged, recovered = ROW.unpack_from(found)
-    return Row(modseq, octets, messages, mailboxes, summaries, notes, low, logged, bool(whole), recovered)
+    return Row(*_row_fields(ROW.unpack_from(found)))
 
 
 def read(txn: Reading, t: Tables, account: bytes) -> Row:

@@ -46,7 +46,7 @@ it does not know behind a row's fixed part up to the name's offset, which the ro
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 
 from fastmail._core import pages
 from fastmail.model.errors import CorruptData
@@ -124,7 +124,6 @@ GIVEN = struct.Struct(">IIIQ")
 ORDER = struct.Struct("<I")  # in pop, before the UIDL
 
 
-@dataclass(slots=True)
 class MailboxRow(Mailbox):
     """A mailbox as its row has it.
 
@@ -133,6 +132,18 @@ class MailboxRow(Mailbox):
 
     generation: int = 0
     recovered: int = 0
+
+
+# The fields of a mailbox's row in the order in which it stores them. A whole row is taken apart or put together in one
+# call: every command that looks at a mailbox does that.
+# fmt: off
+ROW_FIELDS = (
+    "version", "size", "special", "uidvalidity", "uidnext", "exists", "unseen", "deleted", "recent_from", "modseq",
+    "octets", "created", "generation", "unused", "changed", "recovered",
+)
+# fmt: on
+_row_head = attrgetter(*ROW_FIELDS[ROW_FIELDS.index("special") : ROW_FIELDS.index("unused")])
+_box_fields = itemgetter(*map(ROW_FIELDS.index, MailboxRow.__struct_fields__[2:]))  # after key and name
 
 
 def unpack_next(row: bytes | memoryview | None) -> tuple[int, int, int]:
@@ -218,27 +229,7 @@ def record_uid(record: bytes | memoryview) -> int:
 
 
 def pack_row(box: MailboxRow) -> bytes:
-    return (
-        ROW.pack(
-            ROW_VERSION,
-            ROW.size,
-            box.special,
-            box.uidvalidity,
-            box.uidnext,
-            box.exists,
-            box.unseen,
-            box.deleted,
-            box.recent_from,
-            box.modseq,
-            box.octets,
-            box.created,
-            box.generation,
-            0,
-            box.changed,
-            box.recovered,
-        )
-        + box.name.encode()
-    )
+    return ROW.pack(ROW_VERSION, ROW.size, *_row_head(box), 0, box.changed, box.recovered) + box.name.encode()
 
 
 def modseq_of(row: bytes | memoryview) -> int:
@@ -252,42 +243,8 @@ def unpack_row(key: bytes, row: bytes | memoryview) -> MailboxRow:
     if version != ROW_VERSION or len(row) < at:
         raise CorruptData(f"mailbox row {key.hex()} has an unknown layout")
     fixed = row if at >= ROW.size else bytes(row[:at]).ljust(ROW.size, b"\0")
-    (
-        _,
-        _,
-        special,
-        validity,
-        uidnext,
-        exists,
-        unseen,
-        deleted,
-        recent,
-        modseq,
-        octets,
-        created,
-        generation,
-        _,
-        changed,
-        recovered,
-    ) = ROW.unpack_from(fixed)
     try:
         name = str(row[at:], "utf-8")
     except UnicodeDecodeError:
         raise CorruptData(f"the name in mailbox row {key.hex()} is damaged") from None
-    return MailboxRow(
-        bytes(key),
-        name,
-        validity,
-        uidnext,
-        exists,
-        unseen,
-        deleted,
-        recent,
-        modseq,
-        octets,
-        special,
-        created,
-        changed,
-        generation,
-        recovered,
-    )
+    return MailboxRow(bytes(key), name, *_box_fields(ROW.unpack_from(fixed)))
