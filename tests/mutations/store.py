@@ -266,6 +266,27 @@ MUTATIONS = [
         ("tests/unit/store/local/maildir/test_interrupted.py -k of_one_size",),
     ),
     Mutation(
+        "a mailbox that is being renamed is taken for one that is gone",
+        "fastmail/store/local/index/renaming.py",
+        "    return bool(whose == instance) and 0 <= time.time() - begun <= MOST\n",
+        "    return False\n",
+        ("tests/unit/store/local/maildir/test_folders.py -k renamed_while",),
+    ),
+    Mutation(
+        "a mailbox that is being deleted is gone when its deletion is committed",
+        "fastmail/store/local/mailboxes.py",
+        "            with suppress(NoSuchMailbox):  # whoever",
+        "            if True:  # whoever",
+        ("tests/unit/store/local/maildir/test_folders.py -k deleted_while",),
+    ),
+    Mutation(
+        "messages of an interrupted RENAME are restored where its mailbox was",
+        "fastmail/store/local/recovery/file_locations.py",
+        "        other = self._renamed_to(txn, mailbox, home)\n",
+        "        other = None\n",
+        ("tests/unit/store/local/recovery/test_file_locations.py -k interrupted_rename",),
+    ),
+    Mutation(
         "a MOVE to another shard forgets what is still to be removed",
         "fastmail/store/local/index/moving.py",
         "    txn.put(row_key(arrival.source, done), pairs, db=t.meta)\n",

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 from fastmail._core.uidset import UidSet
+from fastmail.durable.commit import Operation
 from fastmail.durable.transaction import Txn
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
@@ -36,7 +37,7 @@ from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.dovecot.shared_mode import SharedMode
 from fastmail.store.local.going_on import GoingOn
 from fastmail.store.local.holds import Holds
-from fastmail.store.local.index import everywhere, given, mailboxes, messages, upkeep
+from fastmail.store.local.index import everywhere, given, mailboxes, messages, renaming, upkeep
 from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, account_of
 from fastmail.store.local.index.snapshot import LocalSnapshot
@@ -145,6 +146,7 @@ class LocalStore:
             self._publish,
             self._move_all,
             self.read_only,
+            self._going_on,
         )
         self._reading = Reading(self.commits, self.account_paths, self._take_in)
 
@@ -173,6 +175,7 @@ class LocalStore:
         for shard in self.commits.shards:
             await compaction.survey(shard)
             self._maintaining += [begin(compaction.maintain(shard)), begin(upkeep.run(shard))]
+            await shard.queue.submit(Operation(partial(renaming.forget, t=shard.tables, instance=self.maker.instance)))
         await self.holds.tidy()
         self._maintaining.append(begin(given.keep_trimming(self.commits.shards, lambda: self.queued)))
 
