@@ -2,7 +2,8 @@
 
 It opens the environments before any worker does, so the state after an unclean stop is recovered here. It closes them
 after all workers have ended; then the next start has nothing to replay. If a keeper dies, the journal only grows
-longer; the supervisor starts another keeper.
+longer; the supervisor starts another keeper. When a worker dies, the supervisor tells the keeper, which notes that in
+the environments: the worker may have left files without a commit.
 """
 
 import os
@@ -15,12 +16,14 @@ from fastmail.app.assembly import Assembly
 from fastmail.config.settings import Config
 from fastmail.durable.env import Environment
 from fastmail.durable.mapped import MappedPages
+from fastmail.model.errors import MailError
 from fastmail.queue.spool import open_queue
 from fastmail.store.local.index.shard import open_index
 from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.telemetry import log
 
 READY = b"\1"
+DIED = signal.SIGUSR1  # from the supervisor: a worker has died
 LOOK = 0.25  # s between looks at how much was written
 SECONDS = 5.0  # after which something that was written is in a checkpoint
 OCTETS = 32 << 20  # of journal, after which there is one sooner
@@ -41,7 +44,7 @@ def environments(config: Config) -> list[Environment]:
 def run(config: Config, supervisor: int, pipe: int) -> None:
     """Take checkpoints until SIGTERM. READY goes to the pipe when the environments are open."""
     ends = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_SETMASK, {*ends, signal.SIGHUP, signal.SIGUSR1})
+    signal.pthread_sigmask(signal.SIG_SETMASK, {*ends, signal.SIGHUP, DIED})
     every = environments(config)
     with suppress(OSError):
         os.write(pipe, READY)
@@ -56,7 +59,18 @@ def run(config: Config, supervisor: int, pipe: int) -> None:
             given_back = time.monotonic()
         if os.getppid() != supervisor and not last:
             last = time.monotonic() + ORPHANED
-        if signal.sigtimedwait(ends, LOOK) is not None:
+        heard = signal.sigtimedwait({*ends, DIED}, LOOK)
+        if heard is not None and heard.si_signo == DIED:
+            _note_stop(every)
+        elif heard is not None:
             break
     for env in every:
         env.close()
+
+
+def _note_stop(every: list[Environment]) -> None:
+    for env in every:
+        try:
+            env.note_stop()
+        except MailError as error:  # what the worker left may become a second copy of a message
+            log.event("keeper.unnoted", "warning", path=env.path, error=error)

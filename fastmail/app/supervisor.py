@@ -76,6 +76,7 @@ class Supervisor:
         self._keeper_says = -1  # a pipe on which it says that the environments are open
         self._keeper_due = 0.0  # when it is started
         self._open = False  # are they?
+        self._untold = False  # a worker died, and perhaps no keeper noted it
         self._web = WebProcess(config)
         self._pausing = False  # workers are to end, so that an index file can be rebuilt
         self._failed = 0
@@ -276,6 +277,8 @@ class Supervisor:
         if self._keeper:
             os.close(says)
             os.set_blocking(hears, False)
+            if self._untold:
+                self._have_noted()
             self._keeper_says = hears
             self._keeper_due = time.monotonic() + AGAIN_AND_AGAIN
             return
@@ -292,6 +295,12 @@ class Supervisor:
                 raise ConfigError(str(error)) from error  # for people, as it is
 
         self._be_child(hears, says, keep)
+
+    def _have_noted(self) -> None:
+        """Have the keeper note that a worker has died. The signal waits until the keeper listens."""
+        self._untold = not self._keeper
+        if self._keeper:
+            os.kill(self._keeper, keeper.DIED)
 
     def _hear_keeper(self) -> None:
         """Read what the keeper says: that all environments are open, or why not."""
@@ -315,6 +324,7 @@ class Supervisor:
         if self._stopping or self._pausing:
             return
         log.event("keeper.died", "error", status=status)
+        self._untold = True  # a worker may have died with it, before it could note that
         if code == worker.PANIC and not self._doctor and time.monotonic() - self._looked > LOOK_AGAIN:
             self._begin(self._look)
         if not self._open:
@@ -444,6 +454,8 @@ class Supervisor:
                 self._hear(os.waitstatus_to_exitcode(status))
                 continue
             number, started = self._children.pop(pid, (-1, 0.0))
+            if number >= 0 and status:
+                self._have_noted()
             if number < 0 or self._stopping:
                 continue
             if number in self._serving:

@@ -252,7 +252,7 @@ def layouts(settings: Config) -> list[dict[str, object]]:
             then = NEWER
         elif there >= set(FIRST_TABLES):  # it had the number of its successor
             now, then = 0, f"layout {wanted} at the next start"
-        elif now < wanted or not there >= {*tables, "meta"}:
+        elif now < wanted or not (there >= {*tables, "meta"} and kind.is_converted(there)):
             then = f"layout {wanted} at the next start"
         rows.append({"what": name, "layout": now, "here": wanted, "then": then})
     return rows

@@ -5,10 +5,10 @@
     id        number in digits               address
     alias     address or @domain             list of addresses
 
-Everything is done in one transaction together with the layout's number, so whoever reads meanwhile sees all of the
-old rows or all of the new ones, a conversion that is cut short has done nothing, and an older program refuses what it
-finds afterwards. Rows that are damaged come over as they are, and are damaged still. Two accounts that were kept apart
-by the spelling of their domain alone stay both: the later one with a key of its own, which ``faults`` names.
+Rows go over part by part, each in one transaction. The first part has the layout's number, so an older program refuses
+what it finds; a process of this version reads nothing before all rows are over. Rows that are damaged come over as they
+are, and are damaged still. Two accounts that were kept apart by the spelling of their domain alone stay both: the later
+one with a key of its own, which ``faults`` names.
 """
 
 import zlib
@@ -20,8 +20,7 @@ import msgspec
 from fastmail.directory.records import Account, Alias, Domain
 from fastmail.directory.rows import ACCOUNTS, ALIASES, COUNTS, DOMAINS, NUL, U64, address_key, domain_key
 from fastmail.directory.tables import TABLES
-from fastmail.durable import progress
-from fastmail.durable.layouts import Former, layout_of
+from fastmail.durable.layouts import Former, Part, layout_of
 from fastmail.model.errors import MailError
 from fastmail.model.quota import Quota
 
@@ -74,42 +73,62 @@ def read_account(address: str, packed: bytes) -> Account | None:
 
 
 def convert(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Bring all rows over, all in this call (True); the caller removes the old tables. Nothing that is there in the new
+    """Bring some rows over; True if none are left. The caller removes the old tables. Nothing that is there in the new
     form is replaced: an older program that looked at it made empty tables again."""
-
-    def rows(table: str) -> list[tuple[str, bytes]]:
-        found = progress.each(txn.cursor(db=old[table]).iternext())
-        return [(str(k, "utf-8", "replace"), bytes(v)) for k, v in found]
-
+    part = Part()
     counts: dict[bytes, list[int]] = {}
-    for name, _ in rows("domain"):
+    for raw, _ in part.take(txn, old["domain"]):
+        name = str(raw, "utf-8", "replace")
         domain = domain_key(name)
         txn.put(domain, DOMAINS.pack(domain, Domain(name)), db=new["domains"], overwrite=False)
-    numbers = {address: int(number) for number, address in _numbers(rows("id"))}
-    for address, packed in rows("account"):
-        _bring_account(txn, new, address, packed, numbers, counts)
-    for address, packed in rows("alias"):
-        with suppress(msgspec.DecodeError, UnicodeError):
-            key = address_key(address)
-            row = ALIASES.pack(key, Alias(address, tuple(_names(packed))))
-            if txn.put(key, row, db=new["aliases"], overwrite=False):
-                counts.setdefault(key.partition(NUL)[0], [0, 0])[1] += 1
-            continue
-        txn.put(address_key(address), DAMAGED + packed, db=new["aliases"], overwrite=False)
-    for domain, (accounts, aliases) in counts.items():
-        txn.put(domain, COUNTS.pack(accounts, aliases), db=new["counts"], overwrite=False)
-    return True
+    for number, raw in part.take(txn, old["id"]):
+        _bring_damaged(txn, old, new, number, raw, counts)
+    for raw, packed in part.take(txn, old["account"]):
+        address = str(raw, "utf-8", "replace")
+        _bring_account(txn, new, address, packed, read_account(address, packed), None, counts)
+    for raw, packed in part.take(txn, old["alias"]):
+        _bring_alias(txn, new, str(raw, "utf-8", "replace"), packed, counts)
+    for domain, found in counts.items():
+        before = COUNTS.unpack(txn.get(domain, default=bytes(COUNTS.size), db=new["counts"]))
+        txn.put(domain, COUNTS.pack(*(was + more for was, more in zip(before, found, strict=True))), db=new["counts"])
+    return not part.is_full
 
 
-def _numbers(found: list[tuple[str, bytes]]) -> list[tuple[str, str]]:
-    return [(number, str(address, "utf-8", "replace")) for number, address in found if number.isdigit()]
+def _bring_damaged(
+    txn: Any, old: dict[str, Any], new: dict[str, Any], number: bytes, raw: bytes, counts: dict[bytes, list[int]]
+) -> None:
+    """Bring over the account of an address that has this number, if its row is damaged: nothing else says its number
+    then."""
+    packed = txn.get(raw, db=old["account"]) if raw else None
+    address = str(raw, "utf-8", "replace")
+    if packed is None or not number.isdigit() or read_account(address, packed) is not None:
+        return
+    txn.delete(raw, db=old["account"])
+    _bring_account(txn, new, address, packed, None, int(number), counts)
+
+
+def _bring_alias(txn: Any, new: dict[str, Any], address: str, packed: bytes, counts: dict[bytes, list[int]]) -> None:
+    key = address_key(address)
+    with suppress(msgspec.DecodeError, UnicodeError):
+        row = ALIASES.pack(key, Alias(address, tuple(_names(packed))))
+        if txn.put(key, row, db=new["aliases"], overwrite=False):
+            counts.setdefault(key.partition(NUL)[0], [0, 0])[1] += 1
+        return
+    txn.put(key, DAMAGED + packed, db=new["aliases"], overwrite=False)
 
 
 def _bring_account(
-    txn: Any, new: dict[str, Any], address: str, packed: bytes, numbers: dict[str, int], counts: dict[bytes, list[int]]
+    txn: Any,
+    new: dict[str, Any],
+    address: str,
+    packed: bytes,
+    found: Account | None,
+    number: int | None,
+    counts: dict[bytes, list[int]],
 ) -> None:
-    found = read_account(address, packed)
-    number = found.id if found is not None else numbers.get(address)
+    """Bring over one account; ``found``: what its row says, None if it is damaged. ``number``: its number if the row
+    does not say it."""
+    number = found.id if found is not None else number
     key = address_key(address)
     if txn.get(key, db=new["accounts"]) is not None:
         key += NUL + str(number).encode()
@@ -129,4 +148,4 @@ def tables_of(path: str) -> list[str]:
     return [*TABLES, *(one for one in FORMER_TABLES if one in there)]
 
 
-FORMER = (Former(frozenset(FORMER_TABLES), convert),)
+FORMER = (Former(frozenset(FORMER_TABLES), convert, bars_older=True),)

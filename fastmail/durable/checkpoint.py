@@ -40,8 +40,9 @@ from fastmail.model.errors import CorruptData
 NAME = "checkpoint"
 MAGIC = b"fastmail checkpoint 1\n"
 # magic, clean, transaction number of the checkpoint before, transaction number, position, octets of the meta page,
-# which follows
+# which follows; behind it TIME, which earlier versions neither write nor read
 HEAD = struct.Struct("<22sBQQ28sI")
+TIME = struct.Struct("<Q")  # seconds since 1970
 DISTRUST = "distrust"  # a file beside the journal: a sync failed, so the next recovery writes every file again
 SPARE = 3  # unused slots that are kept for later; others are removed
 LISTEN = 1.0  # s between two looks whether another process has taken a checkpoint
@@ -58,17 +59,20 @@ class State:
 
     ``clean``: it was written when the last process closed the environment, and nothing was written after it. ``before``
     and ``txn``: transaction numbers of the checkpoint before and of this one. ``position``: where replaying begins.
-    ``meta``: the meta page; empty where the LMDB file is to be used as it is."""
+    ``meta``: the meta page; empty where the LMDB file is to be used as it is. ``time``: when it was taken, in seconds
+    since 1970; 0 if that is not known."""
 
     clean: bool
     before: int
     txn: int
     position: Position
     meta: bytes
+    time: int = 0
 
     def pack(self) -> bytes:
         position = self.position.pack()
         raw = HEAD.pack(MAGIC, self.clean, self.before, self.txn, position, len(self.meta)) + self.meta
+        raw += TIME.pack(self.time)
         return raw + journal.U32.pack(zlib.crc32(raw))
 
 
@@ -91,7 +95,9 @@ def read(path: str) -> State | None:
     ):
         raise CorruptData(f"{folder(path)}/{NAME} is damaged; run `fastmail check --repair`")
     _, clean, before, txn, position, length = HEAD.unpack_from(body)
-    return State(bool(clean), before, txn, Position.unpack(position), body[HEAD.size : HEAD.size + length])
+    end = HEAD.size + length
+    (taken,) = TIME.unpack_from(body, end) if len(body) >= end + TIME.size else (0,)
+    return State(bool(clean), before, txn, Position.unpack(position), body[HEAD.size : end], taken)
 
 
 def faults(path: str) -> list[str]:
@@ -135,7 +141,7 @@ def carry_over(path: str, fresh: str) -> None:
     make_directories(folder(fresh))
     for slot in journal.slots(folder(path)):
         os.link(slot.path, os.path.join(folder(fresh), os.path.basename(slot.path)))
-    write(fresh, State(False, 0, state.txn, state.position, b""))
+    write(fresh, State(False, 0, state.txn, state.position, b"", state.time))
 
 
 def put_back(path: str, state: State) -> None:
@@ -262,6 +268,7 @@ class Checkpoints:
     def _take(self, clean: bool, recovered: set[str] | None) -> bool:
         """Take a checkpoint while holding both locks."""
         last = self._before() if recovered is None else None
+        now = int(time.time())
         txn, number, meta = self._snapshot()
         try:
             if txn.get(journal.BROKEN_ROW, db=self._meta) is not None:
@@ -272,7 +279,7 @@ class Checkpoints:
             if recovered is not None:
                 places |= recovered
             _sync_file_systems(places)
-            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))
+            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta, now))
         except BaseException:
             txn.abort()
             raise

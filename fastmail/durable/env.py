@@ -28,7 +28,7 @@ from typing import Any
 import lmdb
 
 from fastmail._core import leaves
-from fastmail.durable import checkpoint, journal, layouts, recovery
+from fastmail.durable import checkpoint, journal, layouts, recovery, stops
 from fastmail.durable.checkpoint import Checkpoints, Lock, NotSynced, State
 from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
@@ -37,6 +37,7 @@ from fastmail.durable.newest import MetaPages
 from fastmail.durable.recovery import Files
 from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.salvage import examine, misnamed
+from fastmail.durable.stops import Stop
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.durable.writing import Writing
 from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed, StorageFull
@@ -164,7 +165,7 @@ class Environment:
         self.env.close()
         if meta is None:
             raise CorruptData(f"{path}: its meta page cannot be read; {REPAIR}")
-        state = State(False, 0, number, state.position, meta)
+        state = State(False, 0, number, state.position, meta, state.time)
         checkpoint.write(path, state)
         return state
 
@@ -223,11 +224,14 @@ class Environment:
         done, end = recovery.replay(
             self.path, self.env, known, state.position, journaled.base, owner, distrust, self._bring_over
         )
+        txn: Any
         with self.env.begin(write=True) as txn:
             txn.put(journal.POSITION_ROW, journal.beginning(directory, end.sequence).pack(), db=meta)
             txn.delete(journal.BROKEN_ROW, db=meta)
             count = recovery.NUMBER.unpack(txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta))[0]
             txn.put(recovery.EPOCH_ROW, recovery.NUMBER.pack(count + 1), db=meta)
+            now = int(time.time())
+            stops.note(txn, meta, Stop(state.time or now, now))
         log.event(
             "index.recovered",
             path=self.path,
@@ -472,6 +476,17 @@ class Environment:
                 then="other processes learn of it by their own errors",
             )
         return StorageFailed(self.broken)
+
+    def stops(self) -> list[Stop]:
+        """Return when processes stopped without finishing what they did."""
+        with self.read() as txn:
+            return stops.read(txn, self.db["meta"])
+
+    def note_stop(self) -> None:
+        """Remember that a process has just stopped so, while others go on."""
+        now = int(time.time())
+        with self.write() as txn:
+            stops.note(txn, self.db["meta"], Stop(now, now))
 
     @contextmanager
     def write(self) -> Iterator[Any]:

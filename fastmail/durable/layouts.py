@@ -1,11 +1,12 @@
 """Versions of what is stored in an environment: which one a file has, and the conversion of earlier ones.
 
 The ``meta`` table of each environment has the number of its layout. The first process that opens an environment of an
-earlier layout converts it, after the journal is replayed and before other processes may go on. If that is interrupted,
-the next process continues it, or starts it again from the last checkpoint.
+earlier layout converts it, after the journal is replayed and before other processes may go on. LMDB keeps in memory all
+that one transaction writes, so a conversion goes in parts (``Part``), each a transaction of its own. If it is
+interrupted, the next process continues it, or starts it again from the last checkpoint.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from fastmail.model.errors import CorruptData
 from fastmail.telemetry import log
 
 LAYOUT = b"layout"  # in meta: the number of the layout, in decimal
+ROWS, OCTETS = 10_000, 8 << 20  # of former rows in one transaction at most
 
 
 class Opened(Protocol):
@@ -34,12 +36,44 @@ class Opened(Protocol):
 class Former:
     """Tables of an earlier layout that the present layout does not have.
 
-    ``convert(txn, old_tables, new_tables)`` moves as many rows as one transaction should hold; both mappings are by
-    table name. It is called again, each time in a new transaction, until it returns True; then the old tables are
-    dropped."""
+    ``convert(txn, old_tables, new_tables)`` moves as many rows as one transaction should hold (see Part); both mappings
+    are by table name. It is called again, each time in a new transaction, until it returns True; then the old tables
+    are dropped. ``bars_older``: an earlier version could do harm where only some rows are moved, so the first part
+    already writes the new version number, which makes that version refuse the environment."""
 
     tables: frozenset[str]
     convert: Callable[[Txn, dict[str, Any], dict[str, Any]], bool]
+    bars_older: bool = False
+
+
+class Part:
+    """The rows that one transaction of a conversion takes: as many as LMDB should keep in memory."""
+
+    def __init__(self, rows: int = 0, octets: int = 0) -> None:
+        self._rows = rows or ROWS
+        self._octets = octets or OCTETS
+
+    @property
+    def is_full(self) -> bool:
+        return self._rows <= 0 or self._octets <= 0
+
+    def count(self, octets: int) -> None:
+        """Count one row that is read, and written again."""
+        self._rows -= 1
+        self._octets -= octets
+        progress.count(1)
+
+    def take(self, txn: Txn, table: Any) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the first rows of a table until this part is full. They are deleted, so the next part begins where this
+        one ends, also after an interruption."""
+        cursor = txn.cursor(db=table)
+        more = cursor.first()
+        while more and not self.is_full:
+            key, value = bytes(cursor.key()), bytes(cursor.value())
+            cursor.delete()
+            self.count(len(key) + len(value))
+            yield key, value
+            more = cursor.key() != b""
 
 
 def version(env: Opened) -> int:
@@ -65,8 +99,8 @@ def convert(env: Opened, former: Sequence[Former], layout: int) -> None:
 def _convert(env: Opened, former: Former, layout: int) -> None:
     """Convert the rows of one earlier layout.
 
-    The last transaction drops the old tables and writes the new version number together: an older version of the
-    program that found the tables gone but the old number would create them again, empty, and use them."""
+    The last transaction drops the old tables and writes the new version number, if the first has not: an older version
+    of the program that found the tables gone but the old number would create them again, empty, and use them."""
     log.event("index.converts", path=env.path, tables=sorted(former.tables), layout=layout)
     begun = done = False
     while not done:
@@ -78,6 +112,8 @@ def _convert(env: Opened, former: Former, layout: int) -> None:
             if not begun:
                 begun = True
                 progress.begin(env.path, sum(txn.stat(table)["entries"] for table in old.values()))
+                if former.bars_older:
+                    txn.put(LAYOUT, b"%d" % layout, db=env.db["meta"])
             done = former.convert(txn, old, env.db)
             if done:
                 for table in old.values():

@@ -2,14 +2,12 @@
 
 ``told`` is None (a server that starts shows nothing), or a function that is called with (path, rows done, rows in all):
 when a conversion begins, at most every EVERY seconds while it goes on, and at its end. Rows are counted as they are
-read. A process converts one environment at a time, so one count for the module is enough.
+taken. A process converts one environment at a time, so one count for the module is enough.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable
 
-T = TypeVar("T")
 Told = Callable[[str, int, int], None]
 EVERY = 0.2  # s
 told: Told | None = None
@@ -25,14 +23,12 @@ def begin(path: str, rows: int) -> None:
     _tell()
 
 
-def each(rows: Iterable[T], weight: int = 1) -> Iterator[T]:
-    """Yield the same rows, counted as they are taken. ``weight``: rows of the conversion that each one stands for."""
+def count(rows: int) -> None:
+    """Note that so many more rows are done."""
     global _done
-    for row in rows:
-        yield row
-        _done += weight
-        if told is not None and _done % 256 < weight and time.monotonic() - _last >= EVERY:
-            _tell()
+    _done += rows
+    if told is not None and _done % 256 < rows and time.monotonic() - _last >= EVERY:
+        _tell()
 
 
 def end() -> None:

@@ -1,18 +1,21 @@
-"""COPY (RFC 3501 6.4.7) and MOVE (RFC 6851), with COPYUID (RFC 4315 3). All messages are copied, or none."""
+"""COPY (RFC 3501 6.4.7) and MOVE (RFC 6851), with COPYUID (RFC 4315 3).
+
+All messages are copied, or none. MOVE to another account's mailbox may fail after some of them, and tells which.
+"""
 
 from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
-from fastmail.imap import bounds, places
+from fastmail.imap import bounds, errors, places
 from fastmail.imap.command import Command, Work
 from fastmail.imap.names import read_name
 from fastmail.imap.places import Place
 from fastmail.imap.sets import read_set
 from fastmail.imap.views import Selected, writable
 from fastmail.model import rights
-from fastmail.model.errors import NoSuchMailbox
-from fastmail.store.interface import Store
+from fastmail.model.errors import MailError, NoSuchMailbox
+from fastmail.store import transfer
+from fastmail.store.interface import Appended, Copied, Store
 from fastmail.store.quota import check
-from fastmail.store.transfer import transfer
 
 
 def copy(command: Command) -> Work:
@@ -60,16 +63,25 @@ async def _transfer(command: Command, selected: Selected, uids: UidSet, name: st
         result = await store.copy(account, selected.key, uids, target, move)
     else:
         allowed, words = rights.flags(place.rights), "w" in place.rights
-        result = await transfer(store, account, selected.key, uids, place.account, target, allowed, words)
-        if move and result.source:
-            result.expunged = await store.expunge(account, selected.key, UidSet.of(result.source), 0)
+        ways = store, account, selected.key, uids, place.account, target, allowed, words
+        if move:
+            result = Copied(Appended(target, 0, []), [])
+            try:
+                await transfer.move(*ways, result)
+            except MailError as error:
+                if not result.source:
+                    raise
+                session.conn.write(b"* OK " + _code(result) + b" moved before it failed\r\n")
+                await command.complete(errors.refusal(error))
+                return
+        else:
+            result = await transfer.copy(*ways)
     if not result.source:
         await command.complete(b"NO [EXPUNGEISSUED] the messages are gone")
         return
     if session.service.moved is not None and account == place.account == session.account:
         session.service.moved(account, selected.key, target, result.target.uids)
-    sources, copies = UidSet.of(result.source), UidSet.of(result.target.uids)
-    code = b"[COPYUID %d %b %b]" % (result.target.uidvalidity, sources.octets(), copies.octets())
+    code = _code(result)
     if not move:
         await command.complete(b"OK " + code + b" COPY completed")
         return
@@ -78,6 +90,12 @@ async def _transfer(command: Command, selected: Selected, uids: UidSet, name: st
     if session.condstore and result.expunged is not None:
         text = b"OK [HIGHESTMODSEQ %d] MOVE completed" % result.expunged.modseq
     await command.complete(text)
+
+
+def _code(result: Copied) -> bytes:
+    """Return the response code that says which messages have which UIDs now."""
+    sources, copies = UidSet.of(result.source), UidSet.of(result.target.uids)
+    return b"[COPYUID %d %b %b]" % (result.target.uidvalidity, sources.octets(), copies.octets())
 
 
 async def _check_room(store: Store, selected: Selected, uids: UidSet, place: Place) -> None:

@@ -124,7 +124,7 @@ class Appended:
     """Where messages were stored: ``uids`` in the order of the messages.
 
     ``recent``: first UID and the one after the last that are \\Recent for the caller, if it asked. ``repeated``: this
-    is the answer of an earlier delivery with the same id."""
+    is the answer of an earlier delivery with the same id. ``moved``: what was removed from their Origin."""
 
     key: bytes
     uidvalidity: int
@@ -132,6 +132,7 @@ class Appended:
     modseq: int = 0
     recent: tuple[int, int] = (0, 0)
     repeated: bool = field(default=False, compare=False)
+    moved: "Expunged | None" = None
 
 
 @dataclass(slots=True)
@@ -159,6 +160,15 @@ class Expunged:
     uids: UidSet
     modseq: int
     before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where messages are now that MOVE brings to another account: the ``uids`` of a mailbox, in ascending order."""
+
+    account: Account
+    key: bytes
+    uids: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -384,10 +394,19 @@ class Store(Protocol):
         ...
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
+        self,
+        account: Account,
+        key: bytes,
+        messages: Sequence[NewMessage],
+        takes_recent: bool = False,
+        origin: Origin | None = None,
     ) -> Appended:
         """Store messages, all or none; durable when it returns. ``takes_recent``: also do ``take_recent`` in the same
-        commit."""
+        commit.
+
+        ``origin``: the messages are moved from there, so they are removed there, as by ``expunge``; no crash leaves one
+        in both mailboxes, or in none. Those that were removed there meanwhile are not stored, and ``Appended.moved``
+        has the UIDs of the others."""
         ...
 
     async def deliver(self, items: Sequence[Delivery]) -> list[Appended]:

@@ -38,6 +38,7 @@ from fastmail.store.interface import (
     NewMessage,
     Notes,
     Octets,
+    Origin,
     Stored,
     Unsure,
     counts,
@@ -415,12 +416,25 @@ class MemoryStore:
         return bits
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
+        self,
+        account: Account,
+        key: bytes,
+        messages: Sequence[NewMessage],
+        takes_recent: bool = False,
+        origin: Origin | None = None,
     ) -> Appended:
         await asyncio.sleep(0)
+        if origin is not None:
+            there = {m.uid for m in self._box(origin.key).messages}
+            messages = [one for one, uid in zip(messages, origin.uids, strict=True) if uid in there]
+            if not messages:
+                row = self._box(key).row
+                return Appended(key, row.uidvalidity, [], row.modseq, moved=Expunged(origin.key, UidSet(), 0, 0))
         kept = self._append(key, messages)
         kept.recent = await self.take_recent(account, key) if takes_recent else (0, 0)
-        self.hub.publish([key])
+        if origin is not None:
+            kept.moved = self._expunge(self._box(origin.key), UidSet.of(origin.uids), 0, True, 1)
+        self.hub.publish([key] if origin is None else [key, origin.key])
         return kept
 
     def _append(self, key: bytes, messages: Sequence[NewMessage]) -> Appended:

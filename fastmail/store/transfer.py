@@ -1,54 +1,81 @@
 """COPY and MOVE between accounts: messages are read from one and appended to the other, so that each owner's content
 remains that owner's.
 
-Promise: as within an account. The copies are durable before anything is removed; if not all of them can be made, those
-that were made are removed again. EMAILID and THREADID are preserved, since they are part of the summary.
+Promise: COPY copies all messages or none: if not all of the copies can be made, those that were made are removed again.
+MOVE moves each message or leaves it as it is (RFC 6851 3.3), also if it fails in the middle or a crash ends it.
+EMAILID and THREADID are preserved, since they are part of the summary.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from fastmail._core import pages
 from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
-from fastmail.store.interface import Account, Appended, Copied, NewMessage, Store
+from fastmail.store.interface import Account, Appended, Copied, NewMessage, Origin, Store
 
 BATCH = 16 << 20  # octets of messages and summaries in one commit
 
 
-async def transfer(
+async def copy(
     store: Store, source: Account, key: bytes, uids: UidSet, target: Account, to: bytes, allowed: int, words: bool
 ) -> Copied:
     """Copy messages to another account's mailbox. UIDs in the result correspond in order.
 
     Only flags in ``allowed`` are copied; keywords only with ``words``."""
-    with store.snapshot(source) as snapshot:
-        names = snapshot.keywords(key)
-        rows = [r for page in snapshot.pages(key, uids) for r in pages.records(page) if r[Field.UID] in uids]
     result = Copied(Appended(to, 0, []), [])
-    batch: list[NewMessage] = []
-    taken: list[int] = []
-    size = 0
     try:
-        for position, (uid, flags, _, keywords, date, octets, *_) in enumerate(rows):
-            content = await store.content(source, key, uid)
-            made = _summary(store, source, key, uid) if content is not None else None
-            if content is not None and made is not None:
-                kept = [name for bit, name in enumerate(names) if words and keywords >> bit & 1]
-                batch.append(NewMessage((content,), made, octets, date, flags & allowed, kept))
-                taken.append(uid)
-                size += len(content) + len(made)
-            if batch and (size >= BATCH or position == len(rows) - 1):
-                done = await _kept(store.append(target, to, batch), result.target.uids)
-                result.source += taken
-                result.target.uidvalidity, result.target.modseq = done.uidvalidity, done.modseq
-                batch, taken, size = [], [], 0
+        async for taken, batch in _batches(store, source, key, uids, allowed, words):
+            await _store(store.append(target, to, batch), result)
+            result.source += taken
     except BaseException:
         if result.target.uids:
             await store.expunge(target, to, UidSet.of(result.target.uids), 0, mine=0)
         raise
     return result
+
+
+async def move(
+    store: Store,
+    source: Account,
+    key: bytes,
+    uids: UidSet,
+    target: Account,
+    to: bytes,
+    allowed: int,
+    words: bool,
+    result: Copied,
+) -> None:
+    """Move them; ``result`` has what was moved, also if it raises."""
+    async for taken, batch in _batches(store, source, key, uids, allowed, words):
+        await _store(store.append(target, to, batch, origin=Origin(source, key, taken)), result)
+
+
+async def _batches(
+    store: Store, source: Account, key: bytes, uids: UidSet, allowed: int, words: bool
+) -> AsyncIterator[tuple[list[int], list[NewMessage]]]:
+    """Yield (UIDs, messages) of the mailbox, as many as one commit should have."""
+    with store.snapshot(source) as snapshot:
+        names = snapshot.keywords(key)
+        rows = [r for page in snapshot.pages(key, uids) for r in pages.records(page) if r[Field.UID] in uids]
+    batch: list[NewMessage] = []
+    taken: list[int] = []
+    size = 0
+    for uid, flags, _, keywords, date, octets, *_ in rows:
+        content = await store.content(source, key, uid)
+        made = _summary(store, source, key, uid) if content is not None else None
+        if content is None or made is None:
+            continue
+        kept = [name for bit, name in enumerate(names) if words and keywords >> bit & 1]
+        batch.append(NewMessage((content,), made, octets, date, flags & allowed, kept))
+        taken.append(uid)
+        size += len(content) + len(made)
+        if size >= BATCH:
+            yield taken, batch
+            batch, taken, size = [], [], 0
+    if batch:
+        yield taken, batch
 
 
 def _summary(store: Store, account: Account, key: bytes, uid: int) -> bytes | None:
@@ -58,17 +85,22 @@ def _summary(store: Store, account: Account, key: bytes, uid: int) -> bytes | No
         return bytes(found) if found is not None else None
 
 
-async def _kept(work: Coroutine[Any, Any, Appended], uids: list[int]) -> Appended:
-    """Wait for the append and add its UIDs to ``uids``, even if the command is cancelled meanwhile: else the copies
-    could not be removed again."""
+async def _store(work: Coroutine[Any, Any, Appended], result: Copied) -> None:
+    """Wait for the append and add what it stored to ``result``, even if the command is cancelled meanwhile: else nobody
+    would know what was done."""
     task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
     try:
         await asyncio.wait([task])
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
+        cancelled = error
         await asyncio.wait([task])
-        if task.exception() is None:
-            uids += task.result().uids
-        raise
-    done = task.result()
-    uids += done.uids
-    return done
+    if cancelled is None or task.exception() is None:
+        done = task.result()
+        result.target.uids += done.uids
+        result.target.uidvalidity, result.target.modseq = done.uidvalidity, done.modseq
+        if done.moved is not None and done.moved.uids:
+            result.source += done.moved.uids
+            result.expunged = done.moved
+    if cancelled is not None:
+        raise cancelled

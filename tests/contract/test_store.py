@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from fastmail.message.identity import email_id, ident
 from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
-from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store
+from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Origin, Store
 from fastmail.store.local.maildir import looking
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
@@ -755,5 +756,36 @@ def test_previews_come_with_messages_and_may_be_learnt(run: Callable[[Scenario],
         await store.learn_previews(account, key, {1: b"first", 2: b"no", 3: b"x" * 1024, 99: b"gone"})
         assert now() == ([b"first", b"body", b"x" * 1024], names)
         assert row(store, account, key).modseq == modseq, "nothing changed that anybody is told of"
+
+    run(scenario)
+
+
+def test_messages_are_moved_to_another_account(run: Callable[[Scenario], None], tmp_path: Path) -> None:
+    async def scenario(store: Store, account: Account) -> None:
+        other = housed(2, "b@example.test", str(tmp_path / "mail" / "b"))
+        await store.open(other)
+        key, to = inbox(store, account), inbox(store, other)
+        texts = [b"Subject: %d\n\nbody\n" % n for n in range(3)]
+        await store.append(account, key, [message(text) for text in texts])
+        with store.snapshot(account) as snapshot:
+            made = {uid: bytes(one) for uid, one in snapshot.summaries(key, UidSet.of([1, 2, 3])).items()}
+        await store.expunge(account, key, UidSet.of([1]), 0)
+        told: list[bytes] = []
+        for owner, at in ((account, key), (other, to)):
+            store.watch(owner, at, partial(told.append, at))
+        new = [replace(message(text), summary=made[n + 1]) for n, text in enumerate(texts)]
+        done = await store.append(other, to, new[:2], origin=Origin(account, key, [1, 2]))
+        assert done.moved is not None and (done.uids, list(done.moved.uids)) == ([1], [2])
+        assert uids(store, account, key) == [3] and row(store, account, key).modseq == done.moved.modseq
+        assert await store.content(other, to, 1) == texts[1]
+        with store.snapshot(other) as snapshot:
+            assert email_id(bytes(snapshot.summaries(to, UidSet.of([1])).get(1) or b"")) == email_id(made[2])
+        assert set(told) == {key, to}
+        with store.snapshot(account) as snapshot:
+            assert (snapshot.holding(1).messages, snapshot.holding(2).messages) == (1, 1)
+            assert list(snapshot.expunged(key, 0)) == [1, 2]
+        none = await store.append(other, to, new[:2], origin=Origin(account, key, [1, 2]))
+        assert none.moved is not None and (none.uids, len(none.moved.uids)) == ([], 0)
+        assert uids(store, other, to) == [1]
 
     run(scenario)

@@ -36,7 +36,7 @@ from fastmail.store.local.recovery import check_account as checking
 from fastmail.telemetry import log
 from tests.crash.disk import CALLS, Call, Disk, calls
 from tests.crash.quick import hurry
-from tests.crash.story import BYE, POP_USER, Seen, Step, Story, tell, text
+from tests.crash.story import BYE, POP_USER, SHARER, Seen, Step, Story, tell, text
 from tests.support.hosts import dead_port
 from tests.support.server import Server
 
@@ -375,7 +375,10 @@ def run(
         '[log]\nlevel = "error"\n'
     )
     server = Server(place / "live", extra, workers=2, content=content)
-    server.cli("account", "import", "-", stdin=f"{POP_USER}:{{PLAIN}}{server.password}\n")
+    config = server.config.read_text()  # with one index, or with two for users with even and odd numbers
+    server.config.write_text(config.replace("\n[store]\n", f"\n[store]\nshards = {1 + seed % 2}\n"))
+    for address in (SHARER, POP_USER):
+        server.cli("account", "import", "-", stdin=f"{address}:{{PLAIN}}{server.password}\n")
     disk = Disk(server.directory)
     trace = place / "strace"
     story = record(server, trace, count, rng)

@@ -1,7 +1,7 @@
 """What clients do to a server whose system calls are recorded, and what they are told: the load of tests.crash.power.
 
-Sessions deliver by LMTP and SMTP, to a mailbox, to the queue and to both; APPEND, STORE, COPY, MOVE and EXPUNGE messages
-that came a moment ago; make mailboxes, fill them, rename them at once and delete some; delete by POP3; and two watch:
+Sessions deliver by LMTP and SMTP, to a mailbox, to the queue and to both; APPEND, STORE, COPY, MOVE (also to another
+account's mailbox) and EXPUNGE messages that came a moment ago; make mailboxes, fill them, rename them at once and delete some; delete by POP3; and two watch:
 they look at the mailboxes all the time and remember every UID, MODSEQ and flag that they saw. Accounts are made meanwhile
 and get mail. Each step has a token that its answer holds, so that the recording tells when it was answered.
 """
@@ -20,6 +20,8 @@ from tests.support.server import Server
 
 SIZES = (10, 900, 5000, 20000, 10, 140_000, 900, 270_000)  # from 128 KiB on content comes by way of a file
 POP_USER = "pop@example.test"
+SHARER = "shared@example.test"  # who shares the mailbox Given
+GIVEN = f'"Other Users/{SHARER}/Given"'.encode()
 BYE = b"+OK bye"  # how QUIT is answered; it has no token of its own
 PAUSE = 0.12  # s at most, between two steps of a session
 ROW = re.compile(rb"UID (\d+)")
@@ -112,8 +114,18 @@ class Asking:
         self.ask("sent", [name], b"APPEND %b {%d+}\r\n%b" % (box.encode(), len(body), body), box)
 
 
+def share(server: Server) -> None:
+    """Somebody lets the user put messages into a mailbox."""
+    owner = load.Client("127.0.0.1", server.ports["imap"])
+    owner.imap(b'LOGIN %b "%b"' % (SHARER.encode(), server.password.encode()))
+    owner.imap(b"CREATE Given")
+    owner.imap(b"SETACL Given %b lrswite" % server.user.encode())
+    owner.close()
+
+
 def change(server: Server, steps: list[Step], names: list[str], rng: random.Random) -> None:
-    """An IMAP session on two of the account's mailboxes."""
+    """An IMAP session on two of the account's mailboxes, and on one of somebody else."""
+    share(server)
     one = Asking(server, steps, "t", server.user)
     one.client.imap(b"CREATE Kept")
     one.client.imap(b"SELECT Archive")
@@ -128,7 +140,7 @@ def change(server: Server, steps: list[Step], names: list[str], rng: random.Rand
         number = rng.choice([len(here) - 1, rng.randrange(len(here))])  # often the newest
         if here[number] in copied:
             continue
-        match rng.randrange(5):
+        match rng.randrange(6):
             case 0:
                 one.ask("flagged", [here[number]], b"STORE %d +FLAGS (\\Flagged)" % (number + 1))
             case 1:
@@ -139,6 +151,8 @@ def change(server: Server, steps: list[Step], names: list[str], rng: random.Rand
             case 3:
                 one.ask("copied", [here[number]], b"COPY %d Kept" % (number + 1))
                 copied.add(here[number])
+            case 4:
+                one.ask("moved", [here.pop(number)], b"MOVE %d %b" % (number + 1, GIVEN), "Given", "Archive")
     one.client.close()
 
 

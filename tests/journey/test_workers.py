@@ -1,14 +1,18 @@
 """Several sessions in several workers on one mailbox: nobody's sequence numbers go wrong, and all end with the same."""
 
+import os
 import random
 import re
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.server import Server
+from fastmail.store.local.index.shard import open_index
+from tests.support.server import PATIENCE, Server
 
 SESSIONS = 6
 COMMANDS = 60
@@ -188,3 +192,25 @@ def open_sockets(pid: int, port: int) -> int:
             continue
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     return sum(1 for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01" and row[9] in inodes)
+
+
+def test_a_worker_that_dies_is_noted(tmp_path: Path) -> None:
+    """By the keeper, also where there is none at that moment: what the worker had begun may have left files."""
+    server = Server(tmp_path, workers=2)
+    server.start()
+    index = open_index(str(tmp_path / "data"), 0, 64 << 30, None)
+    try:
+        for count, victims in enumerate([["worker"], ["keeper", "worker"]], 1):
+            for victim in victims:
+                os.kill(server.keeper() if victim == "keeper" else server.workers()[0], signal.SIGKILL)
+            deadline = time.monotonic() + PATIENCE
+            while len(index.stops()) < count:
+                assert time.monotonic() < deadline, server.log.read_text()
+                time.sleep(0.05)
+            assert abs(index.stops()[-1].until - time.time()) < PATIENCE
+            while not server.keeper() or len(server.workers()) < 2:
+                assert time.monotonic() < deadline, server.log.read_text()
+                time.sleep(0.05)
+    finally:
+        index.close()
+        server.stop()

@@ -6,6 +6,7 @@ from tests.mutations import Mutation
 ORDER = "tests/journey/test_durable_order.py"
 REPLIES = f"{ORDER}::test_r4_every_reply_comes_behind_its_record"
 STAGE = "fastmail/durable/stage.pyx"
+FIRST = "tests/unit/store/local/index/test_first_layout.py"
 FORMER = "tests/unit/store/local/index/test_former_arrivals.py"
 ENV = "fastmail/durable/env.py"
 JOURNAL = "fastmail/durable/journal.py"
@@ -159,8 +160,8 @@ MUTATIONS = [
         "a checkpoint is written before the file systems are synced",
         CHECKPOINT,
         "            _sync_file_systems(places)\n"
-        "            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))\n",
-        "            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta))\n"
+        "            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta, now))\n",
+        "            write(self._path, State(clean, last.txn if last is not None else 0, number, position, meta, now))\n"
         "            _sync_file_systems(places)\n",
         (f"{UNIT}/test_checkpoint.py -k order_of",),
     ),
@@ -271,6 +272,49 @@ MUTATIONS = [
         "        if number > (merged or 0) and txn.put(at, value, db=t.msg, overwrite=False):\n",
         "        if txn.put(at, value, db=t.msg):\n",
         (f"{FORMER} -k counts_no_more",),
+    ),
+    Mutation(
+        "an upgrade takes everything in one transaction",
+        "fastmail/durable/layouts.py",
+        "        return self._rows <= 0 or self._octets <= 0\n",
+        "        return False\n",
+        (f"{FIRST} -k bounded",),
+    ),
+    Mutation(
+        "an older version uses an index that is half converted",
+        "fastmail/durable/layouts.py",
+        "                if former.bars_older:\n",
+        "                if False:\n",
+        (f"{FIRST} -k wherever", "tests/unit/directory/test_upgrade.py -k wherever"),
+    ),
+    Mutation(
+        "an upgrade of the first layout that is killed splits pages that it had not looked at yet no more",
+        "fastmail/store/local/index/first_layout.py",
+        "            txn.put(SPLIT, found[-1][0], db=meta)\n        return False\n",
+        "            pass\n        return True\n",
+        (f"{FIRST} -k wherever",),
+    ),
+    Mutation(
+        "a directory's counts begin anew in each part of an upgrade",
+        "fastmail/directory/upgrade.py",
+        "zip(before, found, strict=True)",
+        "zip((0, 0), found, strict=True)",
+        ("tests/unit/directory/test_upgrade.py -k wherever",),
+    ),
+    Mutation(
+        "a recovery does not remember that there was a stop",
+        ENV,
+        "            stops.note(txn, meta, Stop(state.time or now, now))\n",
+        "",
+        (f"{UNIT}/test_recovery.py -k remembered",),
+    ),
+    Mutation(
+        "nobody notes that a worker died",
+        "fastmail/app/keeper.py",
+        "            _note_stop(every)\n",
+        "            pass\n",
+        ("tests/journey/test_workers.py -k is_noted",),
+        slow=True,
     ),
     Mutation(
         "an upgrade that is cut short loses what it had taken",

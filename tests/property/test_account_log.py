@@ -20,6 +20,7 @@ from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.message import transaction
 from fastmail.message.identity import ident
+from fastmail.store import transfer
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store, counts
 from fastmail.store.local.index import account_log, layout, walk
 from fastmail.store.local.maildir.folders import folder
@@ -27,7 +28,6 @@ from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory import MemoryStore
-from fastmail.store.transfer import transfer
 from tests.support.examples import seeds
 from tests.support.homes import home_of, housed, local_store
 
@@ -291,12 +291,12 @@ class Work:
         inbox = world.store.find(world.other, "INBOX")
         assert inbox is not None
         if uids:
-            await transfer(world.store, world.account, world.key(name), uids, world.other, inbox, 255, True)
+            await transfer.copy(world.store, world.account, world.key(name), uids, world.other, inbox, 255, True)
 
     async def _take(self, world: World, name: str, target: str, uids: UidSet) -> None:
         inbox = world.store.find(world.other, "INBOX")
         assert inbox is not None
-        await transfer(world.store, world.other, inbox, ALL, world.account, world.key(name), 255, True)
+        await transfer.copy(world.store, world.other, inbox, ALL, world.account, world.key(name), 255, True)
         await world.store.expunge(world.other, inbox, None, 0)
 
     async def _convert(self, world: World, name: str, target: str, uids: UidSet) -> None:

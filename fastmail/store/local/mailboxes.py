@@ -7,7 +7,9 @@ removed. Where another server serves the same mail, its lists are written too.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from fastmail._core.uidset import UidSet
@@ -17,9 +19,11 @@ from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, Storag
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import DEFAULT_MAILBOXES, Account, Copied, Listing
 from fastmail.store.local.dovecot import control_files
-from fastmail.store.local.index import box_rows, layout, mailboxes
+from fastmail.store.local.going_on import GoingOn
+from fastmail.store.local.index import box_rows, layout, mailboxes, renaming
 from fastmail.store.local.index.account_log import Change
 from fastmail.store.local.index.changed import Changed
+from fastmail.store.local.index.layout import MailboxRow
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import folders
@@ -67,6 +71,7 @@ class Mailboxes:
         publish: Callable[[list[bytes]], None],
         move_all: Callable[[Account, bytes, UidSet, bytes], Awaitable[Copied]],
         read_only: bool,
+        going_on: GoingOn,
     ) -> None:
         self._commits = commits
         self._account_paths = account_paths
@@ -78,8 +83,9 @@ class Mailboxes:
         self._publish = publish
         self._move_all = move_all
         self._read_only = read_only
+        self._going_on = going_on
         self._found = FoundFolders(
-            commits, account_paths, theirs.listed if theirs is not None else lambda account, name: False
+            commits, account_paths, maker.instance, theirs.listed if theirs is not None else lambda account, name: False
         )
         self._opening: dict[int, asyncio.Task[None]] = {}
 
@@ -254,7 +260,8 @@ class Mailboxes:
             await self._commits.help(folders.move_away, self._account_paths.home(account), name, hidden)
 
         def apply(txn: Txn, t: Tables) -> Changed[None]:
-            mailboxes.drop(txn, t, box_rows.load(txn, t, key))
+            with suppress(NoSuchMailbox):  # whoever looked meanwhile found no directory, and dropped the mailbox
+                mailboxes.drop(txn, t, box_rows.load(txn, t, key))
             return Changed(None, (key,))
 
         try:
@@ -292,8 +299,31 @@ class Mailboxes:
         for _, name in moved:
             folders.refuse_length(home, name)
         self._commits.refuse_gone(account)
-        if self._has_files(account):
-            await self._commits.help(folders.rename, home, [(box.name, name) for box, name in moved])
+        await self._going_on.run(self._rename(account, moved))
+
+    async def _rename(self, account: Account, moved: Sequence[tuple[MailboxRow, str]]) -> None:
+        """Rename mailboxes: the directories, then the rows. If there is no room for that, nothing is renamed."""
         pairs = [(box.key, name) for box, name in moved]
-        await self._commits.submit(account, lambda txn, t: mailboxes.rename(txn, t, account.id, pairs))
+        if not self._has_files(account):
+            await self._commits.submit(account, lambda txn, t: mailboxes.rename(txn, t, account.id, pairs))
+            self._tell_names(account)
+            return
+        home, instance = self._account_paths.home(account), self._maker.instance
+        at = await self._commits.submit(account, lambda txn, t: renaming.begin(txn, t, account.id, instance))
+
+        def apply(txn: Txn, t: Tables) -> None:
+            mailboxes.rename(txn, t, account.id, pairs)
+            renaming.end(txn, t, at)
+
+        names = [(box.name, name) for box, name in moved]
+        try:
+            await self._commits.help(folders.rename, home, names)
+            try:
+                await self._commits.submit(account, apply)
+            except StorageFull:
+                await self._commits.help(folders.rename, home, [(new, old) for old, new in names])
+                raise
+        except Exception:
+            await self._commits.submit(account, partial(renaming.end, at=at))
+            raise
         self._tell_names(account)

@@ -46,9 +46,7 @@ class ReadOnlyStore(LocalStore):
     async def subscribe(self, account: Account, name: str, on: bool) -> None:
         _refused()
 
-    async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
-    ) -> Appended:
+    async def append(self, *args: Any, **more: Any) -> NoReturn:
         _refused()
 
     async def store(self, *args: Any, **more: Any) -> NoReturn:

@@ -8,11 +8,12 @@ serve, directory scans and renames run on helper threads. Errors are those of mo
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from fastmail._core.uidset import UidSet
+from fastmail.durable.commit import Operation
 from fastmail.durable.transaction import Txn
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
@@ -28,6 +29,7 @@ from fastmail.store.interface import (
     Mailbox,
     NewMessage,
     Notes,
+    Origin,
     Stored,
 )
 from fastmail.store.local.copies import Copies
@@ -36,7 +38,7 @@ from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.dovecot.shared_mode import SharedMode
 from fastmail.store.local.going_on import GoingOn
 from fastmail.store.local.holds import Holds
-from fastmail.store.local.index import everywhere, given, mailboxes, messages, upkeep
+from fastmail.store.local.index import everywhere, given, mailboxes, messages, renaming, upkeep
 from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, account_of
 from fastmail.store.local.index.snapshot import LocalSnapshot
@@ -51,6 +53,7 @@ from fastmail.store.local.maildir.lists import Lists
 from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.maildir.sweeper import Sweeper
 from fastmail.store.local.maildir.tidier import Tidier
+from fastmail.store.local.moves import Moves
 from fastmail.store.local.placing import Placing, Write, give_up
 from fastmail.store.local.reading import Reading
 from fastmail.store.local.recovery.file_locations import FileLocations
@@ -122,6 +125,7 @@ class LocalStore:
         )
         self._lists = lists
         self._removals = Removals(self.commits, self.views, self.sweeper.due, self.touch)
+        self._moves = Moves(self.commits, self._removals, self._going_on, resolve)
         self._copies = Copies(
             self.commits,
             self.account_paths,
@@ -143,6 +147,7 @@ class LocalStore:
             self._publish,
             self._move_all,
             self.read_only,
+            self._going_on,
         )
         self._reading = Reading(self.commits, self.account_paths, self._take_in)
 
@@ -154,6 +159,8 @@ class LocalStore:
         self.follower.start()
         if self._recover:
             await self._finish()
+        if self._recover or self.hub.is_shared:
+            await self._moves.finish()
         if not self.read_only and (self._recover or self.hub.is_shared):
             self.sweeper.start(first=self._recover)
         if self._recover and self._resolve is not None:
@@ -169,6 +176,7 @@ class LocalStore:
         for shard in self.commits.shards:
             await compaction.survey(shard)
             self._maintaining += [begin(compaction.maintain(shard)), begin(upkeep.run(shard))]
+            await shard.queue.submit(Operation(partial(renaming.forget, t=shard.tables, instance=self.maker.instance)))
         await self.holds.tidy()
         self._maintaining.append(begin(given.keep_trimming(self.commits.shards, lambda: self.queued)))
 
@@ -297,25 +305,37 @@ class LocalStore:
         return self._deliveries.given(items)
 
     async def append(
-        self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
+        self,
+        account: Account,
+        key: bytes,
+        messages: Sequence[NewMessage],
+        takes_recent: bool = False,
+        origin: Origin | None = None,
     ) -> Appended:
         async with self._room.entry(sum(len(message.summary) for message in messages)):
+            work = partial(self._append, account, key, messages, takes_recent, origin)
             if self._lists is None:
-                return (await self._append(account, key, messages, takes_recent))[0]
-            return await self._going_on.run(self._append_listed(self._lists, account, key, messages, takes_recent))
+                return (await work())[0]
+            words = [word for message in messages for word in message.keywords]
+            return await self._going_on.run(self._append_listed(self._lists, account, key, words, work))
 
     async def _append_listed(
-        self, lists: Lists, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool
+        self,
+        lists: Lists,
+        account: Account,
+        key: bytes,
+        words: Sequence[bytes],
+        work: Callable[[], Awaitable[tuple[Appended, list[bytes]]]],
     ) -> Appended:
-        words = [word for message in messages for word in message.keywords]
         async with lists.giving([(account, key)], words) as lines:
-            result, names = await self._append(account, key, messages, takes_recent)
+            result, names = await work()
             lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
         return result
 
     async def _append(
-        self, account: Account, key: bytes, new: Sequence[NewMessage], takes_recent: bool
+        self, account: Account, key: bytes, new: Sequence[NewMessage], takes_recent: bool, origin: Origin | None
     ) -> tuple[Appended, list[bytes]]:
+        """Return where the messages were stored, and the names of their content."""
         writes: list[Write] = []
         names: list[bytes] = []
         try:
@@ -328,15 +348,24 @@ class LocalStore:
             raise
 
         def then(result: Appended) -> None:
-            if any(message.keywords for message in new):
+            if any(message.keywords for message in new) or len(result.uids) < len(new):
                 self.touch(account, key)
+            if origin is not None:
+                self.touch(origin.account, origin.key)
 
         now = int(time.time())
 
         def apply(txn: Txn, t: Tables) -> Changed[Appended]:
             return messages.append(txn, t, key, new, names, now, takes_recent)
 
-        return await self._placing.commit(account, apply, writes, then), names
+        def commit(apply: Callable[[Txn, Tables], Changed[Appended]]) -> Awaitable[Appended]:
+            return self._placing.commit(account, apply, writes, then)
+
+        if origin is None:
+            return await commit(apply), names
+        done = await self._moves.append(account, key, new, names, origin, commit)
+        assert done.moved is not None
+        return done, [name for name, uid in zip(names, origin.uids, strict=True) if uid in done.moved.uids]
 
     async def store(
         self,

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fastmail.cli import upgrading
+from fastmail.durable import layouts
 from fastmail.model.errors import StorageFailed
-from fastmail.store.local.index import shard
+from fastmail.store.local.index import first_layout, shard
 from tests.unit.cli.place import USER, Place
 
 LAYOUTS = Path(__file__).parents[2] / "data" / "layouts"
@@ -72,11 +73,18 @@ def test_an_upgrade_says_how_far_it_has_come(old: Place) -> None:
     assert old.run("check") == "all is well\n" and upgraded(old) == []
 
 
-def test_an_upgrade_that_is_cut_short_goes_on(old: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was done stays done; what was under way is done again from its beginning."""
+@pytest.mark.parametrize("parts", [0, 1, 3])
+def test_an_upgrade_that_is_cut_short_goes_on(old: Place, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    """What was done stays done, also of an index that is half converted."""
+    monkeypatch.setattr(layouts, "ROWS", 2)
+    left = parts
 
-    def killed(*args: object) -> bool:
-        raise StorageFailed("the disk was taken out")
+    def killed(*args: Any) -> bool:
+        nonlocal left
+        if not left:
+            raise StorageFailed("the disk was taken out")
+        left -= 1
+        return first_layout.convert(*args)
 
     with monkeypatch.context() as patched:
         patched.setattr(shard, "FORMER", tuple(replace(one, convert=killed) for one in shard.FORMER))

@@ -1,7 +1,9 @@
-"""A directory of the layout before becomes today's, whole or not at all."""
+"""A directory of the layout before becomes today's, part by part, wherever it is killed."""
 
 import gc
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Totp
 from fastmail.directory.tables import LAYOUT, TABLES
 from fastmail.directory.upgrade import FORMER_TABLES, Former1, _sum
+from fastmail.durable import layouts
 from fastmail.durable.env import Environment
 from fastmail.durable.layouts import layout_of
 from fastmail.model.errors import ConfigError, DamagedAccount, StorageFull
@@ -118,6 +121,64 @@ def test_a_conversion_that_is_cut_short_has_done_nothing(old: Old, tmp_path: Pat
     found, tables = layout_of(str(tmp_path / "directory"))
     assert found == 1 and tables >= set(FORMER_TABLES)
     assert LocalDirectory(str(tmp_path)).account("b@faß.test") is not None
+
+
+class Killed(BaseException):
+    pass
+
+
+def converted(place: Path, parts: int = 1 << 30) -> int:
+    """Open the directory, and be killed after so many parts; return how many there were."""
+    calls = 0
+
+    def counted(txn: Any, old: dict[str, Any], new: dict[str, Any]) -> bool:
+        nonlocal calls
+        before = sum(txn.stat(table)["entries"] for table in old.values())
+        done = upgrade.convert(txn, old, new)
+        assert before - sum(txn.stat(table)["entries"] for table in old.values()) <= 2 * layouts.ROWS
+        calls += 1
+        if calls > parts:
+            raise Killed
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastmail.directory.local.FORMER", (replace(upgrade.FORMER[0], convert=counted),))
+        LocalDirectory(str(place)).close()
+    return calls
+
+
+def everything(place: Path) -> dict[str, dict[bytes, bytes]]:
+    env = Environment(str(place / "directory"), TABLES, LAYOUT, 1 << 26)
+    with env.read() as txn:
+        found = {name: {bytes(k): bytes(v) for k, v in txn.cursor(db=env.db[name]).iternext()} for name in TABLES}
+    env.close()
+    return found
+
+
+def test_a_conversion_goes_on_wherever_it_was_killed(old: Old, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(20, 30):
+        old.account(n, f"u{n}@{'d' if n % 3 else 'e'}.test")
+        old.put("alias", f"also{n}@d.test", encode([f"u{n}@d.test"]))
+    old.put("account", "hurt@d.test", b"\x91")
+    old.put("id", "50", b"hurt@d.test")
+    old.put("account", "lost@d.test", b"\x91")  # nothing says its number
+    old.env.close()
+    shutil.copytree(tmp_path / "directory", tmp_path / "once" / "directory")
+    assert converted(tmp_path / "once") == 1
+    expected = everything(tmp_path / "once")
+    assert len(expected["accounts"]) == 14 and sum(map(len, expected.values())) > 40
+    monkeypatch.setattr(layouts, "ROWS", 3)
+    kills = 0
+    while True:
+        try:
+            converted(tmp_path, parts=1)
+            break
+        except Killed:
+            kills += 1
+        gc.collect()  # the environment that was not opened
+        assert layout_of(str(tmp_path / "directory"))[0] == LAYOUT, "an older program refuses it"
+    assert kills > 10
+    assert everything(tmp_path) == expected
 
 
 def test_a_damaged_row_is_damaged_still_and_harms_no_other(old: Old, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import shutil
 import signal
 import threading
 import time
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -171,7 +173,7 @@ def test_the_pages_of_the_last_one_are_kept_until_there_is_another(tmp_path: Pat
 
 
 def test_a_checkpoint_is_what_it_says(tmp_path: Path) -> None:
-    some = State(False, 70, 77, Position(3, 4096, 9, 5), b"m" * 4096)
+    some = State(False, 70, 77, Position(3, 4096, 9, 5), b"m" * 4096, 1_700_000_000)
     (tmp_path / "journal").mkdir()
     checkpoint.write(str(tmp_path), some)
     assert checkpoint.read(str(tmp_path)) == some
@@ -181,6 +183,9 @@ def test_a_checkpoint_is_what_it_says(tmp_path: Path) -> None:
         path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
         with pytest.raises(CorruptData):
             checkpoint.read(str(tmp_path))
+    earlier = raw[: -checkpoint.TIME.size - journal.U32.size]  # as a version wrote it that knew no time
+    path.write_bytes(earlier + journal.U32.pack(zlib.crc32(earlier)))
+    assert checkpoint.read(str(tmp_path)) == replace(some, time=0)
     path.write_bytes(raw[:20])
     with pytest.raises(CorruptData):
         checkpoint.read(str(tmp_path))

@@ -53,13 +53,15 @@ def test_many_that_find_a_dead_one(tmp_path: Path) -> None:
     """One of them gets it; what was taken in its place is not taken away."""
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     program = (
-        "import sys, time; from pathlib import Path; from fastmail.durable import dotlock\n"
+        "import os, sys, time; from pathlib import Path; from fastmail.durable import dotlock\n"
         "place = Path(sys.argv[1])\n"
         "while not (place / 'go').exists(): pass\n"
         "for n in range(6):\n"
         "    while not (place / f'{n}.lock').exists(): pass\n"
         "    if dotlock.take(str(place / f'{n}.lock')):\n"
         "        time.sleep(0.1); print(n, dotlock.is_held(str(place / f'{n}.lock')))\n"
+        "(place / f'{os.getpid()}.ended').touch()\n"  # the locks of one that ends are dead again: wait for the others
+        "while len(list(place.glob('*.ended'))) < 4: time.sleep(0.01)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]

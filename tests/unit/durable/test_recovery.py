@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import lmdb
 import pytest
 
-from fastmail.durable import checkpoint, journal, recovery
+from fastmail.durable import checkpoint, journal, recovery, stops
 from fastmail.durable.env import Environment
 from fastmail.durable.journal import Entry
+from fastmail.durable.stops import Stop
 from fastmail.model.errors import StorageFailed
 from tests.support.examples import seeds
 from tests.support.journals import crashed, environment, found, mixture, put, rows, state, take
@@ -426,4 +428,37 @@ def test_the_journal_goes_on_behind_what_was_replayed(tmp_path: Path) -> None:
     other = environment(crashed(copy, tmp_path / "2"))
     assert set(rows(other)["rows"]) == {b"%d" % n for n in range(18)} | {b"again"}
     other.close()
+    env.close()
+
+
+def test_a_stop_is_remembered(tmp_path: Path) -> None:
+    """From the last checkpoint on, until somebody noticed; a clean one is none."""
+    place = tmp_path / "one"
+    place.mkdir()
+    environment(place).close()
+    env = environment(place)
+    assert env.stops() == []
+    take(env)
+    put(env, {b"a": b"1"})
+    since = state(place).time
+    assert time.time() - 60 < since <= time.time()
+    crashed(place, tmp_path / "two")
+    env.close()
+    env = environment(tmp_path / "two")
+    ((begun, end),) = env.stops()
+    assert begun == since <= end <= time.time()
+    env.note_stop()
+    first, second = env.stops()
+    assert first == (begun, end) and second.since == second.until >= end
+    crashed(tmp_path / "two", tmp_path / "three")
+    env.close()
+    env = environment(tmp_path / "three")
+    assert env.stops()[:2] == [first, second] and len(env.stops()) == 3
+    with env.write() as txn:
+        for n in range(stops.MOST):
+            stops.note(txn, env.db["meta"], Stop(n, n))
+    assert env.stops() == [Stop(n, n) for n in range(stops.MOST)], "the oldest are forgotten"
+    with env.write() as txn:
+        txn.put(stops.STOPS_ROW, b"damaged", db=env.db["meta"])
+    assert env.stops() == []
     env.close()

@@ -1,6 +1,7 @@
 """Rights on mailboxes (RFC 4314): every verb on somebody else's mailbox, with and without the right it needs."""
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 
 from fastmail._core import mime
 from fastmail.model import rights
-from fastmail.store.interface import NewMessage
+from fastmail.model.errors import StorageFailed
+from fastmail.store import transfer
+from fastmail.store.interface import Account, NewMessage
 from tests.support.homes import local_store
 from tests.support.sessions import Bench, Client
 
@@ -212,6 +215,33 @@ def test_copy_and_move_between_accounts(kept: bool) -> None:
         # without the right to insert
         await two.grant("lr")
         assert "b NO [NOPERM]" in await two.ask(f"COPY 1 {PLACE}")
+
+    run(work, kept=kept)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["memory", "local"])
+def test_move_between_accounts_that_fails_says_what_it_moved(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 1)
+
+    async def work(two: Two) -> None:
+        await two.grant("lrte")
+        await two.ask(f"SELECT {PLACE}")
+        store, calls = two.bench.store, 0
+        real = store.content
+
+        async def content(account: Account, key: bytes, uid: int) -> bytes | None:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise StorageFailed("it cannot be read")
+            return await real(account, key, uid)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "content", content)
+            told = await two.ask("MOVE 1:3 INBOX")
+        assert re.search(r"\* OK \[COPYUID \d+ 1:2 1:2\]", told) and "b NO" in told
+        assert told.count("EXPUNGE") == 2 and "* 1 EXISTS" in await two.ask(f"SELECT {PLACE}")
+        assert "* 2 EXISTS" in await two.ask("SELECT INBOX")
 
     run(work, kept=kept)
 

@@ -6,14 +6,15 @@ is recognised by its tables.
     summ    mailbox key(12) uid(4)           summary       } now one value in ``msg``
     file    mailbox key(12) uid(4)           mark and name }
 
-All other tables were the same. Everything is done in one transaction, so an interrupted conversion has done nothing.
-Rows that exist in the new form are not replaced: a version that did not know of the old one may have written them.
+All other tables were the same. Rows go over part by part, each in one transaction, and a mailbox's row after its pages.
+Pages are split where they are, so ``meta`` has the one that was split last (SPLIT). Rows that exist in the new form are
+not replaced: a version that did not know of the old one may have written them.
 """
 
 import struct
 from typing import Any
 
-from fastmail.durable import progress
+from fastmail.durable.layouts import Part
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CorruptData
 from fastmail.store.local.index.layout import (
@@ -28,6 +29,7 @@ from fastmail.store.local.index.layout import (
 )
 
 TABLES = ("box", "summ", "file")
+SPLIT = b"split"  # in meta, while it lasts: key of the page that was split last
 HEAD = struct.Struct("<BBHIQQQ")  # of a page (_core/pages.pxd)
 SPAN = 64  # UIDs of a page then
 HALF = SPAN // 2  # now
@@ -35,27 +37,35 @@ LOW = (1 << HALF) - 1
 
 
 def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Copy all rows of the first layout into the present tables; the caller drops the old tables. Returns True:
-    done."""
-    for key, row in progress.each(txn.cursor(db=old["box"]).iternext()):
-        txn.put(row_key(bytes(key)), bytes(row), db=new["page"], overwrite=False)
-    for key, marked in progress.each(txn.cursor(db=old["file"]).iternext(), 2):  # with its summary
+    """Move some rows of the first layout into the present tables; True if none are left. The caller drops the old
+    tables."""
+    part = Part()
+    for key, marked in part.take(txn, old["file"]):
         summary = txn.get(key, db=old["summ"])
-        packed = pack_message(bytes(marked), bytes(summary) if summary is not None else b"")
-        txn.put(bytes(key), packed, db=new["msg"], overwrite=False)
-    for box, _ in list(txn.cursor(db=old["box"]).iternext()):
-        _pages(txn, bytes(box), new["page"])
-    return True
+        if summary is not None:
+            txn.delete(key, db=old["summ"])
+            part.count(len(summary))
+        txn.put(key, pack_message(marked, summary or b""), db=new["msg"], overwrite=False)
+    boxes = txn.cursor(db=old["box"])
+    while not part.is_full and boxes.first() and _pages(txn, boxes.key(), new, part):
+        box, row = boxes.item()
+        txn.put(row_key(box), row, db=new["page"], overwrite=False)
+        boxes.delete()
+        part.count(len(row))
+    return not part.is_full
 
 
-def _pages(txn: Txn, box: bytes, table: Any) -> None:
-    """Split the pages of a mailbox in two. A page that was written in the present layout has no record beyond its 32
-    UIDs."""
+def _pages(txn: Txn, box: bytes, new: dict[str, Any], part: Part) -> bool:
+    """Split the pages of a mailbox in two; True if all are split. A page that was written in the present layout has no
+    record beyond its 32 UIDs."""
+    table, meta = new["page"], new["meta"]
     cursor = txn.cursor(db=table)
+    last = txn.get(SPLIT, db=meta) or b""
     found = []
-    more = cursor.set_range(box)
-    while more and cursor.key()[:MAILBOX] == box and cursor.key()[MAILBOX:] != TOP:
+    more = cursor.set_range(last + b"\0" if last[:MAILBOX] == box else box)
+    while more and cursor.key()[:MAILBOX] == box and cursor.key()[MAILBOX:] != TOP and not part.is_full:
         found.append((bytes(cursor.key()), bytes(cursor.value())))
+        part.count(len(found[-1][1]))
         more = cursor.next()
     for key, page in found:
         base = uid_of(key)
@@ -65,6 +75,12 @@ def _pages(txn: Txn, box: bytes, table: Any) -> None:
                 txn.put(uid_key(box, at), half, db=table, overwrite=at == base)
         if not halves[0]:
             txn.delete(key, db=table)
+    if part.is_full:
+        if found:
+            txn.put(SPLIT, found[-1][0], db=meta)
+        return False
+    txn.delete(SPLIT, db=meta)
+    return True
 
 
 def split(page: bytes, base: int) -> tuple[bytes, bytes]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastmail._core import pages
+from fastmail.durable.layouts import Part
 from fastmail.durable.segments import SegmentReader
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CorruptData
@@ -43,26 +44,13 @@ def convert(txn: Txn, old: dict[str, Any], new: dict[str, Any]) -> bool:
     """Convert some of the messages; True if none are left. The caller drops the table."""
     tables = Tables(**new, reader=SegmentReader(""))
     boxes: dict[bytes, list[tuple[int, bytes]]] = {}
-    for number, row in _oldest(txn, old[TABLE]):
-        txn.delete(number, db=old[TABLE])
+    for number, row in Part(BATCH, OCTETS).take(txn, old[TABLE]):
         if len(row) >= VALUE + MARK_AT:
             boxes.setdefault(row[:MAILBOX], []).append((int.from_bytes(number, "big"), row))
     for key, some in boxes.items():
         _put(txn, tables, key, some)
     done: bool = not txn.stat(old[TABLE])["entries"]
     return done
-
-
-def _oldest(txn: Txn, table: Any) -> list[tuple[bytes, bytes]]:
-    """Return the first rows, as many as one transaction should take."""
-    rows: list[tuple[bytes, bytes]] = []
-    octets = 0
-    for number, row in txn.cursor(db=table).iternext():
-        rows.append((bytes(number), bytes(row)))
-        octets += len(row)
-        if len(rows) >= BATCH or octets >= OCTETS:
-            break
-    return rows
 
 
 def _put(txn: Txn, t: Tables, key: bytes, rows: list[tuple[int, bytes]]) -> None:

@@ -24,7 +24,7 @@ from fastmail.store.local.index.tables import Tables
 
 Owner = Callable[[dict[str, Any]], Files]
 FORMER = (  # before version 1 of today's tables; before version 4
-    Former(frozenset(first_layout.TABLES), first_layout.convert),
+    Former(frozenset(first_layout.TABLES), first_layout.convert, bars_older=True),
     Former(frozenset((former_arrivals.TABLE,)), former_arrivals.convert),
 )
 

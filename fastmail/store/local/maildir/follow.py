@@ -229,7 +229,8 @@ class MaildirFollower:
         elif plan.new:
             doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
             home = self._account_paths.home(account)
-            kept = set(await self._commits.help(interrupted.remove, home, directory, doubtful))
+            stops = self._commits.shard(account.id).env.stops()
+            kept = set(await self._commits.help(interrupted.remove, home, directory, doubtful, stops))
             plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
         lines = looking.assign(plan, listed, box.uidnext)
         if lines:
@@ -300,7 +301,8 @@ class MaildirFollower:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
         if plan.new and not plan.fresh and self._shared is None and not self._read_only:
             home = self._account_paths.home(account)
-            plan.new = await self._commits.help(interrupted.remove, home, directory, plan.new)
+            stops = self._commits.shard(account.id).env.stops()
+            plan.new = await self._commits.help(interrupted.remove, home, directory, plan.new, stops)
         total = len(plan.new)
         full: StorageFull | None = None
         done = 0

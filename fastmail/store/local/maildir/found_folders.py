@@ -1,7 +1,8 @@
 """Finds folders that other programs created or removed in a Maildir, when mailboxes are listed.
 
-A folder that is just being created is left alone for a moment. A mailbox that refers to content in segments is kept
-even if its folder is gone. An account whose directories did not change costs one look at their times.
+A folder that is just being created is left alone for a moment, and all folders are while one is being renamed. A
+mailbox that refers to content in segments is kept even if its folder is gone. An account whose directories did not
+change costs one look at their times.
 """
 
 import time
@@ -12,7 +13,7 @@ from fastmail.durable import beneath
 from fastmail.durable.transaction import Txn
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import DEFAULT_MAILBOXES, Account
-from fastmail.store.local.index import box_rows, layout, mailboxes, references
+from fastmail.store.local.index import box_rows, layout, mailboxes, references, renaming
 from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import folders
@@ -23,11 +24,19 @@ YOUNG = 2.0  # s after which a folder counts as completely created
 
 
 class FoundFolders:
-    """One for each store. ``is_whole``: True if it is known otherwise that a folder is complete."""
+    """One for each store. ``instance``: of the running server; ``is_whole``: True if it is known otherwise that a
+    folder is complete."""
 
-    def __init__(self, commits: Commits, account_paths: AccountPaths, is_whole: Callable[[Account, str], bool]) -> None:
+    def __init__(
+        self,
+        commits: Commits,
+        account_paths: AccountPaths,
+        instance: bytes,
+        is_whole: Callable[[Account, str], bool],
+    ) -> None:
         self._commits = commits
         self._account_paths = account_paths
+        self._instance = instance
         self._is_whole = is_whole
         self._roots: dict[int, dict[str, int]] = {}  # by account: change times of its directories at the last look
 
@@ -43,6 +52,8 @@ class FoundFolders:
             return
         shard = self._commits.shard(account.id)
         with shard.env.read() as txn:
+            if renaming.is_under_way(txn, shard.tables, account.id, self._instance):
+                return
             known = {box.name: box for box in mailboxes.boxes(txn, shard.tables, account.id)}
         ages = found.ages.items()
         fresh = [name for name, age in ages if name not in known and (age > YOUNG or self._is_whole(account, name))]
@@ -54,6 +65,8 @@ class FoundFolders:
         if fresh or lost:
 
             def apply(txn: Txn, t: Tables) -> None:
+                if renaming.is_under_way(txn, t, account.id, self._instance):
+                    return
                 for name in fresh:
                     if mailboxes.find(txn, t, account.id, name) is None:
                         mailboxes.create(txn, t, account.id, name, DEFAULT_MAILBOXES.get(name, 0))

@@ -3,7 +3,8 @@
 ``<sec>.M<usec>P<pid>I<instance>Q<n>[C].<host>,S=<octets on disk>,W=<octets as served>[:2,<flags>]``. The instance is 8
 hex digits, chosen at each start of the server. A file with the running server's instance and no index record is a
 delivery under way; any other file without a record is another program's mail and is added. ``C`` is in the names of
-links that COPY or MOVE made: one without a record, whose source message still exists, is left of an interrupted copy.
+links that COPY or MOVE made: one without a record that was made just before a crash, and whose source message still
+exists, is left of an interrupted copy.
 
 ``<sec>.M<usec>N<number>.<host>...`` is a delivery of a message from the queue, by whatever instance: it has the same
 name when it is repeated. A second copy for the same account has ``R<copy>`` after the number.

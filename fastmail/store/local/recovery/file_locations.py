@@ -11,9 +11,11 @@ from typing import Any
 
 from fastmail.durable import beneath
 from fastmail.durable.journal import Entry
+from fastmail.durable.segments import SegmentReader
 from fastmail.durable.transaction import Reading
-from fastmail.store.local.index import former_arrivals, layout
-from fastmail.store.local.index.layout import CUR, HELD, HOLDER, MAILBOX, NEW, account_of, base_of
+from fastmail.store.local.index import former_arrivals, layout, walk
+from fastmail.store.local.index.layout import ACCOUNT, CUR, HELD, HOLDER, MAILBOX, NEW, account_of, base_of
+from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.maildir.folders import directories, folder, make
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.housekeeping import by_base
@@ -88,7 +90,7 @@ class FileLocations:
             return expected
         root, there = self._root(txn, key[:MAILBOX], os.path.dirname(directory))
         if not there:
-            return self._elsewhere(key, root, raw)
+            return self._elsewhere(txn, key, root, raw)
         if root not in self._listed and beneath.exists(expected):
             return expected
         found = self._there(root).get(base_of(raw))
@@ -110,21 +112,31 @@ class FileLocations:
             self._listed[root] = by_base(root) if beneath.is_directory(root) else {}
         return self._listed[root]
 
-    def _elsewhere(self, key: bytes, root: str, raw: bytes) -> str | None:
+    def _elsewhere(self, txn: Reading, key: bytes, root: str, raw: bytes) -> str | None:
         """Find a path for a message whose mailbox has a row but no directory.
 
-        The mailbox was being renamed, which happens on disk first, or removed. The message is kept: where its file is,
-        or in a directory that is created again."""
-        home = self._home_of(account_of(key))
+        The mailbox was being renamed, which happens on disk first, or removed. All of its messages are kept in one
+        place: the directory that has files of some, or one that is created again. In two places, those that the disk
+        had kept would be messages of both."""
+        home, mailbox = self._home_of(account_of(key)), key[:MAILBOX]
         if home is None:
             return None
-        for other in directories(home):
-            found = self._there(other).get(base_of(raw))
-            if found is not None:
-                return os.fsdecode(path_of(other, found))
-        make(home, root)
-        self._roots[key[:MAILBOX]] = root, True
-        return os.path.join(root, "new", os.fsdecode(base_of(raw)))
+        other = self._renamed_to(txn, mailbox, home)
+        if other is None:
+            make(home, root)
+            other = root
+        self._roots[mailbox] = other, True
+        marked = self._there(other).get(base_of(raw)) or self._row(txn, key)
+        return os.fsdecode(path_of(other, marked)) if marked is not None else None
+
+    def _renamed_to(self, txn: Reading, mailbox: bytes, home: Home) -> str | None:
+        """Return the directory, of no mailbox that has a row, where files of the mailbox are."""
+        tables = Tables(**self._db, reader=SegmentReader(""))
+        rows = walk.rows(txn, tables.msg, mailbox)
+        bases = {base_of(layout.marked_of(value)[1:]) for _, value in rows if layout.mark_of(value) in (NEW, CUR)}
+        known = {folder(home, box.name) for box in walk.boxes(txn, tables, mailbox[:ACCOUNT])}
+        others = (other for other in directories(home) if other not in known)
+        return next((other for other in others if not bases.isdisjoint(self._there(other))), None)
 
     def _row(self, txn: Reading, at: bytes) -> bytes | None:
         """Return how the message's row names its file; None if it has no row any more."""

@@ -17,11 +17,11 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import segments
 from fastmail.message import transaction
 from fastmail.model.errors import StorageFailed
+from fastmail.store import transfer
 from fastmail.store.interface import Account, Delivery, NewMessage
 from fastmail.store.local.index import references
 from fastmail.store.local.segments.usage import covered
 from fastmail.store.quota import usage
-from fastmail.store.transfer import transfer
 from tests.support.cancelled import is_cancelled
 from tests.support.homes import housed, local_store
 
@@ -225,7 +225,9 @@ def test_a_transfer_to_another_account(tmp_path: Path, kind: str, shards: int, s
         placed = await store.append(one, bench.key(one), [message(), message()])
         for at in range(1, STEPS):
             before = bench.uids(other)
-            work = transfer(store, one, bench.key(one), UidSet.of(placed.uids), other, bench.key(other), 0xFF, True)
+            work = transfer.copy(
+                store, one, bench.key(one), UidSet.of(placed.uids), other, bench.key(other), 0xFF, True
+            )
             cancelled = await is_cancelled(work, at)
             await bench.calm()
             assert bench.uids(one) == placed.uids

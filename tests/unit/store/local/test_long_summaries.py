@@ -16,6 +16,7 @@ from fastmail.message import identity
 from fastmail.message import summary as summaries
 from fastmail.message.preview import scanned
 from fastmail.model.errors import StorageFailed
+from fastmail.store import transfer
 from fastmail.store.interface import Account, Copied, Delivery, NewMessage
 from fastmail.store.local import long_copies
 from fastmail.store.local.index import box_rows
@@ -24,7 +25,6 @@ from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
 from fastmail.store.room import Room
-from fastmail.store.transfer import transfer
 from tests.support.homes import housed, local_store
 
 BOMB = b"Subject: s\nFrom: " + b":;" * 4000 + b"\n\nbody\n"
@@ -289,7 +289,7 @@ def test_between_accounts_they_are_read_one_by_one(tmp_path: Path, monkeypatch: 
         before = marks(store, account, key)
         tracemalloc.reset_peak()
         at_rest = tracemalloc.get_traced_memory()[0]
-        done = await transfer(store, account, key, ALL, other, to, 31, True)
+        done = await transfer.copy(store, account, key, ALL, other, to, 31, True)
         assert tracemalloc.get_traced_memory()[1] - at_rest < 14 * ONE
         assert len(done.source) == COUNT and marks(store, other, to) == before
 

@@ -2,16 +2,21 @@
 
 import asyncio
 import os
+import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmail.message.preview import scanned
-from fastmail.model.errors import CannotDo
+from fastmail.model.errors import CannotDo, StorageFull
 from fastmail.store.interface import NewMessage
+from fastmail.store.local.index import mailboxes, renaming
 from fastmail.store.local.maildir import folders
 from fastmail.store.local.maildir.home import Home
-from tests.support.homes import Housed, local_store
+from fastmail.store.local.store import LocalStore
+from tests.support.homes import Housed, home_of, local_store
 
 LAYOUTS = [("maildir++", False), ("maildir++", True), ("fs", False), ("fs", True)]
 
@@ -153,6 +158,114 @@ def test_a_folder_that_was_left_half_made_takes_messages(tmp_path: Path, layout:
         text = b"Subject: x\n\nbody\n"
         await store.append(one, key, [NewMessage((text,), scanned(text), len(text) + 3, 1)])
         assert len(list(Path(folders.folder(where, "Half")).rglob("*=*"))) == 1
+        await store.close()
+
+    asyncio.run(work())
+
+
+async def listing_meanwhile(
+    store: LocalStore, account: Housed, work: Coroutine[Any, Any, None], name: str, patch: pytest.MonkeyPatch
+) -> None:
+    """Do the work; after its step ``folders.NAME`` somebody lists the mailboxes, before the rows are changed."""
+    real, loop = getattr(folders, name), asyncio.get_running_loop()
+
+    def step(*words: Any) -> None:
+        real(*words)
+        top = home_of(account).root
+        for path in (top, *(one.path for one in os.scandir(top) if one.is_dir())):
+            os.utime(path, (1_000_000_000, 1_000_000_000))  # nobody waits whether somebody is still making them
+        asyncio.run_coroutine_threadsafe(store.listing(account), loop).result(20)
+
+    with patch.context() as patched:
+        patched.setattr(folders, name, step)
+        await work
+
+
+@pytest.mark.parametrize("layout", ["maildir++", "fs"])
+def test_a_mailbox_is_renamed_while_others_look(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same mailbox afterwards, and so are those below it."""
+
+    async def work() -> None:
+        store, account = local_store(str(tmp_path / "data")), Housed(1, "a@x.test", home=home(tmp_path, layout, False))
+        await store.start()
+        await store.open(account)
+        await store.create(account, "Old/Deep")
+        before = [store.find(account, name) for name in ("Old", "Old/Deep")]
+        await listing_meanwhile(store, account, store.rename(account, "Old", "New"), "rename", monkeypatch)
+        for _ in range(2):
+            names = {box.name for box in (await store.listing(account)).mailboxes}
+            assert {"New", "New/Deep"} <= names and not {"Old", "Old/Deep"} & names
+        assert [store.find(account, name) for name in ("New", "New/Deep")] == before
+        os.rename(folders.folder(home_of(account), "New"), tmp_path / "away")  # looking goes on
+        assert "New" not in {box.name for box in (await store.listing(account)).mailboxes}
+        await store.close()
+
+    asyncio.run(work())
+
+
+def test_a_mailbox_is_deleted_while_others_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        store, account = local_store(str(tmp_path / "data")), Housed(1, "a@x.test", home=home(tmp_path, "fs", False))
+        await store.start()
+        await store.open(account)
+        await store.create(account, "Old")
+        await listing_meanwhile(store, account, store.delete(account, "Old"), "move_away", monkeypatch)
+        assert store.find(account, "Old") is None
+        await store.close()
+
+    asyncio.run(work())
+
+
+def test_a_rename_without_room_leaves_everything_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        store, account = local_store(str(tmp_path / "data")), Housed(1, "a@x.test", home=home(tmp_path, "fs", False))
+        await store.start()
+        await store.open(account)
+        await store.create(account, "Old/Deep")
+
+        def full(*_: object) -> None:
+            raise StorageFull("no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(mailboxes, "rename", full)
+            with pytest.raises(StorageFull):
+                await store.rename(account, "Old", "New")
+        found = folders.look(home_of(account))
+        assert found is not None and {"Old", "Old/Deep"} <= set(found.ages) and "New" not in found.ages
+        shard = store.commits.shards[0]
+        with shard.env.read() as txn:
+            assert not renaming.is_under_way(txn, shard.tables, 1, store.maker.instance)
+        await store.rename(account, "Old", "New")
+        assert store.find(account, "New/Deep") is not None
+        await store.close()
+
+    asyncio.run(work())
+
+
+def test_a_rename_that_a_crash_left_keeps_nobody_from_looking(tmp_path: Path) -> None:
+    async def work() -> None:
+        store = local_store(str(tmp_path / "data"), instance="00000001")
+        await store.start()
+        shard = store.commits.shards[0]
+
+        def under_way(instance: bytes) -> bool:
+            with shard.env.read() as txn:
+                return renaming.is_under_way(txn, shard.tables, 1, instance)
+
+        with shard.env.write() as txn:
+            renaming.begin(txn, shard.tables, 1, b"00000001")
+            at = renaming.begin(txn, shard.tables, 1, b"00000001")
+            old = renaming.NOTE.pack(b"00000002", int(time.time() - renaming.MOST - 2))
+            txn.put(at[:-1] + bytes([at[-1] ^ 1]), old, db=shard.tables.meta)
+        assert under_way(b"00000001") and not under_way(b"00000002") and not under_way(b"00000003")
+        with shard.env.write() as txn:
+            renaming.end(txn, shard.tables, at)
+        assert under_way(b"00000001")
+        await store.close()
+        store = local_store(str(tmp_path / "data"), instance="00000002")
+        await store.start()
+        shard = store.commits.shards[0]
+        assert not under_way(b"00000001") and not under_way(b"00000002")
         await store.close()
 
     asyncio.run(work())

@@ -64,6 +64,14 @@ def spoil(place: Path, what: str) -> None:
         whole = path.read_bytes()
         path.write_bytes(whole[:24] + bytes(len(whole) - 24 if what == "torn" else 0))
 
+    if what.startswith("renamed"):  # on the disk, but not in the rows; of some messages the disk has no file
+        folder = place / "data" / "mail" / ".Moved"
+        (place / "data" / "mail" / ".Box").rename(folder)
+        for n in what.split()[1:]:
+            sorted(folder.glob("new/*"))[int(n)].unlink()
+        for path in (folder, *folder.iterdir()):
+            os.utime(path, (1_000_000_000, 1_000_000_000))  # nobody is still making it
+
 
 Work = Callable[[LocalStore, Account, bytes], Awaitable[None]]
 
@@ -126,6 +134,27 @@ def test_messages_are_whole_wherever_they_went(tmp_path: Path, kind: str, what: 
     assert found == expected
     assert sorted(found["INBOX"]) == [1, 2, 3, 6, 7, 8, *range(11, 21)]
     assert len(found["Other"]) == 4 and found["New/Deep"] == {1: text(30), 2: text(31)}
+
+
+@pytest.mark.parametrize("what", ["renamed", "renamed 0", "renamed 1", "renamed 1 0", "renamed 2 1 0"])
+def test_messages_of_an_interrupted_rename_stay_together(tmp_path: Path, what: str) -> None:
+    """The disk has the directory's new name, the rows have the old one: one of the two mailboxes has all messages."""
+
+    async def work(store: LocalStore, account: Account, key: bytes) -> None:
+        await store.create(account, "Box")
+        box = store.find(account, "Box") or b""
+        for n in range(3):
+            await store.deliver([Delivery(account, box, message(n))])
+        # from the queue: the file has the same name in INBOX, which is no reason to look for the mailbox there
+        for at in (key, box):
+            await store.deliver(
+                [Delivery(account, at, message(9), transaction.make(7, b""), again=True, copy=at == box)]
+            )
+
+    _, found, _ = run(tmp_path, "maildir", work, what)
+    boxes = {name: sorted(some.values()) for name, some in found.items() if name in ("Box", "Moved")}
+    assert list(boxes.values()) == [sorted(text(n) for n in (0, 1, 2, 9))], boxes
+    assert list(found["INBOX"].values()) == [text(9)]
 
 
 @pytest.mark.parametrize("what", ["as it was", "torn", "missing"])
