@@ -62,6 +62,8 @@ def account_add(
     place = directory(config)
     if place.account(account.key) is not None:
         fail(f"account {account} is already there; `fastmail account passwd` changes its password")
+    if not place.is_local(account.domain):  # said before anybody is asked for a password
+        fail(f"{account}: {account.domain} is not a domain of this server; `fastmail domain add {account.domain}`")
     password = ask_password(password_stdin)
     place.add_accounts([(account.key, *hashed(password))])
     output.print(f"added {account}")

@@ -107,11 +107,21 @@ def command(function: F) -> F:
             fail(f"{error}; try again later", TRY_LATER)
         except (ClientError, MailError) as error:
             fail(str(error), FAILED)
+        except BrokenPipeError:  # nobody reads what is printed: the command ends without a word
+            raise
+        except OSError as error:
+            fail(trouble(error), FAILED)
         finally:
             while _opened:
                 _opened.pop().close()
 
     return run  # type: ignore[return-value]
+
+
+def trouble(error: OSError) -> str:
+    """What the system says, and about which file."""
+    why = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {why}" if isinstance(error.filename, str | bytes) else why
 
 
 def fail(text: str, code: int = FAILED) -> None:
@@ -190,7 +200,7 @@ def ask_password(from_stdin: bool, twice: bool = True) -> str:
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=twice)
     if not password:
-        fail("the password is empty", 2)
+        fail("the password is empty; it is the first line of standard input, or asked for on a terminal", USAGE)
     return str(password)
 
 
