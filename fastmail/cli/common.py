@@ -30,6 +30,7 @@ from fastmail.model.errors import BadAddress, ClientError, ConfigError, DamagedA
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 FAILED, USAGE, NO_USER, TRY_LATER, BAD_CONFIG = 1, 2, 67, 75, 78
 
@@ -60,6 +61,15 @@ class Screen:
 
 errors = Screen(stderr=True)
 output = Screen()
+
+
+def progress_bar(*columns: "ProgressColumn | str", **how: Any) -> "Progress":
+    """How far a long command is, on the terminal of standard error until it ends; nothing where that is none, as in a
+    log."""
+    from rich.progress import Progress
+
+    return Progress(*columns, console=errors.console, transient=True, disable=not errors.console.is_terminal, **how)
+
 
 ConfigOption = Annotated[
     str, typer.Option("--config", "-c", envvar="FASTMAIL_CONFIG", help="The configuration file, fastmail.toml.")

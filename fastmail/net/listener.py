@@ -35,7 +35,7 @@ REST = 30  # sweeps between two that release the buffers of idle connections
 BACKLOG = 1024  # connections that the kernel may hold before they are accepted
 HINTS = {  # what to do where an address cannot be listened on, by errno
     errno.EACCES: ": ports below 1024 need root (or CAP_NET_BIND_SERVICE)",
-    errno.EADDRINUSE: ": another program has it (`ss -ltnp` shows which); stop it, change [listen], or `serve --free-ports`",
+    errno.EADDRINUSE: ": another program has it (see `ss -ltnp`); stop it, change [listen], or `serve --free-ports`",
     errno.EADDRNOTAVAIL: ": no interface of this machine has the address; change [listen]",
 }
 
