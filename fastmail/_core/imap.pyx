@@ -459,13 +459,13 @@ cdef class Reader:
         return (b"BODY[]", name == b"BINARY.PEEK", tuple(path), b"BINARY", (), partial, label)
 
     cdef partial(self):
-        """``<origin.length>``, or None."""
+        """``<origin.length>``, or None. Both are numbers of 63 bits (RFC 9051 9 partial)."""
         if self.pos >= self.n or self.p[self.pos] != b'<':
             return None
         self.pos += 1
-        origin = self.number()
+        origin = self.number(False, 0x7FFFFFFFFFFFFFFF)
         self.need(b'.')
-        length = self.number(True)
+        length = self.number(True, 0x7FFFFFFFFFFFFFFF)
         self.need(b'>')
         return origin, length
 

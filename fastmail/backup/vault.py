@@ -135,10 +135,10 @@ class Vault:
     def run_path(self, name: str = "") -> str:
         """A run's directory, the newest without a name; CannotDo where there is none."""
         known = self.runs()
-        if not known or (name and name not in known):
-            raise CannotDo(
-                f"{self.path} has no backup{' ' + name if name else ''}; there are: {', '.join(known) or 'none'}"
-            )
+        if not known:
+            raise CannotDo(f"{self.path} has no backup; `fastmail backup {self.path}` makes one")
+        if name and name not in known:
+            raise CannotDo(f"{self.path} has no backup {name}; there are: {', '.join(known)}")
         return os.path.join(self.path, "runs", name or known[-1])
 
     def begin(self) -> str:

@@ -24,12 +24,12 @@ from fastmail.cli.common import (
     ask_password,
     command,
     directory,
-    errors,
     fail,
     hashed,
     moment,
     output,
     pairs,
+    progress_bar,
     read_config,
     show,
     show_one,
@@ -62,6 +62,8 @@ def account_add(
     place = directory(config)
     if place.account(account.key) is not None:
         fail(f"account {account} is already there; `fastmail account passwd` changes its password")
+    if not place.is_local(account.domain):  # said before anybody is asked for a password
+        fail(f"{account}: {account.domain} is not a domain of this server; `fastmail domain add {account.domain}`")
     password = ask_password(password_stdin)
     place.add_accounts([(account.key, *hashed(password))])
     output.print(f"added {account}")
@@ -319,11 +321,9 @@ def account_import(
                 place.add_domain(name)
     from concurrent.futures import ThreadPoolExecutor
 
-    from rich.progress import Progress
-
     done = new = 0
     threads = os.cpu_count() or 1
-    with Progress(console=errors.console, transient=True) as progress, ThreadPoolExecutor(threads) as pool:
+    with progress_bar() as progress, ThreadPoolExecutor(threads) as pool:
         task = progress.add_task("accounts", total=len(entries))
         for batch in _batches(entries):
             hashed = list(pool.map(_hashed, batch))

@@ -22,6 +22,7 @@ from fastmail.cli.common import (
     errors,
     fail,
     output,
+    progress_bar,
     read_config,
     show,
 )
@@ -37,7 +38,7 @@ RunOption = Annotated[str, typer.Option(help="An earlier backup, as `backup --li
 
 def _bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=errors.console, transient=True)
+    return progress_bar(*columns)
 
 
 def _show(rows: list[dict[str, Any]], json: bool) -> None:

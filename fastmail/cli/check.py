@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from fastmail.app import environments, heal
 from fastmail.app.assembly import Assembly, beside
 from fastmail.app.derived import running
 from fastmail.backup import others
 from fastmail.cli import upgrading
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, read_config, show
+from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, fail, progress_bar, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.records import REVOKED
 from fastmail.durable import checkpoint
@@ -93,7 +92,7 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
         out += _keys(assembly)
         out += _queue(assembly, mend)
         out += await _held(assembly, mend)
-        with Progress(console=errors.console, transient=True) as progress:
+        with progress_bar() as progress:
             for record in progress.track(assembly.directory.accounts(), description="accounts"):
                 place = assembly.deliverer.account(record)
                 every.append(place)

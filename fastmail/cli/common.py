@@ -30,6 +30,7 @@ from fastmail.model.errors import BadAddress, ClientError, ConfigError, DamagedA
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 FAILED, USAGE, NO_USER, TRY_LATER, BAD_CONFIG = 1, 2, 67, 75, 78
 
@@ -60,6 +61,15 @@ class Screen:
 
 errors = Screen(stderr=True)
 output = Screen()
+
+
+def progress_bar(*columns: "ProgressColumn | str", **how: Any) -> "Progress":
+    """How far a long command is, on the terminal of standard error until it ends; nothing where that is none, as in a
+    log."""
+    from rich.progress import Progress
+
+    return Progress(*columns, console=errors.console, transient=True, disable=not errors.console.is_terminal, **how)
+
 
 ConfigOption = Annotated[
     str, typer.Option("--config", "-c", envvar="FASTMAIL_CONFIG", help="The configuration file, fastmail.toml.")
@@ -107,11 +117,21 @@ def command(function: F) -> F:
             fail(f"{error}; try again later", TRY_LATER)
         except (ClientError, MailError) as error:
             fail(str(error), FAILED)
+        except BrokenPipeError:  # nobody reads what is printed: the command ends without a word
+            raise
+        except OSError as error:
+            fail(trouble(error), FAILED)
         finally:
             while _opened:
                 _opened.pop().close()
 
     return run  # type: ignore[return-value]
+
+
+def trouble(error: OSError) -> str:
+    """What the system says, and about which file."""
+    why = error.strerror or str(error)
+    return f"{os.fsdecode(error.filename)}: {why}" if isinstance(error.filename, str | bytes) else why
 
 
 def fail(text: str, code: int = FAILED) -> None:
@@ -190,7 +210,7 @@ def ask_password(from_stdin: bool, twice: bool = True) -> str:
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=twice)
     if not password:
-        fail("the password is empty", 2)
+        fail("the password is empty; it is the first line of standard input, or asked for on a terminal", USAGE)
     return str(password)
 
 

@@ -17,8 +17,8 @@ from fastmail.cli.common import (
     MatchOption,
     account_of,
     command,
-    errors,
     fail,
+    progress_bar,
     read_config,
     show,
 )
@@ -37,7 +37,7 @@ def _run(settings: Config, work: Work, kind: str = "") -> Any:
     async def go() -> Any:
         settings.store.content = kind or settings.store.content
         async with beside(settings) as assembly:
-            with Progress(console=errors.console, transient=True) as progress:
+            with progress_bar() as progress:
                 return await work(assembly, progress)
 
     return asyncio.run(go())

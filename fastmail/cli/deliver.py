@@ -8,7 +8,7 @@ import typer
 
 from fastmail._core.lines import to_lf
 from fastmail.app.assembly import beside
-from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors, fail, read_config
+from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors, fail, read_config, trouble
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer, Envelope, NotAll, Outcome
 from fastmail.directory.interface import fresh
@@ -39,7 +39,11 @@ def deliver(
     content = content[header.mbox_line(content) :]  # an mbox separator that some MTAs put in front
     if len(content) > settings.limits.message_size:
         fail(f"message is too big: {settings.limits.message_size} octets is the most")
-    outcomes = asyncio.run(_deliver(settings, addresses, sender, to_lf(content)))
+    try:
+        outcomes = asyncio.run(_deliver(settings, addresses, sender, to_lf(content)))
+    except OSError as error:  # our fault, not the message's: it must not come back to its sender
+        fail(trouble(error), TRY_LATER)
+        return
     bad = [(a, o) for a, o in zip(addresses, outcomes, strict=True) if not o.ok]
     for address, outcome in bad:
         errors.print(f"{address}: {outcome.code} {outcome.enhanced} {outcome.text}", markup=False)

@@ -9,7 +9,16 @@ import typer
 from rich.progress import Progress
 
 from fastmail.app.assembly import Assembly, beside
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, account_of, command, errors, read_config, show
+from fastmail.cli.common import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    account_of,
+    command,
+    progress_bar,
+    read_config,
+    show,
+)
 from fastmail.config.settings import Config
 from fastmail.directory.interface import AccountRecord
 from fastmail.store.local.recovery import check_account as checking
@@ -84,5 +93,5 @@ async def _over(settings: Config, account: str, work: Callable[[Assembly, list[A
             records = [account_of(assembly.directory, account)]
         else:
             records = list(assembly.directory.accounts())
-        with Progress(console=errors.console, transient=True) as progress:
+        with progress_bar() as progress:
             return await work(assembly, records, progress)

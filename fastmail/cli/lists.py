@@ -21,6 +21,7 @@ from fastmail.cli.common import (
     moment,
     output,
     pairs,
+    progress_bar,
     show,
     show_one,
     switch,
@@ -299,10 +300,9 @@ def list_import(
     if dry_run:
         output.print(f"would add: {said}", markup=False)
         return
-    from rich.progress import Progress
 
     done = new = 0
-    with Progress(console=errors.console, transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("members", total=total)
         entries = (one for _, one in _entries(place, row.address, file) if isinstance(one, Member))
         while batch := list(islice(entries, BATCH)):

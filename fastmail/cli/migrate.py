@@ -20,7 +20,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fastmail.app.assembly import Assembly, beside
 from fastmail.app.derived import running
 from fastmail.cli import sites
-from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, errors, fail, output, read_config, show
+from fastmail.cli.common import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    command,
+    errors,
+    fail,
+    output,
+    progress_bar,
+    read_config,
+    show,
+)
 from fastmail.directory.interface import AccountRecord
 from fastmail.migrate import compare, doveconf, found, shadow
 from fastmail.migrate.incoming import Remote
@@ -138,13 +149,11 @@ def _accounts(found: list[AccountRecord], wanted: list[str] | None) -> list[Acco
 
 
 def _bar() -> Progress:
-    return Progress(
+    return progress_bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=errors.console,
-        transient=True,
     )
 
 

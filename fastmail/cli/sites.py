@@ -19,9 +19,9 @@ from fastmail.cli.common import (
     JsonOption,
     command,
     directory,
-    errors,
     fail,
     output,
+    progress_bar,
     read_config,
     show,
 )
@@ -137,13 +137,11 @@ class _Counter:
     """Counts records as they come, for people who wait."""
 
     def __init__(self) -> None:
-        from rich.progress import Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TextColumn, TimeElapsedColumn
 
-        self.progress = Progress(
+        self.progress = progress_bar(
             TextColumn("{task.description} {task.completed}"),
             TimeElapsedColumn(),
-            console=errors.console,
-            transient=True,
             redirect_stdout=False,  # what is listed may go to a file
         )
         self._task = self.progress.add_task("rows", total=None)

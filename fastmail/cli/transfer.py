@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fastmail.app.assembly import Assembly, beside
 from fastmail.app.owner import hand_over
@@ -21,6 +21,7 @@ from fastmail.cli.common import (
     command,
     errors,
     fail,
+    progress_bar,
     read_config,
     show,
 )
@@ -65,7 +66,7 @@ def _run(
     async def go() -> list[Any]:
         async with beside(settings) as assembly:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            with Progress(*columns, console=errors.console, transient=True) as progress:
+            with progress_bar(*columns) as progress:
                 task = progress.add_task("begin", total=None)
 
                 def told(row: Any) -> None:

@@ -21,6 +21,7 @@ def unauthenticate(command: Command) -> Work:
     session.leave()
     session.record = session.account = session.login = None
     session.condstore = session.qresync = session.rev2 = session.utf8 = session.uidonly = False
+    session.errors = 0  # those of before were counted by another limit: the next one would end the session
     session.conn.touch(session.service.limits.login_timeout, fixed=True)
     command.answer(b"OK UNAUTHENTICATE completed")
     return None

@@ -15,7 +15,7 @@ def enable(command: Command) -> Work:
         asked.append(reader.atom().upper())
     reader.end()
     done = []
-    if b"QRESYNC" in asked and not session.qresync:
+    if b"QRESYNC" in asked:
         session.learn_modseq()
         session.qresync = True
         done.append(b"QRESYNC")

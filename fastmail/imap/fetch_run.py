@@ -342,6 +342,8 @@ class FetchRun:
             else:
                 yield from (gap, *_literal(label, found, text == b"BINARY"))
             gap = b" "
+        if not gap:  # no part could be decoded, and a response has at least one item (RFC 3501 9 msg-att)
+            yield b"UID %d" % uid
         yield END
 
     def _preview(self, uid: int, made: Octets, parsed: summary.Summary, content: Octets) -> tuple[bytes, ...]:

@@ -8,7 +8,7 @@ from fastmail.imap.command import Command, Work
 from fastmail.imap.errors import UseRefused
 from fastmail.imap.names import quoted, read_name
 from fastmail.message.identity import mailbox_id
-from fastmail.model.errors import CannotDo, TooMuch
+from fastmail.model.errors import CannotDo, MailboxExists, TooMuch
 from fastmail.model.mailbox_name import INBOX
 from fastmail.store.interface import SPECIAL
 from fastmail.store.quota import check
@@ -54,7 +54,7 @@ async def _create(command: Command, name: str, special: int) -> None:
     place = await places.may_create(session, name)
     account = place.account
     if place.name == INBOX:
-        raise CannotDo("INBOX is always there")
+        raise MailboxExists("INBOX is always there")
     if special:
         listing = await store.listing(account)
         if any(box.special & special for box in listing.mailboxes):

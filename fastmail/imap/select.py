@@ -13,20 +13,12 @@ from fastmail.imap import places
 from fastmail.imap.command import Command, Work
 from fastmail.imap.names import quoted, read_name, wire
 from fastmail.imap.state import Session
-from fastmail.imap.views import Selected, flags_line
+from fastmail.imap.views import Selected, flags_lines
 from fastmail.message.identity import mailbox_id
 from fastmail.model import rights
 from fastmail.model.errors import NoSuchMailbox
-from fastmail.model.flags import DELETED, MAX_KEYWORDS
+from fastmail.model.flags import DELETED
 from fastmail.store.interface import Snapshot
-
-LASTING = (  # permanent flags, each with the right that changes it (RFC 4314 2.1)
-    ("w", rb"\Answered"),
-    ("w", rb"\Flagged"),
-    ("t", rb"\Deleted"),
-    ("s", rb"\Seen"),
-    ("w", rb"\Draft"),
-)
 
 
 @dataclass(slots=True)
@@ -152,12 +144,7 @@ async def _attach(command: Command, name: str, word: bytes, resync: Resync | Non
         resynced = b""
         if resync is not None and resync.uidvalidity == box.uidvalidity:
             resynced = _resynced(selected, snapshot, resync, Item.FLAGS | session.items(True))
-    permanent = b"" if readonly else _permanent(place.rights, words)
-    out = [
-        flags_line(words),
-        b"* OK [PERMANENTFLAGS (%b)] %b\r\n" % (permanent, b"nothing is kept" if readonly else b"kept flags"),
-        b"* %d EXISTS\r\n" % len(uids),
-    ]
+    out = [flags_lines(selected), b"* %d EXISTS\r\n" % len(uids)]
     if session.rev2:
         out.append(b"* LIST () %b %b\r\n" % (quoted(session.service.separator), wire(session, name)))
     else:
@@ -172,16 +159,6 @@ async def _attach(command: Command, name: str, word: bytes, resync: Resync | Non
     out.append(b"%b OK %b %b completed\r\n" % (command.tag, mode, word))
     session.conn.write(b"".join(out))
     session.attach(selected)
-
-
-def _permanent(held: str, words: list[bytes]) -> bytes:
-    """Return the flags that this client may change."""
-    names = [name for right, name in LASTING if right in held]
-    if "w" in held:
-        names += words
-        if len(words) < MAX_KEYWORDS:
-            names.append(rb"\*")
-    return b" ".join(names)
 
 
 def _resynced(selected: Selected, snapshot: Snapshot, resync: Resync, items: int) -> bytes:

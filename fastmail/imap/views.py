@@ -19,10 +19,17 @@ from fastmail._core.pages import Field, Head
 from fastmail._core.uidset import UidSet
 from fastmail.model import rights
 from fastmail.model.errors import CannotDo, NoPermission
-from fastmail.model.flags import SEEN
+from fastmail.model.flags import MAX_KEYWORDS, SEEN
 from fastmail.store.interface import Account, Mailbox, Snapshot
 
 EMPTY = UidSet()
+LASTING = (  # permanent flags, each with the right that changes it (RFC 4314 2.1)
+    ("w", rb"\Answered"),
+    ("w", rb"\Flagged"),
+    ("t", rb"\Deleted"),
+    ("s", rb"\Seen"),
+    ("w", rb"\Draft"),
+)
 
 
 @dataclass(slots=True)
@@ -191,7 +198,8 @@ def _tell_flags(
 
 
 def new_keywords(selected: Selected, snapshot: Snapshot) -> bytes:
-    """Return ``* FLAGS`` if the mailbox has keywords that were not sent to the client yet, otherwise nothing.
+    """Return ``* FLAGS`` and PERMANENTFLAGS if the mailbox has keywords that were not sent to the client yet, otherwise
+    nothing.
 
     It has to come before any FETCH with FLAGS of this snapshot: a client may store a message with its new MODSEQ but
     without its new keyword for ever (RFC 7162 3.1)."""
@@ -199,13 +207,26 @@ def new_keywords(selected: Selected, snapshot: Snapshot) -> bytes:
     if words == selected.keywords:
         return b""
     selected.keywords = words
-    return flags_line(words)
+    return flags_lines(selected)
 
 
-def flags_line(keywords: list[bytes]) -> bytes:
-    """Return ``* FLAGS`` with the keywords of the mailbox."""
-    names = b" ".join([rb"\Answered \Flagged \Deleted \Seen \Draft", *keywords])
-    return b"* FLAGS (" + names + b")\r\n"
+def flags_lines(selected: Selected) -> bytes:
+    """Return ``* FLAGS`` with the keywords of the mailbox, and PERMANENTFLAGS with the flags that this client may
+    change. A flag that is in the first list and not in the second cannot be set permanently (RFC 3501 7.1), so no FLAGS
+    comes alone."""
+    names = b" ".join([rb"\Answered \Flagged \Deleted \Seen \Draft", *selected.keywords])
+    permanent, why = (b"", b"nothing is kept") if selected.readonly else (_permanent(selected), b"kept flags")
+    return b"* FLAGS (%b)\r\n* OK [PERMANENTFLAGS (%b)] %b\r\n" % (names, permanent, why)
+
+
+def _permanent(selected: Selected) -> bytes:
+    """Return the flags that this client may change."""
+    names = [name for right, name in LASTING if right in selected.rights]
+    if "w" in selected.rights:
+        names += selected.keywords
+        if len(selected.keywords) < MAX_KEYWORDS:
+            names.append(rb"\*")
+    return b" ".join(names)
 
 
 class ViewCache:

@@ -7,6 +7,7 @@ of its own; deadlines are precise to SWEEP seconds.
 """
 
 import asyncio
+import errno
 import os
 import socket
 import stat
@@ -32,6 +33,11 @@ PEER = struct.Struct("=iII")  # process, user, group (unix(7))
 SWEEP = 1.0  # s between two checks of all deadlines
 REST = 30  # sweeps between two that release the buffers of idle connections
 BACKLOG = 1024  # connections that the kernel may hold before they are accepted
+HINTS = {  # what to do where an address cannot be listened on, by errno
+    errno.EACCES: ": ports below 1024 need root (or CAP_NET_BIND_SERVICE)",
+    errno.EADDRINUSE: ": another program has it (see `ss -ltnp`); stop it, change [listen], or `serve --free-ports`",
+    errno.EADDRNOTAVAIL: ": no interface of this machine has the address; change [listen]",
+}
 
 
 class Registry:
@@ -224,7 +230,5 @@ def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.soc
         sock.setblocking(False)
         return sock
     except OSError as error:
-        hint = ""
-        if isinstance(error, PermissionError):
-            hint = ": ports below 1024 need root (or CAP_NET_BIND_SERVICE)"
+        hint = HINTS.get(error.errno or 0, "")
         raise ConfigError(f"cannot listen on {address}: {error.strerror or error}{hint}") from None

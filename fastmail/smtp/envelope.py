@@ -200,8 +200,12 @@ def rcpt(rest: bytes, utf8: bool, own: Callable[[], str]) -> Rcpt:
     if path is None:
         raise Refused("501 5.1.3 a recipient can not be empty")
     original = notify = ""
+    seen: set[bytes] = set()
     try:
         for name, value in grammar.parse_params(text, end):
+            if name in seen:  # RFC 3461 4
+                raise Refused(f"501 5.5.4 {name.decode()} was given twice")
+            seen.add(name)
             if name == b"NOTIFY":
                 notify = _notify(value)
             elif name == b"ORCPT":

@@ -33,7 +33,9 @@ def rcpt(session: Dialogue, rest: bytes) -> None:
     service, transaction = session.service, session.transaction
     assert transaction is not None
     if len(transaction.envelope.recipients) >= service.limits.recipients:
-        session.bad("452 4.5.3 too many recipients")
+        # No mistake of the client: it sends to those that were taken, and then to the rest (RFC 5321 4.5.3.1.10). If it
+        # were counted, a client that names far too many would be sent away before its DATA, each time it comes again.
+        session.say("452 4.5.3 too many recipients")
         return
     try:
         asked = grammar.rcpt(rest, transaction.envelope.options.utf8, lambda: _own_domain(service))
@@ -143,7 +145,7 @@ class _Rcpt:
         refused = self._forbidden(there) or no_room
         refused = refused or wanted.refusal(session, self._transaction, address, self._wanted)
         if refused:
-            session.bad(refused)
+            self._refuse(refused)
             return None
         if wanted.apart(self._transaction, there, self._wanted):
             session.say(
@@ -163,12 +165,20 @@ class _Rcpt:
         session, address = self._session, self._asked.address
         count("smtp.unknown")
         if refusal != NOT_FOUND:
-            (session.bad if refusal.startswith("5") else session.say)(refusal)
+            self._refuse(refusal)
         elif session.service.deliverer.directory.is_uncertain(domain_of(address)) or is_postmaster(address):
             # The postmaster is never unknown (RFC 5321 4.5.1).
             session.say("451 4.3.0 accounts cannot be looked up now, try again later")
         elif strangers.unknown(session, self._transaction):
-            session.bad(NOT_FOUND)
+            self._refuse(NOT_FOUND)
+
+    def _refuse(self, reply: str) -> None:
+        """Refuse the recipient. That is a mistake of the client, unless it may try again. The host in front of LMTP
+        makes none: it cannot know who is here, and if it were sent away for that, nobody in its transaction would get
+        the message."""
+        session = self._session
+        lasting = reply.startswith("5") and session.service.kind != LMTP
+        (session.bad if lasting else session.say)(reply)
 
     def _forbidden(self, there: Destinations) -> str:
         """The reply to a session that may not write to an address of this server; empty when it may."""

@@ -74,7 +74,7 @@ def test_ports_that_are_taken(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", server.ports["imap"]))
         taken.listen()
         done = server.cli("serve", check=False)
-        assert done.returncode == 78 and "Address already in use" in done.stderr
+        assert done.returncode == 78 and "Address already in use: another program has it" in done.stderr
         with open(server.log, "wb") as log:
             command = [*CLI, "serve", "-c", str(server.config), "--free-ports", "--welcome"]
             process = server.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)

@@ -28,6 +28,12 @@ def test_a_domain_comes_and_goes(place: Place) -> None:
     assert [row["domain"] for row in place.rows("domain", "list")] == ["example.test"]
 
 
+def test_nobody_is_asked_for_the_password_of_an_account_that_cannot_be(place: Place) -> None:
+    said = place.run("account", "add", "bob@elsewhere.test", code=1)  # nothing is on standard input
+    assert "`fastmail domain add elsewhere.test`" in said
+    assert "first line of standard input" in place.run("account", "add", "bob@example.test", code=2)
+
+
 def test_a_password_is_hashed_and_changed(place: Place) -> None:
     place.run("account", "add", "you@example.test", "--password-stdin", stdin="first\n")
     made = record(place, "you@example.test")

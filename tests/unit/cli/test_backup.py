@@ -41,4 +41,6 @@ def test_options_that_do_not_go_together(place: Place, tmp_path: Path) -> None:
     vault = str(tmp_path / "vault")
     for words in (["--mailbox", "INBOX"], ["--account", USER, "--message", "1"], ["--account", USER, "--into", "X"]):
         assert "needs" in place.run("restore", vault, *words, code=2)
-    assert "has no backup" in place.run("restore", vault, code=1)
+    assert f"has no backup; `fastmail backup {vault}` makes one" in place.run("restore", vault, code=1).replace(
+        "\n", ""
+    )

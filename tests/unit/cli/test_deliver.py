@@ -1,12 +1,16 @@
 """``fastmail deliver``: what other MTAs say of the sender, one exit code for several recipients, text without a header."""
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from fastmail.app.quickstart import quickstart
 from fastmail.cli import deliver
+from fastmail.cli.main import app
 from fastmail.config.load import load
 from fastmail.delivery.deliver import Outcome
 from fastmail.directory.local import LocalDirectory
@@ -82,6 +86,17 @@ def test_all_or_none_where_it_will_be_tried_again(place: Path) -> None:
         outcomes = run(place, b"Subject: x\n\n", "me@example.test", "other@example.test", "third@example.test")
         assert {outcome.code for outcome in outcomes} == {451}
     assert kept(place, "me") == kept(place, "third") == []
+
+
+def test_a_disk_that_fails_gives_no_message_back(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An MTA keeps the message for exit code 75, and returns it to its sender for most others."""
+
+    async def full(*args: object) -> list[Outcome]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "data/staging")
+
+    monkeypatch.setattr(deliver, "_deliver", full)
+    done = CliRunner().invoke(app, ["deliver", "me@example.test", "-c", str(place / "fastmail.toml")], input="A: b\n\n")
+    assert done.exit_code == 75 and "data/staging: No space left on device" in done.output
 
 
 def test_one_who_can_never_have_it_does_not_stop_the_others(place: Path) -> None:

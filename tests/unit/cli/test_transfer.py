@@ -46,6 +46,15 @@ def test_an_unreadable_message_stops_an_export_unless_it_may_be_left_out(place: 
     assert (row["mailbox"], row["messages"]) == ("INBOX", 1) and row["bad"][0].startswith("UID 1: ")
 
 
+def test_a_place_that_cannot_be_written_to_is_named(place: Place, tmp_path: Path) -> None:
+    """What the system says is one line, not a traceback."""
+    (tmp_path / "file").write_text("")
+    into = str(tmp_path / "file" / "below")
+    for words in (("export", "maildir", USER), ("export", "mbox", USER), ("backup",)):
+        said = place.run(*words, into, code=1)
+        assert f"error: {into}" in said and "Not a directory" in said
+
+
 LISTS = {
     "account,host,user,password,port\na@x.test,h.test,u,p,1993\n": [("h.test", "u", "p", 1993, "a@x.test")],
     "user,password\nu@x.test,p\n": [("imap.test", "u@x.test", "p", 143, "u@x.test")],

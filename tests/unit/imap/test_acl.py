@@ -175,6 +175,31 @@ def test_reading_sets_seen_only_with_the_right() -> None:
     run(work)
 
 
+@pytest.mark.parametrize(
+    ("letters", "command", "permanent"),
+    [
+        ("lrs", "SELECT", r"(\Seen)"),
+        ("lrw", "SELECT", r"(\Answered \Flagged \Draft old new \*)"),
+        ("lrw", "EXAMINE", "()"),
+    ],
+)
+def test_a_new_keyword_comes_with_the_flags_that_may_be_changed(letters: str, command: str, permanent: str) -> None:
+    """RFC 3501 7.1: what is in FLAGS and not in PERMANENTFLAGS cannot be set permanently."""
+
+    async def work(two: Two) -> None:
+        await two.owner("SELECT Work")
+        await two.owner("STORE 1 FLAGS (old)")
+        await two.grant(letters)
+        await two.ask(f"{command} {PLACE}")
+        await two.owner("STORE 1 +FLAGS (new)")
+        lines = (await two.ask("NOOP")).splitlines()
+        assert lines[0].endswith(" old new)") and lines[0].startswith("* FLAGS ")
+        assert lines[1].startswith(f"* OK [PERMANENTFLAGS {permanent}]")
+        assert lines[2].startswith("* 1 FETCH ")
+
+    run(work)
+
+
 def test_without_any_right_to_change_it_is_read_only_and_close_removes_nothing() -> None:
     async def work(two: Two) -> None:
         await two.owner("SELECT Work")
