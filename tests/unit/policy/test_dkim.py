@@ -110,9 +110,11 @@ def test_white_space_that_relays_change_does_no_harm() -> None:
 
 
 def test_s15_fields_that_are_added_break_the_signature() -> None:
-    """From, To, Subject, Date, Message-ID and those of lists are named once more than they are there."""
+    """Those that say who wrote to whom, and what the body is, are named once more than they are there: a plain text
+    could be made to be read as HTML, and answers could go to somebody else."""
     content = signed()
-    for name in (b"From", b"To", b"Subject", b"Date", b"Message-ID", b"List-Unsubscribe", b"List-Id"):
+    names = [b"From", b"To", b"Cc", b"Reply-To", b"Subject", b"Date", b"Message-ID", b"List-Unsubscribe", b"List-Id"]
+    for name in (*names, b"MIME-Version", b"Content-Type", b"Content-Transfer-Encoding"):
         for changed in (
             name + b": x@evil.test\n" + content,
             content.replace(b"\n\n", b"\n" + name + b": x@evil.test\n\n", 1),
