@@ -34,7 +34,7 @@ URIS = 20  # of rua and ruf each
 WISHES = ("none", "quarantine", "reject")
 _SPACE = " \t"
 _VERSION = re.compile(r"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x7e]+")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x23-\x3b\x3d\x3f-\x7e]+")  # an exclamation mark has to be encoded (4.8)
 # nearly every From: a name of plain words or in quotes, and a plain address; everything else is parsed
 _USUAL = re.compile(
     rb'[ \t]*(?:"[A-Za-z0-9 ._-]*"[ \t]*|(?:[A-Za-z0-9]+[ \t]+)*(?:[A-Za-z0-9]+)?)'
@@ -42,7 +42,7 @@ _USUAL = re.compile(
 )
 LARGEST = 1 << 40  # octets; more than any report has
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-_SIZE = re.compile(r"!([0-9]{1,15})([kmgtKMGT]?)$")  # of RFC 7489 6.2; most records that have one were written then
+_SIZE = re.compile(r"!([0-9]+)([kmgtKMGT]?)\Z")  # of RFC 7489 6.2; most records that have one were written then
 
 
 class Record(msgspec.Struct, frozen=True, cache_hash=True):
