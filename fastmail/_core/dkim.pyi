@@ -36,6 +36,7 @@ class Fields:
     def canonical(self, names: Sequence[bytes], relaxed: bool) -> bytes:
         """The fields that a signature covers, in canonical form: for each of the names the next one from the bottom up;
         nothing where there is none left (RFC 6376 5.4.2)."""
-    def signed(self, names: Sequence[bytes], relaxed: bool, own: bytes) -> bytes:
-        """What a signature is of: these fields, then its own field, which has no value of b=, without the line end (RFC
-        6376 3.7). ValueError where ``own`` has no colon."""
+    def signed(self, names: Sequence[bytes], relaxed: bool, field: bytes, unsigned: bytes) -> bytes:
+        """What the signature in ``field`` is of: these fields, of which it is none itself (RFC 6376 3.5), then
+        ``unsigned``, the same without the value of b=, without the line end (3.7). ValueError where ``unsigned`` has no
+        colon."""

@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from os import urandom
 
@@ -463,8 +463,29 @@ cdef class Fields:
     def numbers(self, tuple names not None, int most):
         return tuple([min(self.how_many(name), most) for name in names])
 
-    cdef int take(self, Out out, names, bint relaxed) except -1:
-        """The fields that a signature covers, from the bottom up for each name."""
+    cdef int place_of(self, bytes field):
+        """Which field these octets are; -1 for none."""
+        cdef const char* base = self.data
+        cdef const char* colon = <const char*>memchr(<const char*>field, 58, len(field))
+        cdef Py_ssize_t n = len(field), size = 0
+        cdef Place* place
+        cdef int at
+        if colon == NULL:
+            return -1
+        size = colon - <const char*>field
+        while size and wsp((<const char*>field)[size - 1]):
+            size -= 1
+        at = self.last[self.slot(base, <const char*>field, size)]
+        while at >= 0:
+            place = &self.places[at]
+            if place.end - place.start == n and memcmp(base + place.start, <const char*>field, n) == 0:
+                break
+            at = place.above
+        return at
+
+    cdef int take(self, Out out, names, bint relaxed, int own=-1) except -1:
+        """The fields that a signature covers, from the bottom up for each name; ``own``: the signature's field, which
+        is none of them."""
         cdef const char* base = self.data
         cdef bytes name
         cdef uint32_t slot
@@ -474,6 +495,8 @@ cdef class Fields:
         for name in names:
             slot = self.slot(base, name, len(name))
             at = self.left[slot]
+            if at >= 0 and at == own:
+                at = self.places[at].above
             if at < 0:
                 continue
             place = &self.places[at]
@@ -489,9 +512,9 @@ cdef class Fields:
         self.take(out, names, relaxed)
         return out.take()
 
-    def signed(self, names, bint relaxed, bytes own not None):
+    def signed(self, names, bint relaxed, bytes field not None, bytes unsigned not None):
         cdef Out out = Out(2048)
-        self.take(out, names, relaxed)
-        put_field(out, own, len(own), relaxed)
+        self.take(out, names, relaxed, self.place_of(field))
+        put_field(out, unsigned, len(unsigned), relaxed)
         out.len -= 2
         return out.take()

@@ -149,6 +149,35 @@ cdef const char* skip_quoted(const char* p, const char* end, Out one, Out two) e
     return p + 1 if p < end else p
 
 
+cdef const char* behind_route(const char* p, const char* end, Out route, Out tmp) except NULL nogil:
+    """p is behind '<'; returns where the address begins, behind the route ``@one,@two:`` if there is one (RFC 5322 4.4:
+    obs-route). Comments may stand anywhere in it, commas in front of it too, and a literal may hold a colon: whoever
+    took that for the end of the route would show another author than the one that was checked. Their text names
+    nobody: it goes to ``tmp``."""
+    cdef const char* q = p
+    while q < end and (blank(q[0]) or q[0] == b',' or q[0] == b'('):
+        q = skip_comment(q, end, tmp) if q[0] == b'(' else q + 1
+    if q >= end or q[0] != b'@':
+        return p
+    p = q
+    while p < end and p[0] != b':' and p[0] != b'>':
+        if p[0] == b'(':
+            p = skip_comment(p, end, tmp)
+            continue
+        if p[0] == b'[':
+            while p < end and p[0] != b']':
+                if p[0] == b'\\' and p + 1 < end:
+                    route.putc(p[0])
+                    p += 1
+                route.putc(p[0])
+                p += 1
+            continue
+        if not blank(p[0]):
+            route.putc(p[0])
+        p += 1
+    return p + 1 if p < end and p[0] == b':' else p
+
+
 cdef int one_address(Out out, Out name, Out route, Out local, Out host) except -1 nogil:
     out.putc(b'('[0])
     if name.len:
@@ -262,15 +291,7 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
         elif p[0] == b'<':
             p += 1
             local.len = host.len = 0
-            while p < end and blank(p[0]):
-                p += 1
-            if p < end and p[0] == b'@':
-                while p < end and p[0] != b':' and p[0] != b'>':
-                    if not blank(p[0]):
-                        route.putc(p[0])
-                    p += 1
-                if p < end and p[0] == b':':
-                    p += 1
+            p = behind_route(p, end, route, host)
             while p < end and p[0] != b'@' and p[0] != b'>':
                 if p[0] == b'"':
                     p = skip_quoted(p, end, local, host)

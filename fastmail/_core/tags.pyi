@@ -12,5 +12,5 @@ def without(data: bytes, name: bytes) -> bytes:
 def signature(data: bytes) -> tuple[bytes, bytes, bytes, int, int] | None:
     """The value of a signature's field in two halves: what all signatures of one signer have in common, and what each
     message's own is. The first is the value without those of b=, bh=, t= and x=; then come b= and bh= without white
-    space, t= and x= (0 for none). Two fields with the same first half have the same tags in the same order. None for a
+    space, t= and x= (-1 for none). Two fields with the same first half have the same tags in the same order. None for a
     field without b= or bh=, with one of the four twice, or with a time that is no number."""

@@ -204,4 +204,4 @@ def signature(bytes data not None):
         p = q + 1
     if b is None or bh is None:
         return None
-    return same.take(), b, bh, max(since, 0), max(expires, 0)
+    return same.take(), b, bh, since, expires

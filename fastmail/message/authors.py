@@ -29,6 +29,9 @@ _TOKEN = re.compile(
 )
 _COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 _PLAIN = re.compile(r"[^\s\"\[\]<>:;@,.()\\]+(?:\.[^\s\"\[\]<>:;@,.()\\]+)*")
+# A name that some programs may take for From: octets stand around it, within the line or in the next one, that no name
+# of a field has.
+_LIKE_FROM = re.compile(rb"^[^\x21-\x7e\n]*from[^\x21-\x39\x3b-\x7e]*:", re.MULTILINE | re.IGNORECASE)
 ENCODED = "=?"  # an encoded word has no place in an address (RFC 2047 5), but programs decode it there
 Octets = bytes | bytearray | memoryview
 Token = tuple[str, str]  # kind, text; a special is its own kind
@@ -57,6 +60,12 @@ def fields(content: Octets) -> list[tuple[int, bytes]]:
     if found is None:
         raise Unreadable("From, Sender and Resent fields are too long")
     return found
+
+
+def like_from(text: bytes) -> int:
+    """Return how many lines of a header (LF) begin with From, or with what some program may take for it: with a byte
+    order mark in front, a NUL, or a space of Unicode behind the name, the colon in the next line."""
+    return len(_LIKE_FROM.findall(text))
 
 
 def read(found: list[tuple[int, bytes]]) -> list[Author]:

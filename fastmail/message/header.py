@@ -49,6 +49,14 @@ async def with_end(content: Octets) -> Octets:
     return await loop.run_in_executor(None, ended, content, at)
 
 
+def shown(head: bytes) -> bytes:
+    """Return what of a header (LF, without its empty line) is a header still after ``with_end``, which takes what
+    stands behind several broken lines for text. Programs show no field of it, so none of it may say who wrote the
+    message."""
+    at = header.text_start(head + b"\n", mbox_line(head), True)
+    return head[:at] if at >= 0 else head
+
+
 def ended(content: Octets, at: int) -> bytes:
     """Return the message with an empty line inserted at the offset ``at``, the start of a line."""
     return b"".join((content[:at], b"\n", content[at:]))

@@ -21,13 +21,15 @@ from fastmail.dns.interface import FAILED, Budget, Names
 from fastmail.policy import dkim, keys, sign, tags
 from fastmail.policy.dkim import BadSignature, Content, Signature, Verifier
 from fastmail.policy.keys import BadKey
+from fastmail.policy.results import behind_cfws
 from fastmail.policy.sign import SigningKey
 from fastmail.policy.tags import BadTags
 
 SETS = 50
 RESULTS, MESSAGE, SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
 NAMES = (RESULTS, MESSAGE, SEAL)
-_INSTANCE = re.compile(rb"[^:]*:\s*i\s*=\s*(\d{1,3})\s*;", re.DOTALL)
+_INSTANCE = re.compile(r"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([0-9]{1,2})[ \t\r\n]*;")
+_NUMBER = re.compile(r"[0-9]{1,2}")
 NONE, PASS, FAIL = "none", "pass", "fail"
 
 
@@ -103,7 +105,7 @@ def _sets(fields: list[list[bytes]]) -> list[tuple[bytes, bytes, bytes]]:
     out: list[list[bytes]] = [[] for _ in range(count)]
     for kind in fields:
         for text in kind:
-            number = _instance(text)
+            number = _instance(text) if kind is not fields[0] else _results(text)[0]
             if not 1 <= number <= count:
                 raise BadSignature("the sets of ARC have a gap")
             out[number - 1].append(text)
@@ -113,17 +115,37 @@ def _sets(fields: list[list[bytes]]) -> list[tuple[bytes, bytes, bytes]]:
 
 
 def _instance(text: bytes) -> int:
-    """i=, which is first in results and anywhere in the others (RFC 8617 4.2.1)."""
-    found = _INSTANCE.match(text)
+    """i= of a signature or a seal (RFC 8617 4.2.1): first, as it should be, or anywhere. BadSignature."""
+    value = text.partition(b":")[2].decode("utf-8", "replace")
+    found = _INSTANCE.match(value)
     if found is not None:
         return int(found.group(1))
     try:
-        value = tags.parse(text.partition(b":")[2].decode("utf-8")).get("i", "")
-    except (BadTags, UnicodeDecodeError):
+        number = tags.parse(value).get("i", "")
+    except BadTags:
         raise BadSignature("a field of ARC has no form") from None
-    if not re.fullmatch(r"[0-9]{1,3}", value):
+    if not _NUMBER.fullmatch(number):
         raise BadSignature("a field of ARC has no i=")
-    return int(value)
+    return int(number)
+
+
+def _results(text: bytes) -> tuple[int, str]:
+    """i= of results, which comes first and may have comments around it (RFC 8617 4.1.1), and what follows, as another
+    host's Authentication-Results says it. BadSignature."""
+    value = text.partition(b":")[2].decode("utf-8", "replace")
+    found = _INSTANCE.match(value)
+    if found is not None:
+        return int(found.group(1)), value[found.end() :].strip()
+    at = behind_cfws(value, 0)
+    for wanted in ("i", "="):
+        if at < 0 or value[at : at + 1] != wanted:
+            raise BadSignature("results of ARC have no i=")
+        at = behind_cfws(value, at + 1)
+    number = _NUMBER.match(value, at) if at >= 0 else None
+    at = behind_cfws(value, number.end()) if number is not None else -1
+    if number is None or at < 0 or value[at : at + 1] != ";":
+        raise BadSignature("results of ARC have no i=")
+    return int(number.group()), value[at + 1 :].strip()
 
 
 def _seal(text: bytes) -> _Seal:
@@ -179,8 +201,7 @@ class Arc:
         for number in range(count, 0, -1):
             if whys[number - 1]:
                 return Chain(FAIL, f"seal {number}: {whys[number - 1]}", count, sealers)
-        said = (one[0].partition(b";")[2].decode("utf-8", "replace").strip() for one in reversed(found.sets))
-        return Chain(PASS, "", count, sealers, tuple(said))
+        return Chain(PASS, "", count, sealers, tuple([_results(one[0])[1] for one in reversed(found.sets)]))
 
     async def _check(self, seal: _Seal, digest: bytes, budget: Budget) -> str:
         """Why a seal does not hold; empty when it does."""
@@ -196,6 +217,8 @@ class Arc:
                 continue
             if not seal.algorithm.startswith(key.kind + "-"):
                 why = "the key is of another kind"
+            elif key.testing:  # as for signatures: no better than none
+                why = "the key is in testing mode"
             elif key.verify(seal.signature, digest):
                 return ""
             else:

@@ -41,7 +41,9 @@ IDENTITY = 320  # of i=
 REMEMBERED = 2048  # domains, selectors and lists of fields, in their one form
 RECORDS = 10  # TXT records at one name that are tried
 DIGITS = 12  # of t=, x= and l=
-_FIELD_NAMES = re.compile(r"[\x21-\x39\x3b-\x7e]+(?::[\x21-\x39\x3b-\x7e]+)*")
+ABSENT = -1  # for one of them that is not there: 0 is a time, and a length
+FORMS = ("simple", "relaxed")
+_FIELD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]+")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
 # Signatures by what they have in common with others of their signer; what is one message's own is not kept.
 _known: "OrderedDict[bytes, Signature]" = OrderedDict()
@@ -58,7 +60,7 @@ class BadSignature(ValueError):
 
 class Signature(msgspec.Struct, frozen=True):
     """What a signature says. ``field``: the whole header field; ``key_name``: where its key is; ``instance``: of an ARC
-    set, 0 for DKIM."""
+    set, 0 for DKIM. ``signed`` and ``expires``: s since 1970, ABSENT where t= or x= is not there."""
 
     domain: str
     selector: str
@@ -232,8 +234,8 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
     if not arc and found["v"] != "1":
         raise BadSignature("the signature has another version", "permerror")
     algorithm = _algorithm(found["a"])
-    header, _, body = found.get("c", "simple").lower().partition("/")
-    if header not in ("simple", "relaxed") or (body or "simple") not in ("simple", "relaxed"):
+    header, slash, body = found.get("c", "simple").lower().partition("/")
+    if header not in FORMS or (slash and body not in FORMS):
         raise BadSignature("c= is not known")
     if "q" in found and "dns/txt" not in tags.words(found["q"]):
         raise BadSignature("q= is not known")
@@ -243,7 +245,7 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
     if b"from" not in names:
         raise BadSignature("From is not signed", "permerror")
     domain = domain_of(found["d"])
-    identity, instance = ("", _number(found, "i")) if arc else (_identity(found.get("i", ""), domain), 0)
+    identity, instance = ("", _number(found, "i")) if arc else (_identity(found.get("i"), domain), 0)
     signed, expires = _number(found, "t"), _number(found, "x")
     _check_times(signed, expires)
     own = tags.plain(found["b"])
@@ -261,7 +263,7 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
         own[:SHOWN],
         signed,
         expires,
-        _number(found, "l", -1),
+        _number(found, "l"),
         field,
         f"{selector}._domainkey.{domain}",
         instance,
@@ -271,13 +273,12 @@ def _signature(field: bytes, found: dict[str, str], arc: bool) -> Signature:
 @lru_cache(REMEMBERED)  # what signs mail signs the same fields each time
 def _names(text: str) -> tuple[bytes, ...]:
     """h= (RFC 6376 3.5)."""
-    listed = re.sub(r"[ \t\r\n]*:[ \t\r\n]*", ":", text)
-    if not _FIELD_NAMES.fullmatch(listed):
-        raise BadSignature("h= has no form")
-    names = tuple(listed.lower().encode("ascii").split(b":"))
-    if len(names) > NAMES:
+    if text.count(":") >= NAMES:
         raise BadSignature(f"h= has more than {NAMES} names")
-    return names
+    names = tags.words(text)
+    if not text.isascii() or not all(map(_FIELD_NAME.fullmatch, names)):
+        raise BadSignature("h= has no form")
+    return tuple([name.encode("ascii") for name in names])
 
 
 def _algorithm(text: str) -> str:
@@ -293,7 +294,7 @@ def _algorithm(text: str) -> str:
 def domain_of(text: str) -> str:
     """d= in its one form: a name of several labels, because a public suffix signs for nobody. BadSignature."""
     try:
-        name = ascii_name(text)
+        name = _name(text)
     except BadAddress:
         name = ""
     if "." not in name:
@@ -304,9 +305,16 @@ def domain_of(text: str) -> str:
 @lru_cache(REMEMBERED)
 def selector_of(text: str) -> str:
     try:
-        return ascii_name(text)
+        return _name(text)
     except BadAddress:
         raise BadSignature("s= is no selector") from None
+
+
+def _name(text: str) -> str:
+    """A name in its one form. BadAddress, for one with a final dot too: no signature may have it (RFC 6376 3.5)."""
+    if text.endswith("."):
+        raise BadAddress("a final dot")
+    return ascii_name(text)
 
 
 def octets_of(text: str) -> bytes:
@@ -317,9 +325,9 @@ def octets_of(text: str) -> bytes:
         raise BadSignature("b= or bh= is not base64") from None
 
 
-def _number(found: dict[str, str], name: str, otherwise: int = 0) -> int:
+def _number(found: dict[str, str], name: str) -> int:
     if name not in found:
-        return otherwise
+        return ABSENT
     text = found[name]
     if not text.isdecimal() or not text.isascii() or len(text) > DIGITS:
         raise BadSignature(f"{name}= is no number")
@@ -327,12 +335,15 @@ def _number(found: dict[str, str], name: str, otherwise: int = 0) -> int:
 
 
 @lru_cache(REMEMBERED)
-def _identity(text: str, domain: str) -> str:
-    """i= with its domain in its one form, at or below d= (RFC 6376 3.5)."""
-    text = _QUOTED.sub(lambda found: chr(int(found.group(1), 16)), text) if text else "@" + domain
+def _identity(text: str | None, domain: str) -> str:
+    """i= with its domain in its one form, at or below d= (RFC 6376 3.5), which it is where it is not there: an empty
+    one is something else (3.2)."""
+    if text is None:
+        return "@" + domain
+    text = _QUOTED.sub(lambda found: chr(int(found.group(1), 16)), tags.plain(text))
     local, at, where = text.rpartition("@")
     try:
-        name = ascii_name(where)
+        name = _name(where)
     except BadAddress:
         at = ""
     if not at or len(text) > IDENTITY:
@@ -352,9 +363,9 @@ def _check_times(signed: int, expires: int) -> None:
 def _bad_times(signed: int, expires: int) -> tuple[str, str] | None:
     """What is wrong, and the result of that: x= has to come, and to be later than t= (RFC 6376 3.5)."""
     now = time.time()
-    if expires and expires <= signed:
-        return "x= is before t=", "permerror"
-    if expires and expires < now:
+    if expires != ABSENT and expires <= signed:
+        return "x= is not after t=", "permerror"
+    if expires != ABSENT and expires < now:
         return "the signature has expired", "fail"
     if signed > now + EARLY:
         return "the signature is from the future", "policy"
@@ -450,8 +461,9 @@ def _by_key(content: Content, one: Signature, answer: Answer) -> Signed:
 
 
 def covered(content: Content, one: Signature) -> bytes:
-    """What was signed: the fields of h=, then the signature's own, without b= (RFC 6376 3.7)."""
-    return content.fields.signed(one.names, one.header_relaxed, tags.without(one.field, b"b"))
+    """What was signed: the fields of h=, of which the signature's own is none (RFC 6376 3.5), then that one, without b=
+    (3.7)."""
+    return content.fields.signed(one.names, one.header_relaxed, one.field, tags.without(one.field, b"b"))
 
 
 def _usable(key: Key, one: Signature) -> None:

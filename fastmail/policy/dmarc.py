@@ -28,12 +28,13 @@ RECORD = 4096  # octets
 REMEMBERED = 1024
 LONGEST = 1024  # octets of a From that is remembered
 LONE_CR = "the header has a carriage return within a line"  # which only BINARYMIME can bring
+DISGUISED = "a line of the header is like From, and no field"
 KEPT, KEPT_SIGNATURES = 10_000, 5  # evaluations, of messages with so many signatures that passed
 URIS = 20  # of rua and ruf each
 WISHES = ("none", "quarantine", "reject")
-_VERSION = re.compile(r"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|$)")
-_TAG = re.compile(r"[ \t]*([A-Za-z]+)[ \t]*=[ \t]*(.*?)[ \t]*", re.DOTALL)
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x21\x23-\x3b\x3d\x3f-\x7e]+")
+_SPACE = " \t"
+_VERSION = re.compile(r"[vV][ \t]*=[ \t]*DMARC1[ \t]*(?:;|\Z)")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[\x23-\x3b\x3d\x3f-\x7e]+")  # an exclamation mark has to be encoded (4.8)
 # nearly every From: a name of plain words or in quotes, and a plain address; everything else is parsed
 _USUAL = re.compile(
     rb'[ \t]*(?:"[A-Za-z0-9 ._-]*"[ \t]*|(?:[A-Za-z0-9]+[ \t]+)*(?:[A-Za-z0-9]+)?)'
@@ -41,7 +42,7 @@ _USUAL = re.compile(
 )
 LARGEST = 1 << 40  # octets; more than any report has
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-_SIZE = re.compile(r"!([0-9]{1,15})([kmgtKMGT]?)$")  # of RFC 7489 6.2; most records that have one were written then
+_SIZE = re.compile(r"!([0-9]+)([kmgtKMGT]?)\Z")  # of RFC 7489 6.2; most records that have one were written then
 
 
 class Record(msgspec.Struct, frozen=True, cache_hash=True):
@@ -81,11 +82,13 @@ class NoAuthor(ValueError):
     """The message shows no author, or several of different domains (RFC 9989 5.3.1); the text says which."""
 
 
-def author(header: bytes) -> str:
-    """The Author Domain of a header (LF), with A-labels. NoAuthor."""
+def author(header: bytes, odd: bool = False) -> str:
+    """The Author Domain of a header (LF), with A-labels. ``odd``: some line of it may be no field. NoAuthor."""
     if b"\r" in header:
         raise NoAuthor(LONE_CR)
     found = scanner.values(header, (b"from",), authors.MOST)
+    if odd and found is not None and authors.like_from(header) > len(found):
+        raise NoAuthor(DISGUISED)
     return author_of([value for _, value in found] if found is not None else None)
 
 
@@ -120,9 +123,10 @@ def _parse(octets: bytes) -> Record | None:
         return None
     tags: dict[str, str] = {}
     for part in text.split(";")[1:]:
-        found = _TAG.fullmatch(part)
-        if found is not None:
-            tags.setdefault(found.group(1).lower(), found.group(2))
+        name, equals, value = part.partition("=")
+        name = name.strip(_SPACE)
+        if equals and name.isascii() and name.isalpha():
+            tags.setdefault(name.lower(), value.strip(_SPACE))
     told = _uris(tags.get("rua", ""))
     rua, ruf = tuple(uri for uri, _ in told), tuple(uri for uri, _ in _uris(tags.get("ruf", "")))
     policy, subdomains, missing = (tags[name].lower() if name in tags else "" for name in ("p", "sp", "np"))
@@ -154,7 +158,7 @@ def _uris(text: str) -> tuple[tuple[str, int], ...]:
     mark, 0 without one."""
     out = []
     for word in text.split(",", URIS)[:URIS]:
-        uri, most = word.strip(" \t"), 0
+        uri, most = word.strip(_SPACE), 0
         size = _SIZE.search(uri)
         if size is not None:
             uri, most = uri[: size.start()], _octets(size)

@@ -8,12 +8,13 @@ import re
 from dataclasses import dataclass
 
 LONGEST = 253  # characters of a name that is looked up
+DIGITS = 3  # of how many parts a macro keeps: no value has a thousand of them
 EXPLANATION = 400  # characters of an explanation that is kept
 NAMES = frozenset("slodiphv")  # letters that a domain-spec may have
 TEXTS = NAMES | frozenset("crt")  # and an explanation
-_PIECE = re.compile(r"%(?:\{([A-Za-z])(\d{0,9})([rR]?)([.\-+,/_=]*)\}|([%_-]))|([\x21-\x24\x26-\x7e]+)")
-_TEXT_PIECE = re.compile(r"%(?:\{([A-Za-z])(\d{0,9})([rR]?)([.\-+,/_=]*)\}|([%_-]))|([\x20-\x24\x26-\x7e]+)")
-_TOP = re.compile(r"\.(?:[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*|[A-Za-z0-9]+-[A-Za-z0-9-]*[A-Za-z0-9])\.?$")
+_PIECE = re.compile(r"%(?:\{([A-Za-z])([0-9]*)([rR]?)([.\-+,/_=]*)\}|([%_-]))|([\x21-\x24\x26-\x7e]+)")
+_TEXT_PIECE = re.compile(r"%(?:\{([A-Za-z])([0-9]*)([rR]?)([.\-+,/_=]*)\}|([%_-]))|([\x20-\x24\x26-\x7e]+)")
+_TOP_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 _SIGNS = {"%": "%", "_": " ", "-": "%20"}
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -47,10 +48,12 @@ class Macro:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A macro string; ``letters``: which macros it has, in lower case."""
+    """A macro string; ``letters``: which macros it has, in lower case; ``open``: its last piece is text, and no macro,
+    ``%%``, ``%_`` or ``%-``."""
 
     pieces: tuple[str | Macro, ...]
     letters: frozenset[str]
+    open: bool
 
     def expand(self, values: dict[str, str], most: int) -> str:
         """``values`` by letter. The text is cut behind ``most`` characters, generously where it becomes a name."""
@@ -79,6 +82,7 @@ def parse(text: str, allowed: frozenset[str] = NAMES, spaces: bool = False) -> T
     pieces: list[str | Macro] = []
     letters = set()
     pattern = _TEXT_PIECE if spaces else _PIECE
+    literal = None
     at = 0
     while at < len(text):
         found = pattern.match(text, at)
@@ -90,18 +94,21 @@ def parse(text: str, allowed: frozenset[str] = NAMES, spaces: bool = False) -> T
             pieces.append(literal if sign is None else _SIGNS[sign])
             continue
         lower = letter.lower()
-        if lower not in allowed or (digits and not int(digits)):
-            raise BadMacro(f"macro {letter}{digits} is not allowed")
-        pieces.append(Macro(lower, int(digits or 0), bool(reverse), delimiters or ".", letter.isupper()))
+        number = digits.lstrip("0")
+        if lower not in allowed or (digits and not number):
+            raise BadMacro(f"macro {letter}{digits[:9]} is not allowed")
+        keep = int(number) if 0 < len(number) <= DIGITS else 0
+        pieces.append(Macro(lower, keep, bool(reverse), delimiters or ".", letter.isupper()))
         letters.add(lower)
-    return Template(tuple(pieces), frozenset(letters))
+    return Template(tuple(pieces), frozenset(letters), literal is not None)
 
 
 def domain_spec(text: str) -> Template:
     """A domain-spec (RFC 7208 7.1): it ends with a macro, or with a label that is no number, behind a dot. BadMacro."""
     made = parse(text)
-    if not made.pieces or (not text.endswith("}") and not _TOP.search(text)):
-        raise BadMacro("no domain name")
-    if text.endswith("}") and not isinstance(made.pieces[-1], Macro):
+    if made.pieces and not made.open:
+        return made
+    _, dot, label = text.removesuffix(".").rpartition(".")
+    if not dot or not _TOP_LABEL.fullmatch(label) or label.isdecimal():
         raise BadMacro("no domain name")
     return made

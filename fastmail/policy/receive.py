@@ -27,7 +27,7 @@ from fastmail._core import header as scanner
 from fastmail._core import lines
 from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
-from fastmail.message import authors
+from fastmail.message import authors, header
 from fastmail.message.authors import MOST as MOST_FROM
 from fastmail.policy import arc, claims, dkim, dmarc, links, marks, outcome, received_spf, verdict, wishes
 from fastmail.policy.arc import Arc
@@ -333,16 +333,17 @@ class Receiving:
         values = self._values(head, content, b"from")
         self._written = values or []
         try:
-            if b"\r" in (lines.to_lf(head[:HEADER]) if content.broken or b"\r" in head else head):
-                raise NoAuthor(dmarc.LONE_CR)
-            self._author = dmarc.author_of(values)
+            if len(head) > HEADER:  # another From may stand behind what is read
+                raise NoAuthor("the header is too long")
+            odd = content.broken or b"\r" in head
+            self._author = dmarc.author(header.shown(lines.to_lf(head)), True) if odd else dmarc.author_of(values)
         except NoAuthor as error:
             self._nobody = str(error)
 
     def _values(self, head: bytes, content: Content, name: bytes) -> list[bytes] | None:
         """The values of the fields of a name; None where they are longer than MOST_FROM together."""
         if content.broken or b"\r" in head:
-            found = scanner.values(lines.to_lf(head[:HEADER]), (name,), MOST_FROM)
+            found = scanner.values(header.shown(lines.to_lf(head[:HEADER])), (name,), MOST_FROM)
             return [value for _, value in found] if found is not None else None
         return content.fields.values(name, MOST_FROM)  # the header was looked through already
 

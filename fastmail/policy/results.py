@@ -34,7 +34,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9!#$%&'*+\-/^_`{|}~.]*)@[A-Za-z0-9._-]+")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 _COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
-_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s()<>@,;:\\"/\[\]?=]+)')
+_WORD = r'[^\s()<>@,;:\\"/\[\]?=]+'
+_ONE_WORD = re.compile(_WORD)
+_NAME = re.compile(rf'"((?:[^"\\]|\\.)*)"|({_WORD})')
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")  # of Received-SPF
 _PAIRED = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s();"]+)', re.DOTALL)  # what stands behind it
 _VERSION = re.compile(r"1(?:[\s;(]|$)")
@@ -132,13 +134,15 @@ def server(octets: bytes) -> str | None:
     found = _NAME.match(text, at) if at >= 0 else None
     if found is None:
         return None
-    name = _unquoted(found)
+    name = _unquoted(found).strip()
+    if not _ONE_WORD.fullmatch(name):  # quoted, and of several words: a reader may take the first one
+        return None
     at = behind_cfws(text, found.end())
     if at < 0 or (at == len(text) and cut):  # the name may go on
         return None
     if at < len(text) and text[at] != ";" and not _VERSION.match(text, at):
         return None
-    return comparable(name.strip())
+    return comparable(name)
 
 
 def receiver(octets: bytes) -> str | None:

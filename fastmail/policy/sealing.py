@@ -50,7 +50,7 @@ class Sealer:
             return b""
         header, body = sign.split([content])
         made = Content(header)
-        if made.broken:
+        if made.broken or not sign.coverable(made.fields):
             return b""
         found = arc.read(made)
         said = _ARC.search(payload + "\n")

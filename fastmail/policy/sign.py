@@ -29,13 +29,14 @@ from fastmail.message.header import Octets
 from fastmail.policy.dkim import Content
 
 OVERSIGNED = (
-    *(b"from", b"to", b"subject", b"date", b"message-id"),
+    *(b"from", b"to", b"subject", b"date", b"message-id", b"cc", b"reply-to"),
+    # a second one, or one where there was none, has programs read another message in the signed text
+    *(b"mime-version", b"content-type", b"content-transfer-encoding"),
     *(b"list-id", b"list-help", b"list-subscribe", b"list-post", b"list-owner", b"list-archive"),
     *(b"list-unsubscribe", b"list-unsubscribe-post"),
 )
 SIGNED = (
-    *(b"cc", b"reply-to", b"sender", b"in-reply-to", b"references", b"mime-version", b"content-type"),
-    *(b"content-transfer-encoding", b"content-id", b"content-description", b"feedback-id"),
+    *(b"sender", b"in-reply-to", b"references", b"content-id", b"content-description", b"feedback-id"),
     *(b"resent-date", b"resent-from", b"resent-sender", b"resent-to", b"resent-cc", b"resent-message-id"),
     *(b"tls-report-domain", b"tls-report-submitter"),  # RFC 8460 5.3
 )
@@ -79,6 +80,12 @@ class SigningKey:
 def names(fields: core.Fields) -> list[bytes]:
     """What h= says for a message."""
     return list(_covered(_numbers(fields))[0])
+
+
+def coverable(fields: core.Fields) -> bool:
+    """Can h= name all fields of a message that it should? Where it names only some of very many, others could be added
+    to the signed message."""
+    return max(_numbers(fields)) < MOST_NAMED
 
 
 def _numbers(fields: core.Fields) -> tuple[int, ...]:

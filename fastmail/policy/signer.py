@@ -8,7 +8,7 @@ keys, such as the host's own in reports, is signed by the nearest domain above i
 Promise: hashing, RSA and reading keys happen on helper threads. Parsed keys are kept, KEPT of them at most, for as long
 as the directory says the same of them. A key that cannot be had is an error in the log, and the message goes without
 its signature: SPF may vouch for it still, and mail that waits vouches for nobody. A message of which verifiers could
-not tell where the header ends gets none.
+not tell where the header ends gets none, and so does one with more fields of a name than a signature covers.
 """
 
 import asyncio
@@ -131,7 +131,7 @@ class Signer:
     def _fields(self, keys: Sequence[SigningKey], content: Content, lifetime: int) -> bytes:
         if not keys:
             return b""
-        if content.broken:
+        if content.broken or not sign.coverable(content.fields):
             count("dkim.unsigned")
             return b""
         count("dkim.signed")

@@ -30,6 +30,7 @@ TERMS = 10
 VOIDS = 2
 HOSTS = 10  # of an mx term
 PTRS = 10  # of a ptr term, and of %{p}
+LABEL = 63  # octets (RFC 1035 2.3.4)
 KEPT = 20_000  # results
 OWN = frozenset("sloht")  # macros that make a result depend on more than domain and address
 Address = IPv4Address | IPv6Address
@@ -126,13 +127,24 @@ class Spf:
 
 
 def _name(text: str) -> str:
-    """The one form of a domain that can have a record (RFC 7208 4.3); empty for what is none."""
+    """The one form of a sender's domain that can have a record (RFC 7208 4.3); empty for what is none."""
     if text.startswith("[") or "." not in text.removesuffix("."):
         return ""
     try:
         return ascii_name(text)
     except BadAddress:
         return ""
+
+
+def _can_be_asked(target: str) -> bool:
+    """Is what macros made a name that the DNS can have (RFC 7208 4.8)? It may have characters that no host's name has,
+    such as those of a local-part."""
+    return target.isascii() and all(0 < len(label) <= LABEL for label in target.split("."))
+
+
+def _may_have_record(target: str) -> bool:
+    """The same of a name with several labels, as all that have a record are (RFC 7208 4.3)."""
+    return "." in target and _can_be_asked(target)
 
 
 @dataclass(slots=True)
@@ -191,7 +203,7 @@ class _Run:
         target = await self._target(record.redirect, domain)
         if target is None:
             return _Found("neutral", "default")
-        found = await self.check_host(target) if _name(target) else _Found("none")
+        found = await self.check_host(target) if _may_have_record(target) else _Found("none")
         if found.result == "none":
             raise _Permanent(f"redirect to {target}, which has no record")
         return found
@@ -224,11 +236,13 @@ class _Run:
         target = await self._target(one.domain, domain)
         if target is None:
             return False
+        if one.name == "include":
+            return await self._include(target)
+        if not _can_be_asked(target):  # nobody is asked, so it is no look-up without an answer either
+            return False
         match one.name:
-            case "include":
-                return await self._include(target)
             case "a":
-                return self._in((await self.ask_term(target, self._kind)).records, one)
+                return self._in((await self.ask_term(target, self._kind)).records, one.four, one.six)
             case "mx":
                 return await self._mx(target, one)
             case "ptr":
@@ -238,7 +252,7 @@ class _Run:
 
     async def _include(self, target: str) -> bool:
         """RFC 7208 5.2."""
-        found = await self.check_host(target) if _name(target) else _Found("none")
+        found = await self.check_host(target) if _may_have_record(target) else _Found("none")
         if found.result == "none":
             raise _Permanent(f"include of {target}, which has no record")
         return found.result == "pass"
@@ -250,7 +264,7 @@ class _Run:
         if len(hosts) > HOSTS:
             raise _Permanent(f"{target} has more than {HOSTS} mail hosts")
         for _, host in hosts:
-            if self._in((await self.ask(host, self._kind)).records, one):
+            if self._in((await self.ask(host, self._kind)).records, one.four, one.six):
                 return True
         return False
 
@@ -274,17 +288,17 @@ class _Run:
                 found = await self.ask(name, self._kind)
             except _Temporary:
                 continue
-            if str(self.address) in found.records:
-                self.verified.append(name)
+            if self._in(found.records):
+                self.verified.append(name.lower())
         return self.verified
 
     @property
     def _kind(self) -> str:
         return "A" if self.address.version == 4 else "AAAA"
 
-    def _in(self, addresses: tuple[str, ...], one: Mechanism) -> bool:
-        """Is the client one of them, as far as the bits count?"""
-        drop = 32 - one.four if self.address.version == 4 else 128 - one.six
+    def _in(self, addresses: tuple[str, ...], four: int = 32, six: int = 128) -> bool:
+        """Is the client one of them, as far as so many bits count? An address has more than one spelling."""
+        drop = 32 - four if self.address.version == 4 else 128 - six
         form = IPv4Address if self.address.version == 4 else IPv6Address
         return any(int(form(text)) >> drop == int(self.address) >> drop for text in addresses)
 
@@ -330,7 +344,7 @@ class _Run:
             return ""
         try:
             target = await self._target(found.exp, found.domain)
-            answer = await self.ask(target, "TXT") if target and _name(target) else None
+            answer = await self.ask(target, "TXT") if target and _may_have_record(target) else None
             if answer is None or len(answer.records) != 1:
                 return ""
             template = macros.parse(answer.records[0].decode("ascii"), macros.TEXTS, spaces=True)

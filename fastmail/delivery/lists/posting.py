@@ -2,8 +2,8 @@
 never a message to somebody whose address a stranger wrote down.
 
 A message is known by its author, the one address in From (RFC 5322 3.6.2), and by the login that it came with. An
-author whose domain does not vouch for the message (DMARC) is nobody where the list is for few, and where he says that
-he is of this server: users of this server log in.
+author whose domain does not vouch for the message (DMARC) is nobody where the list is for announcers, and where he says
+that he is of this server, or of a domain for which the list's signature vouches: users of this server log in.
 
 Never taken: mail without a sender (RFC 5321 4.5.5), what a program answered or reports (RFC 3834 5, RFC 3464), and what
 bears the list's own List-Id, because it comes back (RFC 2919 3).
@@ -93,11 +93,12 @@ def _why_not(directory: Directory, row: List, envelope: Envelope, author: str) -
         return (
             "" if mine == at_home(directory, row.address).rpartition("@")[2] else "only users of its domain, logged in,"
         )
+    # What a list sends is signed for its domain. So a forged author of that domain would be vouched for by the list,
+    # before all its members (RFC 9989 4.4), whoever else may write to it.
+    if envelope.doubted and (row.mode == ANNOUNCERS or _ours(directory, row, author.rpartition("@")[2])):
+        return "only those whose address can be verified"
     if row.mode in (PUBLIC, MODERATED):
         return ""
-    here = directory.is_local(author.rpartition("@")[2])
-    if envelope.doubted and (here or row.mode == ANNOUNCERS):
-        return "only those whose address can be verified"
     named = {at_home(directory, one) for one in (*row.owners, *row.announcers)}
     known = list(_identities(directory, envelope, author))
     if any(at_home(directory, one) in named for one in known):
@@ -105,6 +106,12 @@ def _why_not(directory: Directory, row: List, envelope: Envelope, author: str) -
     if row.mode == ANNOUNCERS:
         return "only its announcers"
     return "" if any(_is_member(directory, row, one) for one in known) else "only its members"
+
+
+def _ours(directory: Directory, row: List, domain: str) -> bool:
+    """Is that a domain of this server, or one that may be aligned with the list's, because one is below the other?"""
+    author, own = comparable(domain), comparable(row.address.rpartition("@")[2])
+    return directory.is_local(domain) or f".{own}".endswith(f".{author}") or f".{author}".endswith(f".{own}")
 
 
 def _identities(directory: Directory, envelope: Envelope, author: str) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 from fastmail._core import dkim as core
 from fastmail._core import dns, links
-from fastmail.message import subject
+from fastmail.message import authors, subject
 from fastmail.policy import arc, dkim, dmarc, keys, macros, reported, results, sign, signer, spf_record, tags
 from fastmail.policy.learning import words
 from tests.support.growth import Case
@@ -106,6 +106,21 @@ CASES = [
         lambda n: b"v=spf1 a:x." + b"a-" * n,
         _refused(spf_record._parse.__wrapped__, spf_record.BadRecord),
     ),
+    Case(
+        "spf: a domain of letters behind a dot",
+        10_000,
+        lambda n: b"v=spf1 a:x." + b"a" * n + b"_",
+        _refused(spf_record._parse.__wrapped__, spf_record.BadRecord),
+    ),
+    Case(
+        "h=: spaces in a name",
+        10_000,
+        lambda n: "from:a" + " " * n + "b",
+        _refused(dkim._names.__wrapped__, dkim.BadSignature),
+    ),
+    Case("header: lines like From", 10_000, lambda n: b"\x80\n" * n + b"from" + b"\n " * n, authors.like_from),
+    Case("chain: results", 10_000, lambda n: b"X:" + b"( )" * n + b"i=1" + b"( )" * n + b";", arc._results),
+    Case("dmarc: spaces in a value", 10_000, lambda n: b"v=DMARC1; p=x" + b" " * n + b"y", dmarc._parse.__wrapped__),
     Case("dmarc: tags", 4_000, lambda n: b"v=DMARC1;" + b"a=1;" * n, dmarc._parse.__wrapped__),
     Case("dmarc: spaces", 40_000, lambda n: b"v=DMARC1; p=" + b" " * n + b"x", dmarc._parse.__wrapped__),
     Case("dmarc: places", 40_000, lambda n: b"v=DMARC1; rua=" + b"mailto:a@b.c," * n, dmarc._parse.__wrapped__),

@@ -81,11 +81,24 @@ def test_fields_are_taken_from_the_bottom_up() -> None:
 def test_what_a_signature_is_of() -> None:
     """RFC 6376 3.7: its own field comes last, without a line end."""
     fields = Fields(b"X: 1\nFrom: a\n")
-    assert fields.signed([b"from"], True, b"S : v=1;\n b=\n") == b"from:a\r\ns:v=1; b="
-    assert fields.signed([b"from"], False, b"S : v=1;\n b=\n") == b"From: a\r\nS : v=1;\r\n b="
-    assert fields.signed([], True, b"S:") == b"s:"
+    own = b"S : v=1;\n b=x\n"
+    assert fields.signed([b"from"], True, own, b"S : v=1;\n b=\n") == b"from:a\r\ns:v=1; b="
+    assert fields.signed([b"from"], False, own, b"S : v=1;\n b=\n") == b"From: a\r\nS : v=1;\r\n b="
+    assert fields.signed([], True, b"S:", b"S:") == b"s:"
     with pytest.raises(ValueError):
-        fields.signed([], True, b"no colon")
+        fields.signed([], True, own, b"no colon")
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_signature_is_none_of_the_fields_that_it_covers(which: int) -> None:
+    """RFC 6376 3.5: h= may name others of its kind, from the bottom up, wherever it stands itself."""
+    own = [b"S: 1\n", b"s : 2\n", b"S: 3\n"]
+    others = [number for number in (b"3", b"2", b"1") if number != b"%d" % (which + 1)]
+    fields = Fields(b"From: a\n" + b"X: y\n".join(own))
+    covered = b"".join(b"s:" + number + b"\r\n" for number in others)
+    assert fields.signed([b"s"] * 4, True, own[which], b"S:") == covered + b"s:"
+    assert fields.signed([b"s"], True, own[which], b"S:") == covered[:5] + b"s:"
+    assert fields.signed([b"s"], True, b"S: another\n", b"S:") == b"s:3\r\ns:"
 
 
 def test_a_view_of_a_body_is_void_afterwards() -> None:

@@ -52,7 +52,7 @@ def test_what_signatures_of_a_signer_have_in_common() -> None:
     assert one == (b" v=1; t=; x=; bh=; d=a.test; b=", b"eA==", b"eA==", 12, 34)
     other = signature(b"dkim-signature : v=1; t=1; x=2; bh=; d=a.test; b=eHh4\n")
     assert other == (b" v=1; t=; x=; bh=; d=a.test; b=", b"eHh4", b"", 1, 2)
-    assert signature(b"X: bh=;b =;x_=1; B=2") == (b" bh=;b =;x_=1; B=2", b"", b"", 0, 0)
+    assert signature(b"X: bh=;b =;x_=1; B=2") == (b" bh=;b =;x_=1; B=2", b"", b"", -1, -1)
 
 
 @pytest.mark.parametrize(

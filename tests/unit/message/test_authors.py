@@ -5,7 +5,7 @@ import time
 import pytest
 
 from fastmail._core import header
-from fastmail.message.authors import ADDRESSES, FIELDS, MOST, Unreadable, domains, fields, parse, read
+from fastmail.message.authors import ADDRESSES, FIELDS, MOST, Unreadable, domains, fields, like_from, parse, read
 
 READ: list[tuple[str, list[str]]] = [
     ("me@x.test", ["me@x.test"]),
@@ -118,6 +118,30 @@ def test_the_scanner_gives_values_and_stops_at_its_bound() -> None:
     assert header.values(data, FIELDS, 20) is None
     assert header.values(b"", FIELDS, 0) == [] and header.values(b"From", FIELDS, 9) == []
     assert header.values(b"To: x\nFrom:", FIELDS, 9) == [(0, b"")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            b"From: x",
+            b"fRoM\t: x",
+            b"From\0: x",
+            b"From\xc2\xa0: x",
+            b"From\n : x",
+            b"\xef\xbb\xbfFrom: x",
+            b"\0From: x",
+        ),
+        *(b" From: x", b"From:"),
+    ],
+)
+def test_what_programs_may_take_for_from(line: bytes) -> None:
+    assert like_from(b"To: a\n" + line + b"\nFrom: me@x.test\n") == 2
+
+
+@pytest.mark.parametrize("line", [b"From x Mon Jan", b"X-From: x", b"Subject: From: x", b"From\nTo: x", b"Fromage: x"])
+def test_what_nobody_takes_for_from(line: bytes) -> None:
+    assert like_from(b"To: a\n" + line + b"\nFrom: me@x.test\n") == 1
 
 
 def test_domains_of_fields() -> None:

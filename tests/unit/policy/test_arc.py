@@ -99,6 +99,8 @@ def swap(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
         swap(b"ARC-Seal: i=2;", b"ARC-Seal: i=2; h=from;"), swap(b"ARC-Seal: i=2;", b"ARC-Seal: "),
         swap(b"ARC-Seal: i=2;", b"ARC-Seal: i=2; i=2;"), swap(b"a=ed25519-sha256; cv", b"a=rsa-sha1; cv"),
         swap(b"h=", b"h=arc-seal:"), swap(b"i=2; mx.b.test", b"i=two; mx.b.test"),
+        swap(b"i=2; mx.b.test", b"i=002; mx.b.test"), swap(b"i=2; mx.b.test", b"(i=2; mx.b.test"),
+        swap(b"i=2; mx.b.test", b"2; mx.b.test"), swap(b"ARC-Seal: i=2;", b"ARC-Seal: i=002;"),
         swap(b"\n\n", b"\nno field\n\n"),
     ],
 )  # fmt: skip
@@ -106,6 +108,26 @@ def test_what_breaks_a_chain(change: Callable[[bytes], bytes]) -> None:
     content = change(passed_on(passed_on(MESSAGE, A), B))
     chain = verify(content)[2]
     assert chain.result == "fail" and chain.why.isprintable()
+
+
+def test_results_with_comments() -> None:
+    """RFC 8617 4.1.1: around the instance, and one may hold a semicolon."""
+    _, found, _ = verify(passed_on(MESSAGE, A))
+    (results, _, _), *_ = found.sets
+    commented = results.replace(b" i=1;", b"\n (one; two) i (a) =\n 1 (b);")
+    assert commented != results and arc._results(commented) == arc._results(results)
+    assert arc._results(results) == (1, "mx.a.test;\n\tspf=pass smtp.mailfrom=example.org")
+
+
+def test_seals_of_keys_in_testing_mode_count_for_nothing() -> None:
+    """RFC 6376 3.6.1, for keys of message signatures and of seals, the newest and others."""
+    content = passed_on(passed_on(MESSAGE, A), B)
+    for one in (A, B):
+        records = published(A, B)
+        ((name, (record,)),) = published(one).items()
+        records[name] = [record.replace("p=", "t=y; p=")]
+        chain = verify(content, MemoryResolver(records))[2]
+        assert chain.result == "fail" and "testing" in chain.why
 
 
 def test_trouble_of_the_dns_breaks_it_too() -> None:

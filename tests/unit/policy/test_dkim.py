@@ -2,13 +2,14 @@
 
 import re
 import time
+from base64 import b64encode
 
 import pytest
 
 from fastmail.dns.memory import MemoryResolver
-from fastmail.policy import dkim, keys, tags
+from fastmail.policy import dkim, keys, sign, tags
 from fastmail.policy.dkim import BadSignature, Content
-from tests.support.signing import MESSAGE, ed25519, key, public_key, published, rsa, signed, verify
+from tests.support.signing import MESSAGE, ed25519, key, parts, public_key, published, rsa, signed, verify
 
 JOE = (
     b"From: Joe SixPack <joe@football.example.com>\r\nTo: Suzie Q <suzie@shopping.example.net>\r\n"
@@ -109,9 +110,11 @@ def test_white_space_that_relays_change_does_no_harm() -> None:
 
 
 def test_s15_fields_that_are_added_break_the_signature() -> None:
-    """From, To, Subject, Date, Message-ID and those of lists are named once more than they are there."""
+    """Those that say who wrote to whom, and what the body is, are named once more than they are there: a plain text
+    could be made to be read as HTML, and answers could go to somebody else."""
     content = signed()
-    for name in (b"From", b"To", b"Subject", b"Date", b"Message-ID", b"List-Unsubscribe", b"List-Id"):
+    names = [b"From", b"To", b"Cc", b"Reply-To", b"Subject", b"Date", b"Message-ID", b"List-Unsubscribe", b"List-Id"]
+    for name in (*names, b"MIME-Version", b"Content-Type", b"Content-Transfer-Encoding"):
         for changed in (
             name + b": x@evil.test\n" + content,
             content.replace(b"\n\n", b"\n" + name + b": x@evil.test\n\n", 1),
@@ -135,23 +138,40 @@ GOOD = "v=1; a=rsa-sha256; d=example.org; s=one; h=From; bh=47DEQpj8HBSa+/TImW+5
         (GOOD.replace("h=From", "h=Subject"), "permerror"),
         (GOOD.replace("h=From", "h="), "neutral"),
         (GOOD.replace("h=From", "h=From:a b"), "neutral"),
+        (GOOD.replace("h=From", "h=From:"), "neutral"),
+        (GOOD.replace("h=From", "h=From:\u212aeywords"), "neutral"),
+        (GOOD.replace("h=From", "h=Subject \r\n : From\t:To"), None),
         (GOOD.replace("h=From", "h=From:" + "x:" * 1000 + "x"), "neutral"),
         (GOOD.replace("d=example.org", "d=org"), "neutral"),
         (GOOD.replace("d=example.org", "d=example.org(.evil.test"), "neutral"),
         (GOOD.replace("d=example.org", "d="), "neutral"),
+        (GOOD.replace("d=example.org", "d=example.org."), "neutral"),
+        (GOOD.replace("d=example.org", "d=example..org"), "neutral"),
+        (GOOD.replace("d=example.org", "d=*.example.org"), "neutral"),
+        (GOOD.replace("d=example.org", "d=evil.test\0.example.org"), "neutral"),
+        (GOOD.replace("s=one", "s=one."), "neutral"),
+        (GOOD.replace("s=one", "s=*"), "neutral"),
+        (GOOD.replace("s=one", "s=evil.test\0"), "neutral"),
         (GOOD.replace("s=one", "s=a b"), "neutral"),
         (GOOD + "; i=@sub.example.org", None),
         (GOOD + "; i=me@EXAMPLE.org", None),
         (GOOD + "; i=@fexample.org", "permerror"),
         (GOOD + "; i=@org", "permerror"),
         (GOOD + "; i=nobody", "neutral"),
+        (GOOD + "; i=", "neutral"),
+        (GOOD + "; i=me@example.org.", "neutral"),
+        (GOOD + "; i=evil.test=40\r\n example.org", None),
         (GOOD + "; c=relaxed", None),
         (GOOD + "; c=nofws", "neutral"),
         (GOOD + "; c=relaxed/none", "neutral"),
+        (GOOD + "; c=relaxed/", "neutral"),
         (GOOD + "; q=dns/txt:other", None),
         (GOOD + "; q=other", "neutral"),
         (GOOD + "; t=5; x=4", "permerror"),
         (GOOD + "; x=1000", "fail"),
+        (GOOD + "; x=0", "fail"),
+        (GOOD + "; t=0; x=0", "permerror"),
+        (GOOD + "; t=0", None),
         (GOOD + f"; t={int(time.time()) + 9000}", "policy"),
         (GOOD + "; t=soon", "neutral"),
         (GOOD + "; x=-5", "neutral"),
@@ -174,6 +194,41 @@ def test_tags_of_a_signature(field: str, result: str | None) -> None:
     with pytest.raises(BadSignature) as found:
         dkim.parse(octets)
     assert found.value.result == result and str(found.value)
+
+
+def test_times_that_are_zero_are_times() -> None:
+    """Also where the signature is like one that was read before, of which only its own tags are read again."""
+    assert dkim.parse(f"DKIM-Signature: {GOOD}; x=9999999999\n".encode()).expires == 9999999999
+    for more, why in (("; x=0", "expired"), ("; x=", "no number")):
+        with pytest.raises(BadSignature, match=why):
+            dkim.parse(f"DKIM-Signature: {GOOD}{more}\n".encode())
+    found = dkim.parse(f"DKIM-Signature: {GOOD}\n".encode())
+    assert (found.signed, found.expires, found.length) == (dkim.ABSENT,) * 3
+
+
+def test_others_that_are_signed_too_do_not_include_oneself() -> None:
+    """RFC 6376 3.5: h= names DKIM-Signature once more than there were others, so that nobody can add one."""
+    first = signed()
+    made = Content(parts(first)[0])
+    made.want(True)
+    made.feed(parts(first)[1])
+    made.finish()
+    names = (b"from", b"dkim-signature", b"dkim-signature")
+    start = "\n\t".join(
+        (
+            "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; s=one;",
+            f"h={b':'.join(names).decode()};",
+            f"bh={b64encode(made.body_hash(True)).decode()};",
+        )
+    )
+    second = sign.completed(start, made.fields.canonical(names, True), key())
+    assert [found.result for found in verify(second + first, published(key()))] == ["pass", "pass"]
+    assert [found.result for found in verify(first.replace(b"From:", second + b"From:", 1), published(key()))] == [
+        "pass",
+        "pass",
+    ]
+    added = b"DKIM-Signature: v=1\n" + second + first
+    assert [found.result for found in verify(added, published(key()))] == ["permerror", "fail", "pass"]
 
 
 def test_canonical_forms_are_simple_where_nothing_is_said() -> None:

@@ -157,6 +157,11 @@ def test_tags_of_a_record() -> None:
     assert found is not None
     assert (found.strict_dkim, found.strict_spf, found.psd, found.fo) == (True, True, "y", "1:d")
     assert (found.rua, found.ruf) == (("mailto:a@b.test", "https://c.test/x"), ("mailto:d@e.test",))
+    sizes = dmarc.parse(b"v=DMARC1; p=none; rua=mailto:a@b.test!" + b"9" * 40 + b"k,mailto:c@d.test!x,mailto:e@f.test!")
+    assert sizes is not None and (sizes.rua, sizes.most) == (
+        ("mailto:a@b.test",),
+        (dmarc.LARGEST,),
+    )  # the mark is encoded
     odd = dmarc.parse(b"v=DMARC1; p=none; adkim=x; psd=maybe; t=perhaps")
     assert odd is not None and (odd.strict_dkim, odd.psd, odd.testing) == (False, "u", False)
 

@@ -124,6 +124,35 @@ def test_s14_whose_message_it_is() -> None:
         assert found.checks.dmarc is None and b"dmarc=permerror" in found.add and found.verdict.action == "refuse"
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Sender: boss@bank.test\nSubject: x\n" + b"text\n" * 4 + b"%b",  # programs show Sender: From is text
+        b"Subject: x\n" + b"text\n" * 4 + b"%b",
+        b"%b" + b"X: y\n" * 60_000 + b"From: boss@bank.test\n",
+        b"X: y\n" * 60_000 + b"From: boss@bank.test\n%b",
+        b"From\0: boss@bank.test\n%b",
+        b"%bFrom\xc2\xa0: boss@bank.test\n",
+        b"From\n : boss@bank.test\n%b",
+        b"\xef\xbb\xbfFrom: boss@bank.test\n%b",
+        b"%b \nFrom: boss@bank.test\n",
+    ],
+)
+def test_s14_a_header_that_programs_read_otherwise(head: bytes) -> None:
+    """Its sender may have SPF for his own domain: that vouches for nobody whom a program may show instead."""
+    content = head.replace(b"%b", b"From: joe@example.org\n") + b"\nbody\n"
+    for form in (content, content.replace(b"\n", b"\r\n")):
+        found = receive(form)
+        assert found.checks.sender is not None and found.checks.sender.result == "pass"
+        assert found.checks.dmarc is None and b"dmarc=permerror" in found.add
+        assert found.verdict.action == "refuse" and found == receive(form, [20, len(form) - 3])
+
+
+def test_a_line_of_an_mbox_file_is_no_second_author() -> None:
+    found = receive(b"From boss@bank.test Mon Jan  1 00:00:00 2024\nFrom: joe@example.org\n\nbody\n")
+    assert found.checks.dmarc is not None and found.checks.dmarc.result == "pass"
+
+
 def test_checks_that_are_off_say_nothing() -> None:
     found = receive(signed(), spf=False, dkim=False, dmarc=False, arc=False, reverse=False)
     assert (

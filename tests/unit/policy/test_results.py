@@ -71,7 +71,7 @@ def test_nothing_of_a_stranger_gets_out_of_its_value(text: str) -> None:
         b" (a (b) \\) c) mx.example.org" + REST, b" mx.example.org (comment)" + REST, b"\n mx.example.org\n " + REST,
         b' "mx.example.org"' + REST, b' "mx\\.example.org"' + REST, b" mx.example.org 1" + REST,
         b" foo (foobar) 2 (baz)" + REST, b" other.test 99" + REST, b" ; none\n", b" \n", b" (unended mx.example.org; x\n",
-        b" <mx.example.org>" + REST, b" spf=pass\n", b" other.test mx.example.org; none\n", b" @; none\n",
+        b" <mx.example.org>" + REST, b' "mx.example.org 1"' + REST, b' "mx.example.org; spf=pass"' + REST, b" spf=pass\n", b" other.test mx.example.org; none\n", b" @; none\n",
         b" (" + b"x" * (results.LOOKED_AT - 13) + b") mx.example.org" + REST,  # its name goes on behind what is read
     ],
 )  # fmt: skip

@@ -44,12 +44,14 @@ def test_a_further_set_says_what_was_seen_of_the_chain(tmp_path: Path) -> None:
 
 
 def test_what_is_not_sealed(tmp_path: Path) -> None:
-    """Mail without results of ours, mail whose chain nobody looked at, and a header that is none."""
+    """Mail without results of ours, mail whose chain nobody looked at, a header that is none, and one with more fields of
+    a name than a seal covers."""
     for number, (content, host, results) in enumerate(
         [
             (MESSAGE, "mx.far.test", PASSED),
             (passed_on(MESSAGE, A), HOST, PASSED),
             (b"no field\n" + MESSAGE, HOST, PASSED),
+            (b"Subject: x\n" * 100 + MESSAGE, HOST, PASSED),
         ]
     ):
         assert sealed(tmp_path / str(number), content, *results, host=host)[0].startswith(b"Received: by us\n")

@@ -47,13 +47,16 @@ def test_both_kinds_on_one_message() -> None:
 
 
 def test_what_a_signature_covers() -> None:
-    content = b"Cc: a@b.test\nCC: c@d.test\nReceived: x\nBcc: y@z.test\nReturn-Path: <>\n" + MESSAGE
+    content = (
+        b"Cc: a@b.test\nCC: c@d.test\nReferences: <x>\nreferences: <y>\nReceived: x\nBcc: y@z.test\nReturn-Path: <>\n"
+        + MESSAGE
+    )
     (field,) = dkim.Content(signed(content).partition(b"\n\n")[0] + b"\n").fields.named(b"dkim-signature")
     found = dkim.parse(field)
     for name in OVERSIGNED:
         there = len(re.findall(rb"(?im)^" + name + rb":", content.partition(b"\n\n")[0]))
         assert found.names.count(name) == there + 1
-    assert found.names.count(b"cc") == 2
+    assert found.names.count(b"cc") == 3 and found.names.count(b"references") == 2
     assert not {b"received", b"bcc", b"return-path", b"dkim-signature"} & set(found.names)
     assert found.length == -1 and found.expires > found.signed > 0
     assert all(len(line) < 80 for line in field.splitlines()) and field.isascii()

@@ -45,6 +45,17 @@ def test_only_active_keys_sign(place: MemoryDirectory, tmp_path: Path, state: st
     assert sign(Signer(place, str(tmp_path))) == b""
 
 
+def test_what_is_not_signed(place: MemoryDirectory, tmp_path: Path) -> None:
+    """A header whose end is not clear, and one with more fields of a name than h= has: others could be added."""
+    one = keyed(place, tmp_path)
+    for line in (b"no field\n", b"Subject: x\n" * 100, b"References: <x>\n" * 100):
+        assert sign(Signer(place, str(tmp_path)), line + MESSAGE) == b""
+    many = b"Subject: x\n" * 98 + MESSAGE
+    content = sign(Signer(place, str(tmp_path)), many) + many
+    assert [found.result for found in verify(content, published(one))] == ["pass"]
+    assert [found.result for found in verify(b"Subject: y\n" + content, published(one))] == ["fail"]
+
+
 def test_whose_key_signs(place: MemoryDirectory, tmp_path: Path) -> None:
     """d= is the author's domain or one above it, and never another one (RFC 9989 4.4)."""
     place.add_domain(Domain("other.example", alias_of=AUTHOR))

@@ -205,6 +205,12 @@ def test_long_names_lose_labels_from_the_left() -> None:
         "v=spf1 exp=a.example.com exp=b.example.com -all",
         "v=spf1 redirect= -all",
         "v=spf1 x=%{ -all",
+        "v=spf1 a/24\n -all",
+        "v=spf1 a:x.%{d}com -all",
+        "v=spf1 a:x.a- -all",
+        "v=spf1 a:x.com.. -all",
+        "v=spf1 a:%{d00} -all",
+        "v=spf1 exists:%%x -all",
         "v=spf1 -all \u00fc",
         "v=spf1 \u200b-all",
     ],
@@ -231,6 +237,10 @@ def test_an_error_anywhere_makes_the_record_void(record: str) -> None:
         ("v=spf1 a:example.com/0 -all", "pass"),
         ("v=spf1 a:www.example.com//0 -all", "fail"),
         ("v=spf1 -all redirect=nowhere.example.com", "fail"),
+        ("v=spf1 exists:x%% exists:x.%- -all", "fail"),
+        ("v=spf1 exists:%{d1000000000}.%{d001}.example.org -all", "fail"),
+        ("v=spf1 a:x.a-1 a:foo:bar/baz.example.com. -all", "fail"),
+        ("v=spf1 a:a..example.com mx:a..example.com exists:a..example.com ~all", "softfail"),
     ],
 )
 def test_forms_that_are_right(record: str, wanted: str) -> None:
@@ -355,6 +365,25 @@ def test_trouble_of_the_dns() -> None:
 def test_include(inner: str, wanted: str) -> None:
     """RFC 7208 5.2."""
     assert result("v=spf1 include:in.test ~all", records={("in.test", "TXT"): [inner]}) == wanted
+
+
+def test_names_that_no_host_has_may_have_records() -> None:
+    """RFC 7208 4.8: what macros make of a local-part is any name that the DNS can have."""
+    inner = {("a+b=c.in.test", "TXT"): ["v=spf1 +all"]}
+    for term in ("include:%{l}.in.test", "redirect=%{l}.in.test"):
+        assert result(f"v=spf1 {term}", records=inner, sender="a+b=c@example.com") == "pass"
+        for local in ("a" * 64, '"a..b"', "none"):
+            assert result(f"v=spf1 {term}", records=inner, sender=f"{local}@example.com") == "permerror"
+
+
+def test_names_of_an_address_in_any_spelling() -> None:
+    names = {("1.2.0.192.in-addr.arpa", "PTR"): ["Mail.Example.COM"], ("mail.example.com", "A"): ["192.0.2.1"]}
+    assert result("v=spf1 ptr:EXAMPLE.com -all", records=names) == "pass"
+    six = {
+        (networks.address("::c000:201").reverse_pointer, "PTR"): ["mail.example.com"],
+        ("mail.example.com", "AAAA"): ["::192.0.2.1"],  # as the C library writes it
+    }
+    assert result("v=spf1 ptr -all", "::c000:201", records=six) == "pass"
 
 
 def test_redirect() -> None:

@@ -69,6 +69,17 @@ def test_announcers(place: Place) -> None:
     assert "verified" in place.says(YOU, doubted=True), "anybody can write that down"
 
 
+@pytest.mark.parametrize("mode", ["public", "moderated", "members", "announcers"])
+@pytest.mark.parametrize("author", ["b@d.test", "c@e.test", "x@sub.d.test", "x@SUB.D.test", "x@test", "b@other.test"])
+def test_nobody_forges_an_author_for_whom_the_list_would_sign(place: Place, mode: str, author: str) -> None:
+    """Its signature is aligned with authors of its domain (RFC 9989 4.4), whoever else may write."""
+    place.set(mode=mode)
+    assert "verified" in place.says(author, doubted=True)
+    assert "verified" not in place.says(author)
+    if mode in ("public", "moderated"):
+        assert place.says(author) == place.says("x@notd.test", doubted=True) == ""
+
+
 def test_logins_of_the_domain(place: Place) -> None:
     place.set(mode="domain")
     assert place.says("b@d.test", "b@d.test") == ""
