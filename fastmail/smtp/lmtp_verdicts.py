@@ -28,6 +28,7 @@ from fastmail.durable.staging import Staged
 from fastmail.message.authors import MOST
 from fastmail.message.header import Octets
 from fastmail.policy import marks, results, wishes
+from fastmail.policy.learning.counts import EVERYBODY
 from fastmail.policy.reasons import JUNK, LATER, QUARANTINE, RANK, REFUSE, Finding
 from fastmail.policy.scanners.nouns import STRANGERS
 from fastmail.policy.verdict import Checks, Verdict
@@ -97,7 +98,9 @@ async def _findings(session: Dialogue, envelope: Envelope, content: Octets) -> S
     judge = session.service.judge
     if judge is None or not judge.wanted(STRANGERS):
         return ()
-    return await judge.look(STRANGERS, judging.shown(session, envelope, content), judging.owner(envelope))
+    mine = judging.only(envelope)
+    shown = judging.shown(session, envelope, content, owner=mine)
+    return await judge.look(STRANGERS, shown, mine.id if mine is not None else EVERYBODY)
 
 
 def _reply(asked: Wishes, decided: Verdict) -> Outcome:
