@@ -233,8 +233,8 @@ class Deliveries:
         there: dict[str, Destinations] = {}
         for rcpt in job.recipients:
             try:
-                found = forward.kept_back(self.deliverer, item, forward.here(self.deliverer, item, rcpt.address))
-                there[rcpt.address] = found
+                found = forward.here(self.deliverer, item, rcpt.address)
+                there[rcpt.address] = found = forward.kept_back(self.deliverer, item, rcpt.address, found)
             except DamagedAccount as error:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")

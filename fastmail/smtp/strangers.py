@@ -179,9 +179,12 @@ def limited(session: Dialogue, sender: str, received: Received) -> Outcome | Non
     return None
 
 
-def well_judged(session: Dialogue, received: Received) -> None:
-    """Note a good message of the client, if the verdict on it was good. Call it when filters have accepted the message,
-    too: what they refuse is no good past."""
+def earns(session: Dialogue, received: Received) -> None:
+    """Note what a message earns its client: a good past here, and that greylisting lets it pass. This is the only place
+    where anything is earned. Call it when the message is in a mailbox or in the queue: what a filter, a limit or a
+    mailing list refused, or what was thrown away or put into Junk, earns nothing."""
+    if received.earns and session.service.policy is not None and session.service.policy.greylist is not None:
+        session.service.policy.greylist.good(received.earns)
     if session.stranger is not None and received.verdict.action == verdict.ACCEPT and received.verdict.score < GOOD:
         session.stranger.gate.good(session.stranger.host)
 
