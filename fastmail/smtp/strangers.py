@@ -136,11 +136,17 @@ def reasons(session: Dialogue) -> dict[str, str]:
     return stranger.noted
 
 
-def recipient_refusal(session: Dialogue, address: str) -> str:
-    """The reply to RCPT where too much came for the recipient in this hour; empty where it may have more."""
+def recipient_refusal(session: Dialogue, transaction: Transaction, name: str) -> str:
+    """The reply to RCPT where too much came for the recipient in this hour; empty where it may have more. ``name``: by
+    which it is counted, once in a transaction: or one message could use up what a recipient may get."""
     stranger = session.stranger
-    why = stranger.gate.addressed(address) if stranger is not None else ""
-    return _limited(session, why, "4.2.1") if why else ""
+    if stranger is None or name in transaction.counted:
+        return ""
+    why = stranger.gate.addressed(name)
+    if why:
+        return _limited(session, why, "4.2.1")
+    transaction.counted.add(name)
+    return ""
 
 
 def unknown(session: Dialogue, transaction: Transaction) -> bool:
