@@ -55,18 +55,25 @@ class Judge:
 
     async def look(self, where: str, shown: Shown, owner: int = EVERYBODY) -> list[Finding]:
         """What they say. ``owner``: the one account that the message is for, where there is only one."""
-        if self._taught is None or where != STRANGERS or len(shown.content) > LARGEST:
+        taught = self._taught
+        if taught is None or where != STRANGERS or len(shown.content) > LARGEST or self._is_silent(taught, owner):
             return await self._panel.ask(where, shown)
         scanned, learned = await asyncio.gather(
-            self._panel.ask(where, shown), self._learned(self._taught, owner, shown.content)
+            self._panel.ask(where, shown), self._learned(taught, owner, shown.content)
         )
         return scanned + learned
+
+    def _is_silent(self, taught: Taught, owner: int) -> bool:
+        """True if it is remembered that the classifier has nothing to say of this owner's mail."""
+        try:
+            state = taught.learned.state()
+        except (MailError, OSError):  # who asks it hears of that
+            return False
+        return self._silent.get(owner) == state if state else time.monotonic() < self._untaught
 
     async def _learned(self, taught: Taught, owner: int, content: Octets) -> list[Finding]:
         try:
             state = taught.learned.state()
-            if (state and self._silent.get(owner) == state) or (not state and time.monotonic() < self._untaught):
-                return []
             said = await asyncio.get_running_loop().run_in_executor(None, _ask, taught.learned, owner, content)
         except (MailError, OSError) as error:
             log.event("learned.failed", "warning", error=error, then="messages are judged without it")

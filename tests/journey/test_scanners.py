@@ -44,6 +44,7 @@ INFECTED = (
 )
 LETTER = DINNER + b"Come home soon, because dinner is ready and the soup is getting cold on the table.\n" * 3
 PASSWORD = "let me in, please"
+ME, YOU = "me@example.test", "you@example.test"
 SHOWN = {"ip": "192.0.2.1", "helo": "mail.example.org", "sender": "joe@example.org", "recipients": ["me@example.test"],
          "front": b"Received: from mail.example.org (mail.example.org [192.0.2.1])\n\tby mx.example.test with ESMTP id X;\n\tMon, 2 Nov 2026 10:00:01 +0000\n"}  # fmt: skip
 
@@ -145,18 +146,20 @@ def test_spamd_learns_for_each_user(tmp_path: Path) -> None:
         words += ["-i", "127.0.0.1", "-p", str(port), "-m", "1", "--min-children", "1", "--max-spare", "1"]
         words += ["-u", "nobody"] if os.geteuid() == 0 else []
         with running(tmp_path, port, str(program("spamd")), *words, "-r", f"{place}/pid") as address:
-            assert each_user("spamassassin", address) == ["learned", "known", "learned", "known"]
+            assert each_user("spamassassin", address, LETTER) == ["learned", "known", "learned", "known"]
             assert os.listdir(os.path.join(place, ME)) and os.listdir(os.path.join(place, YOU))
 
 
-ME, YOU = "me@example.test", "you@example.test"
-
-
-def each_user(kind: str, address: str, **more: Any) -> list[str]:
+def each_user(kind: str, address: str, letter: bytes, **more: Any) -> list[str]:
     """What a scanner says of the same lesson, twice by each of two users."""
     return [
-        taught(kind, address, (LETTER, True), owner=owner, per_user=True, **more)[0] for owner in (ME, ME, YOU, YOU)
+        taught(kind, address, (letter, True), owner=owner, per_user=True, **more)[0] for owner in (ME, ME, YOU, YOU)
     ]
+
+
+def unknown() -> bytes:
+    """A letter that no scanner has seen: rspamd remembers what it learned in a file of the whole machine."""
+    return LETTER + b"".join(b"Dinner%d is for%d you%d.\n" % ((time.time_ns(),) * 3) for _ in range(3))
 
 
 def learning(base: Path, scan: int, port: int, password: str, more: str = "") -> list[str]:
@@ -190,28 +193,32 @@ def test_rspamd_learns(tmp_path: Path) -> None:
     scan, port = free_ports(2)
     password = "let me in, please"
     with running(tmp_path, port, *learning(tmp_path, scan, port, password)) as address:
-        assert taught("rspamd", address, (LETTER, True)) == ["failed"], "without the password"
-        said = taught("rspamd", address, (LETTER, True), (LETTER, True), (LETTER, False), password=password)
+        letter = unknown()
+        assert taught("rspamd", address, (letter, True)) == ["failed"], "without the password"
+        said = taught("rspamd", address, (letter, True), (letter, True), (letter, False), password=password)
         assert said == ["learned", "known", "learned"]
 
 
 @pytest.mark.peer("rspamd")
 def test_rspamd_learns_for_each_user(tmp_path: Path) -> None:
-    """It judges by what that user taught: the field of the check and that of the lesson are the same."""
+    """And a rule of its own sees in the check what it tells users apart by in lessons."""
     scan, port = free_ports(2)
-    words = learning(tmp_path, scan, port, PASSWORD, "per_user = true;")
+    words, letter = learning(tmp_path, scan, port, PASSWORD, "per_user = true;"), unknown()
+    (tmp_path / "rules.lua").write_text(
+        "rspamd_config.IS_MINE = { score = 1.0,\n"
+        f" callback = function(task) return task:get_principal_recipient() == '{ME}' end }}\n"
+    )
+    config = tmp_path / "rspamd.conf"
+    config.write_text(config.read_text() + f'lua = "{tmp_path}/rules.lua"\n')
+
+    async def main() -> list[str]:
+        panel = Panel([scanner("rspamd", f"127.0.0.1:{scan}", seconds=60.0, per_user=True)])
+        shown = [Shown(letter, **{**SHOWN, "recipients": ["x@b.test"], "owner": owner}) for owner in (ME, YOU)]  # type: ignore[arg-type]
+        return [(await panel.ask("smtp", one))[0].said for one in shown]
+
     with running(tmp_path, port, *words) as address:
-        assert each_user("rspamd", address, password=PASSWORD) == ["learned", "known", "learned", "known"]
-        other = LETTER.replace(b"soup", b"roast")
-        assert taught("rspamd", address, (other, False), owner=YOU, per_user=True, password=PASSWORD) == ["learned"]
-
-        async def main() -> list[str]:
-            panel = Panel([scanner("rspamd", f"127.0.0.1:{scan}", seconds=60.0, per_user=True)])
-            shown = [Shown(LETTER, **{**SHOWN, "owner": owner}) for owner in (ME, "new@example.test")]  # type: ignore[arg-type]
-            return [(await panel.ask("smtp", one))[0].reasons[0].why for one in shown]
-
-        mine, new = asyncio.run(main())
-        assert "BAYES" in mine and "BAYES" not in new, (mine, new)
+        assert each_user("rspamd", address, letter, password=PASSWORD) == ["learned", "known", "learned", "known"]
+        assert asyncio.run(main()) == ["no action 1", "no action 0"]
 
 
 @pytest.mark.peer("rspamd")
@@ -247,7 +254,7 @@ def test_what_a_user_moves_is_learned_by_rspamd(tmp_path: Path) -> None:
         try:
             imap = imaplib.IMAP4("127.0.0.1", server.ports["imap"])
             imap.login(server.user, server.password)
-            assert imap.append("INBOX", "", "", LETTER.replace(b"\n", b"\r\n"))[0] == "OK"
+            assert imap.append("INBOX", "", "", unknown().replace(b"\n", b"\r\n"))[0] == "OK"
             for mailbox, target in (("INBOX", "Junk"), ("Junk", "INBOX")):
                 imap.select(mailbox)
                 assert imap.uid("MOVE", "1", target)[0] == "OK"
