@@ -627,11 +627,7 @@ class Scanner:
         "Where it learns what users move to and from Junk: the address of rspamd's controller, such as "
         '"127.0.0.1:11334", or of a spamd with --allow-tell. Empty: it is not taught.',
     )
-    per_user: bool = _s(
-        False,
-        "rspamd and SpamAssassin hear whose account a message is for when they judge and when they learn, so that "
-        "users teach them for themselves (docs/trust.md). false: users teach them for everybody.",
-    )
+    per_user: bool = _s(False, "It hears for whom it judges and who teaches it, so each user is judged by own lessons.")
     learn_password_file: str = _s("", "File with the password of rspamd's controller. Empty: it asks for none.")
 
 
