@@ -218,7 +218,7 @@ def who(ip: str, sender: str, written: Iterable[bytes], checks: Checks) -> Who:
     found = _authors(written)
     passed = {one.domain for one in checks.dkim or () if one.result == "pass"}
     spf = checks.sender
-    if spf is not None and spf.result == "pass" and spf.mechanism.lstrip("+").lower() != "all":
+    if spf is not None and spf.vouches:
         passed.add(spf.domain)
     shown = [sender] if sender and _covers(passed, sender) else []
     dmarc = checks.dmarc

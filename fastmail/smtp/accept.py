@@ -248,7 +248,7 @@ def _vouched(checks: Checks) -> bool:
     if dmarc is None or dmarc.result != "none":
         return dmarc is not None and dmarc.result == "pass"
     names = [one.domain for one in checks.dkim or () if one.result == "pass"]
-    if checks.sender is not None and checks.sender.result == "pass":
+    if checks.sender is not None and checks.sender.vouches:
         names.append(checks.sender.domain)
     return any(dmarc.domain == one or dmarc.domain.endswith(f".{one}") for one in names)
 
@@ -378,10 +378,12 @@ def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> bool:
         _left_out(envelope, [(address, "recipients stay as they are by LMTP") for address in asked])
         return True
     gone = {address.lower() for address in verdict.removed}
-    before = envelope.recipients, envelope.asked
+    before = envelope.recipients, envelope.asked, envelope.forwards
     kept = [at for at, (address, _) in enumerate(envelope.recipients) if address.lower() not in gone]
     envelope.recipients = [envelope.recipients[at] for at in kept]
     envelope.asked = [envelope.asked[at] for at in kept]
+    # a mailing list that a filter took out has no word about those who are left
+    envelope.forwards = {address for address in envelope.forwards if address.lower() not in gone}
     without: list[tuple[str, str]] = []
     for address in verdict.added:
         there = session.service.deliverer.destinations(address)
@@ -396,7 +398,7 @@ def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> bool:
     _left_out(envelope, without)
     if envelope.recipients or not without:
         return True
-    envelope.recipients, envelope.asked = before
+    envelope.recipients, envelope.asked, envelope.forwards = before
     return False
 
 

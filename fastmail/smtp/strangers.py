@@ -177,7 +177,7 @@ def limited(session: Dialogue, sender: str, received: Received) -> Outcome | Non
     if stranger is None:
         return None
     checks = received.checks
-    if checks.sender is None or checks.sender.result == "pass":  # nobody else may use up what a domain may send
+    if checks.sender is None or checks.sender.vouches:  # nobody else may use up what a domain may send
         why = stranger.gate.sent(sender)
         if why:
             code, enhanced, text = _limited(session, why).split(" ", 2)

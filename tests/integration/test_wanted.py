@@ -22,6 +22,7 @@ from tests.support.sessions import USER, Bench, Client
 from tests.support.signing import MESSAGE, key, published
 from tests.unit.policy.test_receive import ZONE
 from tests.unit.smtp.test_judging import Says
+from tests.unit.smtp.test_milter import Filter, milter
 
 AUTHOR = b"ann@else.test"
 CONTENT = MESSAGE.replace(b"joe@example.org", AUTHOR).replace(b"\n", b"\r\n") + b".\r\n"
@@ -273,5 +274,26 @@ def test_by_lmtp_junk_to_a_list_waits_and_a_refusal_is_its_own(tmp_path: Path) -
             assert sent(one) == [] and len(await mailbox(one, "INBOX")) == 1
             (asked,) = await mailbox(one, "INBOX", OTHER)
             assert b"\nThis server thinks that it is junk.\n" in asked
+
+    asyncio.run(main())
+
+
+def test_a_list_that_a_filter_takes_out_refuses_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = enforcing(one)
+            place.put_list(List("closed@example.test", owners=(OTHER,), mode="members"))
+            content = JUNK.partition(b"\r\n")[2]
+            for answers, reply in (([b"c"], b"550 5.7.2"), ([b"-<closed@example.test>\0", b"c"], b"250")):
+                milters = [milter(await Filter({"E": answers}).start())]
+                mail = {"outbound": one.outward.submission, "milters": milters}
+                one.bench = Bench(str(one.path), one.bench.store, outbound=mail)
+                use(one, place)
+                client = one.bench.open("smtp", FAR)
+                await say(client, "EHLO far.test", "MAIL FROM:<joe@example.org>", f"RCPT TO:<{USER}>")
+                await say(client, "RCPT TO:<closed@example.test>", "DATA")
+                assert (await client.send(content)).startswith(reply)
+            await one.drained()
+            assert len(await mailbox(one, "INBOX")) == 1 and sent(one) == []
 
     asyncio.run(main())
