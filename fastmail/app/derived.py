@@ -169,6 +169,7 @@ def scanners_of(config: Config) -> "list[Scanner]":
             one.rewrite_subject,
             one.learn_address,
             _password(config, one.learn_password_file),
+            one.per_user,
         )
         for one in config.scanner
     ]

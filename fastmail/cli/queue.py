@@ -443,7 +443,7 @@ def networks_(
                     "network": str(one),
                     "messages": sent_by(spool, one, MESSAGES),
                     "recipients": sent_by(spool, one, RECIPIENTS),
-                    "stopped": moment(found.since if found is not None else 0),
+                    "stopped": moment(0) if found is None else moment(found.since) if found.since else "unknown",
                     "why": found.why if found is not None else "",
                 }
             )

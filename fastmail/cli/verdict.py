@@ -14,10 +14,12 @@ from fastmail.app.derived import judge_of, learned_of, policy_settings, resolver
 from fastmail.cli.common import USAGE, ConfigOption, JsonOption, command, fail, output, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.local import LocalDirectory
+from fastmail.directory.records import Account
 from fastmail.message import trace
 from fastmail.net import networks
 from fastmail.policy import wishes
 from fastmail.policy.greylist import Greylist
+from fastmail.policy.learning.counts import EVERYBODY
 from fastmail.policy.reasons import Finding
 from fastmail.policy.receive import Look, Received, Receiver
 from fastmail.policy.scanners.nouns import STRANGERS, Shown
@@ -134,6 +136,7 @@ async def _check(
 def _look(config: Config, shown: Shown) -> Look | None:
     """How those who look at the content are asked; None where nobody does."""
     learned = learned_of(config) if config.learning.enabled else None
+    told = learned is not None or any(one.per_user for one in config.scanner)
     judge = judge_of(config, learned)
     if judge is None or not judge.wanted(STRANGERS):
         return None
@@ -143,9 +146,11 @@ def _look(config: Config, shown: Shown) -> Look | None:
         front = trace.return_path(shown.sender) + trace.received(
             shown.helo, shown.ip, hostname, "ESMTP", number, shown.recipients[0], host=verified
         )
-        seen = replace(shown, front=front + field, host=verified, number=number, hostname=hostname)
+        owner = _owner(config, shown.recipients[0]) if told else None
+        address = owner.address if owner is not None else ""
+        seen = replace(shown, front=front + field, host=verified, number=number, hostname=hostname, owner=address)
         try:
-            return await judge.look(STRANGERS, seen, _owner(config, shown.recipients[0]) if learned is not None else 0)
+            return await judge.look(STRANGERS, seen, owner.id if owner is not None else EVERYBODY)
         finally:
             if learned is not None:
                 learned.close()
@@ -153,14 +158,14 @@ def _look(config: Config, shown: Shown) -> Look | None:
     return look
 
 
-def _owner(config: Config, recipient: str) -> int:
-    """The number of the one account that the message is for; 0 where there is none, or several."""
+def _owner(config: Config, recipient: str) -> Account | None:
+    """The one account that the message is for; None where there is none, or several."""
     place = LocalDirectory(config.server.data_dir)
     try:
         accounts = place.resolve(recipient.lower()) if recipient else []
     finally:
         place.close()
-    return accounts[0].id if len(accounts) == 1 else 0
+    return accounts[0] if len(accounts) == 1 else None
 
 
 def _row(found: Received) -> dict[str, Any]:

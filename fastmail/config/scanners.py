@@ -32,6 +32,8 @@ def faults(scanners: Sequence[Scanner]) -> Iterator[tuple[int, str, str]]:
                 yield number, "learn_address", f'learn_address must be "host:port" or "unix:path": {error}'
         if one.learn_password_file and (one.kind != nouns.RSPAMD or not one.learn_address):
             yield number, "learn_password_file", "learn_password_file is for the learn_address of rspamd"
+        if one.per_user and one.kind in nouns.KINDS and one.kind not in nouns.LEARN:
+            yield number, "per_user", f"{one.kind} knows no users: leave per_user out"
         name = one.name or one.kind
         if one.name and _NAME.fullmatch(one.name) is None:
             yield number, "name", f"name {one.name!r} must be of a-z, 0-9 and hyphens, 32 characters at most"

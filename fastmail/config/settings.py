@@ -625,8 +625,9 @@ class Scanner:
     learn_address: str = _s(
         "",
         "Where it learns what users move to and from Junk: the address of rspamd's controller, such as "
-        '"127.0.0.1:11334", or of a spamd with --allow-tell. Empty: it is not taught. Users teach it for everybody.',
+        '"127.0.0.1:11334", or of a spamd with --allow-tell. Empty: it is not taught.',
     )
+    per_user: bool = _s(False, "It hears for whom it judges and who teaches it, so each user is judged by own lessons.")
     learn_password_file: str = _s("", "File with the password of rspamd's controller. Empty: it asks for none.")
 
 

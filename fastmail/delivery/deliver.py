@@ -58,8 +58,9 @@ class Envelope(Struct):
     TLS; ``filters``: what the filters made of the message; ``charges``: what it counts in the limits of its login.
     ``signs``: its author is one of ours, and shown to be, so it is signed; ``signed``: the domain of that author,
     once it was; ``checked``: it came from others, and the results on it are ours; ``places``: the mailboxes of
-    accounts, by their numbers, that get it elsewhere than the others; ``feedback``: the value of its Feedback-ID, empty
-    for none; ``fronts``: fields (LF) that some recipients' copies have in front."""
+    accounts, by their numbers, that get it elsewhere than the others; ``junk``: those of ``forwards`` that call it
+    junk, where others may not; ``feedback``: the value of its Feedback-ID, empty for none; ``fronts``: fields (LF) that
+    some recipients' copies have in front."""
 
     sender: str = ""
     recipients: list[tuple[str, list[AccountRecord]]] = []  # msgspec gives each its own
@@ -78,6 +79,7 @@ class Envelope(Struct):
     checked: bool = False
     doubted: bool = False
     places: dict[int, str] = {}
+    junk: set[str] = set()
     feedback: str = ""
     fronts: dict[str, bytes] = {}
 

@@ -19,7 +19,7 @@ all the same, because nothing may vanish.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fastmail._core import header
@@ -40,14 +40,17 @@ JUNK_BOX = "Junk"  # where an item goes that was judged junk for everybody
 DELIVERED_TO = (b"delivered-to",)
 
 
-def loops(deliverer: Deliverer, envelope: Envelope, content: Octets) -> bool:
-    """Was the message forwarded before by an address that would forward it now? What cannot be read was."""
+def looping(deliverer: Deliverer, addresses: Iterable[str], content: Octets) -> list[str]:
+    """Which of these addresses would forward a message that they forwarded before. What cannot be read was."""
     found = header.values(content, DELIVERED_TO, MOST_HEADER)
     if found is None:
-        return True
+        return list(addresses)
     passed = {comparable(value.strip().decode("utf-8", "replace")) for _, value in found}
-    there = (deliverer.destinations(address) for address in envelope.forwards)
-    return any(comparable(trace.mailbox(one.via)) in passed for found in there for one in found.elsewhere)
+    return [
+        address
+        for address in addresses
+        if any(comparable(trace.mailbox(one.via)) in passed for one in deliverer.destinations(address).elsewhere)
+    ]
 
 
 def leaves_only(deliverer: Deliverer, envelope: Envelope) -> bool:
@@ -58,9 +61,14 @@ def leaves_only(deliverer: Deliverer, envelope: Envelope) -> bool:
     return True
 
 
-def kept_back(deliverer: Deliverer, item: Item, found: Destinations) -> Destinations:
+def is_junk(item: Item, address: str) -> bool:
+    """True if a message of the queue was judged junk for a recipient."""
+    return item.mailbox == JUNK_BOX or address in item.junk
+
+
+def kept_back(deliverer: Deliverer, item: Item, address: str, found: Destinations) -> Destinations:
     """Where a recipient of the queue leads, without other hosts if the message is junk and a copy stays here."""
-    if item.mailbox != JUNK_BOX or deliverer.forwards_junk or not (found.accounts and found.elsewhere):
+    if not is_junk(item, address) or deliverer.forwards_junk or not (found.accounts and found.elsewhere):
         return found
     return replace(found, elsewhere=())
 

@@ -12,7 +12,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastmail._core import mime
 from fastmail.delivery import forward
@@ -35,6 +35,8 @@ from fastmail.queue.routes import LAX, STRICT, Routes, marked
 from fastmail.queue.spool import Spool
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
+
+LOOPS = Outcome(554, "5.4.6", "the message was forwarded by this address already: it loops")
 
 
 def _measure(chunks: Sequence[bytes | memoryview]) -> tuple[int, bool]:
@@ -119,10 +121,7 @@ class Submission:
         if seen.hops > MAX_HOPS:
             count("delivery.loops")
             return Outcome(554, "5.4.6", "Too many hops: the message loops")
-        if self._deliverer is not None and envelope.forwards and forward.loops(self._deliverer, envelope, content):
-            count("delivery.loops")
-            return Outcome(554, "5.4.6", "the message was forwarded by this address already: it loops")
-        refused = await self._refused(envelope, content, mailbox == forward.JUNK_BOX)
+        refused = await self._refusal(envelope, content, mailbox == forward.JUNK_BOX)
         if refused is not None:
             return refused
         if not self._bounds.allow_one_more(self._spool):
@@ -148,6 +147,7 @@ class Submission:
             signed=envelope.signed,
             checked=envelope.checked,
             places=envelope.places,
+            junk=tuple(sorted(envelope.junk)),
         )
         refused = await self._kept(envelope, Outgoing(item, self._groups(envelope, seen), chunks))
         if refused is not None:
@@ -184,10 +184,21 @@ class Submission:
         envelope.signs, envelope.signed = False, author if fields else ""
         return fields
 
-    async def _refused(self, envelope: Envelope, content: Octets, junk: bool) -> Outcome | None:
-        """Why the message may not go to a mailing list that it is for."""
+    async def _refusal(self, envelope: Envelope, content: Octets, junk: bool) -> Outcome | None:
+        """Why the message may not be forwarded, or go to a mailing list that it is for; None where it may."""
         deliverer = self._deliverer
-        if deliverer is None or not any(deliverer.destinations(one).lists for one in envelope.forwards):
+        if deliverer is None or not envelope.forwards:
+            return None
+        if forward.looping(deliverer, envelope.forwards, content):
+            count("delivery.loops")
+            return LOOPS
+        return await self._list_refusal(deliverer, envelope, content, junk)
+
+    async def _list_refusal(
+        self, deliverer: Deliverer, envelope: Envelope, content: Octets, junk: bool
+    ) -> Outcome | None:
+        """Why the message may not go to a mailing list that it is for."""
+        if not any(deliverer.destinations(one).lists for one in envelope.forwards):
             return None
         loop = asyncio.get_running_loop()
         refused = await loop.run_in_executor(None, posting.refusal, deliverer, self._spool, envelope, content, junk)
@@ -195,6 +206,19 @@ class Submission:
             count("lists.refused")
             log.event("list.refused", sender=envelope.sender, login=envelope.login, why=refused.text)
         return refused
+
+    async def refusals(self, envelope: Envelope, content: Octets) -> dict[str, Outcome]:
+        """The same for each address of ``envelope.forwards`` by itself: those that are refused, and why."""
+        deliverer = self._deliverer
+        if deliverer is None or not envelope.forwards:
+            return {}
+        found = dict.fromkeys(forward.looping(deliverer, envelope.forwards, content), LOOPS)
+        count("delivery.loops", len(found))
+        for address in envelope.forwards - found.keys():
+            refused = await self._list_refusal(deliverer, replace(envelope, forwards={address}), content, False)
+            if refused is not None:
+                found[address] = refused
+        return found
 
     def _received(self, envelope: Envelope, number: str) -> bytes:
         """Our Received field."""

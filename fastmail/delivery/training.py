@@ -23,6 +23,7 @@ from fastmail.delivery import uses
 from fastmail.model.errors import MailError
 from fastmail.policy.learning.counts import EVERYBODY, HAM, SPAM, Learned, Lesson
 from fastmail.policy.learning.words import read
+from fastmail.policy.scanners import teaching
 from fastmail.policy.scanners.teaching import Pupil, teach_all
 from fastmail.store.interface import Account, Store
 from fastmail.telemetry import log
@@ -119,7 +120,9 @@ class Trainer:
                         octets += len(content)
                 if batch:
                     await self._teach(batch)
-                    await self._pass_on([(content, kind == SPAM) for _, content, kind in batch])
+                    await self._pass_on(
+                        [teaching.Lesson(content, kind == SPAM, note.account.address) for note, content, kind in batch]
+                    )
                     done += len(batch)
                     await self._wait(PAUSE)
         finally:
@@ -177,18 +180,18 @@ class Trainer:
             return
         count("learned.messages", sum(one != "known" for one in done))
 
-    async def _pass_on(self, lessons: Sequence[tuple[bytes, bool]]) -> None:
+    async def _pass_on(self, lessons: Sequence[teaching.Lesson]) -> None:
         """Have scanners learn the same, unless the process ends."""
         if not self._pupils:
             return
-        teaching = asyncio.ensure_future(teach_all(self._pupils, lessons))
+        passing = asyncio.ensure_future(teach_all(self._pupils, lessons))
         ending = asyncio.ensure_future(self._closing.wait())
         try:
-            await asyncio.wait((teaching, ending), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((passing, ending), return_when=asyncio.FIRST_COMPLETED)
         finally:
             ending.cancel()
-            teaching.cancel()
-            await asyncio.gather(teaching, ending, return_exceptions=True)
+            passing.cancel()
+            await asyncio.gather(passing, ending, return_exceptions=True)
 
     async def _sweep(self) -> None:
         """Forget accounts that are no more."""

@@ -81,7 +81,8 @@ class Destinations:
     """Who gets mail for an address. ``refusal``: the reply where nobody does; ``inside``: the domain whose logins alone
     may write to it, empty for everybody; ``until``: s since 1970 when this may change by itself; ``bounces``: only mail
     without a sender is taken; ``alias``: the alias that the address itself is, in the form for comparing, or its
-    domain's catch-all; empty where it is none."""
+    domain's catch-all; empty where it is none; ``row``: the address of the row that it leads to, of any kind and
+    without a detail; empty where there is none."""
 
     accounts: list[Account] = field(default_factory=list)
     elsewhere: tuple[Elsewhere, ...] = ()
@@ -91,6 +92,7 @@ class Destinations:
     bounces: bool = False
     lists: tuple[ToList, ...] = ()
     alias: str = ""
+    row: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.accounts or self.elsewhere or self.lists)
@@ -203,7 +205,7 @@ class _Search:
         self.elsewhere: dict[str, Elsewhere] = {}
         self.lists: dict[str, ToList] = {}
         self.refusal = NOT_FOUND
-        self.inside = self.alias = ""
+        self.inside = self.alias = self.row = ""
         self.until = math.inf
 
     @property
@@ -224,6 +226,8 @@ class _Search:
             self.refusal = found.refusal
         if not found.name:
             return False
+        if not depth:
+            self.row = found.mailing_list.address if found.mailing_list is not None else found.name
         if found.name not in self._seen:
             self._seen[found.name] = False  # until it is known: a circle leads to nobody
             self._seen[found.name] = self._row(found, depth)
@@ -293,6 +297,7 @@ def find(directory: Lookup, address: str) -> Destinations:
         search.until,
         lists=tuple(search.lists.values()),
         alias=search.alias,
+        row=search.row,
     )
 
 

@@ -32,6 +32,7 @@ from fastmail.telemetry.counters import count
 PAUSE = 20.0  # s in which messages that fail alike become one report
 QUIET = 3600.0  # s until the same failure is reported again
 WAITING = 100  # reports of a worker that wait for the end of the pause
+AT_ONCE = 10  # reports on their way: each may wait for the DNS of a stranger, and must not hold up the others
 REMEMBERED = 2000  # failures that were reported
 HEADER = 65536  # octets of a header that a report has
 WHOLE = 262144  # octets of a message
@@ -125,22 +126,31 @@ class Failures:
             self._task = None
 
     async def send(self) -> int:
-        """Send what waits; how many reports."""
-        sent = 0
-        for failure in list(self._waiting):
-            one = self._waiting.pop(failure, None)
-            if one is None:
-                continue  # somebody else sends it
-            self._quiet[failure] = _Quiet(time.monotonic() + QUIET)
-            self._quiet.move_to_end(failure)
-            while len(self._quiet) > REMEMBERED:
-                self._quiet.popitem(last=False)
-            try:
-                sent += await self._send(one.incident, one.messages)
-            except (Later, MailError, OSError) as error:
-                count("feedback.failures_left_out")
-                log.event("feedback.failed", "warning", domain=failure.domain, what=REPORTS, error=str(error))
-        return sent
+        """Send what waits, AT_ONCE reports side by side; how many were sent."""
+        waiting = iter(list(self._waiting))
+
+        async def some() -> int:
+            return sum([await self._one(failure) for failure in waiting])
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(some()) for _ in range(min(AT_ONCE, len(self._waiting)))]
+        return sum(task.result() for task in tasks)
+
+    async def _one(self, failure: Failure) -> int:
+        """Send the report of one failure; to how many."""
+        one = self._waiting.pop(failure, None)
+        if one is None:
+            return 0  # somebody else sends it
+        self._quiet[failure] = _Quiet(time.monotonic() + QUIET)
+        self._quiet.move_to_end(failure)
+        while len(self._quiet) > REMEMBERED:
+            self._quiet.popitem(last=False)
+        try:
+            return await self._send(one.incident, one.messages)
+        except (Later, MailError, OSError) as error:
+            count("feedback.failures_left_out")
+            log.event("feedback.failed", "warning", domain=failure.domain, what=REPORTS, error=str(error))
+            return 0
 
     def _charges(self, domain: str) -> list[Charge]:
         # domains that share a number share a limit, so that strangers' domains make no more rows than PLACES

@@ -6,7 +6,8 @@ that dies in between has it sent again, under the same Report-ID and file name, 
 back, and no report is made about a report. What cannot be queued, or asked of the DNS, is tried TRIES times, an hour
 apart, and then forgotten: reports are no mail.
 
-feedback.targets says which addresses may get a report.
+AT_ONCE reports are on their way side by side, because each may wait for the DNS of a stranger. feedback.targets says
+which addresses may get a report.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ TRIES = 3
 AFTER = 600  # s behind the end of a day until its reports are sent: all workers have written down their counts
 SPREAD = 4 * 3600  # s over which they are sent, each domain at its own time (RFC 9990 has no wish; midnight is crowded)
 IN_ROUND = 100  # reports of one round of housekeeping
+AT_ONCE = 5  # reports on their way; each may have LARGEST octets in memory
 LARGEST = 10 << 20  # octets of a report, packed, whatever a domain would take
 OLD = 3  # days after which nobody sends what was seen
 _row = msgspec.msgpack.Decoder(Row).decode
@@ -78,16 +80,29 @@ class Sender:
         """Send the reports of days that are over. ``today``: that of today too, up to now; ``dry``: send nothing, and
         say what would be; ``spread``: each domain at its time; ``most``: so many at most, 0 for all."""
         last = day_of(now) if today else day_of(now) - 1
+        keys = await asyncio.to_thread(self._days.keys, SEEN, 0, last)
+        due = iter([(day, domain) for day, domain in keys if not spread or now >= _due(day, domain)])
         out: list[Sent] = []
-        for day, domain in await asyncio.to_thread(self._days.keys, SEEN, 0, last):
-            if most and len(out) >= most:
-                break
-            if spread and now < (day + 1) * DAY + AFTER + zlib.crc32(domain.encode()) % SPREAD:
-                continue
-            one = await self._one(day, domain, now, dry)
-            if one is not None:
-                out.append(one)
-        return out
+        under_way = 0
+
+        async def some() -> None:
+            nonlocal under_way
+            while not most or len(out) + under_way < most:
+                key = next(due, None)
+                if key is None:
+                    return
+                under_way += 1
+                try:
+                    one = await self._one(*key, now, dry)
+                finally:
+                    under_way -= 1
+                if one is not None:
+                    out.append(one)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(some())
+        return sorted(out, key=lambda one: (one.day, one.domain))
 
     async def _one(self, day: int, domain: str, now: float, dry: bool) -> Sent | None:
         """One domain's day. None where somebody else has it, or it waits for another try."""
@@ -159,3 +174,8 @@ class Sender:
             count("feedback.sent")
             log.event("feedback.sent", domain=domain, day=shown_day(day), to=", ".join(addresses), messages=messages)
         return Sent(domain, day, "due" if dry else "sent", addresses, refused, messages, len(records), largest), goes_on
+
+
+def _due(day: int, domain: str) -> float:
+    """When the report of a domain's day is sent; s since 1970."""
+    return (day + 1) * DAY + AFTER + zlib.crc32(domain.encode()) % SPREAD

@@ -163,7 +163,7 @@ def author_of(received: Received | None) -> str | None:
         return found.domain
     passed = {one.domain for one in received.checks.dkim or () if one.result == "pass"}
     sender = received.checks.sender
-    if sender is not None and sender.result == "pass":
+    if sender is not None and sender.vouches:
         passed.add(sender.domain)
     # a domain without a record says nothing of who may send for it: the same name must be vouched for
     return found.domain if found.result == "none" and found.domain in map(comparable_name, passed) else None

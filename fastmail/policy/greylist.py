@@ -33,8 +33,9 @@ BITS = {4: 24, 6: 64}  # of an address that make a network
 
 
 def place(ip: str, sender: Checked | None) -> str:
-    """Who sends: a domain, or a network; empty for what is neither."""
-    if sender is not None and sender.result == "pass":
+    """Who sends: a domain, or a network; empty for what is neither. A domain for which anybody may send names nobody:
+    all who forge it would be free once one of them was."""
+    if sender is not None and sender.vouches:
         return sender.domain
     try:
         address = networks.address(ip)

@@ -3,10 +3,12 @@
 Promise: nothing raises for what a message or a scanner says, and nobody waits longer than the slowest scanner may take.
 The classifier (policy.learning) works on a helper thread. It is asked about strangers' mail only, and its answer is a
 reason with a score like any other: ``learned.spam``, ``learned.ham`` or ``learned.unsure``; nothing where too little
-was taught.
+was taught. Most accounts teach nothing, so it is remembered for whom that was so, until somebody teaches something:
+their mail costs neither a thread's turn nor a look at its words.
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from fastmail.message.header import Octets
@@ -22,6 +24,8 @@ from fastmail.telemetry import log
 
 LARGEST = 4 << 20  # octets of a message that the classifier looks at
 NAME = "learned"
+REMEMBERED = 10_000  # owners for whom the classifier has nothing to say
+UNTAUGHT = 1.0  # s after which it is looked again whether anybody taught anything at all
 HAM_SHARE = -0.25  # of the score of spam, for a message that looks like none: spam may be made to look so
 
 
@@ -42,6 +46,8 @@ class Judge:
         self._taught = taught
         self.thresholds = thresholds
         self.enforce = enforce
+        self._silent: dict[int, int] = {}  # owners for whom nothing is known, and when: states of what was taught
+        self._untaught = 0.0  # until then nobody taught anything, by the monotonic clock
 
     def wanted(self, where: str) -> bool:
         """Does anybody look at mail of this place (scanners.nouns.PLACES)?"""
@@ -49,24 +55,42 @@ class Judge:
 
     async def look(self, where: str, shown: Shown, owner: int = EVERYBODY) -> list[Finding]:
         """What they say. ``owner``: the one account that the message is for, where there is only one."""
-        if self._taught is None or where != STRANGERS or len(shown.content) > LARGEST:
+        taught = self._taught
+        if taught is None or where != STRANGERS or len(shown.content) > LARGEST or self._is_silent(taught, owner):
             return await self._panel.ask(where, shown)
         scanned, learned = await asyncio.gather(
-            self._panel.ask(where, shown), self._learned(self._taught, owner, shown.content)
+            self._panel.ask(where, shown), self._learned(taught, owner, shown.content)
         )
         return scanned + learned
 
+    def _is_silent(self, taught: Taught, owner: int) -> bool:
+        """True if it is remembered that the classifier has nothing to say of this owner's mail."""
+        try:
+            state = taught.learned.state()
+        except (MailError, OSError):  # who asks it hears of that
+            return False
+        return self._silent.get(owner) == state if state else time.monotonic() < self._untaught
+
     async def _learned(self, taught: Taught, owner: int, content: Octets) -> list[Finding]:
         try:
+            state = taught.learned.state()
             said = await asyncio.get_running_loop().run_in_executor(None, _ask, taught.learned, owner, content)
         except (MailError, OSError) as error:
             log.event("learned.failed", "warning", error=error, then="messages are judged without it")
             return []
-        return [finding(said, taught.score)] if said is not None else []
+        if said is not None:
+            return [finding(said, taught.score)]
+        if not state:
+            self._untaught = time.monotonic() + UNTAUGHT
+            return []
+        if len(self._silent) >= REMEMBERED:
+            self._silent.clear()
+        self._silent[owner] = state  # what was taught since is another state
+        return []
 
 
 def _ask(learned: Learned, owner: int, content: Octets) -> Said | None:
-    return learned.ask(owner, read(content)) if learned.there else None
+    return learned.ask(owner, read(content)) if learned.there and learned.knows(owner) else None
 
 
 def finding(said: Said, score: float) -> Finding:

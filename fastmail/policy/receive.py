@@ -97,7 +97,8 @@ class Received(msgspec.Struct, frozen=True):
     """What the checks came to. ``add``: the fields to put in front of the message (LF); what to remove from it,
     ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields. ``each``: the
     verdict by what was asked for recipients; ``verdict`` is the mildest of these, and ``enforce`` says whether that
-    counts; ``tag``: what is put in front of its subject."""
+    counts; ``tag``: what is put in front of its subject; ``earns``: who waits for nothing from now on if the message is
+    taken (policy.greylist), empty for nobody."""
 
     add: bytes
     checks: Checks
@@ -107,6 +108,7 @@ class Received(msgspec.Struct, frozen=True):
     remove: tuple[tuple[bytes, int], ...] = ()
     each: tuple[tuple[Wishes, Verdict], ...] = ()
     tag: str = ""
+    earns: str = ""
 
     def done(self, wanted: Wishes) -> str:
         """The action for a recipient for whom this was asked."""
@@ -376,8 +378,13 @@ class Receiving:
             verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
             checks = replace(checks, findings=tuple(await look(field, verified)))
             each = {one: wishes.judged(checks, one, who) for one in each}
+        earns = ""
         if self._receiver.greylist is not None and any(one.greylist > 0 for one in each):
-            each = self._put_off(self._receiver.greylist, each, checks.sender, marks.suspect(checks.findings))
+            suspect, sent_by = marks.suspect(checks.findings), place(self._ip, checks.sender)
+            if wishes.all_put_off(each, suspect):
+                each = self._put_off(self._receiver.greylist, each, sent_by)
+            elif wishes.all_good(each, suspect):
+                earns = sent_by
         mildest = min(each, key=lambda one: RANK[one.done(each[one])]) if len(each) > 1 else next(iter(each))
         decided = each[mildest]
         if checks.sender is not None:
@@ -393,7 +400,7 @@ class Receiving:
         removed = marks.removed(checks.findings)
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
         tag = settings.subject_tag if wishes.tagged(each, settings.subject_score) else ""
-        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag)
+        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag, earns)
 
     async def _checks(self, whole: Octets | None) -> Checks:
         """What is found out without looking at the content's meaning, when all of it has come. ``whole``: that, for
@@ -430,22 +437,14 @@ class Receiving:
             checks = replace(checks, noted=noted, refusal=self._refusal(noted))
         return checks
 
-    def _put_off(
-        self, greylist: Greylist, each: dict[Wishes, Verdict], sender: Checked | None, suspect: bool
-    ) -> dict[Wishes, Verdict]:
-        """The same, or later ones, where everybody who does not refuse the message wants unknown senders to be put off,
-        and it has a score for that or is ``suspect`` to a scanner."""
-        taking = {one: decided for one, decided in each.items() if one.done(decided) != verdict.REFUSE}
-        if not taking or not all(wishes.puts_off(one, each[one], suspect) for one in taking):
-            good = all(decided.action == verdict.ACCEPT and decided.score <= 0 for decided in each.values())
-            if good and not suspect:
-                greylist.good(place(self._ip, sender))
-            return each
-        seconds = greylist.wait(place(self._ip, sender), self._from)
+    def _put_off(self, greylist: Greylist, each: dict[Wishes, Verdict], sent_by: str) -> dict[Wishes, Verdict]:
+        """The same verdicts, or, where the sender has to wait, later ones for all who do not refuse the message."""
+        seconds = greylist.wait(sent_by, self._from)
         if not seconds:
             return each
         reply = (450, "4.7.1", f"not known here yet: try again in {seconds} seconds")
-        return each | {one: replace(decided, action=verdict.LATER, reply=reply) for one, decided in taking.items()}
+        later = {one: replace(decided, action=verdict.LATER, reply=reply) for one, decided in each.items()}
+        return {one: each[one] if one.done(each[one]) == verdict.REFUSE else later[one] for one in each}
 
     async def _linked(self, whole: Octets) -> list[Listed]:
         """What lists say of what the content names."""

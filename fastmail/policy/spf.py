@@ -50,6 +50,16 @@ class Checked(msgspec.Struct, frozen=True, cache_hash=True):
     voids: int = 0
     until: float = 0.0
 
+    @property
+    def everybody(self) -> bool:
+        """True if it passes because anybody may send for the domain (``+all``)."""
+        return self.result == "pass" and self.mechanism.lstrip("+").lower() == "all"
+
+    @property
+    def vouches(self) -> bool:
+        """True if the domain vouches for the client: nobody else can use what such a message earns, or uses up."""
+        return self.result == "pass" and not self.everybody
+
 
 class _Permanent(Exception):
     """permerror; the text says why."""

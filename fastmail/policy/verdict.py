@@ -132,9 +132,7 @@ def reasons(checks: Checks) -> list[Reason]:
         out.append(_reason(f"helo.{checks.helo.result}", f"{checks.helo.domain} {checks.helo.why}".strip()))
     if checks.sender is not None:
         sender = checks.sender
-        name = (
-            "everybody" if sender.result == "pass" and sender.mechanism.lstrip("+").lower() == "all" else sender.result
-        )
+        name = "everybody" if sender.everybody else sender.result
         out.append(_reason(f"spf.{name}", f"{sender.domain} {sender.mechanism} {sender.why}".strip()))
     seen = set()
     for one in checks.dkim or ():

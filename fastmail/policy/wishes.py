@@ -176,7 +176,19 @@ def _stricter(one: tuple[str, Reply], other: tuple[str, Reply]) -> tuple[str, Re
 # ---------------------------------------------------------------- what follows from verdicts
 
 
-def puts_off(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
+def all_put_off(each: Mapping[Wishes, Verdict], suspect: bool) -> bool:
+    """True if everybody who does not refuse a message, and somebody does not, wants unknown senders to be put off, and
+    the message has a score for that or is ``suspect`` to a scanner."""
+    taking = {one: decided for one, decided in each.items() if one.done(decided) != REFUSE}
+    return bool(taking) and all(_puts_off(one, decided, suspect) for one, decided in taking.items())
+
+
+def all_good(each: Mapping[Wishes, Verdict], suspect: bool) -> bool:
+    """True if nothing speaks against a message, whoever gets it."""
+    return not suspect and all(one.action == ACCEPT and one.score <= 0 for one in each.values())
+
+
+def _puts_off(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
     """True if a message is put off for a recipient where its sender is not known. ``suspect``: a scanner wants that."""
     if not wanted.enforce or wanted.greylist <= 0 or decided.action != ACCEPT or decided.named:
         return False
@@ -185,13 +197,15 @@ def puts_off(wanted: Wishes, decided: Verdict, suspect: bool) -> bool:
 
 def tagged(each: Mapping[Wishes, Verdict], score: float) -> bool:
     """True if the subject of a message gets a tag: all who take it have the same content, so each of them must want
-    that. ``score``: from where on it gets one; 0: where it is junk."""
-    for wanted, decided in each.items():
-        if wanted.done(decided) in (JUNK, QUARANTINE, REFUSE):
-            continue
-        if not 0 < score <= decided.score or not wanted.enforce or decided.named == ALLOWED:
-            return False
-    return True
+    that. ``score``: from where on it gets one; 0: where it is junk, by whatever reason. Who only has verdicts written
+    down has no subject changed, also where a list blocks the message; and who allows its sender has none changed."""
+    return all(_tagged(wanted, decided, score) for wanted, decided in each.items())
+
+
+def _tagged(wanted: Wishes, decided: Verdict, score: float) -> bool:
+    if not wanted.enforce or decided.named == ALLOWED:
+        return False
+    return score <= decided.score if score > 0 else wanted.done(decided) in (JUNK, QUARANTINE, REFUSE)
 
 
 # ---------------------------------------------------------------- senders
@@ -204,7 +218,7 @@ def who(ip: str, sender: str, written: Iterable[bytes], checks: Checks) -> Who:
     found = _authors(written)
     passed = {one.domain for one in checks.dkim or () if one.result == "pass"}
     spf = checks.sender
-    if spf is not None and spf.result == "pass" and spf.mechanism.lstrip("+").lower() != "all":
+    if spf is not None and spf.vouches:
         passed.add(spf.domain)
     shown = [sender] if sender and _covers(passed, sender) else []
     dmarc = checks.dmarc

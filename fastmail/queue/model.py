@@ -44,7 +44,7 @@ class Item:
     - ``hold``: the store's name for the content, where it is shared with the mailbox of ``shared_with``; ``checksum``:
       its CRC-32 in that case.
     - ``mailbox``: where recipients of this server get it, empty for INBOX; ``places``: mailboxes of accounts that get
-      it elsewhere, by their numbers.
+      it elsewhere, by their numbers; ``junk``: recipients for whom it is junk, where it is not for all.
     - ``owner``: the address here that forwards the message; it gets the reports instead of the sender.
     - ``signed``: the domain of its author, if a signature of ours is on it, which is made anew when its octets change.
     - ``checked``: it came from others, and the results on it are ours (policy.receive).
@@ -81,6 +81,7 @@ class Item:
     verp: bool = False
     token: bytes = b""
     places: dict[int, str] = field(default_factory=dict)
+    junk: tuple[str, ...] = ()
 
     @property
     def number(self) -> str:

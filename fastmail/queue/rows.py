@@ -19,10 +19,10 @@ VERSION = 1
 
 class ItemRow(msgspec.Struct, array_like=True):
     """One row of the table ``item``. ``salt``, ``mailbox``, ``owner``, ``signed``, ``checked``, ``mailing_list``,
-    ``verp``, ``token`` and ``places`` came after the others, in this order. An older server sends a message whose
-    octets it changes with a signature that does not fit, and seals nothing; it would send mail of a list to its
-    address, not to its members, but it does not open the directory of lists. To accounts
-    in ``places`` it delivers to ``mailbox``."""
+    ``verp``, ``token``, ``places`` and ``junk`` came after the others, in this order. An older server sends a message
+    whose octets it changes with a signature that does not fit, and seals nothing; it would send mail of a list to its
+    address, not to its members, but it does not open the directory of lists. To accounts in ``places`` it delivers to
+    ``mailbox``, and it forwards what is ``junk`` for a recipient."""
 
     version: int
     id: int
@@ -57,6 +57,7 @@ class ItemRow(msgspec.Struct, array_like=True):
     verp: bool = False
     token: bytes = b""
     places: dict[int, str] = {}
+    junk: tuple[str, ...] = ()
 
 
 _encode = msgspec.msgpack.Encoder().encode

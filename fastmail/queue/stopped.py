@@ -2,6 +2,10 @@
 
 Which networks these are is a state of the queue, one for each network, so all processes see it at once and a restart
 changes nothing. Only an administrator ends it (``fastmail queue networks``). An older server takes no notice of it.
+
+Promise: who was stopped stays so. A row that cannot be read, because it is damaged or of a later version, stops its
+network all the same: mail that waits for an administrator can still be sent, and spam that was sent cannot be taken
+back.
 """
 
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ from fastmail.net.networks import Network
 from fastmail.queue.spool import Spool
 
 _STATE = b"stopped "
+UNREADABLE = "the row that says why it was stopped cannot be read"
 
 
 class _Row(msgspec.Struct, array_like=True):
@@ -24,7 +29,7 @@ class _Row(msgspec.Struct, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """``since``: s since 1970; ``why``: for people."""
+    """``since``: s since 1970, 0 where that cannot be read; ``why``: for people."""
 
     since: int
     why: str
@@ -35,14 +40,14 @@ def _name(network: Network) -> bytes:
 
 
 def find(spool: Spool, network: Network) -> Stopped | None:
-    """Return why a network may send nothing; None where it may, and where the row cannot be read."""
+    """Return why a network may send nothing; None where it may."""
     found = spool.state(_name(network))
     if found is None:
         return None
     try:
         row = msgspec.msgpack.decode(found, type=_Row)
-    except msgspec.MsgspecError:
-        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Stopped(0, UNREADABLE)
     return Stopped(row.since, row.why)
 
 

@@ -64,9 +64,10 @@ class Deliveries:
         said = self.outcomes.known(job)
         if said is not None:
             await self.outcomes.settle(job, item, said, content)
-        elif self.outcomes.watch is not None and self.outcomes.watch.stops(item):
-            await self.outcomes.watch.hold(job, item)
-        elif item.mailing_list and not item.verp:
+            return client
+        if await self._stopped(job, item, content):
+            return client
+        if item.mailing_list and not item.verp:
             await self.lists.step(job, item, content)
         elif destination.name == LOCAL:
             await self._here(job, item, content)
@@ -77,6 +78,22 @@ class Deliveries:
         else:
             return await self._attempt(destination, job, item, content, client)
         return client
+
+    async def _stopped(self, job: Job, item: Item, content: bytes) -> bool:
+        """True if the message may not be sent now because of its sender (relay.suspicion); then that is settled."""
+        watch = self.outcomes.watch
+        if watch is None:
+            return False
+        try:
+            stops = watch.stops(item)
+        except DamagedAccount as error:
+            log.event("relay.sender", "error", id=item.number, login=item.login, why=error)
+            unknown = Reply(451, "4.3.0", "whether its sender may send cannot be known now")
+            await self.outcomes.settle_all(job, item, unknown, content)
+            return True
+        if stops:
+            await watch.hold(job, item)
+        return stops
 
     async def _found(self, job: Job) -> tuple[Item, bytes] | None:
         """Return the job's message and its content. None when the message is missing or damaged; the job is settled
@@ -141,24 +158,32 @@ class Deliveries:
         await asyncio.get_running_loop().run_in_executor(None, batv.prepare)
         return batv.tagged(item.sender)
 
+    async def _backs(self, item: Item) -> Callable[[str], str]:
+        """What tells the reverse-path of a copy from its recipient. Mail of a list has one for each member, so that the
+        list knows whose mail comes back; other mail has one for all."""
+        if not item.verp:
+            sender = await self._sender(item)
+            return lambda recipient: sender
+        tokens = Tokens(self.deliverer.directory)
+        await asyncio.get_running_loop().run_in_executor(None, tokens.prepare)
+        return lambda recipient: tokens.bounces(item.mailing_list, recipient)
+
     async def _each(
         self, destination: Destination, job: Job, item: Item, content: bytes, client: SmtpClient | None
     ) -> SmtpClient | None:
         """A message of a mailing list to the hosts of a destination: a mail transaction for each member, whose
         reverse-path, and where this server has a web address the way to leave the list, are its own. The job is settled
         once, for all of them."""
-        tokens, loop = Tokens(self.deliverer.directory), asyncio.get_running_loop()
-        await loop.run_in_executor(None, tokens.prepare)
-        copies = await self._copies(item, content)
+        loop = asyncio.get_running_loop()
+        back, copies = await self._backs(item), await self._copies(item, content)
         copy, size, anew = content, item.size, self._anew(item)
         said: list[Said] = []
         given = client
         try:
             for rcpt in job.recipients:
-                back = tokens.bounces(item.mailing_list, rcpt.address)
                 if copies is not None:
                     copy, size = await loop.run_in_executor(None, copies.whole, rcpt.address)
-                sending = Sending(back, [rcpt], copy, size, item.eight, item.options, anew)
+                sending = Sending(back(rcpt.address), [rcpt], copy, size, item.eight, item.options, anew)
                 if client is None or not client.usable or client.sent >= PER_CONNECTION:
                     if client is not None and client is not given:
                         await client.close()
@@ -208,8 +233,8 @@ class Deliveries:
         there: dict[str, Destinations] = {}
         for rcpt in job.recipients:
             try:
-                found = forward.kept_back(self.deliverer, item, forward.here(self.deliverer, item, rcpt.address))
-                there[rcpt.address] = found
+                found = forward.here(self.deliverer, item, rcpt.address)
+                there[rcpt.address] = found = forward.kept_back(self.deliverer, item, rcpt.address, found)
             except DamagedAccount as error:
                 log.event("relay.recipient", "error", address=rcpt.address, why=error)
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
@@ -284,11 +309,14 @@ class Deliveries:
         seal = await self.sealer.seal(content) if self.sealer is not None and item.checked else b""
         forwarding = forward.Forwarding(self.deliverer, self.routes, self.spool.new_id)
         out: list[Forward] = []
+        back = await self._backs(item) if item.verp else None
         for rcpt in leaving:
             mine, text = item, content
+            if back is not None:
+                mine = replace(item, sender=back(rcpt.address))
             if copies is not None:
                 text, size = await asyncio.get_running_loop().run_in_executor(None, copies.whole, rcpt.address)
-                mine = replace(item, size=size)
+                mine = replace(mine, size=size)
             out += forwarding.of(mine, rcpt, text, there[rcpt.address].elsewhere, seal)
         posted: set[str] = set()  # an alias may lead to a list that is a recipient itself
         for rcpt in leaving:
@@ -299,12 +327,14 @@ class Deliveries:
 
     async def _pipe(self, job: Job, item: Item, content: bytes, hop: Hop) -> None:
         """Deliver to recipients whose mail goes to a program."""
-        copies, said = await self._copies(item, content), []
+        back, copies = await self._backs(item), await self._copies(item, content)
+        said = []
         for rcpt in job.recipients:
             text = content
             if copies is not None:
                 text, _ = await asyncio.get_running_loop().run_in_executor(None, copies.whole, rcpt.address)
-            said.append(Said(await pipe.run(hop, item.sender, rcpt.address, item.number, text, self.seconds)))
+            reply = await pipe.run(hop, back(rcpt.address), rcpt.address, item.number, text, self.seconds)
+            said.append(Said(reply))
         await self.outcomes.settle(job, item, said, content)
 
 

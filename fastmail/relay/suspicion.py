@@ -28,7 +28,7 @@ from typing import Protocol
 from fastmail.directory.records import Account
 from fastmail.message import trace
 from fastmail.model.address import comparable
-from fastmail.model.errors import DamagedAccount, MailError
+from fastmail.model.errors import MailError
 from fastmail.net import networks
 from fastmail.net.networks import Network, narrowest
 from fastmail.queue import stopped
@@ -189,16 +189,14 @@ class Watch:
 
     def stops(self, item: Item) -> bool:
         """Return True if an attempt may not be made, because the login or network of the message is stopped. This
-        pauses also mail that a stream had begun with, that came in meanwhile, or that a crash left behind."""
+        pauses also mail that a stream had begun with, that came in meanwhile, or that a crash left behind.
+        DamagedAccount where it cannot be known: then it is to be tried later."""
         if not item.sender:
             return False
         if not item.login:
             network = self._network(item)
             return network is not None and stopped.find(self._spool, network) is not None
-        try:
-            account = self._directory.account(item.login)
-        except DamagedAccount:
-            return False
+        account = self._directory.account(item.login)
         return account is not None and bool(account.stopped) and not account.sends
 
     async def hold(self, job: Job, item: Item) -> None:

@@ -18,6 +18,7 @@ queue, no recipient gets the message, and the client gets the reason.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fastmail.auth.send_as import REFUSE
 from fastmail.delivery.deliver import LEAVES_NOT, SCAN_ON_LOOP, Envelope, NotAll, Outcome
@@ -48,6 +49,8 @@ from fastmail.smtp import (
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.milter import Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
+from fastmail.smtp.transaction import Own
+from fastmail.smtp.wanted import INBOX
 from fastmail.telemetry import log
 
 TAKEN = Outcome(250, "2.0.0", "message taken")
@@ -74,12 +77,21 @@ async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[O
     return [outcomes[at] for at in range(len(envelope.recipients))]
 
 
+@dataclass(slots=True)
+class _Message:
+    """A message on its way through the steps. ``mailbox``: where recipients here get it, but for those in
+    ``Envelope.places``; ``incomplete``: a user's program may have left out fields."""
+
+    content: Octets
+    mailbox: str = INBOX
+    incomplete: bool = False
+
+
 async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
     """The same of a message whose header has an end, for recipients that have one fate."""
-    service = session.service
-    incomplete = service.kind == SUBMISSION
-    mailbox = "INBOX"
-    transaction = session.transaction
+    service, transaction = session.service, session.transaction
+    message = _Message(content, incomplete=service.kind == SUBMISSION)
+    own = transaction.own if transaction is not None else own_limits.of(session)
     receiving = transaction.receiving if transaction is not None else None
     received = None
     if transaction is not None and receiving is not None:
@@ -87,7 +99,7 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         ended = await _ended(session, envelope, content, received, limited)
         if ended is not None:
             return ended
-        mailbox, envelope.places = wanted.places(received, transaction.wanted)
+        message.mailbox, envelope.places = wanted.places(received, transaction.wanted)
     else:
         content = await forged.removed(session, content)
     refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
@@ -96,47 +108,88 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         refused = await judging.of_user(session, envelope, content)
     if refused is not None:
         return _refused(session, envelope, content, refused)
-    content = await footers.put(session, content, envelope)
-    envelope.signs = await _signs(session, content)
+    message.content = await footers.put(session, content, envelope)
+    envelope.signs = await _signs(session, message.content)
     envelope.feedback = _feedback(session)
-    if session.filters is not None:
-        whole = await _whole([content] if not incomplete else await _completed(session, envelope, content))
-        incomplete = False
-        said = await session.filters.message(whole)
-        envelope.filters = "; ".join(filter(None, (envelope.filters, _words(said, whole))))
-        if said.refusal is not None or said.discard:
-            outcome = said.refusal or TAKEN
-            log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
-            _remember(session, envelope, whole, "refused" if said.refusal is not None else "discarded")
-            return [outcome] * len(envelope.recipients)
-        content = said.content
-        if not _apply(session, envelope, said):
-            return _refused(session, envelope, content, NOWHERE)
-        if not envelope.recipients:
-            return [TAKEN]
-        if said.quarantine:
-            mailbox, envelope.places = JUNK_BOX, {}
-    if received is not None and mailbox != JUNK_BOX:
-        strangers.well_judged(session, received)
+    outcomes = await _filtered(session, envelope, message)
+    if outcomes is not None:
+        return outcomes
+    outcomes = await _passed_on(session, envelope, message, received, own)
+    if received is not None and message.mailbox != JUNK_BOX and any(one.ok for one in outcomes):
+        strangers.earns(session, received)
+    return outcomes
+
+
+async def _filtered(session: Dialogue, envelope: Envelope, message: _Message) -> list[Outcome] | None:
+    """Show the message to filters, and change it as they ask. Returns the outcomes if it goes no further."""
+    if session.filters is None:
+        return None
+    content = message.content
+    whole = await _whole([content] if not message.incomplete else await _completed(session, envelope, content))
+    message.incomplete = False
+    said = await session.filters.message(whole)
+    envelope.filters = "; ".join(filter(None, (envelope.filters, _words(said, whole))))
+    if said.refusal is not None or said.discard:
+        outcome = said.refusal or TAKEN
+        log.event("milter.verdict", sender=envelope.sender, reply=f"{outcome.code} {outcome.text}")
+        _remember(session, envelope, whole, "refused" if said.refusal is not None else "discarded")
+        return [outcome] * len(envelope.recipients)
+    message.content = said.content
+    if not _apply(session, envelope, said):
+        return _refused(session, envelope, message.content, NOWHERE)
+    if not envelope.recipients:
+        return [TAKEN]
+    if said.quarantine:
+        message.mailbox, envelope.places = JUNK_BOX, {}
+    return None
+
+
+async def _passed_on(
+    session: Dialogue, envelope: Envelope, message: _Message, received: Received | None, own: Own | None
+) -> list[Outcome]:
+    """Read the message if it is a report; otherwise deliver it or queue it. ``own``: whose limits it counts in."""
+    service, content = session.service, message.content
     if service.feedback is not None and await _is_report(session, service.feedback, envelope, content, received):
         envelope.filters = "; ".join(filter(None, (envelope.filters, "read as a report")))
         _remember(session, envelope, content, "discarded")
         return [TAKEN] * len(envelope.recipients)
-    if mailbox == JUNK_BOX and not service.deliverer.forwards_junk and leaves_only(service.deliverer, envelope):
+    if service.kind == LMTP and envelope.forwards:
+        return await _each_passed_on(session, envelope, message, own)
+    if message.mailbox == JUNK_BOX and not service.deliverer.forwards_junk and leaves_only(service.deliverer, envelope):
         return _refused(session, envelope, content, NOT_FORWARDED)
-    elsewhere = leaves(envelope)
-    own = transaction.own if transaction is not None else own_limits.of(session)
+    return await _sent(session, envelope, message, own)
+
+
+async def _each_passed_on(session: Dialogue, envelope: Envelope, message: _Message, own: Own | None) -> list[Outcome]:
+    """The same by LMTP, where each recipient has a reply of its own, also if its mail leaves or is for a list."""
+    if message.mailbox == JUNK_BOX:
+        envelope.junk = set(envelope.forwards)
+    outcomes = await lmtp_verdicts.not_passed_on(session, envelope, message.content, NOT_FORWARDED)
+    for at, outcome in outcomes.items():
+        _refused(session, lmtp_verdicts.part(envelope, [at], envelope.filters), message.content, outcome)
+    rest = [at for at in range(len(envelope.recipients)) if at not in outcomes]
+    if rest:
+        left = lmtp_verdicts.part(envelope, rest, envelope.filters)
+        left.places = envelope.places
+        outcomes |= zip(rest, await _sent(session, left, message, own), strict=True)
+    return [outcomes[at] for at in range(len(envelope.recipients))]
+
+
+async def _sent(session: Dialogue, envelope: Envelope, message: _Message, own: Own | None) -> list[Outcome]:
+    """Queue a message if it leaves or is for a list; deliver it otherwise."""
+    service, content = session.service, message.content
     envelope.charges = own_limits.charges(session, own, len(envelope.recipients))
-    if service.outbound is not None and (elsewhere or envelope.options.release):
-        return [await service.outbound.submit(envelope, content, incomplete, 0, mailbox)] * len(envelope.recipients)
+    if service.outbound is not None and (leaves(envelope) or envelope.options.release):
+        outcome = await service.outbound.submit(envelope, content, message.incomplete, 0, message.mailbox)
+        return [outcome] * len(envelope.recipients)
     refused = await service.outbound.charge(envelope) if service.outbound is not None else None
     if refused is not None:
         return _refused(session, envelope, content, refused)
-    if incomplete:
+    if message.incomplete:
         content = await _whole(await _completed(session, envelope, content))
     if service.kind == SUBMISSION and service.outbound is not None and envelope.signs:
         content = await service.outbound.signed(envelope, await _whole([content]))
-    return await _deliver(session, envelope, content, mailbox)
+    return await _deliver(session, envelope, content, message.mailbox)
 
 
 async def _judged(
@@ -195,7 +248,7 @@ def _vouched(checks: Checks) -> bool:
     if dmarc is None or dmarc.result != "none":
         return dmarc is not None and dmarc.result == "pass"
     names = [one.domain for one in checks.dkim or () if one.result == "pass"]
-    if checks.sender is not None and checks.sender.result == "pass":
+    if checks.sender is not None and checks.sender.vouches:
         names.append(checks.sender.domain)
     return any(dmarc.domain == one or dmarc.domain.endswith(f".{one}") for one in names)
 
@@ -325,10 +378,12 @@ def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> bool:
         _left_out(envelope, [(address, "recipients stay as they are by LMTP") for address in asked])
         return True
     gone = {address.lower() for address in verdict.removed}
-    before = envelope.recipients, envelope.asked
+    before = envelope.recipients, envelope.asked, envelope.forwards
     kept = [at for at, (address, _) in enumerate(envelope.recipients) if address.lower() not in gone]
     envelope.recipients = [envelope.recipients[at] for at in kept]
     envelope.asked = [envelope.asked[at] for at in kept]
+    # a mailing list that a filter took out has no word about those who are left
+    envelope.forwards = {address for address in envelope.forwards if address.lower() not in gone}
     without: list[tuple[str, str]] = []
     for address in verdict.added:
         there = session.service.deliverer.destinations(address)
@@ -343,7 +398,7 @@ def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> bool:
     _left_out(envelope, without)
     if envelope.recipients or not without:
         return True
-    envelope.recipients, envelope.asked = before
+    envelope.recipients, envelope.asked, envelope.forwards = before
     return False
 
 

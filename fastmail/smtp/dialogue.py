@@ -25,7 +25,9 @@ class Dialogue:
     __slots__ = (
         "_errors",
         "conn",
+        "deciding",
         "filters",
+        "gone",
         "hello",
         "host",
         "logging_in",
@@ -49,6 +51,8 @@ class Dialogue:
         # its mail
         self.transaction: Transaction | None = None
         self.filters: Filters | None = None
+        self.deciding = False  # content is complete, and it is being decided what becomes of it
+        self.gone = False  # the connection has ended
         self._errors = 0
 
     @property

@@ -2,6 +2,9 @@
 
 smtp.content calls ``decide`` when the last octet has come; smtp.accept delivers the message or queues it. Promise: the
 client gets 250 after the message is durable in every mailbox that it is for, or in the queue.
+
+A client that hangs up meanwhile changes nothing about its message: what judges it, and the filters, stay until it is
+decided. Otherwise it could hang up at the right moment to have a message delivered that nobody has looked at.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ from fastmail.delivery.deliver import Envelope, Outcome, worst
 from fastmail.message.header import Octets
 from fastmail.message.recode import without_binary
 from fastmail.model.errors import ClientError, StorageFull
-from fastmail.smtp import accept
+from fastmail.smtp import accept, strangers
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.envelope import printable
 from fastmail.smtp.service import LMTP
@@ -31,6 +34,25 @@ OUR_ERROR = Outcome(451, "4.3.0", "local error, try again later")
 
 async def decide(session: Dialogue, transaction: Transaction) -> None:
     """Decide, deliver, and reply: one reply, or for LMTP one for each recipient (RFC 2033 4.2)."""
+    session.deciding = True
+    try:
+        await _decide(session, transaction)
+    finally:
+        session.deciding = False
+        if session.gone:
+            release(session)
+
+
+def release(session: Dialogue) -> None:
+    """The client is gone, and nothing of it is being decided: let go of all that the session has."""
+    session.end_transaction()
+    strangers.leaves(session)
+    if session.filters is not None:
+        session.filters.close()
+        session.filters = None
+
+
+async def _decide(session: Dialogue, transaction: Transaction) -> None:
     if session.transaction is not transaction:
         return  # the client is gone, and its content with it: nothing was decided
     fault = transaction.fault()
@@ -66,8 +88,8 @@ async def _decided(session: Dialogue, transaction: Transaction) -> Sequence[Outc
     assert staged is not None
     if staged.spilled:
         await staged.spill()
-        if session.transaction is not transaction:
-            return None  # the client is gone, and its content with it
+        if session.gone:
+            return None  # nothing was decided yet
     content = staged.content()
     if transaction.binary:
         content = await asyncio.get_running_loop().run_in_executor(None, without_binary, bytes(content))

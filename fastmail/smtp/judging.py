@@ -9,6 +9,7 @@ refused; it never goes into a Junk mailbox.
 from collections.abc import Sequence
 
 from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.directory.interface import AccountRecord
 from fastmail.message import trace
 from fastmail.message.header import Octets
 from fastmail.policy import marks, verdict
@@ -27,8 +28,9 @@ def of_stranger(session: Dialogue, envelope: Envelope, content: Octets) -> Look 
         return None
 
     async def look(field: bytes, verified: str) -> Sequence[Finding]:
-        seen = shown(session, envelope, content, field, verified)
-        return await judge.look(STRANGERS, seen, owner(envelope))
+        mine = only(envelope)
+        seen = shown(session, envelope, content, field, verified, mine)
+        return await judge.look(STRANGERS, seen, mine.id if mine is not None else EVERYBODY)
 
     return look
 
@@ -48,14 +50,22 @@ async def of_user(session: Dialogue, envelope: Envelope, content: Octets) -> Out
     return Outcome(*reply) if action in (verdict.REFUSE, verdict.LATER) else None
 
 
-def owner(envelope: Envelope) -> int:
-    """Return the number of the only account that the message is for; 0 if there are several, or none."""
-    accounts = {record.id for _, records in envelope.recipients for record in records}
-    return accounts.pop() if len(accounts) == 1 else EVERYBODY
+def only(envelope: Envelope) -> AccountRecord | None:
+    """Return the only account that the message is for; None if there are several, or none."""
+    accounts = {record.id: record for _, records in envelope.recipients for record in records}
+    return accounts.popitem()[1] if len(accounts) == 1 else None
 
 
-def shown(session: Dialogue, envelope: Envelope, content: Octets, field: bytes = b"", host: str = "") -> Shown:
-    """Return the message as scanners get it, after ``field``. ``host``: the client's verified name."""
+def shown(
+    session: Dialogue,
+    envelope: Envelope,
+    content: Octets,
+    field: bytes = b"",
+    host: str = "",
+    owner: AccountRecord | None = None,
+) -> Shown:
+    """Return the message as scanners get it, after ``field``. ``host``: the client's verified name; ``owner``: the only
+    account that it is for."""
     hostname, number = session.service.hostname, trace.new_id()
     recipients = [address for address, _ in envelope.recipients]
     single = recipients[0] if len(recipients) == 1 else ""
@@ -71,4 +81,5 @@ def shown(session: Dialogue, envelope: Envelope, content: Octets, field: bytes =
         envelope.login,
         number,
         hostname,
+        owner.address if owner is not None else "",
     )

@@ -10,7 +10,10 @@ allowed senders do not count, and nobody is put off for being unknown. For one a
 2. It is kept in quarantine if no account behind it would have the message in a mailbox; all such addresses of the
    message together.
 3. Otherwise it is taken. Accounts that would not have it in INBOX have it in Junk. One that has it by two addresses has
-   it in INBOX if one of them says so. Where mail of an address leaves, and there is no account behind it, it leaves.
+   it in INBOX if one of them says so.
+4. Where mail of an address leaves or is for a mailing list, and all behind the address call the message junk, it does
+   not leave: a copy that is kept stays, a list's owners decide, and an address that only forwards is refused. So it is
+   by SMTP (delivery.forward), but there one reply stands for all recipients.
 
 Authentication-Results stay as they came, because the MTA in front may have this server's name. Fields of scanners are
 replaced by ours (policy.marks), which go by what is the mildest of the verdicts.
@@ -23,12 +26,14 @@ from msgspec.structs import replace
 
 from fastmail._core import header as scanner
 from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.delivery.forward import leaves_only
 from fastmail.directory.lookup import Destinations
 from fastmail.durable.staging import Staged
 from fastmail.message.authors import MOST
 from fastmail.message.header import Octets
 from fastmail.policy import marks, results, wishes
-from fastmail.policy.reasons import JUNK, LATER, QUARANTINE, RANK, REFUSE, Finding
+from fastmail.policy.learning.counts import EVERYBODY
+from fastmail.policy.reasons import LATER, QUARANTINE, RANK, REFUSE, Finding
 from fastmail.policy.scanners.nouns import STRANGERS
 from fastmail.policy.verdict import Checks, Verdict
 from fastmail.policy.wishes import Wishes
@@ -62,6 +67,7 @@ async def judged(session: Dialogue, envelope: Envelope, content: Octets, base: W
     decided: dict[Wishes, Verdict] = {}
     out = Judged(content, envelope)
     inbox: dict[int, bool] = {}  # by account: does anything want the message in INBOX?
+    junk: set[str] = set()  # addresses that call it so, whoever is behind them
     for at, (address, records) in enumerate(envelope.recipients):
         asked = wanted.behind(directory, base, address, Destinations(records))
         for one in asked:
@@ -76,8 +82,9 @@ async def judged(session: Dialogue, envelope: Envelope, content: Octets, base: W
         else:
             out.at.append(at)
             for one, action in zip(asked, done, strict=True):
-                good = action not in (JUNK, QUARANTINE, REFUSE)
-                inbox[one.number] = inbox.get(one.number, False) or good
+                inbox[one.number] = inbox.get(one.number, False) or action not in wanted.IN_JUNK
+            if all(action in wanted.IN_JUNK for action in done):
+                junk.add(address)
     first = min(decided, key=lambda one: RANK[one.done(decided[one])])
     words = f"{marks.words(findings)}: {decided[first].action} {decided[first].score:g}".lstrip(": ")
     if findings:
@@ -85,6 +92,7 @@ async def judged(session: Dialogue, envelope: Envelope, content: Octets, base: W
         add = marks.fields(decided[first], findings, limits)
         again = Staged(session.service.staging, session.service.budget)
         out.content = await results.put(add, content, NO_SERVER, again, marks.removed(findings))
+    envelope.junk = junk & envelope.forwards
     out.left = part(envelope, out.at, words)
     out.left.places = {number: wanted.JUNK_BOX for number, good in inbox.items() if not good and number}
     if out.back_at:
@@ -97,11 +105,32 @@ async def _findings(session: Dialogue, envelope: Envelope, content: Octets) -> S
     judge = session.service.judge
     if judge is None or not judge.wanted(STRANGERS):
         return ()
-    return await judge.look(STRANGERS, judging.shown(session, envelope, content), judging.owner(envelope))
+    mine = judging.only(envelope)
+    shown = judging.shown(session, envelope, content, owner=mine)
+    return await judge.look(STRANGERS, shown, mine.id if mine is not None else EVERYBODY)
 
 
 def _reply(asked: Wishes, decided: Verdict) -> Outcome:
     return Outcome(*(decided.reply if asked.enforce else decided.always_reply))
+
+
+async def not_passed_on(
+    session: Dialogue, envelope: Envelope, content: Octets, not_forwarded: Outcome
+) -> dict[int, Outcome]:
+    """Return the replies to recipients, by their positions, whose mail would leave or go to a list, and may not.
+    ``not_forwarded``: the one for junk."""
+    deliverer, outbound = session.service.deliverer, session.service.outbound
+    refused: dict[str, Outcome] = {}
+    if outbound is not None and len(envelope.recipients) > 1:  # one alone is asked about when it is queued
+        refused = await outbound.refusals(envelope, content)
+    found: dict[int, Outcome] = {}
+    for at, (address, _) in enumerate(envelope.recipients):
+        unwanted = address in envelope.junk and not deliverer.forwards_junk
+        if unwanted and leaves_only(deliverer, part(envelope, [at], "")):
+            found[at] = not_forwarded
+        elif address in refused:
+            found[at] = refused[address]
+    return found
 
 
 def part(envelope: Envelope, at: Sequence[int], words: str) -> Envelope:
@@ -113,6 +142,7 @@ def part(envelope: Envelope, at: Sequence[int], words: str) -> Envelope:
         recipients=some,
         asked=[envelope.asked[n] for n in at],
         forwards=envelope.forwards & names,
+        junk=envelope.junk & names,
         filters=words,
         places={},
     )

@@ -89,15 +89,12 @@ def _is_hosts_postmaster(service: Service, local: str, domain: str) -> bool:
 
 
 def _counted_by(address: str, there: Destinations) -> str:
-    """Return the name by which mail for a recipient is counted: its row in the directory. With a detail, or with
-    another name of its domain, it is the same recipient."""
-    if len(there.accounts) == 1:
+    """Return the name by which mail for a recipient is counted. With a detail, or with another name of its domain, it
+    is the same recipient: the account, if there is only one, or else the row of the directory that it leads to. What
+    has no row is a role whose mail goes to whoever runs the server, or a sender whose mail was forwarded."""
+    if len(there.accounts) == 1 or (there.accounts and not there.row):
         return there.accounts[0].address
-    if there.alias:
-        return there.alias
-    if there.lists:
-        return there.lists[0].row.address
-    return there.elsewhere[0].via if there.elsewhere else address
+    return there.row or address
 
 
 class _Rcpt:
@@ -152,7 +149,7 @@ class _Rcpt:
                 "452 4.5.3 send to this recipient by itself, please: it asks for other checks than those before"
             )
             return None
-        refused = strangers.recipient_refusal(session, _counted_by(address, there))
+        refused = strangers.recipient_refusal(session, self._transaction, _counted_by(address, there))
         if refused:
             session.bad(refused)
             return None
@@ -207,7 +204,7 @@ class _Rcpt:
         transaction = self._transaction
         transaction.envelope.recipients.append((self._asked.address, records))
         transaction.envelope.asked.append(self._asked)
-        transaction.wanted += self._wanted
+        transaction.ask(self._wanted)
         if transaction.state is State.MAIL:
             transaction.state = State.RCPT
         self._session.say("250 2.1.5 recipient ok")

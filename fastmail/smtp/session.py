@@ -18,6 +18,7 @@ from fastmail.net.connection import Connection
 from fastmail.policy.strangers.gate import Stranger
 from fastmail.smtp import authenticate, content, strangers
 from fastmail.smtp.dialogue import Dialogue
+from fastmail.smtp.end_of_data import release
 from fastmail.smtp.greeting import greet
 from fastmail.smtp.service import LMTP, Service
 from fastmail.smtp.table import BY_SERVICE, COMMANDS
@@ -73,11 +74,9 @@ class SmtpSession(Dialogue):
         self.say("451 4.3.0 local error, try again later")
 
     def lost(self) -> None:
-        self.end_transaction()
-        strangers.leaves(self)
-        if self.filters is not None:
-            self.filters.close()
-            self.filters = None
+        self.gone = True
+        if not self.deciding:  # otherwise end_of_data does it
+            release(self)
 
     def feed(self, data: memoryview) -> int:
         position = 0

@@ -136,11 +136,17 @@ def reasons(session: Dialogue) -> dict[str, str]:
     return stranger.noted
 
 
-def recipient_refusal(session: Dialogue, address: str) -> str:
-    """The reply to RCPT where too much came for the recipient in this hour; empty where it may have more."""
+def recipient_refusal(session: Dialogue, transaction: Transaction, name: str) -> str:
+    """The reply to RCPT where too much came for the recipient in this hour; empty where it may have more. ``name``: by
+    which it is counted, once in a transaction: or one message could use up what a recipient may get."""
     stranger = session.stranger
-    why = stranger.gate.addressed(address) if stranger is not None else ""
-    return _limited(session, why, "4.2.1") if why else ""
+    if stranger is None or name in transaction.counted:
+        return ""
+    why = stranger.gate.addressed(name)
+    if why:
+        return _limited(session, why, "4.2.1")
+    transaction.counted.add(name)
+    return ""
 
 
 def unknown(session: Dialogue, transaction: Transaction) -> bool:
@@ -171,7 +177,7 @@ def limited(session: Dialogue, sender: str, received: Received) -> Outcome | Non
     if stranger is None:
         return None
     checks = received.checks
-    if checks.sender is None or checks.sender.result == "pass":  # nobody else may use up what a domain may send
+    if checks.sender is None or checks.sender.vouches:  # nobody else may use up what a domain may send
         why = stranger.gate.sent(sender)
         if why:
             code, enhanced, text = _limited(session, why).split(" ", 2)
@@ -179,9 +185,12 @@ def limited(session: Dialogue, sender: str, received: Received) -> Outcome | Non
     return None
 
 
-def well_judged(session: Dialogue, received: Received) -> None:
-    """Note a good message of the client, if the verdict on it was good. Call it when filters have accepted the message,
-    too: what they refuse is no good past."""
+def earns(session: Dialogue, received: Received) -> None:
+    """Note what a message earns its client: a good past here, and that greylisting lets it pass. This is the only place
+    where anything is earned. Call it when the message is in a mailbox or in the queue: what a filter, a limit or a
+    mailing list refused, or what was thrown away or put into Junk, earns nothing."""
+    if received.earns and session.service.policy is not None and session.service.policy.greylist is not None:
+        session.service.policy.greylist.good(received.earns)
     if session.stranger is not None and received.verdict.action == verdict.ACCEPT and received.verdict.score < GOOD:
         session.stranger.gate.good(session.stranger.host)
 

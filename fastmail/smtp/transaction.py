@@ -13,6 +13,7 @@ the disk was full, is not kept, but its end is found all the same, so that the s
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -23,7 +24,7 @@ from fastmail.directory.records import Domain
 from fastmail.durable.staging import Budget, Staged
 from fastmail.model.esmtp import BINARY
 from fastmail.policy.receive import Receiving
-from fastmail.policy.wishes import Wanted
+from fastmail.policy.wishes import Wanted, Wishes
 
 TAKE = 65536  # octets that the reader holds before they are staged
 
@@ -61,10 +62,12 @@ class Transaction:
     """See the module. ``reader`` and ``staged`` are there from the beginning of the content on."""
 
     __slots__ = (
+        "_asked",
         "_limit",
         "_over",
         "begun",
         "binary",
+        "counted",
         "envelope",
         "left",
         "missed",
@@ -78,14 +81,17 @@ class Transaction:
         "staged",
         "state",
         "wanted",
+        "wishes",
     )
 
     def __init__(self, envelope: Envelope, state: State = State.MAIL) -> None:
         self.state = state
         self.envelope = envelope
         self.receiving: Receiving | None = None  # what is thought of it, where that is asked
-        self.wanted: list[Wanted] = []  # what its recipients ask for about that
+        self.wanted: list[Wanted] = []  # what its recipients ask for about that; of each account once
+        self.wishes: set[Wishes] = set()  # all that is among it
         self.missed = 0  # recipients that were unknown
+        self.counted: set[str] = set()  # recipients in whose rates it counts: once, however often it names them
         self.own: Own | None = None  # whose limits of sending it counts in
         self.most = 0  # octets that its sender's messages may have; 0 where the service alone says that
         self.binary = envelope.options.body == BINARY  # content with NUL and bare line ends, by BDAT only (RFC 3030 3)
@@ -94,11 +100,22 @@ class Transaction:
         self.staged: Staged | None = None
         self.begun, self.received = 0.0, 0  # when content began to come, and how many octets came
         self.no_room = False  # the disk took no more of it: 452 at its end
+        self._asked: set[tuple[int | str, Wishes]] = set()  # what is in ``wanted``
         self._limit = 0  # octets that it may have
         self._over = False  # binary content has more
         # the chunk
         self.left = 0  # octets that are still to come
         self.resumes = state  # the state after a chunk that is passed over
+
+    def ask(self, found: Iterable[Wanted]) -> None:
+        """Add what the accounts behind one more recipient ask for. What an account asks for is added once, however many
+        recipients lead to it: a stranger may name an alias of many with any number of details."""
+        for one in found:
+            key = one.number or one.address, one.wishes
+            if key not in self._asked:
+                self._asked.add(key)
+                self.wishes.add(one.wishes)
+                self.wanted.append(one)
 
     # ---------------------------------------------------------------- content begins
 

@@ -76,10 +76,10 @@ def refusal(session: Dialogue, transaction: Transaction, address: str, found: Se
 def apart(transaction: Transaction, there: Destinations, found: Sequence[Wanted]) -> bool:
     """True if a recipient has to come in a transaction of its own, because its mail leaves, or because that of an
     earlier recipient does (rule 4)."""
-    before = transaction.wanted
+    before = transaction.wishes
     if not before or not (there.queued or transaction.envelope.forwards):
         return False
-    return len({one.wishes for one in (*before, *found)}) > 1
+    return len(before) > 1 or any(one.wishes not in before for one in found)
 
 
 def places(received: Received, wanted: Sequence[Wanted]) -> tuple[str, dict[int, str]]:

@@ -537,3 +537,48 @@ def test_a_program_gets_the_copy_of_its_member(tmp_path: Path) -> None:
 
     (tmp_path / "server").mkdir()
     asyncio.run(main())
+
+
+def test_a_program_sees_the_reverse_path_of_its_member(tmp_path: Path) -> None:
+    """What comes back to it is counted for that member; mail of others keeps its sender."""
+
+    async def main() -> None:
+        box = program(tmp_path)
+        async with world(tmp_path / "server") as one:
+            await one.spool.close()
+            await one.history.close()
+            one.lines = [f"far.test pipe:{box}/take {{sender}} {{user}}"]
+            one.open()
+            place = directory()
+            place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC), [Member(YOU)])
+            use(one, place)
+            one.run()
+            assert (await receive(one, TEAM, body=post())).startswith(b"250")
+            await one.drained()
+            found = re.search(
+                rb"(?m)^Return-Path: <(crew-bounces\+[a-z2-7]{8}=[a-z2-7]{2}=far\.test=you@example\.test)>",
+                (box / "mail").read_bytes(),
+            )
+            assert found is not None, (box / "mail").read_bytes()
+            assert (await receive(one, found[1].decode(), "", REPORT)).startswith(b"250")
+            await one.drained()
+            member = place.member(TEAM, YOU)
+            assert member is not None and member.bounces == 1
+
+    (tmp_path / "server").mkdir()
+    asyncio.run(main())
+
+
+def test_a_member_here_whose_forward_comes_back(tmp_path: Path) -> None:
+    async def work(one: World, place: MemoryDirectory) -> None:
+        place.change_account(USER, lambda old: replace(old, forward=("new@far.test",), keeps=False))
+        assert (await receive(one, TEAM, body=post())).startswith(b"250")
+        await one.drained()
+        ((back, to, _),) = sent(one)
+        assert to == [NEW] and "=example.test=user@" in back, "the token is the member's"
+        assert (await receive(one, back, "", REPORT)).startswith(b"250")
+        await one.drained()
+        member = place.member(TEAM, USER)
+        assert member is not None and member.bounces == 1
+
+    scenario(tmp_path, work, (USER,))

@@ -12,13 +12,17 @@ from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import PUBLIC, List, Member
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
+from fastmail.policy.reasons import Finding, Reason
 from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.wishes import Wishes
 from tests.integration.test_forwards import receive, say, sent, use
 from tests.integration.test_relay import World, world
 from tests.integration.test_relay_local import OTHER, Broken
 from tests.support.sessions import USER, Bench, Client
 from tests.support.signing import MESSAGE, key, published
 from tests.unit.policy.test_receive import ZONE
+from tests.unit.smtp.test_judging import Says
+from tests.unit.smtp.test_milter import Filter, milter
 
 AUTHOR = b"ann@else.test"
 CONTENT = MESSAGE.replace(b"joe@example.org", AUTHOR).replace(b"\n", b"\r\n") + b".\r\n"
@@ -190,5 +194,106 @@ def test_a_list_with_much_junk_takes_no_more_of_it(tmp_path: Path, monkeypatch: 
             assert (await junk(one, "team@example.test", wait=False)).startswith(b"250")
             await one.until(lambda: any(item.token for item, _ in one.spool.jobs()))
             assert (await junk(one, "team@example.test", wait=False)).startswith(b"452 4.3.1 too many messages wait")
+
+    asyncio.run(main())
+
+
+def by_lmtp(one: World, forwards_junk: bool = False) -> MemoryDirectory:
+    """The same world, where mail by LMTP is judged; the scanner calls all of it spam."""
+    place = enforcing(one, forwards_junk)
+    found = [Finding("s", "7", (Reason("s", 7.0),))]
+    mail = {"outbound": one.outward.submission, "judge": Says(found), "wishes": Wishes(enforce=True)}
+    one.bench = Bench(str(one.path), one.bench.store, outbound=mail)
+    use(one, place)
+    one.bench.deliverer.history = one.history
+    one.bench.deliverer.forwards_junk = forwards_junk
+    return place
+
+
+async def handed_over(one: World, *to: str, content: bytes = JUNK) -> list[str]:
+    """The replies to a message by LMTP, one for each recipient."""
+    client = one.bench.open("lmtp")
+    await say(client, "LHLO mx", "MAIL FROM:<joe@example.org>", *(f"RCPT TO:<{each}>" for each in to), "DATA")
+    return (await client.send(content)).decode().splitlines()
+
+
+NOT_FORWARDED = "this message looks unwanted, and is not forwarded"
+
+
+@pytest.mark.parametrize("forwards", [False, True])
+def test_by_lmtp_junk_does_not_leave_either(tmp_path: Path, forwards: bool) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = by_lmtp(one, forwards)
+            place.change_account(OTHER, lambda old: replace(old, forward=("me@far.test",), keeps=True))
+            replies = await handed_over(one, "out@example.test", "both@example.test", OTHER)
+            await one.drained()
+            left = sorted(to for _, (to,), _ in sent(one))
+            assert [one[:3] for one in replies] == ["250" if forwards else "550", "250", "250"]
+            assert forwards or replies[0] == f"550 5.7.1 <out@example.test> {NOT_FORWARDED}"
+            assert left == (["me@far.test", "you@far.test", "you@far.test"] if forwards else [])
+            for address in (USER, OTHER):
+                assert len(await mailbox(one, "Junk", address)) == 1 and not await mailbox(one, "INBOX", address)
+
+    asyncio.run(main())
+
+
+def test_by_lmtp_each_address_that_forwards_has_what_it_asks_for(tmp_path: Path) -> None:
+    """One calls it junk and keeps it, the other one does not and forwards it: each of one message."""
+
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = by_lmtp(one)
+            lenient = {"junk_score": 20.0, "refuse_score": 30.0}
+            place.change_account(USER, lambda old: replace(old, forward=("you@far.test",), keeps=True))
+            place.change_account(OTHER, lambda old: replace(old, forward=("me@far.test",), keeps=True, **lenient))
+            assert [each[:3] for each in await handed_over(one, USER, OTHER)] == ["250", "250"]
+            await one.drained()
+            assert [to for _, to, _ in sent(one)] == [["me@far.test"]]
+            assert [len(await mailbox(one, name)) for name in ("INBOX", "Junk")] == [0, 1]
+            assert [len(await mailbox(one, name, OTHER)) for name in ("INBOX", "Junk")] == [1, 0]
+
+    asyncio.run(main())
+
+
+def test_by_lmtp_junk_to_a_list_waits_and_a_refusal_is_its_own(tmp_path: Path) -> None:
+    """Other recipients of the message have it all the same (RFC 2033 4.2)."""
+
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = by_lmtp(one)
+            place.change_account(USER, lambda old: replace(old, junk_score=20.0))
+            for name, mode in (("team", PUBLIC), ("closed", "members")):
+                place.put_list(List(f"{name}@example.test", owners=(OTHER,), mode=mode))
+                place.put_members(f"{name}@example.test", [Member("you@far.test")])
+            content = JUNK.partition(b"\r\n")[2]  # no mail of a list
+            lists = ("team@example.test", "closed@example.test")
+            replies = await handed_over(one, *lists, USER, content=content)
+            assert [each[:3] for each in replies] == ["250", "550", "250"] and "only its members" in replies[1]
+            await one.until(lambda: any(item.token for item, _ in one.spool.jobs()) and one.spool.depth() == (1, 1))
+            assert sent(one) == [] and len(await mailbox(one, "INBOX")) == 1
+            (asked,) = await mailbox(one, "INBOX", OTHER)
+            assert b"\nThis server thinks that it is junk.\n" in asked
+
+    asyncio.run(main())
+
+
+def test_a_list_that_a_filter_takes_out_refuses_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with world(tmp_path) as one:
+            place = enforcing(one)
+            place.put_list(List("closed@example.test", owners=(OTHER,), mode="members"))
+            content = JUNK.partition(b"\r\n")[2]
+            for answers, reply in (([b"c"], b"550 5.7.2"), ([b"-<closed@example.test>\0", b"c"], b"250")):
+                milters = [milter(await Filter({"E": answers}).start())]
+                mail = {"outbound": one.outward.submission, "milters": milters}
+                one.bench = Bench(str(one.path), one.bench.store, outbound=mail)
+                use(one, place)
+                client = one.bench.open("smtp", FAR)
+                await say(client, "EHLO far.test", "MAIL FROM:<joe@example.org>", f"RCPT TO:<{USER}>")
+                await say(client, "RCPT TO:<closed@example.test>", "DATA")
+                assert (await client.send(content)).startswith(reply)
+            await one.drained()
+            assert len(await mailbox(one, "INBOX")) == 1 and sent(one) == []
 
     asyncio.run(main())

@@ -15,13 +15,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastmail.policy.reasons import Finding
 from fastmail.policy.scanners.nouns import Shown
 from fastmail.policy.scanners.panel import Panel
-from fastmail.policy.scanners.teaching import Pupil
+from fastmail.policy.scanners.teaching import Lesson, Pupil
 from tests.journey.test_dkim import until
 from tests.support.needs import program
 from tests.support.ports import free_ports
@@ -42,6 +43,8 @@ INFECTED = (
     + b"--b--\n"
 )
 LETTER = DINNER + b"Come home soon, because dinner is ready and the soup is getting cold on the table.\n" * 3
+PASSWORD = "let me in, please"
+ME, YOU = "me@example.test", "you@example.test"
 SHOWN = {"ip": "192.0.2.1", "helo": "mail.example.org", "sender": "joe@example.org", "recipients": ["me@example.test"],
          "front": b"Received: from mail.example.org (mail.example.org [192.0.2.1])\n\tby mx.example.test with ESMTP id X;\n\tMon, 2 Nov 2026 10:00:01 +0000\n"}  # fmt: skip
 
@@ -104,12 +107,12 @@ def test_spamd(tmp_path: Path) -> None:
     assert spam.action == "junk" and spam.reasons[0].score > 900 and "GTUBE" in spam.reasons[0].why, spam
 
 
-def taught(kind: str, address: str, *lessons: tuple[bytes, bool], **more: str) -> list[str]:
+def taught(kind: str, address: str, *lessons: tuple[bytes, bool], owner: str = "", **more: Any) -> list[str]:
     """What a scanner says of lessons (a message, is it spam), one after the other."""
 
     async def main() -> list[str]:
         pupil = Pupil(scanner(kind, "127.0.0.1:1", seconds=60.0, learns=address, **more))
-        return [await pupil.teach(content, spam) for content, spam in lessons]
+        return [await pupil.teach(Lesson(content, spam, owner)) for content, spam in lessons]
 
     return asyncio.run(main())
 
@@ -130,8 +133,37 @@ def test_spamd_learns(tmp_path: Path) -> None:
             assert taught("spamassassin", address, (DINNER, True)) == ["failed"], "it may not be taught"
 
 
-def learning(base: Path, scan: int, port: int, password: str) -> list[str]:
-    """How to start an rspamd whose controller learns into files of its own."""
+@pytest.mark.peer("spamd")
+def test_spamd_learns_for_each_user(tmp_path: Path) -> None:
+    """With a directory for each; what one taught is not known of another."""
+    (port,) = free_ports(1)
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o777)
+        for name in (ME, YOU):
+            os.mkdir(os.path.join(place, name))
+            os.chmod(os.path.join(place, name), 0o777)
+        words = ["-x", "-L", "--virtual-config-dir", f"{place}/%u", "--allow-tell", "--cf", "use_bayes 1"]
+        words += ["-i", "127.0.0.1", "-p", str(port), "-m", "1", "--min-children", "1", "--max-spare", "1"]
+        words += ["-u", "nobody"] if os.geteuid() == 0 else []
+        with running(tmp_path, port, str(program("spamd")), *words, "-r", f"{place}/pid") as address:
+            assert each_user("spamassassin", address, LETTER) == ["learned", "known", "learned", "known"]
+            assert os.listdir(os.path.join(place, ME)) and os.listdir(os.path.join(place, YOU))
+
+
+def each_user(kind: str, address: str, letter: bytes, **more: Any) -> list[str]:
+    """What a scanner says of the same lesson, twice by each of two users."""
+    return [
+        taught(kind, address, (letter, True), owner=owner, per_user=True, **more)[0] for owner in (ME, ME, YOU, YOU)
+    ]
+
+
+def unknown() -> bytes:
+    """A letter that no scanner has seen: rspamd remembers what it learned in a file of the whole machine."""
+    return LETTER + b"".join(b"Dinner%d is for%d you%d.\n" % ((time.time_ns(),) * 3) for _ in range(3))
+
+
+def learning(base: Path, scan: int, port: int, password: str, more: str = "") -> list[str]:
+    """How to start an rspamd whose controller learns into files of its own. ``more``: of its classifier."""
     config = base / "rspamd.conf"
     config.write_text(
         f'options {{ pidfile = "{base}/pid"; dns {{ nameserver = ["127.0.0.1:1"]; timeout = 0.1s; retransmits = 1 }}\n'
@@ -139,7 +171,7 @@ def learning(base: Path, scan: int, port: int, password: str) -> list[str]:
         f'logging {{ type = "console"; level = "warning" }}\n'
         f'worker "normal" {{ bind_socket = "127.0.0.1:{scan}"; count = 1 }}\n'
         f'worker "controller" {{ bind_socket = "127.0.0.1:{port}"; count = 1; password = "{password}"; secure_ip = "192.0.2.1" }}\n'
-        f'classifier "bayes" {{ tokenizer {{ name = "osb" }} backend = "sqlite3"; min_tokens = 1; min_learns = 1;\n'
+        f'classifier "bayes" {{ tokenizer {{ name = "osb" }} backend = "sqlite3"; min_tokens = 1; min_learns = 1; {more}\n'
         f' learn_cache {{ type = "sqlite3"; path = "{base}/cache.sqlite" }}\n'
         f' statfile {{ symbol = "BAYES_HAM"; path = "{base}/ham.sqlite"; spam = false }}\n'
         f' statfile {{ symbol = "BAYES_SPAM"; path = "{base}/spam.sqlite"; spam = true }} }}\n'
@@ -161,9 +193,32 @@ def test_rspamd_learns(tmp_path: Path) -> None:
     scan, port = free_ports(2)
     password = "let me in, please"
     with running(tmp_path, port, *learning(tmp_path, scan, port, password)) as address:
-        assert taught("rspamd", address, (LETTER, True)) == ["failed"], "without the password"
-        said = taught("rspamd", address, (LETTER, True), (LETTER, True), (LETTER, False), password=password)
+        letter = unknown()
+        assert taught("rspamd", address, (letter, True)) == ["failed"], "without the password"
+        said = taught("rspamd", address, (letter, True), (letter, True), (letter, False), password=password)
         assert said == ["learned", "known", "learned"]
+
+
+@pytest.mark.peer("rspamd")
+def test_rspamd_learns_for_each_user(tmp_path: Path) -> None:
+    """And a rule of its own sees in the check what it tells users apart by in lessons."""
+    scan, port = free_ports(2)
+    words, letter = learning(tmp_path, scan, port, PASSWORD, "per_user = true;"), unknown()
+    (tmp_path / "rules.lua").write_text(
+        "rspamd_config.IS_MINE = { score = 1.0,\n"
+        f" callback = function(task) return task:get_principal_recipient() == '{ME}' end }}\n"
+    )
+    config = tmp_path / "rspamd.conf"
+    config.write_text(config.read_text() + f'lua = "{tmp_path}/rules.lua"\n')
+
+    async def main() -> list[str]:
+        panel = Panel([scanner("rspamd", f"127.0.0.1:{scan}", seconds=60.0, per_user=True)])
+        shown = [Shown(letter, **{**SHOWN, "recipients": ["x@b.test"], "owner": owner}) for owner in (ME, YOU)]  # type: ignore[arg-type]
+        return [(await panel.ask("smtp", one))[0].said for one in shown]
+
+    with running(tmp_path, port, *words) as address:
+        assert each_user("rspamd", address, letter, password=PASSWORD) == ["learned", "known", "learned", "known"]
+        assert asyncio.run(main()) == ["no action 1", "no action 0"]
 
 
 @pytest.mark.peer("rspamd")
@@ -199,7 +254,7 @@ def test_what_a_user_moves_is_learned_by_rspamd(tmp_path: Path) -> None:
         try:
             imap = imaplib.IMAP4("127.0.0.1", server.ports["imap"])
             imap.login(server.user, server.password)
-            assert imap.append("INBOX", "", "", LETTER.replace(b"\n", b"\r\n"))[0] == "OK"
+            assert imap.append("INBOX", "", "", unknown().replace(b"\n", b"\r\n"))[0] == "OK"
             for mailbox, target in (("INBOX", "Junk"), ("Junk", "INBOX")):
                 imap.select(mailbox)
                 assert imap.uid("MOVE", "1", target)[0] == "OK"

@@ -23,7 +23,7 @@ import msgspec
 
 from fastmail.delivery import signing
 from fastmail.delivery.deliver import Deliverer
-from fastmail.delivery.forward import JUNK_BOX, Forward
+from fastmail.delivery.forward import Forward, is_junk
 from fastmail.delivery.history import History
 from fastmail.delivery.lists import answers, bounces, content, moderation, one_click, posting, requests
 from fastmail.directory.interface import Directory
@@ -79,17 +79,18 @@ class Lists:
         """The messages that a recipient's lists make, to be queued in the commit that settles it. What a report says is
         counted, and what a request asks for is done, before that commit: doing it again does no harm."""
         out: list[Outgoing] = []
+        junk = is_junk(item, rcpt.address)
         for one in lists:
-            made = await self._made(item, text, one)
+            made = await self._made(item, text, one, junk)
             for outgoing in made:
                 await signing.put(self.signer, outgoing, one.row.address.rpartition("@")[2])
             out += made
         return [Forward(outgoing, rcpt.address) for outgoing in out]
 
-    async def _made(self, item: Item, text: bytes, to: ToList) -> list[Outgoing]:
+    async def _made(self, item: Item, text: bytes, to: ToList, junk: bool) -> list[Outgoing]:
         """What one list, or its part that the recipient names, sends."""
         if not to.part:
-            return await self._post(item, text, to.row)
+            return await self._post(item, text, to.row, junk)
         try:
             if to.part == BOUNCES:
                 return await self._returned(item, text, to)
@@ -101,8 +102,8 @@ class Lists:
 
     # ---------------------------------------------------------------- posts
 
-    async def _post(self, item: Item, text: bytes, row: List) -> list[Outgoing]:
-        """A message to a list, as its members get it; none where it is not to be sent."""
+    async def _post(self, item: Item, text: bytes, row: List, junk: bool) -> list[Outgoing]:
+        """A message to a list, as its members get it; none where it is not to be sent. ``junk``: it was judged so."""
         ident = submitted.message_id(text)
         known = (row.address, _digest(ident))
         why = ""
@@ -124,15 +125,15 @@ class Lists:
         made = self._message(item, whole, row)
         made.mailing_list = row.address
         count("lists.posts")
-        if item.mailbox == JUNK_BOX or moderation.waits(self._directory, row, item.login):
-            return self._to_owners(item, text, row, made, whole)
+        if junk or moderation.waits(self._directory, row, item.login):
+            return self._to_owners(item, text, row, made, whole, junk)
         return [Outgoing(made, {LOCAL: [Rcpt(row.address, notify="NEVER")]}, [whole])]
 
-    def _to_owners(self, item: Item, text: bytes, row: List, post: Item, whole: bytes) -> list[Outgoing]:
+    def _to_owners(self, item: Item, text: bytes, row: List, post: Item, whole: bytes, junk: bool) -> list[Outgoing]:
         """The post as it waits, and the question to its owners."""
         token, post.token = moderation.token()
         post.options = msgspec.structs.replace(post.options, release=moderation.until())
-        asked = moderation.question(row, post, token, item.sender, text, self.hostname, item.mailbox == JUNK_BOX)
+        asked = moderation.question(row, post, token, item.sender, text, self.hostname, junk)
         to = content.part_of(row, OWNER)
         where = self._destination(to.rpartition("@")[2], "")
         count("lists.moderated")

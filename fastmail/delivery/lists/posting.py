@@ -54,11 +54,11 @@ def at_rcpt(directory: Directory, there: Destinations, sender: str) -> str:
 def refusal(
     deliverer: Deliverer, spool: Spool, envelope: Envelope, content: Octets, junk: bool = False
 ) -> Outcome | None:
-    """Why a message (LF) does not go to the lists behind its recipients; None where it may. ``junk``: it was judged so,
-    and waits for the owners of any list. It reads the disk."""
+    """Why a message (LF) does not go to the lists behind its recipients; None where it may. ``junk``: it was judged so
+    for all of them, and waits for the owners of any list. It reads the disk."""
     if not envelope.sender:
         return None  # it goes to no list, but it may go to others
-    posts = [one for to in envelope.forwards for one in deliverer.destinations(to).lists if not one.part]
+    posts = [(to, one) for to in envelope.forwards for one in deliverer.destinations(to).lists if not one.part]
     if not posts:
         return None
     if is_automatic(content):
@@ -66,11 +66,12 @@ def refusal(
     author = author_of(content)
     if not author:
         return NO_AUTHOR
-    for one in posts:
+    for to, one in posts:
         refused = _refusal(deliverer.directory, one.row, envelope, content, author)
         if refused is not None:
             return refused
-        if not junk and not moderation.waits(deliverer.directory, one.row, envelope.login):
+        unwanted = junk or to in envelope.junk
+        if not unwanted and not moderation.waits(deliverer.directory, one.row, envelope.login):
             continue
         if spool.waiting(moderation.destination(one.row), moderation.MOST) >= moderation.MOST:
             return BUSY

@@ -6,7 +6,7 @@ Promise: a message counts once for an owner, by its digest, and taking it back l
 of one call are one commit, durable when it returns. Words are kept as keyed hashes, so the file tells no text. It is
 bounded: beyond ``most`` words of an owner the rarest go, of these the oldest first; beyond KNOWN messages the oldest
 are no longer known by their digests (their words still count). A word that went and came again has counts that are too
-low; none goes below zero. All methods wait for the disk: call them from helper threads.
+low; none goes below zero. All methods but ``state`` wait for the disk: call them from helper threads.
 
     word   owner(8, big-endian) hash(8)      <IIH  messages with it: spam, ham; day when it was last learned
     owner  owner(8)                          <BIIII  version, messages: spam, ham; words; known messages
@@ -131,6 +131,15 @@ class Learned:
         """Was anything ever learned here? Opens nothing."""
         return self._env is not None or os.path.exists(os.path.join(self.path, "data.mdb"))
 
+    def state(self) -> int:
+        """Return a number that is another one after each lesson; 0 while nothing is open here. For the event loop: it
+        waits for nothing, because the page that it looks at is always in memory."""
+        env = self._env
+        if env is None:
+            return 0
+        with env.read() as txn:
+            return int(txn.id())
+
     def close(self) -> None:
         with self._lock:
             self._lock.wait_for(lambda: not self._users)
@@ -239,6 +248,11 @@ class Learned:
     def _totals(self, txn: Reading, owner: int) -> Totals:
         row = txn.get(_OWNER.pack(owner), db=self.env.db["owner"])
         return Totals(*_TOTALS.unpack(row)[1:]) if row is not None else Totals()
+
+    def knows(self, owner: int) -> bool:
+        """Was so much taught, by the owner or by everybody, that ``ask`` says something?"""
+        with self._opened() as env, env.read() as txn:
+            return any(self._totals(txn, one).enough(self._least) for one in (owner, EVERYBODY))
 
     def ask(self, owner: int, words: Words) -> Said | None:
         """How much a message looks like spam to an owner: by what the owner taught where that is enough, or else by

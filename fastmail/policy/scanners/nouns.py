@@ -7,7 +7,7 @@ from fastmail.message.header import Octets
 
 CLAMAV, SPAMASSASSIN, RSPAMD = KINDS = ("clamav", "spamassassin", "rspamd")
 STRANGERS, USERS = PLACES = ("smtp", "submission")  # whose mail is scanned
-LEARN = (SPAMASSASSIN, RSPAMD)  # kinds that can be taught
+LEARN = (SPAMASSASSIN, RSPAMD)  # kinds that can be taught, and know users
 ACCEPT, DEFER, REFUSE = WHEN_AWAY = ("accept", "defer", "refuse")
 VIRUS = ("refuse", "junk", "quarantine")  # what is done with an infected message
 # octets of the largest message that is sent, as the programs come configured: clamd's StreamMaxLength, what spamc
@@ -29,7 +29,7 @@ class Scanner:
     wait for its turn too; ``largest``: octets; ``when_away``: of WHEN_AWAY; ``virus``: of VIRUS; ``weight``: its score
     is multiplied by that; ``at_once``: messages that it is shown at the same time by this process; ``rewrite_subject``:
     rspamd may give a message another Subject; ``learns``: where it is taught, empty for nowhere, and ``password``: for
-    that."""
+    that; ``per_user``: it hears whose message it is, when it judges and when it learns."""
 
     kind: str
     address: str
@@ -44,13 +44,15 @@ class Scanner:
     rewrite_subject: bool = False
     learns: str = ""
     password: str = field(default="", repr=False)
+    per_user: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A message as scanners are shown it. ``content`` (LF) may be a mapping of a file. ``front``: fields that are put
     in front of it for scanners that read trace fields. ``ip``, ``helo`` and ``host`` (its verified name, or empty): of
-    the client; ``login``: who sends, when somebody logged in; ``number``: how logs call the transaction."""
+    the client; ``login``: who sends, when somebody logged in; ``number``: how logs call the transaction; ``owner``: the
+    address of the one account that a stranger's message is for, empty where there is none, or several."""
 
     content: Octets
     front: bytes = b""
@@ -62,3 +64,4 @@ class Shown:
     login: str = ""
     number: str = ""
     hostname: str = ""
+    owner: str = ""

@@ -32,9 +32,11 @@ from fastmail.policy.reasons import ACCEPT, JUNK, LATER, QUARANTINE, REFUSE, TAK
 from fastmail.policy.scanners import wire
 from fastmail.policy.scanners.nouns import Scanner, Shown, Trouble
 
+OWNER = "Deliver-To"  # by which rspamd tells users apart; "User" would be somebody who logged in
 LEARNED, KNOWN = 200, (204, 208)  # status of the controller; it may not learn the message, or knows it
 ALREADY = b"already learned"  # which rspamd 3.4 says with status 404
 RECIPIENTS = 100  # that are named
+MOST = 1e6  # points: sums of them stay numbers
 ADDED = 20  # fields
 VALUE = 2000  # characters of one
 SUBJECT = 200  # characters of a Subject
@@ -94,7 +96,7 @@ class _Answer(msgspec.Struct):
 
 async def ask(scanner: Scanner, shown: Shown) -> Finding:
     """What rspamd says. Trouble, OSError."""
-    answer = await wire.exchange(scanner.address, partial(_send, shown), _read)
+    answer = await wire.exchange(scanner.address, partial(_send, scanner, shown), _read)
     if answer.status != 200:
         raise Trouble(f"rspamd answers with status {answer.status}")
     if len(answer.body) > wire.ANSWER:
@@ -102,8 +104,8 @@ async def ask(scanner: Scanner, shown: Shown) -> Finding:
     return finding(scanner, answer.body)
 
 
-def head(shown: Shown) -> bytes:
-    """The request's header. What comes from a peer is cut down to printable ASCII."""
+def head(shown: Shown, owner: bytes = b"") -> bytes:
+    """The request's header. What comes from a peer is cut down to printable ASCII. ``owner``: wire.owner_field."""
     fields = [
         ("Host", shown.hostname or "localhost"),
         ("Connection", "close"),
@@ -118,11 +120,12 @@ def head(shown: Shown) -> bytes:
         ("MTA-Name", shown.hostname),
     ]
     lines = [f"{name}: {_UNSAFE.sub('?', value[:WORDS])}" for name, value in fields if value]
-    return "\r\n".join(["POST /checkv2 HTTP/1.1", *lines, "", ""]).encode("ascii")
+    return "\r\n".join(["POST /checkv2 HTTP/1.1", *lines, ""]).encode("ascii") + owner + b"\r\n"
 
 
-async def _send(shown: Shown, writer: asyncio.StreamWriter) -> None:
-    await wire.send_all(writer, head(shown) + shown.front, shown.content)
+async def _send(scanner: Scanner, shown: Shown, writer: asyncio.StreamWriter) -> None:
+    owner = wire.owner_field(OWNER, scanner, shown.owner)
+    await wire.send_all(writer, head(shown, owner) + shown.front, shown.content)
 
 
 async def _read(reader: asyncio.StreamReader) -> web.Answer:
@@ -140,7 +143,7 @@ def finding(scanner: Scanner, body: bytes) -> Finding:
         raise Trouble("its answer is not what rspamd says") from None
     name = _UNSAFE.sub("?", answer.action[:50])
     action = ACTIONS.get(name, ACCEPT)
-    score = answer.score if math.isfinite(answer.score) else 0.0
+    score = max(-MOST, min(answer.score, MOST)) if math.isfinite(answer.score) else 0.0
     heavy = sorted(answer.symbols.items(), key=lambda one: -abs(one[1].score))[:SYMBOLS]
     why = f"{name}, {score:g}: {' '.join(symbol for symbol, _ in heavy)}"
     reason = Reason(scanner.name, round(score * scanner.weight, 3), _UNSAFE.sub("?", why)[:WORDS])
@@ -198,9 +201,9 @@ def _removed(fields: Mapping[str, int]) -> Iterator[tuple[bytes, int]]:
             yield name.lower().encode("ascii"), which
 
 
-async def learn(scanner: Scanner, content: bytes, spam: bool) -> bool:
-    """Have rspamd's controller learn a message. Returns False where it did not, because it knew the message or its own
-    rules forbid it. Trouble, OSError."""
+async def learn(scanner: Scanner, content: bytes, spam: bool, owner: str) -> bool:
+    """Have rspamd's controller learn a message of the account ``owner``. Returns False where it did not, because it
+    knew the message or its own rules forbid it. Trouble, OSError."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
         lines = [
@@ -210,7 +213,8 @@ async def learn(scanner: Scanner, content: bytes, spam: bool) -> bool:
             f"Content-Length: {len(content)}",
             *([f"Password: {scanner.password}"] if scanner.password else []),
         ]
-        await wire.send_all(writer, "\r\n".join([*lines, "", ""]).encode("utf-8"), content)
+        head = "\r\n".join([*lines, ""]).encode("utf-8") + wire.owner_field(OWNER, scanner, owner)
+        await wire.send_all(writer, head + b"\r\n", content)
 
     answer = await wire.exchange(scanner.learns, send, _read)
     if answer.status not in (LEARNED, *KNOWN) and ALREADY not in answer.body:

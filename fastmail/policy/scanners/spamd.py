@@ -21,6 +21,7 @@ from fastmail.policy.reasons import ACCEPT, JUNK, WORDS, Finding, Reason
 from fastmail.policy.scanners import wire
 from fastmail.policy.scanners.nouns import Scanner, Shown, Trouble
 
+OWNER = "User"  # the field by which spamd tells users apart
 FIELDS = 32  # lines in front of the rules
 RULES = 16384  # octets of their names
 _STATUS = re.compile(rb"SPAMD/[0-9.]{1,8} (\d{1,5}) ?([^\r\n]*)")
@@ -30,13 +31,14 @@ _RULE = re.compile(r"[A-Za-z0-9_]{1,100}")
 
 async def ask(scanner: Scanner, shown: Shown) -> Finding:
     """What spamd says. Trouble, OSError."""
-    said, rules = await wire.exchange(scanner.address, partial(_send, shown), _read)
+    said, rules = await wire.exchange(scanner.address, partial(_send, scanner, shown), _read)
     return finding(scanner, said, rules)
 
 
-async def _send(shown: Shown, writer: asyncio.StreamWriter) -> None:
+async def _send(scanner: Scanner, shown: Shown, writer: asyncio.StreamWriter) -> None:
     size = len(shown.front) + len(shown.content)
-    head = f"SYMBOLS SPAMC/1.5\r\nContent-length: {size}\r\n\r\n".encode()
+    head = f"SYMBOLS SPAMC/1.5\r\nContent-length: {size}\r\n".encode()
+    head += wire.owner_field(OWNER, scanner, shown.owner) + b"\r\n"
     await wire.send_all(writer, head + shown.front, shown.content)
     if writer.can_write_eof():
         writer.write_eof()
@@ -83,14 +85,15 @@ def finding(scanner: Scanner, said: str, rules: str) -> Finding:
     return Finding(scanner.name, f"{score:g}/{threshold:g}", (reason,), JUNK if spam else ACCEPT)
 
 
-async def learn(scanner: Scanner, content: bytes, spam: bool) -> bool:
-    """Have spamd learn a message by TELL, which it must allow (--allow-tell). Returns False where it knew the message.
-    Trouble, OSError."""
+async def learn(scanner: Scanner, content: bytes, spam: bool, owner: str) -> bool:
+    """Have spamd learn a message of the account ``owner`` by TELL, which it must allow (--allow-tell). Returns False
+    where it knew the message. Trouble, OSError."""
 
     async def send(writer: asyncio.StreamWriter) -> None:
         kind = "spam" if spam else "ham"
-        head = f"TELL SPAMC/1.5\r\nContent-length: {len(content)}\r\nMessage-class: {kind}\r\nSet: local\r\n\r\n"
-        await wire.send_all(writer, head.encode("ascii"), content)
+        head = f"TELL SPAMC/1.5\r\nContent-length: {len(content)}\r\nMessage-class: {kind}\r\nSet: local\r\n"
+        whole = head.encode("ascii") + wire.owner_field(OWNER, scanner, owner) + b"\r\n"
+        await wire.send_all(writer, whole, content)
         if writer.can_write_eof():
             writer.write_eof()
 

@@ -6,7 +6,8 @@
     spamassassin   TELL of SPAMC/1.5 to spamd, which must run with --allow-tell; the answer's ``DidSet`` says that it
                    learned
 
-Both take back what they had learned of a message as the other kind. What they learn counts for everybody.
+Both take back what they had learned of a message as the other kind. What they learn counts for everybody, or with
+``per_user`` for the account whose message it was: both tell users apart then, if they are configured to.
 
 Promise: nothing raises for what a scanner does or says, and no call takes longer than its seconds. One that failed
 panel.FAULTS times in a row is left alone for panel.REST seconds; what it should have learned until then is left out.
@@ -14,6 +15,7 @@ panel.FAULTS times in a row is left alone for panel.REST seconds; what it should
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from fastmail.policy.reasons import WORDS
 from fastmail.policy.scanners import rspamd, spamd
@@ -23,7 +25,19 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 LEARNED, KNOWN, FAILED, LEFT_OUT = "learned", "known", "failed", "left_out"
-TEACH: dict[str, Callable[[Scanner, bytes, bool], Awaitable[bool]]] = {RSPAMD: rspamd.learn, SPAMASSASSIN: spamd.learn}
+TEACH: dict[str, Callable[[Scanner, bytes, bool, str], Awaitable[bool]]] = {
+    RSPAMD: rspamd.learn,
+    SPAMASSASSIN: spamd.learn,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A message (LF), what it is called, and the address of the account that says so; empty for nobody's."""
+
+    content: bytes
+    spam: bool
+    owner: str = ""
 
 
 class Pupil:
@@ -34,14 +48,14 @@ class Pupil:
         self._faults = 0  # in a row
         self._until = 0.0  # of the loop's clock: left alone until then
 
-    async def teach(self, content: bytes, spam: bool) -> str:
-        """Have a message (LF) learned; one of LEARNED, KNOWN, FAILED and LEFT_OUT, which is counted too."""
+    async def teach(self, lesson: Lesson) -> str:
+        """Have a message learned; one of LEARNED, KNOWN, FAILED and LEFT_OUT, which is counted too."""
         scanner, clock = self.scanner, asyncio.get_running_loop().time
-        if len(content) > scanner.largest or clock() < self._until:
+        if len(lesson.content) > scanner.largest or clock() < self._until:
             return _counted(LEFT_OUT)
         try:
             async with asyncio.timeout(scanner.seconds):
-                learned = await TEACH[scanner.kind](scanner, content, spam)
+                learned = await TEACH[scanner.kind](scanner, lesson.content, lesson.spam, lesson.owner)
         except (Trouble, OSError, ValueError) as error:  # TimeoutError is an OSError
             self._failed((str(error) or f"no answer within {scanner.seconds:g} s")[:WORDS], clock())
             return _counted(FAILED)
@@ -61,11 +75,11 @@ def _counted(said: str) -> str:
     return said
 
 
-async def teach_all(pupils: Sequence[Pupil], lessons: Sequence[tuple[bytes, bool]]) -> None:
-    """Have all of them learn messages (content, is it spam), in their order; the scanners side by side."""
+async def teach_all(pupils: Sequence[Pupil], lessons: Sequence[Lesson]) -> None:
+    """Have all of them learn messages, in their order; the scanners side by side."""
 
     async def one(pupil: Pupil) -> None:
-        for content, spam in lessons:
-            await pupil.teach(content, spam)
+        for lesson in lessons:
+            await pupil.teach(lesson)
 
     await asyncio.gather(*map(one, pupils))

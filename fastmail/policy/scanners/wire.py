@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from fastmail.message.header import Octets
 from fastmail.model.place import split_place
-from fastmail.policy.scanners.nouns import Trouble
+from fastmail.policy.scanners.nouns import Scanner, Trouble
 
 PIECE = 262144  # octets that are sent at once
 ANSWER = 262144  # octets
@@ -67,6 +67,12 @@ async def _open(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
         return await asyncio.open_unix_connection(address[5:], limit=ANSWER)
     host, port = split_place(address)
     return await asyncio.open_connection(host, port, limit=ANSWER)
+
+
+def owner_field(name: str, scanner: Scanner, owner: str) -> bytes:
+    """The line that tells a scanner whose message it is, by the address of an account; empty where that is not wanted
+    or nobody's. Both the check and the lesson have it, so that a user is judged by what the same user taught."""
+    return f"{name}: {owner}\r\n".encode() if scanner.per_user and owner.isprintable() and owner else b""
 
 
 async def pieces(content: Octets) -> AsyncIterator[Octets]:

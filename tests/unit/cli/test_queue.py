@@ -155,3 +155,17 @@ def test_networks_and_which_of_them_are_stopped(place: Place) -> None:
     assert "10.0.0.1/32 is not stopped" in place.run("queue", "networks", "--resume", "10.0.0.1", code=1)
     (near, _) = place.rows("queue", "networks", "--resume", "192.0.2.0/24")
     assert near["stopped"] == "-" and near["why"] == ""
+
+
+def test_a_network_whose_row_cannot_be_read_is_shown_as_stopped(place: Place) -> None:
+    place.config.write_text(place.config.read_text() + '\n[relay]\nnetworks = ["192.0.2.0/24"]\n')
+
+    async def work() -> None:
+        async with beside(load(str(place.config))) as assembly:
+            await assembly.spool.set_state(b"stopped 192.0.2.0/24", b"\xc1")
+
+    asyncio.run(work())
+    (near,) = place.rows("queue", "networks")
+    assert (near["stopped"], near["why"]) == ("unknown", stopped.UNREADABLE)
+    (near,) = place.rows("queue", "networks", "--resume", "192.0.2.0/24")
+    assert near["stopped"] == "-"

@@ -226,6 +226,7 @@ def test_scanners_are_sections_of_their_own() -> None:
         (SCANNER + "learn_address = 'x:1'\n", "f.toml:4: clamav cannot learn: leave learn_address out"),
         (RSPAMD + "learn_address = 'x'\n", "f.toml:4: learn_address must be"),
         (RSPAMD + "learn_password_file = 'x'\n", "f.toml:4: learn_password_file is for the learn_address of rspamd"),
+        (SCANNER + "per_user = true\n", "f.toml:4: clamav knows no users: leave per_user out"),
     ],
 )
 def test_what_is_wrong_with_a_scanner_is_told(text: str, wanted: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fastmail.dns.interface import Answer, Budget
 from fastmail.dns.memory import MemoryResolver
 from fastmail.feedback import carrier, sending
 from fastmail.feedback.days import SEEN, Days, More, pack
@@ -182,3 +183,31 @@ def test_a_round_of_housekeeping(world: World) -> None:
     world.seen("mailto:a@example.org", day=late)
     assert asyncio.run(world.sender.send_due()) == 1
     assert world.days.keys(SEEN) == []
+
+
+def test_a_slow_name_server_holds_up_no_other_report(world: World) -> None:
+    for number in range(12):
+        world.names.records[(f"_dmarc.d{number}.test", "TXT")] = (RECORD,)
+        world.seen(f"mailto:a@d{number}.test", domain=f"d{number}.test")
+    ask, let = world.names.ask, asyncio.Event()
+
+    async def slow(name: str, kind: str, budget: Budget | None = None) -> Answer:
+        if name == "_dmarc.d0.test":
+            await let.wait()
+        return await ask(name, kind, budget)
+
+    world.names.ask = slow  # type: ignore[method-assign]
+
+    async def main() -> list[Sent]:
+        task = asyncio.create_task(world.sender.send(NOW))
+        for _ in range(2000):
+            if len(world.posted) == 11:
+                break
+            await asyncio.sleep(0.005)
+        assert len(world.posted) == 11 and not task.done()
+        let.set()
+        return await task
+
+    sent = asyncio.run(main())
+    assert [one.domain for one in sent] == sorted(f"d{n}.test" for n in range(12)) and len(world.posted) == 12
+    assert {one.state for one in sent} == {"sent"} and world.days.keys(SEEN) == []

@@ -13,6 +13,7 @@ from fastmail.feedback.days import COMPLAINTS, TOLD, Days, day_of
 from fastmail.feedback.model import Row
 from fastmail.feedback.taking import Complained, Taker, Told, author_of
 from fastmail.policy.dkim import Signed
+from fastmail.policy.spf import Checked
 from tests.support.reporting import ROW, received, report
 from tests.unit.feedback.test_carrier import arf
 
@@ -89,6 +90,10 @@ def test_a_reporter_without_a_record() -> None:
     mine = (Signed("pass", domain="big.test"),)
     assert author_of(received("none", domain="big.test", signed=mine)) == "big.test"
     assert author_of(received("none", domain="big.test")) is None
+    for mechanism, author in (("ip4:192.0.2.1", "big.test"), ("+all", None)):
+        found = received("none", domain="big.test", signed=())
+        spf = Checked("pass", "mailfrom", "big.test", mechanism)
+        assert author_of(replace(found, checks=replace(found.checks, sender=spf))) == author, "anybody may send for it"
     unchecked = received()
     assert author_of(replace(unchecked, checks=replace(unchecked.checks, dmarc=None))) == ""
     assert author_of(replace(unchecked, checks=replace(unchecked.checks, dmarc=None, nobody="two"))) is None

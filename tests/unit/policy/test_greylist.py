@@ -79,6 +79,8 @@ def test_names_of_senders() -> None:
     assert place("::ffff:192.0.2.77", Checked("fail", "mailfrom", "b.test")) == "192.0.2.0/24"
     assert place("2001:db8::77", None) == "2001:db8::/64"
     assert place("192.0.2.77", Checked("pass", "mailfrom", "b.test")) == "b.test"
+    for everybody in ("all", "+all", "+ALL"):
+        assert place("192.0.2.77", Checked("pass", "mailfrom", "b.test", everybody)) == "192.0.2.0/24"
     assert place("local", None) == ""
 
 

@@ -1,6 +1,7 @@
 """Scanners and the classifier together."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from fastmail.policy import judge as judging
 from fastmail.policy.judge import Judge, Taught, finding
 from fastmail.policy.learning.counts import HAM, SPAM, Learned, Lesson, Said
-from fastmail.policy.learning.words import read
+from fastmail.policy.learning.words import Words, read
 from fastmail.policy.scanners.nouns import Shown
 from fastmail.policy.scanners.panel import Panel
 from fastmail.policy.verdict import Thresholds
@@ -76,3 +77,56 @@ def test_scores() -> None:
         -1.5,
     ]
     assert finding(Said(0.5, 0, False), 6.0).reasons[0].name == "learned.unsure"
+
+
+def test_nobody_waits_for_a_thread_where_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are words read, until something is taught."""
+    monkeypatch.setattr(judging, "UNTAUGHT", 0.0)
+    asked: list[int] = []
+    words: list[bytes] = []
+    real, real_read = judging._ask, judging.read
+
+    def ask(learned: Learned, owner: int, content: bytes) -> Said | None:
+        asked.append(owner)
+        return real(learned, owner, content)
+
+    def reading(content: bytes) -> Words:
+        words.append(content)
+        return real_read(content)
+
+    monkeypatch.setattr(judging, "_ask", ask)
+    monkeypatch.setattr(judging, "read", reading)
+    learned = taught(tmp_path)
+    judge = Judge(Panel([]), Thresholds(), False, Taught(learned, 6.0))
+
+    def said(owner: int) -> list[str]:
+        return [one.reasons[0].name for one in asyncio.run(judge.look("smtp", Shown(SPAMMY % 99), owner))]
+
+    assert [said(8), said(8), said(9), said(8)] == [[]] * 4 and asked == [8, 9] and not words
+    assert said(7) == said(7) == ["learned.spam"] and asked == [8, 9, 7, 7]
+    learned.teach([Lesson(8, read(text % n), kind) for text, kind in ((SPAMMY, SPAM), (DINNER, HAM)) for n in range(2)])
+    assert said(8) == said(8) == [] and asked == [8, 9, 7, 7, 8], "it is looked again, and that is too little"
+    learned.teach([Lesson(8, read(text % 9), kind) for text, kind in ((SPAMMY, SPAM), (DINNER, HAM))])
+    assert said(8) == ["learned.spam"] and said(9) == []
+    learned.forget(8)
+    assert said(8) == []
+    learned.close()
+
+
+def test_what_is_remembered_of_owners_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "REMEMBERED", 3)
+    learned = taught(tmp_path)
+    judge = Judge(Panel([]), Thresholds(), False, Taught(learned, 6.0))
+    for owner in range(20, 30):
+        assert asyncio.run(judge.look("smtp", Shown(SPAMMY % 99), owner)) == [] and len(judge._silent) <= 3
+    learned.close()
+
+
+def test_the_first_lesson_counts_a_moment_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learned = Learned(str(tmp_path), least=3)
+    judge = Judge(Panel([]), Thresholds(), False, Taught(learned, 6.0))
+    assert asyncio.run(judge.look("smtp", Shown(SPAMMY % 99), 7)) == []
+    taught(tmp_path).close()
+    judge._untaught = time.monotonic()
+    assert [one.who for one in asyncio.run(judge.look("smtp", Shown(SPAMMY % 99), 7))] == ["learned"]
+    learned.close()

@@ -472,18 +472,26 @@ def test_reply_to_is_looked_up_too() -> None:
     assert [one.why for one in found.verdict.reasons if one.name == "list.dbl.test"] == ["reply.test 127.0.1.4"]
 
 
-def test_good_mail_frees_its_sender_from_greylisting(tmp_path: Path) -> None:
+def test_good_mail_may_free_its_sender_from_greylisting(tmp_path: Path) -> None:
+    """Once it is taken: that is not decided here."""
     names = MemoryResolver({**ZONE, **published(key())})
     greylist = Greylist(str(tmp_path))
 
-    async def main(wants: float, content: bytes) -> None:
+    async def main(wants: float, *found: Finding) -> str:
         settings = Settings("mx.test", enforce=True, greylist=wants)
         receiving = Receiver(names, settings, greylist).begin("192.0.2.1", "mail.example.org")
         receiving.mail_from("joe@example.org")
-        receiving.feed(content)
-        assert (await receiving.finish()).reply[0] == 250
+        receiving.feed(signed())
 
-    asyncio.run(main(0.0, signed()))
-    assert greylist.wait("example.org", "x@example.org") == 300, "where nobody is put off, nothing is noted"
-    asyncio.run(main(1.0, signed()))
-    assert greylist.wait("example.org", "x@example.org") == 0
+        async def look(field: bytes, verified: str) -> Sequence[Finding]:
+            return found
+
+        received = await receiving.finish(look)
+        assert received.reply[0] == 250
+        return received.earns
+
+    assert asyncio.run(main(0.0)) == "", "where nobody is put off, nothing is earned"
+    assert asyncio.run(main(1.0)) == "example.org"
+    assert asyncio.run(main(9.0, Finding("s", "3", (Reason("s", 3.0),)))) == "", "it has a score"
+    assert asyncio.run(main(9.0, Finding("s", "junk", action="junk"))) == ""
+    assert greylist.wait("example.org", "x@example.org") == 300

@@ -9,7 +9,7 @@ from fastmail.policy.dmarc import Dmarc
 from fastmail.policy.reasons import Finding, Reason
 from fastmail.policy.spf import Checked
 from fastmail.policy.verdict import Checks, Thresholds
-from fastmail.policy.wishes import SERVER, Level, Who, Wishes, judged, narrowed, refused_at_once, told, who
+from fastmail.policy.wishes import SERVER, Level, Who, Wishes, judged, narrowed, refused_at_once, tagged, told, who
 
 JOE = "joe@example.org"
 BASE = Wishes(thresholds=Thresholds(5.0, 15.0))
@@ -176,3 +176,24 @@ def test_who_is_shown_to_be_the_sender(checks: Checks, shown: tuple[str, ...]) -
 def test_from_fields_that_cannot_be_read_name_nobody() -> None:
     found = who("", "", [b"Joe <joe", b"\xff <a@b.test>, x@y.test", b""], Checks())
     assert found == Who("", ("a@b.test", "x@y.test"))
+
+
+@pytest.mark.parametrize("enforce", [False, True])
+@pytest.mark.parametrize("junk", [False, True])
+def test_the_subject_of_blocked_mail(enforce: bool, junk: bool) -> None:
+    """A list counts also where verdicts are only written down, but then no subject is changed."""
+    blocking = Wishes(enforce, levels=(Level(SERVER, block=book((JOE,)), junk=junk),))
+    decided = judged(Checks(), blocking, Who("192.0.2.1", (JOE,)))
+    assert decided.named == "blocked" and blocking.done(decided) == ("junk" if junk else "refuse")
+    assert tagged({blocking: decided}, 0.0) is enforce
+    assert not tagged({blocking: decided}, 4.0), "its score is below that"
+    others = Wishes(True)
+    assert not tagged({blocking: decided, others: judged(Checks(), others, Who(""))}, 0.0), "somebody has it in INBOX"
+
+
+def test_the_subject_from_a_score_on() -> None:
+    strict, mild, watching = Wishes(True, Thresholds(junk=3.0)), Wishes(True, Thresholds(junk=9.0)), Wishes()
+    each = {one: judged(SPAM, one, Who("")) for one in (strict, mild)}
+    assert tagged(each, 6.0) and not tagged(each, 6.5), "also of those who have it in Junk"
+    assert not tagged(each, 0.0) and tagged({strict: each[strict]}, 0.0)
+    assert not tagged({**each, watching: judged(SPAM, watching, Who(""))}, 6.0)

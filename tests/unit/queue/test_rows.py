@@ -35,16 +35,17 @@ ITEM = Item(
     verp=True,
     token=b"token",
     places={3: "Junk"},
+    junk=("j@b.test",),
 )
 # Octet by octet what version 1 has always stored, in its order.
 ROW = [
     *(1, 5, "a@b.test", 6, 7, 8, 9, 10, True, True, "HDRS", "e1", "h", "192.0.2.1", "l@b.test", "ESMTPSA"),
     *(True, 17, 18, "RT", -3, b"hold", "s@b.test", 19, b"12345678", "Junk", "o@b.test", "b.test", True),
-    *("m@b.test", True, b"token", {3: "Junk"}),
+    *("m@b.test", True, b"token", {3: "Junk"}, ["j@b.test"]),
 ]
 NAMES = (
     "version id sender arrived size record skip length utf8 eight ret envid helo peer login protocol require_tls release by "
-    "by_mode priority hold shared_with checksum salt mailbox owner signed checked mailing_list verp token places"
+    "by_mode priority hold shared_with checksum salt mailbox owner signed checked mailing_list verp token places junk"
 )
 
 

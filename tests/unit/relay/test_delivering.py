@@ -285,3 +285,26 @@ def test_mail_for_a_domain_that_is_off(tmp_path: Path, monkeypatch: pytest.Monke
         assert w.spool.depth()[1] == left and w.replies[-1].startswith(f"{reply} ")
 
     run(tmp_path, monkeypatch, scenario)
+
+
+def test_mail_of_a_login_that_cannot_be_read_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows whether it was stopped: nothing is sent now, and it is tried again by itself."""
+
+    async def scenario(w: World) -> None:
+        class Damaged:
+            def stops(self, item: Item) -> bool:
+                raise DamagedAccount("me@b.test: the row is damaged")
+
+            def note(self, *_: object) -> None:
+                pass
+
+        w.outcomes.watch = Damaged()  # type: ignore[assignment]
+        destination, job = await w.queue("x@far.test")
+        assert await w.deliveries.deliver(destination, job, None) is None
+        ((_, after),) = w.spool.jobs()
+        assert w.asked == [] and not after.paused and after.attempts == 1 and after.last.startswith("451 4.3.0 ")
+        w.outcomes.watch = None
+        await w.deliveries.deliver(destination, after, None)
+        assert len(w.asked) == 1 and w.left() == []
+
+    run(tmp_path, monkeypatch, scenario)

@@ -268,11 +268,15 @@ def test_a_network_that_is_exempt(tmp_path: Path) -> None:
     run(tmp_path, scenario, Rules(5, 5, logins, exempt))
 
 
-def test_a_row_of_another_layout_stops_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("row", [b"", b"nonsense", b"\x93\x01\xa1x\xa1y", b"\x93\x01\x05\xa1\xff"])
+def test_a_row_that_cannot_be_read_stops_its_network_until_it_is_resumed(tmp_path: Path, row: bytes) -> None:
     async def scenario(w: World) -> None:
-        await stopped.stop(w.spool, HALL, "why", NOW)
-        await w.spool.set_state(b"stopped 192.0.2.0/24", b"nonsense")
-        assert stopped.find(w.spool, HALL) is None and await stopped.resume(w.spool, HALL)
+        _, item = await w.queue("", peer=HOST)
+        await w.spool.set_state(b"stopped 192.0.2.0/24", row)
+        assert stopped.find(w.spool, HALL) == stopped.Stopped(0, stopped.UNREADABLE) and w.watch.stops(item)
+        assert not await stopped.stop(w.spool, HALL, "why", NOW), "it is stopped already"
+        assert await stopped.resume(w.spool, HALL)
+        assert stopped.find(w.spool, HALL) is None and not w.watch.stops(item)
 
     run(tmp_path, scenario)
 

@@ -9,6 +9,10 @@ import pytest
 
 from fastmail._core import mime
 from fastmail.message import summary
+from fastmail.policy.dmarc import Dmarc
+from fastmail.policy.spf import Checked
+from fastmail.policy.verdict import Checks
+from fastmail.smtp.accept import _vouched
 from tests.support.sessions import USER, Bench, Client
 from tests.unit.smtp.test_milter import Filter, milter
 
@@ -113,3 +117,13 @@ def test_what_users_send_says_whose_complaints_it_counts_in(tmp_path: Path) -> N
     assert b"Feedback-ID" not in received(tmp_path, "smtp", whole, **options)
     own = received(tmp_path, "submission", b"Feedback-ID: a:b:c:another\n" + whole, **options)
     assert told not in own and b"Feedback-ID: a:b:c:another\n" in own
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "domain", "vouched"),
+    [("ip4:192.0.2.1", "b.test", True), ("+all", "b.test", False), ("all", "b.test", False), ("mx", "c.test", False)],
+)
+def test_an_author_without_a_policy_is_vouched_for_by_spf(mechanism: str, domain: str, vouched: bool) -> None:
+    """But not where anybody may send for the domain: a stranger would write to lists as their members."""
+    spf = Checked("pass", "mailfrom", domain, mechanism)
+    assert _vouched(Checks(sender=spf, dmarc=Dmarc("none", domain="a.b.test" if vouched else "b.test"))) is vouched

@@ -16,13 +16,18 @@ from fastmail.policy.receive import Receiver, Settings
 from fastmail.policy.scanners.nouns import Shown
 from fastmail.policy.scanners.panel import Panel
 from fastmail.policy.verdict import Thresholds
+from fastmail.policy.wishes import Wishes
+from fastmail.smtp import accept
+from fastmail.smtp.milter import Filters, Milter
 from tests.support.scanning import far, scanner
 from tests.support.sessions import USER, Bench
+from tests.unit.smtp.test_milter import Filter
 
 MESSAGE = b"X-Spam-Flag: NO\nX-Virus-Status: Clean\nX-Old: 1\nFrom: joe@example.org\nSubject: x\n\nHello.\n"
 LOGIN = b"AUTH PLAIN " + base64.b64encode(b"\0user@example.test\0secret") + b"\r\n"
 SPAM = Finding("s", "7/5", (Reason("s", 7.0),), "junk", remove=((b"x-old", 0),), add=(("X-Added", "yes"),))
 AWAY = Finding("v", "away", (Reason("v.away", 0.0),), "later", (451, "4.7.1", "not now"), always=True, virus="unknown")
+CLEAN = Finding("v", "clean", virus="clean")
 VIRUS = Finding("v", "virus E", (), "refuse", (554, "5.7.1", "infected: E"), always=True, virus="infected")
 
 
@@ -161,3 +166,54 @@ def test_the_received_field_has_the_verified_name(tmp_path: Path) -> None:
     run(tmp_path, judge, policy=policy)
     ((_, shown),) = judge.seen
     assert b"Received: from x (mail.example.org [192.0.2.1])\n" in shown.front and shown.host == "mail.example.org"
+
+
+@pytest.mark.parametrize("kind", ["smtp", "lmtp"])
+@pytest.mark.parametrize(
+    ("when", "found"), [("before", VIRUS), ("before", CLEAN), ("looked", VIRUS), ("looked", CLEAN), ("filtered", CLEAN)]
+)
+def test_who_hangs_up_has_nothing_delivered_that_was_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, when: str, found: Finding
+) -> None:
+    """Whenever it does so: the scanner, and the filter that refuses the message, are asked all the same."""
+
+    async def main() -> None:
+        one = await Filter({"E": [b"r"]}).start()
+        judge = Says([found], True)
+        policy = Receiver(MemoryResolver({}), Settings("mx.example.test", reverse=False, enforce=True))
+        more = {
+            "policy": policy,
+            "judge": judge,
+            "wishes": Wishes(True),
+            "milters": [Milter(f"127.0.0.1:{one.port}", otherwise="accept")],
+        }
+        bench = Bench(str(tmp_path), outbound=more)
+        client = bench.open(kind, "192.0.2.1")
+        await client.send(b"LHLO x\r\n" if kind == "lmtp" else b"EHLO x\r\n")
+        await client.send(b"MAIL FROM:<joe@example.org>\r\n")
+        await client.send(b"RCPT TO:<user@example.test>\r\n")
+        await client.send(b"DATA\r\n")
+
+        def hangs_up(owner: object, name: str) -> None:
+            real = getattr(owner, name)
+
+            async def work(*args: Any, **more: Any) -> Any:
+                if not client.connection.closing:
+                    client.connection.connection_lost(None)
+                return await real(*args, **more)
+
+            monkeypatch.setattr(owner, name, work)
+
+        hangs_up(*{"before": (accept, "take"), "looked": (judge, "look"), "filtered": (Filters, "message")}[when])
+        await client.send(MESSAGE.replace(b"\n", b"\r\n") + b".\r\n")
+        assert client.connection.closing and len(judge.seen) == 1
+        assert bool(one.said("E")) is (found is CLEAN), "what the scanner refuses is shown to no filter"
+        account = bench.deliverer.account(bench.directory.accounts[USER])
+        await bench.store.open(account)
+        for name in ("INBOX", "Junk"):
+            key = bench.store.find(account, name)
+            assert not key or not bench.store.boxes[key].messages, name  # type: ignore[attr-defined]
+        session = client.connection.session
+        assert session.filters is None and session.transaction is None and session.stranger is None  # type: ignore[union-attr]
+
+    asyncio.run(main())

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+from fastmail.directory.interface import AccountRecord
 from fastmail.directory.named import Book
 from fastmail.dns.memory import MemoryResolver
+from fastmail.model.errors import StorageFull, TemporaryError
 from fastmail.net import networks
+from fastmail.policy.greylist import Greylist
 from fastmail.policy.receive import Receiver, Settings
 from fastmail.policy.strangers.gate import Gate
 from fastmail.policy.strangers.rules import Rules, rate
 from tests.support.sessions import USER, Bench, Client
-from tests.support.signing import MESSAGE
+from tests.support.signing import MESSAGE, key, published, signed
 from tests.unit.policy.test_receive import ZONE
 from tests.unit.smtp.test_milter import Filter, milter
 
@@ -24,21 +27,28 @@ GREETING = b"220 mx.example.test ESMTP fastmail\r\n"
 HELLO = b"EHLO mail.example.org\r\n"
 MAIL = b"MAIL FROM:<joe@example.org>\r\n"
 
+KEYED = {**ZONE, **published(key())}
 OWN = ("exempt", "xclient", "networks", "milters", "feedback")
 
 
 class Place:
     """A server with rules; ``zone``: its DNS."""
 
-    def __init__(self, path: Path, zone: Any = ZONE, settings: Settings | None = None, **rules: Any) -> None:
+    def __init__(self, path: Path, zone: Any = KEYED, settings: Settings | None = None, **rules: Any) -> None:
         own: dict[str, Any] = {name: rules.pop(name) for name in OWN if name in rules}
         self.limits = rules.pop("limits", {})
         self.gate = Gate(str(path), Rules(**rules))
-        self.receiver = Receiver(MemoryResolver(zone), settings or Settings("mx.example.test"))
+        greylist = Greylist(str(path))
+        self.receiver = Receiver(MemoryResolver(zone), settings or Settings("mx.example.test"), greylist)
         self.bench = Bench(str(path), outbound={"gate": self.gate, "policy": self.receiver, **own}, **self.limits)
 
     def open(self, host: str = FAR, protocol: str = "smtp") -> Client:
         return self.bench.open(protocol, host)
+
+    def is_free(self) -> bool:
+        """Does example.org, for which SPF vouches, wait for nothing?"""
+        greylist = self.receiver.greylist
+        return greylist is not None and not greylist.wait("example.org", "new@example.org")
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -153,14 +163,45 @@ def test_a_good_past_opens_the_door(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answers", "known"), [([b"r"], False), ([b"d"], False), ([b"qsuspicious\x00", b"c"], False), ([b"c"], True)]
 )
-def test_what_a_filter_refuses_is_no_good_past(tmp_path: Path, answers: list[bytes], known: bool) -> None:
+def test_what_a_filter_refuses_earns_nothing(tmp_path: Path, answers: list[bytes], known: bool) -> None:
+    """Neither a good past nor freedom from greylisting."""
+
     async def scenario() -> None:
-        place = Place(tmp_path, wait=0.01, milters=[milter(await Filter({"E": answers}).start())])
+        settings = Settings("mx.example.test", enforce=True, greylist=1.0)
+        milters = [milter(await Filter({"E": answers}).start())]
+        place = Place(tmp_path, settings=settings, wait=0.01, milters=milters)
         client = place.open()
         await until(client, GREETING)
         await client.send(HELLO)
-        assert (await message(client)).startswith(b"550" if answers == [b"r"] else b"250")
-        assert place.gate.known(FAR) is known
+        assert (await message(client, signed())).startswith(b"550" if answers == [b"r"] else b"250")
+        assert place.gate.known(FAR) is known and place.is_free() is known
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("trouble", ["full", "sender", "rate"])
+def test_what_is_not_taken_for_another_reason_earns_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """A mailbox that is full at the end, a disk that fails, a rate that is reached after the verdict."""
+
+    async def scenario() -> None:
+        settings = Settings("mx.example.test", enforce=True, greylist=1.0)
+        rates = (rate("messages sender 1"),) if trouble == "rate" else ()
+        place = Place(tmp_path, settings=settings, wait=0.01, rates=rates)
+        if trouble == "rate":
+            place.gate.sent("joe@example.org")
+
+        async def fails(*_: Any, **__: Any) -> None:
+            raise StorageFull("no room") if trouble == "full" else TemporaryError("not now")
+
+        if trouble != "rate":
+            monkeypatch.setattr(place.bench.store, "deliver", fails)
+        client = place.open()
+        await until(client, GREETING)
+        await client.send(HELLO)
+        assert (await message(client, signed())).startswith(b"45")
+        assert not place.gate.known(FAR) and not place.is_free()
 
     run(scenario)
 
@@ -248,12 +289,27 @@ def test_messages_in_an_hour(tmp_path: Path) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("names", [(USER, "user+x@example.test"), ("team@example.test", "Team+a@example.test")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        (USER, "user+x@example.test"),
+        ("team@example.test", "Team+a@example.test"),
+        ("many@example.test", "many+b@example.test"),
+        ("abuse@example.test", "postmaster@any.test"),
+    ],
+)
 def test_a_detail_makes_no_other_recipient(tmp_path: Path, names: tuple[str, str]) -> None:
-    """Neither for one account nor for an alias of several: else a stranger would write to any number of them."""
+    """Neither for one account nor for an alias of several, an account that forwards to others, or who gets the mail of
+    roles: else a stranger would write to any number of them."""
 
     async def scenario() -> None:
-        client = Place(tmp_path, rates=(rate("messages recipient 1"),)).open()
+        place = Place(tmp_path, rates=(rate("messages recipient 1"),))
+        accounts = place.bench.directory.accounts
+        accounts["many@example.test"] = AccountRecord(
+            3, "many@example.test", "", forward=(USER, "other@example.test"), keeps=True
+        )
+        place.bench.deliverer.postmasters = ("team@example.test",)
+        client = place.open()
         await client.send(HELLO)
         assert (await message(client, to=names[0])).startswith(b"250")
         assert (await message(client, to=names[1])).startswith(b"450 4.2.1 at most 1 message an hour")
@@ -261,16 +317,35 @@ def test_a_detail_makes_no_other_recipient(tmp_path: Path, names: tuple[str, str
     run(scenario)
 
 
-def test_a_forger_does_not_use_up_what_a_domain_may_send(tmp_path: Path) -> None:
+def test_one_message_counts_once_for_a_recipient(tmp_path: Path) -> None:
+    """However often it names it: else it would use up what others may send there."""
+
     async def scenario() -> None:
-        place = Place(tmp_path, rates=(rate("messages sender 1"),))
+        client = Place(tmp_path, rates=(rate("messages recipient 2"),)).open()
+        await client.send(HELLO + MAIL)
+        for detail in range(9):
+            assert (await client.send(b"RCPT TO:<user+%d@example.test>\r\n" % detail)).startswith(b"250")
+        await client.send(b"RSET\r\n")
+        assert (await message(client)).startswith(b"250")
+        assert (await message(client)).startswith(b"450 4.2.1 at most 2 messages")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("spf", ["v=spf1 ip4:192.0.2.1 -all", "v=spf1 +all"])
+def test_a_forger_does_not_use_up_what_a_domain_may_send(tmp_path: Path, spf: str) -> None:
+    """Nor where anybody may send for the domain, which says nothing of who did."""
+
+    async def scenario() -> None:
+        place = Place(tmp_path, {**KEYED, ("example.org", "TXT"): [spf]}, rates=(rate("messages sender 1"),))
         client = place.open("198.51.100.9")  # SPF fails
         await client.send(HELLO)
         for _ in range(3):
             assert (await message(client)).startswith(b"250")
         client = place.open()
         await client.send(HELLO)
-        assert (await message(client)).startswith(b"250") and (await message(client)).startswith(b"450")
+        assert (await message(client)).startswith(b"250")
+        assert (await message(client)).startswith(b"250" if "+all" in spf else b"450")
 
     run(scenario)
 

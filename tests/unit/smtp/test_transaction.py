@@ -8,6 +8,7 @@ import pytest
 from fastmail.delivery.deliver import Envelope
 from fastmail.durable.staging import SPILL, Budget
 from fastmail.model.esmtp import BINARY, EsmtpOptions
+from fastmail.policy.wishes import Wanted, Wishes
 from fastmail.smtp.transaction import TAKE, State, Transaction
 
 BODY = b"Subject: x\r\n\r\n..two dots\r\nlast\r\n"
@@ -110,3 +111,16 @@ def test_much_content_is_spilled(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert TAKE < SPILL and list(tmp_path.iterdir()) == []
+
+
+def test_what_an_account_asks_for_is_kept_once() -> None:
+    """However many details a stranger gives an alias of many accounts."""
+    made, plain, role = Transaction(Envelope()), Wishes(), Wishes(enforce=True, role=True)
+    for _ in range(100):
+        made.ask([Wanted("a@b.test", 1, plain), Wanted("b@b.test", 2, plain)])
+    made.ask([Wanted("a@b.test", 1, role), Wanted("out@b.test", 0, plain), Wanted("more@b.test", 0, plain)])
+    made.ask([Wanted("out@b.test", 0, plain)])
+    assert [(one.address, one.wishes.role) for one in made.wanted] == [
+        ("a@b.test", False), ("b@b.test", False), ("a@b.test", True), ("out@b.test", False), ("more@b.test", False)
+    ]  # fmt: skip
+    assert made.wishes == {plain, role}

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from fastmail.policy.scanners import teaching
-from fastmail.policy.scanners.panel import FAULTS
-from fastmail.policy.scanners.teaching import TEACH, Pupil, teach_all
+from fastmail.policy.scanners.nouns import Shown
+from fastmail.policy.scanners.panel import ASK, FAULTS
+from fastmail.policy.scanners.teaching import TEACH, Lesson, Pupil, teach_all
 from fastmail.telemetry import counters
 from tests.support.scanning import MESSAGE, READ, Far, Handler, far, scanner
 
@@ -20,9 +21,39 @@ NOBODY = "127.0.0.1:1"
 def teach(kind: str, answer: bytes | Handler, spam: bool = True, singly: bool = False, **more: Any) -> tuple[str, Far]:
     async def main() -> tuple[str, Far]:
         async with far(answer, read=READS[kind], singly=singly) as there:
-            return await Pupil(scanner(kind, NOBODY, learns=there.address, **more)).teach(MESSAGE, spam), there
+            return await Pupil(scanner(kind, NOBODY, learns=there.address, **more)).teach(Lesson(MESSAGE, spam)), there
 
     return asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", TEACH)
+@pytest.mark.parametrize("per_user", [False, True])
+def test_the_check_and_the_lesson_name_the_same_user(kind: str, per_user: bool) -> None:
+    """By the field that this scanner reads, where the setting asks for it; nobody where there is no one owner."""
+    field = {"rspamd": b"\r\nDeliver-To: ", "spamassassin": b"\r\nUser: "}[kind]
+    clean = {"rspamd": b'HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{"action":"no action"}',
+             "spamassassin": b"SPAMD/1.1 0 EX_OK\r\nSpam: False ; 0 / 5\r\n\r\n"}[kind]  # fmt: skip
+
+    async def main(owner: str) -> list[bytes]:
+        heard = []
+        async with far(DONE[kind], read=READS[kind]) as there:
+            await Pupil(scanner(kind, NOBODY, learns=there.address, per_user=per_user)).teach(
+                Lesson(MESSAGE, True, owner)
+            )
+            heard += there.heard
+        async with far(clean, read=READS[kind]) as there:
+            await ASK[kind](
+                scanner(kind, there.address, per_user=per_user), Shown(MESSAGE, owner=owner, recipients=["x@b.test"])
+            )
+            return heard + there.heard
+
+    for owner in ("me@example.test", "m\u00fcller@example.test"):
+        for one in asyncio.run(main(owner)):
+            head, _, sent = one.partition(b"\r\n\r\n")
+            assert sent == MESSAGE and head.count(field) == per_user
+            assert not per_user or head.endswith(field + owner.encode()), head
+    for owner in ("", "me@example.test\r\nPass: all"):
+        assert all(field not in one and b"Pass" not in one for one in asyncio.run(main(owner)))
 
 
 @pytest.mark.parametrize("kind", TEACH)
@@ -91,11 +122,11 @@ def test_large_messages_are_left_out() -> None:
 def test_one_that_fails_is_left_alone_and_tried_again() -> None:
     async def main() -> list[str]:
         pupil = Pupil(scanner("rspamd", NOBODY, learns=NOBODY))
-        said = [await pupil.teach(MESSAGE, True) for _ in range(FAULTS + 1)]
+        said = [await pupil.teach(Lesson(MESSAGE, True)) for _ in range(FAULTS + 1)]
         pupil._until = 0.0  # its rest is over
         async with far(DONE["rspamd"], read="http") as there:
             object.__setattr__(pupil.scanner, "learns", there.address)
-            return [*said, await pupil.teach(MESSAGE, True)]
+            return [*said, await pupil.teach(Lesson(MESSAGE, True))]
 
     assert asyncio.run(main()) == ["failed"] * FAULTS + ["left_out", "learned"]
 
@@ -112,7 +143,7 @@ def test_each_learns_in_order_beside_the_others() -> None:
 
         async with far(serve) as there:
             pupils = [Pupil(scanner("spamassassin", NOBODY, learns=NOBODY)), Pupil(scanner("rspamd", NOBODY, learns=there.address))]  # fmt: skip
-            await teach_all(pupils, [(MESSAGE, True), (MESSAGE, False), (MESSAGE, True)])
+            await teach_all(pupils, [Lesson(MESSAGE, spam) for spam in (True, False, True)])
         return [one.partition(b" HTTP")[0] for one in heard]
 
     assert asyncio.run(main()) == [b"POST /learnspam", b"POST /learnham", b"POST /learnspam"]
