@@ -7,7 +7,6 @@ serve, directory scans and renames run on helper threads. Errors are those of mo
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -51,7 +50,7 @@ from fastmail.store.local.maildir.lists import Lists
 from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.maildir.sweeper import Sweeper
 from fastmail.store.local.maildir.tidier import Tidier
-from fastmail.store.local.placing import Placing, Write, give_up
+from fastmail.store.local.placing import Placing
 from fastmail.store.local.reading import Reading
 from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.store.local.removals import Removals
@@ -115,10 +114,10 @@ class LocalStore:
         self._tidier = Tidier(self.commits, self.paths, self.follower, tidying)
         self.sweeper = Sweeper(self.commits, self.account_paths, self.touch, resolve, grace)
         self.commits.when_full = self.sweeper.hurry
-        self._placing = Placing(self.commits, self.account_paths, self.paths, self.maker, shared)
+        placing = Placing(self.commits, self.paths, self.maker, shared)
         self.holds = self.holds_class(self.commits, self.maker, self.find, shared)
         self._deliveries = Deliveries(
-            self.commits, self._placing, self.paths, self.holds, self._going_on, lists, self.touch
+            self.commits, placing, self.account_paths, self.paths, self.holds, self._going_on, lists, self.touch
         )
         self._lists = lists
         self._removals = Removals(self.commits, self.views, self.sweeper.due, self.touch)
@@ -300,43 +299,7 @@ class LocalStore:
         self, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool = False
     ) -> Appended:
         async with self._room.entry(sum(len(message.summary) for message in messages)):
-            if self._lists is None:
-                return (await self._append(account, key, messages, takes_recent))[0]
-            return await self._going_on.run(self._append_listed(self._lists, account, key, messages, takes_recent))
-
-    async def _append_listed(
-        self, lists: Lists, account: Account, key: bytes, messages: Sequence[NewMessage], takes_recent: bool
-    ) -> Appended:
-        words = [word for message in messages for word in message.keywords]
-        async with lists.giving([(account, key)], words) as lines:
-            result, names = await self._append(account, key, messages, takes_recent)
-            lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
-        return result
-
-    async def _append(
-        self, account: Account, key: bytes, new: Sequence[NewMessage], takes_recent: bool
-    ) -> tuple[Appended, list[bytes]]:
-        writes: list[Write] = []
-        names: list[bytes] = []
-        try:
-            for message in new:
-                write, name = await self._placing.place(account, key, message, takes_recent)
-                writes.append(write)
-                names.append(name)
-        except BaseException:
-            give_up(writes)
-            raise
-
-        def then(result: Appended) -> None:
-            if any(message.keywords for message in new):
-                self.touch(account, key)
-
-        now = int(time.time())
-
-        def apply(txn: Txn, t: Tables) -> Changed[Appended]:
-            return messages.append(txn, t, key, new, names, now, takes_recent)
-
-        return await self._placing.commit(account, apply, writes, then), names
+            return await self._deliveries.append(account, key, messages, takes_recent)
 
     async def store(
         self,
