@@ -271,7 +271,7 @@ def test_a_network_that_is_exempt(tmp_path: Path) -> None:
 def test_a_row_of_another_layout_stops_nobody(tmp_path: Path) -> None:
     async def scenario(w: World) -> None:
         await stopped.stop(w.spool, HALL, "why", NOW)
-        await w.spool.set_state(b"stopped 192.0.2.0/24", b"nonsense")
+        await w.spool.facts.set_state(b"stopped 192.0.2.0/24", b"nonsense")
         assert stopped.find(w.spool, HALL) is None and await stopped.resume(w.spool, HALL)
 
     run(tmp_path, scenario)
