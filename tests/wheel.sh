@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What people install: an sdist, a wheel built from what the sdist holds and nothing else, and that wheel in a virtual
 # environment of its own, where a message goes in by LMTP and comes out by IMAP. Run by `make test-wheel`; PYTHON has
-# setuptools, wheel and Cython. Prints the first thing that fails and ends with its exit code.
+# setuptools, wheel and Cython. Prints the first thing that fails and ends with its exit code. The compiled modules of a
+# wheel that works are put into this tree, where tests find them.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$here/.venv/bin/python}
@@ -55,3 +56,6 @@ assert b"Subject: from a wheel" in found and b"It works." in found, found
 imap.logout()
 print("a message went through the installed wheel, Python %d.%d" % sys.version_info[:2], Path(fastmail.__file__).parent)
 EOP
+
+"$python" -m zipfile -e "$work"/wheel/*.whl "$work/unpacked"
+(cd "$work/unpacked" && find fastmail -name '*.so' | while read -r module; do cp --remove-destination "$module" "$here/$module"; done)

@@ -48,3 +48,4 @@ cdef struct Line:
     const char* end
 
 cdef Kind next_line(const char* p, const char* end, Line* line) noexcept nogil
+cdef bint next_field(const char* p, const char* end, Line* line) noexcept nogil

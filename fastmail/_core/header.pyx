@@ -52,6 +52,17 @@ cdef Kind next_line(const char* p, const char* end, Line* line) noexcept nogil:
     return FIELD if line.name > p and q < end and q[0] == 58 else BROKEN
 
 
+cdef bint next_field(const char* p, const char* end, Line* line) noexcept nogil:
+    """True if a field begins at p or below it: ``line`` is the first one. Otherwise ``line`` is the end of the header.
+    p is the start of a line. Broken lines are passed over."""
+    cdef Kind kind
+    while True:
+        kind = next_line(p, end, line)
+        if kind != BROKEN:
+            return kind == FIELD
+        p = line.end
+
+
 cdef bint known(const Line* line) noexcept nogil:
     """A name that text with a colon in it hardly begins with: a known one, or one with a hyphen."""
     cdef int i
@@ -138,59 +149,38 @@ def text_start(const unsigned char[::1] data, Py_ssize_t start, bint whole):
     return broken - base if sure else start
 
 
-def starts(const unsigned char[::1] data, bytes name=None):
+cdef bytes places(const unsigned char[::1] data, tuple names, bint whole):
+    """Where fields begin that have one of these names; without ``whole``, one that begins with one of these."""
     cdef const char* p = first(data)
     cdef const char* base = p
     cdef const char* stop = p + data.shape[0]
     cdef Out out = Out(256)
-    cdef Line line
-    cdef Kind kind
-    cdef uint32_t at
-    cdef const char* asked = NULL
-    cdef Py_ssize_t size = 0
-    if data.shape[0] > 0xFFFFFFFF:
-        raise ValueError("a message of more than 4 GiB")
-    if name is not None:
-        asked = name
-        size = len(name)
-    with nogil:
-        while True:
-            kind = next_line(p, stop, &line)
-            if kind == END:
-                break
-            if kind == FIELD and (asked == NULL or same(p, line.name - p, asked, size)):
-                at = <uint32_t>(p - base)
-                out.put(<char*>&at, sizeof(at))
-            p = line.end
-    return out.take()
-
-
-def starting(const unsigned char[::1] data, tuple names not None):
-    cdef const char* p = first(data)
-    cdef const char* base = p
-    cdef const char* stop = p + data.shape[0]
-    cdef Out out = Out(64)
     cdef Wanted looked
     cdef Line line
-    cdef Kind kind
+    cdef Py_ssize_t size
     cdef uint32_t at
     cdef int i
     if data.shape[0] > 0xFFFFFFFF:
         raise ValueError("a message of more than 4 GiB")
     wanted(names, &looked)
     with nogil:
-        while True:
-            kind = next_line(p, stop, &line)
-            if kind == END:
-                break
-            if kind == FIELD:
-                for i in range(looked.count):
-                    if line.name - p >= looked.size[i] and same(p, looked.size[i], looked.name[i], looked.size[i]):
-                        at = <uint32_t>(p - base)
-                        out.put(<char*>&at, sizeof(at))
-                        break
+        while next_field(p, stop, &line):
+            for i in range(looked.count):
+                size = line.name - line.start if whole else min(line.name - line.start, looked.size[i])
+                if same(line.start, size, looked.name[i], looked.size[i]):
+                    at = <uint32_t>(line.start - base)
+                    out.put(<char*>&at, sizeof(at))
+                    break
             p = line.end
     return out.take()
+
+
+def starts(const unsigned char[::1] data, bytes name=None):
+    return places(data, (b"",), False) if name is None else places(data, (name,), True)
+
+
+def starting(const unsigned char[::1] data, tuple names not None):
+    return places(data, names, False)
 
 
 def field(const unsigned char[::1] data, Py_ssize_t start):
@@ -210,20 +200,15 @@ def counts(const unsigned char[::1] data, tuple names not None):
     cdef Py_ssize_t found[NAMES]
     cdef Wanted looked
     cdef Line line
-    cdef Kind kind
     cdef int i
     wanted(names, &looked)
     for i in range(looked.count):
         found[i] = 0
     with nogil:
-        while True:
-            kind = next_line(p, stop, &line)
-            if kind == END:
-                break
-            if kind == FIELD:
-                i = which(&line, &looked)
-                if i >= 0:
-                    found[i] += 1
+        while next_field(p, stop, &line):
+            i = which(&line, &looked)
+            if i >= 0:
+                found[i] += 1
             p = line.end
     return [found[i] for i in range(looked.count)]
 
@@ -234,16 +219,12 @@ def value(const unsigned char[::1] data, bytes name not None, Py_ssize_t most):
     cdef const char* asked = name
     cdef Py_ssize_t size = len(name)
     cdef Line line
-    cdef Kind kind
+    cdef bint found
     with nogil:
-        while True:
-            kind = next_line(p, stop, &line)
-            if kind == END or (kind == FIELD and same(p, line.name - p, asked, size)):
-                break
-            p = line.end
-    if kind == END:
-        return None
-    return line.value[: min(line.end - line.value, most)]
+        found = next_field(p, stop, &line)
+        while found and not same(line.start, line.name - line.start, asked, size):
+            found = next_field(line.end, stop, &line)
+    return line.value[: min(line.end - line.value, most)] if found else None
 
 
 def values(const unsigned char[::1] data, tuple names not None, Py_ssize_t most):
@@ -252,22 +233,16 @@ def values(const unsigned char[::1] data, tuple names not None, Py_ssize_t most)
     cdef Py_ssize_t octets = 0
     cdef Wanted looked
     cdef Line line
-    cdef Kind kind
-    cdef int i = -1
+    cdef int i
     cdef list found = []
     wanted(names, &looked)
     while True:
+        i = -1
         with nogil:
-            while True:
-                kind = next_line(p, stop, &line)
+            while i < 0 and next_field(p, stop, &line):
+                i = which(&line, &looked)
                 p = line.end
-                if kind == END:
-                    break
-                if kind == FIELD:
-                    i = which(&line, &looked)
-                    if i >= 0:
-                        break
-        if kind == END:
+        if i < 0:
             return found
         octets += line.end - line.start
         if octets > most:
@@ -282,16 +257,12 @@ def without(const unsigned char[::1] data, tuple names not None):
     cdef Out out = Out(256)
     cdef Wanted looked
     cdef Line line
-    cdef Kind kind
     wanted(names, &looked)
     with nogil:
-        while True:
-            kind = next_line(p, stop, &line)
-            if kind == END:
-                break
-            if kind == FIELD and which(&line, &looked) >= 0:
-                out.put(kept, p - kept)
+        while next_field(p, stop, &line):
+            if which(&line, &looked) >= 0:
+                out.put(kept, line.start - kept)
                 kept = line.end
             p = line.end
-        out.put(kept, p - kept)
+        out.put(kept, line.start - kept)
     return out.take()

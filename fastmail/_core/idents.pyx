@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastmail._core.envelope cimport Summary, open_summary
 from fastmail._core.fields cimport same
-from fastmail._core.header cimport END, FIELD, Kind, Line, next_line
+from fastmail._core.header cimport Line, next_field
 from fastmail._core.index cimport (
     ACCOUNT, CREATED_ITEM, ITEM_EMAIL_AT, ITEM_MODSEQ_AT, ITEM_UID_AT, MAILBOX, NAMED, NAMED_ID_AT, NAMED_MAILBOX_AT,
     NAMED_UID_AT, REMOVED_ITEM, put_uid,
@@ -80,7 +80,6 @@ cdef list nearest(const Found* found):
 def named(const unsigned char[::1] summary):
     cdef Summary s
     cdef Line line
-    cdef Kind kind
     cdef const char* p
     cdef const char* end
     cdef Py_ssize_t n
@@ -91,18 +90,14 @@ def named(const unsigned char[::1] summary):
         return b"", b"", []
     p = <const char*>s.header
     end = p + s.headern
-    while p < end:
-        kind = next_line(p, end, &line)
-        if kind == END:
-            break
-        if kind == FIELD:
-            n = line.name - line.start
-            if same(line.start, n, "message-id", 10):
-                look(line.value, line.end, &own)
-            elif same(line.start, n, "references", 10):
-                look(line.value, line.end, &references)
-            elif same(line.start, n, "in-reply-to", 11):
-                look(line.value, line.end, &reply)
+    while next_field(p, end, &line):
+        n = line.name - line.start
+        if same(line.start, n, "message-id", 10):
+            look(line.value, line.end, &own)
+        elif same(line.start, n, "references", 10):
+            look(line.value, line.end, &references)
+        elif same(line.start, n, "in-reply-to", 11):
+            look(line.value, line.end, &reply)
         p = line.end
     if own.count:
         message = PyBytes_FromStringAndSize(own.first, own.firstn)

@@ -10,9 +10,6 @@ class UidSet:
     @staticmethod
     def of_ranges(ranges: list[int] | tuple[int, ...], star: int = 0) -> UidSet:
         """From flat (lo, hi, ...) in any order; 0 stands for ``*``, replaced by ``star``."""
-    def meets(self, lo: int, hi: int) -> bool:
-        """Is any of lo..hi in the set?"""
-
     def plus_pages(self, pages: Iterable[tuple[int, int]], above: int) -> UidSet:
         """Self and the UIDs above ``above`` in (first uid, presence bitmap) pairs, which ascend."""
     def minus(self, other: UidSet) -> UidSet: ...

@@ -74,10 +74,6 @@ cdef class UidSet:
         cdef Py_ssize_t i = self.find(uid)
         return i >= 0 and uid - self.start[i] < self.count[i]
 
-    def meets(self, uint32_t lo, uint32_t hi):
-        cdef Py_ssize_t i = self.find(hi)
-        return i >= 0 and self.start[i] + (self.count[i] - 1) >= lo
-
     cdef uint32_t seq_of(self, uint32_t uid) noexcept nogil:
         cdef Py_ssize_t i = self.find(uid)
         if i < 0 or uid - self.start[i] >= self.count[i]:

@@ -23,10 +23,9 @@ from fastmail.app.derived import limits, users_of
 from fastmail.app.worker import GRACE, PR_SET_PDEATHSIG, SERVES
 from fastmail.config.settings import Config
 from fastmail.directory.local import LocalDirectory
-from fastmail.model.errors import ConfigError
 from fastmail.net import networks
 from fastmail.net.listener import Listener, Registry
-from fastmail.net.tls import ServerTls
+from fastmail.net.tls import ServerTls, reload_or_keep
 from fastmail.telemetry import counters, log
 
 ACTOR = "web"  # in the audit log
@@ -60,7 +59,7 @@ async def _main(config: Config, pipe: int, sockets: Sequence[socket.socket], tls
     stop = asyncio.Event()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, tls)
+    loop.add_signal_handler(signal.SIGHUP, reload_or_keep, tls)
     loop.add_signal_handler(signal.SIGUSR1, _report)
     directory = LocalDirectory(config.server.data_dir)
     directory.actor = ACTOR
@@ -116,16 +115,6 @@ async def _listen(
         await listener.start(sock)
         out.append(listener)
     return out
-
-
-def _reload(tls: ServerTls | None) -> None:
-    if tls is None:
-        return
-    try:
-        tls.reload()
-        log.event("tls.reloaded")
-    except (ConfigError, OSError) as error:
-        log.event("tls.reload", "error", error=error, then="the old certificate stays in use")
 
 
 def _report() -> None:

@@ -24,9 +24,9 @@ from fastmail.app.derived import control_template, maildir_template
 from fastmail.config.settings import Config
 from fastmail.durable import env
 from fastmail.durable.mapped import MappedPages
-from fastmail.model.errors import ConfigError, CorruptData
+from fastmail.model.errors import CorruptData
 from fastmail.net.listener import Registry
-from fastmail.net.tls import ServerTls
+from fastmail.net.tls import ServerTls, reload_or_keep
 from fastmail.telemetry import counters, log
 
 GRACE = 8.0  # s that commands under way may take after SIGTERM; less than the supervisor's STOP_AFTER
@@ -110,7 +110,7 @@ async def _main(
     env.panic = partial(os._exit, PANIC)  # the supervisor starts another one
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, tls)
+    loop.add_signal_handler(signal.SIGHUP, reload_or_keep, tls)
     loop.add_signal_handler(signal.SIGUSR1, _report, number)
     assembly = Assembly(config, number, instance, recover=number == 0)
     assembly.hub.start(loop, workers)
@@ -160,16 +160,6 @@ async def _give_back() -> None:
     while True:
         await asyncio.sleep(GIVE_BACK)
         await loop.run_in_executor(None, mapped.release)
-
-
-def _reload(tls: ServerTls | None) -> None:
-    if tls is None:
-        return
-    try:
-        tls.reload()
-        log.event("tls.reloaded")
-    except (ConfigError, OSError) as error:
-        log.event("tls.reload", "error", error=error, then="the old certificate stays in use")
 
 
 def _report(number: int) -> None:

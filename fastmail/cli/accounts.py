@@ -16,9 +16,11 @@ from fastmail.cli.common import (
     ConfigOption,
     CsvOption,
     DomainOption,
+    DropOldOption,
     JsonOption,
     LimitOption,
     MatchOption,
+    NewAddressArgument,
     PasswordStdin,
     account_of,
     ask_password,
@@ -174,8 +176,8 @@ async def _forget(settings: Config, record: AccountRecord) -> None:
 @command
 def account_rename(
     old: AddressArgument,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The new address, in a domain of this server.")],
-    drop_old: Annotated[bool, typer.Option("--drop-old", help="Keep no alias of the old address.")] = False,
+    new: NewAddressArgument,
+    drop_old: DropOldOption = False,
     config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Give an account a new address; its sessions end, and it logs in by the new one. Its mail stays where it is. What

@@ -10,9 +10,11 @@ from fastmail.cli.common import (
     ConfigOption,
     CsvOption,
     DomainOption,
+    DropOldOption,
     JsonOption,
     LimitOption,
     MatchOption,
+    NewAddressArgument,
     command,
     directory,
     output,
@@ -71,8 +73,8 @@ def _change(config: str, address: str, given: dict[str, str]) -> None:
 @command
 def alias_rename(
     old: AliasArgument,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The new address, in a domain of this server.")],
-    drop_old: Annotated[bool, typer.Option("--drop-old", help="Keep no alias of the old address.")] = False,
+    new: NewAddressArgument,
+    drop_old: DropOldOption = False,
     config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Give an alias a new address, with all that is set for it. What leads to it follows; the old address becomes an

@@ -85,6 +85,8 @@ MatchOption = Annotated[
     ),
 ]
 DomainOption = Annotated[str, typer.Option("--domain", metavar="DOMAIN", help="Only those of this domain.")]
+NewAddressArgument = Annotated[str, typer.Argument(metavar="NEW", help="The new address, in a domain of this server.")]
+DropOldOption = Annotated[bool, typer.Option("--drop-old", help="Keep no alias of the old address.")]
 AfterOption = Annotated[
     str, typer.Option("--after", metavar="NAME", help="Begin behind this one: with --limit, the next page.")
 ]

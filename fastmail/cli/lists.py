@@ -12,9 +12,11 @@ from fastmail.cli.common import (
     AfterOption,
     ConfigOption,
     CsvOption,
+    DropOldOption,
     JsonOption,
     LimitOption,
     MatchOption,
+    NewAddressArgument,
     command,
     directory,
     errors,
@@ -101,8 +103,8 @@ def _change(config: str, address: str, given: dict[str, str]) -> None:
 @command
 def list_rename(
     old: ListArgument,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The new address, in a domain of this server.")],
-    drop_old: Annotated[bool, typer.Option("--drop-old", help="Keep no alias of the old address.")] = False,
+    new: NewAddressArgument,
+    drop_old: DropOldOption = False,
     config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Give a mailing list a new address, with its members and settings. What leads to it follows, and mail that it sent

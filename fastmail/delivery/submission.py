@@ -73,6 +73,27 @@ def _look(content: Octets, sender: str | None, hostname: str, signs: bool = Fals
     return _Seen(submitted.hops(content), submitted.does_without_tls(content), found, pieces, author)
 
 
+def _item(envelope: Envelope, ident: int, size: int, eight: bool, mailbox: str) -> Item:
+    """What the queue keeps of a message beside its content and recipients."""
+    return Item(
+        ident,
+        envelope.sender,
+        int(time.time()),
+        size,
+        envelope.options,
+        eight,
+        helo=envelope.helo,
+        peer=envelope.peer,
+        login=envelope.login,
+        protocol=envelope.protocol,
+        mailbox=mailbox if mailbox != "INBOX" else "",
+        signed=envelope.signed,
+        checked=envelope.checked,
+        places=envelope.places,
+        junk=tuple(sorted(envelope.junk)),
+    )
+
+
 class Submission:
     """One in each worker. ``deliverer``: who keeps content that a mailbox of this server will have too; ``signer``: who
     signs, None where nothing is signed; ``empties``: a relay empties the queue. Where none does, a message that was
@@ -132,23 +153,7 @@ class Submission:
         front = [received, signature] if signature else [received]
         chunks: list[bytes | memoryview] = [*front, *(memoryview(piece) for piece in seen.pieces)]
         size, eight = await loop.run_in_executor(None, _measure, chunks) if large else _measure(chunks)
-        item = Item(
-            ident,
-            envelope.sender,
-            int(time.time()),
-            size,
-            envelope.options,
-            eight,
-            helo=envelope.helo,
-            peer=envelope.peer,
-            login=envelope.login,
-            protocol=envelope.protocol,
-            mailbox=mailbox if mailbox != "INBOX" else "",
-            signed=envelope.signed,
-            checked=envelope.checked,
-            places=envelope.places,
-            junk=tuple(sorted(envelope.junk)),
-        )
+        item = _item(envelope, ident, size, eight, mailbox)
         refused = await self._kept(envelope, Outgoing(item, self._groups(envelope, seen), chunks))
         if refused is not None:
             return refused

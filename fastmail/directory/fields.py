@@ -61,7 +61,6 @@ LINE = 500
 MOST_DAYS = 365
 SEPARATORS = "+-_.=#~!"  # that may begin a detail
 YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
-QUOTA = Quota._fields  # octets, messages, mailboxes
 QUOTA_FIELDS = ("quota_storage", "quota_messages", "quota_mailboxes")
 HIGHEST = 1000.0  # score, and below zero as much
 ABOVE = ("blocked", "junk_score", "refuse_score", "greylist", "enforce")  # default for what is above

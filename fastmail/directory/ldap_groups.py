@@ -17,7 +17,6 @@ from fastmail.model.errors import BadAddress
 from fastmail.telemetry import log
 
 NO, FOLLOW, CHAIN = "no", "follow", "chain"
-NESTED = (NO, FOLLOW, CHAIN)
 DEPTH = 10  # levels of groups in groups
 IN_CHAIN = "memberOf:1.2.840.113556.1.4.1941:"  # MS-ADTS 3.1.1.3.4.4.3
 NOTHING = "1.1"  # no attributes: the names of entries are enough (RFC 4511 4.5.1.8)

@@ -46,7 +46,6 @@ from fastmail.durable.replace import make_directories, sync_directory
 from fastmail.durable.stage import write_at
 from fastmail.model.errors import CorruptData
 
-Octets = bytes | bytearray | memoryview
 MAGIC = b"fastmail journal 1\n\0"
 # magic, serial number, sequence number of the first record, what its checksum starts from, octets of the names of the
 # tables that follow; after those a checksum of all of it

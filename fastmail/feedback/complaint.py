@@ -38,7 +38,6 @@ RECIPIENTS = 100
 VALUE = 320  # characters: an address in brackets
 HEADER = 65536  # octets of the original header that are looked at
 INCIDENTS = (1 << 32) - 1
-KNOWN = ("abuse", "auth-failure", "fraud", "miscategorized", "not-spam", "opt-out", "other", "virus")  # IANA's registry
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,40}")
 _ADDRESS = re.compile(r"<?([^<>\s@]{1,64}@[^<>\s@]{1,255})>?")
 _LITERAL = re.compile(r"\[?(?:IPv6:)?([0-9A-Fa-f.:]{2,45})\]?", re.IGNORECASE)
@@ -46,7 +45,8 @@ _LITERAL = re.compile(r"\[?(?:IPv6:)?([0-9A-Fa-f.:]{2,45})\]?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """``kind``: in lower case, usually one of KNOWN; ``sender``: MAIL FROM; ``recipients``: as far as they are told;
+    """``kind``: in lower case, usually one that IANA has registered: abuse, auth-failure, fraud, miscategorized,
+    not-spam, opt-out, other, virus; ``sender``: MAIL FROM; ``recipients``: as far as they are told;
     ``source``: the address that the message came from; ``arrived``: seconds since 1970, 0 where it does not say;
     ``incidents``: how many messages it stands for; ``author``: the domain of the original's From; ``ident``: its
     Message-ID. Empty is what is not told, or cannot be read."""

@@ -122,10 +122,10 @@ def _result(kind: str, found: Dmarc, signature: Signed | None, received: Receive
     sender = received.checks.sender
     if kind == SIGNATURE and signature is not None:
         properties = (("header.d", signature.domain), ("header.s", signature.selector), ("header.b", signature.shown))
-        return results.payload([Result("dkim", signature.result, properties, signature.why)])
+        return results.line(Result("dkim", signature.result, properties, signature.why))
     if kind == SPF and sender is not None:
-        return results.payload([Result("spf", sender.result, (("smtp.mailfrom", sender.domain),), sender.why)])
-    return results.payload([Result("dmarc", found.result, (("header.from", found.domain),), found.why)])
+        return results.line(Result("spf", sender.result, (("smtp.mailfrom", sender.domain),), sender.why))
+    return results.line(Result("dmarc", found.result, (("header.from", found.domain),), found.why))
 
 
 # ---------------------------------------------------------------- the report

@@ -38,7 +38,7 @@ HEADER = 65536  # octets of a header that a report has
 WHOLE = 262144  # octets of a message
 SECONDS, LOOKUPS = 20.0, 5  # for the record of SPF
 RECORDS = 3  # of SPF
-REDACTED, HEADERS, MESSAGE = SHOWS = ("redacted", "header", "message")
+REDACTED, HEADERS, MESSAGE = "redacted", "header", "message"  # what a report has of the message
 REPORTS = "failure reports"
 PLACES = 4096  # rows of domains in queue.rates
 EVERYBODY, ONE_DOMAIN = b"\0failures", b"\0failures\0"  # keys in queue.rates
@@ -49,7 +49,7 @@ Over = Callable[[Sequence[Charge]], str]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``shows``: of SHOWS, what a report has of the message; ``of_domain``, ``in_all``: reports in an hour; ``hide``:
+    """``shows``: REDACTED, HEADERS or MESSAGE; ``of_domain``, ``in_all``: reports in an hour; ``hide``:
     hides addresses, where ``shows`` is REDACTED."""
 
     shows: str = HEADERS

@@ -37,7 +37,6 @@ _END = re.compile(rb"</(?:body|html)\s*>", re.I)
 _TAIL = 65536  # octets at the end of HTML in which </body> is looked for
 _PLAIN = ("", "7bit", "8bit")
 _ASCII = (b"", b"us-ascii", b"ascii")
-LINE = 76  # characters of a line of quoted-printable and base64 (RFC 2045 6.7, 6.8)
 MOST_BODIES = 50  # bodies of one message that get the footer, so that the result stays bounded
 
 

@@ -120,11 +120,6 @@ def rest(data: Octets) -> bytes:
     return bytes(data[idents.rest_at(data) :])
 
 
-def preview(data: Octets) -> bytes | None:
-    """Return the message's first words, in UTF-8; None where an earlier version did not look for them."""
-    return idents.preview(data)
-
-
 def message_id(data: Octets) -> bytes | None:
     """Return the Message-ID in its brackets, as it stands at the end of the ENVELOPE; empty when there is none. None
     when it is written in a way that this quick look cannot read."""

@@ -28,6 +28,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from fastmail.model.errors import ConfigError
+from fastmail.telemetry import log
 
 # What a client may ask for by ALPN (RFC 7301): this server's protocols, then others that are accepted only to close.
 OWN = ("imap", "pop3", "smtp")
@@ -144,6 +145,17 @@ class ServerTls:
     def reload(self) -> None:
         """Use the files' new content for new connections. ConfigError, OSError."""
         self.context, self.end_point = self._make()
+
+
+def reload_or_keep(tls: ServerTls | None) -> None:
+    """Reload, and log what came of it: where the new content is no good, what was read before stays in use."""
+    if tls is None:
+        return
+    try:
+        tls.reload()
+        log.event("tls.reloaded")
+    except (ConfigError, OSError) as error:
+        log.event("tls.reload", "error", error=error, then="the old certificate stays in use")
 
 
 def revocations(pem: bytes) -> list[x509.CertificateRevocationList]:

@@ -237,8 +237,8 @@ def seal(
 ) -> list[bytes]:
     """Our own set for a message that we pass on (RFC 8617 5.1): fields (LF) to be put in front of it, as they stand.
     ``content`` is finished and its relaxed body was wanted; ``payload``: of our Authentication-Results, as
-    ``results.payload`` gives it; ``uncovered``: names of fields that will still change. None are added to a chain that
-    is full, or was said to fail."""
+    ``results.line`` gives each line; ``uncovered``: names of fields that will still change. None are added to a chain
+    that is full, or was said to fail."""
     count = len(found.sets)
     if chain.result == FAIL and (not found.seals or found.seals[-1].cv == FAIL or count == 0):
         return []

@@ -12,21 +12,15 @@ from fastmail.policy.results import Result
 from fastmail.policy.verdict import Checks
 
 
-def field(hostname: str, checks: Checks, ip: str) -> bytes:
-    """The whole field (LF). ``ip``: the client."""
-    start, signers, end = parts(checks, ip)
-    return joined(hostname, start, signers, end, checks.dkim or ())
-
-
 def joined(hostname: str, start: str, signers: Sequence[str], end: str, signed: Sequence[Signed]) -> bytes:
-    """The same of its parts."""
+    """The whole field (LF), of its ``parts``."""
     for line, one in zip(signers, signed, strict=True):
         start += results.with_more(line, "header.b", one.shown)
     return f"Authentication-Results: {hostname}{start + end or results.NOTHING}\n".encode("ascii")
 
 
 def parts(checks: Checks, ip: str) -> tuple[str, tuple[str, ...], str]:
-    """The lines in front of signatures, those of signatures without b=, and those behind."""
+    """The lines in front of signatures, those of signatures without b=, and those behind. ``ip``: the client."""
     start, end = list[Result](), list[Result]()
     if checks.reverse is not None:
         start.append(Result("iprev", checks.reverse.result, (("policy.iprev", ip),), comment=checks.reverse.name))

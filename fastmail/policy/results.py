@@ -28,7 +28,6 @@ REMEMBERED = 4096  # values
 WIDTH, FOLD = 76, "\n\t  "  # characters of a folded line behind its indent, and what folds it
 NOTHING = "; none"
 LOOKED_AT = 2048  # octets of a foreign field
-RESULTS = b"authentication-results"
 OURS = (b"x-spam", b"x-virus", b"x-fastmail-")  # what names of fields that only this server sets begin with
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9!#$%&'*+\-/^_`{|}~.]*)@[A-Za-z0-9._-]+")
@@ -70,11 +69,6 @@ def comment(text: str) -> str:
     return "(" + re.sub(r"[()\\]|[^\x20-\x7e]", "?", text[:VALUE]) + ")"
 
 
-def payload(found: Iterable[Result]) -> str:
-    """All results, one a line (LF); "none" where there is no result (RFC 8601 2.2)."""
-    return "".join(map(line, found)) or NOTHING
-
-
 def line(one: Result) -> str:
     """One result behind the semicolon that ends what comes before (LF)."""
     words = [f"{one.method}={one.result}"]
@@ -101,11 +95,6 @@ def _folded(text: str, word: str) -> str:
     at = text.rfind("\n")
     width = len(text) - at - (len(FOLD) if text.startswith(FOLD, at) else len("\n\t"))
     return text + (FOLD if width + len(word) > WIDTH else " ") + word
-
-
-def field(hostname: str, found: Iterable[Result]) -> bytes:
-    """The whole field (LF)."""
-    return f"Authentication-Results: {hostname}{payload(found)}\n".encode("ascii")
 
 
 def behind_cfws(text: str, at: int) -> int:
@@ -231,11 +220,6 @@ def pieces(
     return out
 
 
-def replaced(add: bytes, content: Octets, hostname: str, more: Sequence[tuple[bytes, int]] = ()) -> bytes:
-    """The message (LF) with ``add`` in front of it, without forged fields and ``more`` of its fields (``named``)."""
-    return b"".join(pieces(add, content, unwanted(content, hostname, more)))
-
-
 async def put(
     add: bytes,
     content: Octets,
@@ -245,8 +229,9 @@ async def put(
     marks: bool = True,
     tag: str = "",
 ) -> Octets:
-    """The same, with ``tag`` in front of its subject; or the content itself where nothing changes. A large message,
-    which lies in a file, goes to a file again by ``staged``, and is not in memory."""
+    """The message (LF) with ``add`` in front of it, without forged fields and ``more`` of its fields (``named``), and
+    with ``tag`` in front of its subject; or the content itself where nothing changes. A large message, which lies in a
+    file, goes to a file again by ``staged``, and is not in memory."""
 
     def changed() -> list[Octets]:
         cuts = unwanted(content, hostname, more, marks)

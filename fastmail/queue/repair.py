@@ -11,9 +11,10 @@ from contextlib import suppress
 from fastmail.durable import segments
 from fastmail.durable.env import Environment
 from fastmail.model.errors import CorruptData
+from fastmail.queue.contents import NUMBER
 from fastmail.queue.model import ITEM_KEY, KEY, Item, Job, item_of, number_of
 from fastmail.queue.rows import item_row, job_row, read_item, read_job
-from fastmail.queue.spool import NUMBER, ready_key
+from fastmail.queue.spool import ready_key
 
 
 def _name(key: bytes) -> str:

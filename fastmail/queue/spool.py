@@ -1,4 +1,4 @@
-"""The queue on disk: an LMDB environment for what has to be done, segments for the messages.
+"""The queue on disk: an LMDB environment for what has to be done, segments for the messages (queue.contents).
 
     item   id(8)                                  Item
     job    id(8) number(2)                        Job
@@ -8,10 +8,10 @@
     alive  segment(4)                             how many items have their content there (one that is shared with a
                                                   mailbox lies in the mail store)
     rate   login, @domain, or a key of rates      hour and what was sent in it (queue.rates)
-    tls    day NUL domain NUL ...                 counts of sessions (relay.tlsreport)
-    policy domain                                 what a domain asks of those who send to it (relay.sts)
-                                                  (a key that begins with NUL is no domain: what the runner stores,
-                                                  and destinations that an administrator wants tried now)
+    tls    day NUL domain NUL ...                 counts of sessions (queue.facts)
+    policy domain                                 what a domain asks of those who send to it (queue.facts)
+                                                  (a key that begins with NUL is no domain: other facts, and
+                                                  destinations that an administrator wants tried now)
 
 Promise: an Outgoing is stored whole or not at all, and is durable when ``enqueue`` returns: first the content is
 synced, then the records are written, in one commit with other waiting work. The outcome of an attempt and the report
@@ -25,20 +25,19 @@ import os
 import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from fastmail.durable import beneath, segments
 from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
-from fastmail.durable.env import Environment, Journaled, translate
-from fastmail.durable.segments import SegmentReader, SegmentWriter
+from fastmail.durable.env import Environment, Journaled
 from fastmail.durable.transaction import Txn
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData, StorageFailed, TooMuch
 from fastmail.model.esmtp import Rcpt
 from fastmail.queue import rates
+from fastmail.queue.contents import Contents, Shared
+from fastmail.queue.facts import Facts
 from fastmail.queue.model import ITEM_KEY, KEY, LOCAL, LONGEST_NAME, Item, Job, Outgoing, item_of, number_of
 from fastmail.queue.rates import Charge
 from fastmail.queue.rows import item_row, job_row, read_item, read_job
@@ -46,16 +45,11 @@ from fastmail.telemetry import log
 
 LAYOUT = 3
 TABLES = ["item", "job", "line", "ready", "alive", "policy", "rate", "tls"]  # ready: what layout 1 had instead of line
-STATE, WANTED = b"\0state\0", b"\0wanted\0"  # in the table policy: older servers ignore such rows
-SEGMENT = 16 << 20  # octets of a segment: small, because it is removed when its last message has left the queue
-LONGEST_SENDER = 200  # octets of the reverse-path in a record, for people who read it after damage
-LONGEST_COUNT = 500  # octets of a key of tls; LMDB allows 511
+WANTED = b"\0wanted\0"  # in the table policy: older servers ignore such rows, as no domain begins so
 RANK = struct.Struct(">BQ")  # in a key of line: FIRST less the priority, due time; so jobs sort by both
 FIRST = 9  # the highest priority (RFC 6710 4.1)
 RANKED = RANK.size + KEY.size  # octets of a key of line after its destination and NUL
 YOUNG = 900.0  # s; a hold older than this whose message is not in the queue is given back
-NUMBER = struct.Struct(">I")
-U64 = struct.Struct(">Q")
 PART, PART_HERE = 50, 1000  # recipients of a job of a mailing list: at other hosts, here
 Change = Callable[[Job], Job | None]
 
@@ -85,14 +79,6 @@ def _parts(item: Item, groups: Mapping[str, list[Rcpt]]) -> Iterator[tuple[str, 
             yield destination, recipients[start : start + most]
 
 
-class Shared(Protocol):
-    """What the queue needs from the mail store for content that both use (store.interface.Holds)."""
-
-    async def read(self, hold: bytes) -> bytes: ...
-    async def let_go(self, holders: Sequence[int]) -> None: ...
-    def holders(self) -> set[int]: ...
-
-
 def open_queue(data_dir: str, map_size: int) -> Environment:
     """Open the environment of the queue."""
     place = os.path.join(data_dir, "queue", "index")
@@ -114,16 +100,11 @@ class Spool:
         self._map_size = map_size
         self._published = published
         self._under_way = 0
-        self._preparing = asyncio.Lock()
         self._env: Environment | None = None
         self._opening = threading.Lock()
         self._queue: CommitQueue | None = None
-        self._writer: SegmentWriter | None = None
-        self._reader = SegmentReader(self._segments)
-
-    @property
-    def _segments(self) -> str:
-        return os.path.join(beneath.guarded(self._directory), "segments")
+        self._contents = Contents(self._directory, lambda: self.env, holds)
+        self.facts = Facts(self)
 
     # ---------------------------------------------------------------- life
 
@@ -158,9 +139,7 @@ class Spool:
         """Finish what was submitted, and close."""
         if self._queue is not None:
             await self._queue.close()
-        if self._writer is not None:
-            self._writer.close()
-        self._reader.close()
+        self._contents.close()
         if self._env is not None:
             self._env.close()
 
@@ -177,15 +156,13 @@ class Spool:
         all logins of its domain more than ``domain_most``, or more is sent than ``charges`` say. When it raises
         anything else, it may be there all the same: ``has`` knows, and doing it again does no harm."""
         jobs, apply = await self._place(outgoing, most, domain_most, charges)
-        item: Item = await self._submit(apply, jobs, True)
+        item: Item = await self._begin(apply, jobs, True)
         return item
 
     async def has(self, ident: int) -> bool:
         """Return True if the message with this id is in the queue. The question waits for all writes before it, so the
         answer is durable."""
-        found: bool = await self._submit(
-            lambda txn: txn.get(ITEM_KEY.pack(ident), db=self.env.db["item"]) is not None, []
-        )
+        found: bool = await self.submit(lambda txn: txn.get(ITEM_KEY.pack(ident), db=self.env.db["item"]) is not None)
         return found
 
     def queued(self, ident: int) -> bool:
@@ -193,8 +170,9 @@ class Spool:
         with self.env.read() as txn:
             return txn.get(ITEM_KEY.pack(ident), db=self.env.db["item"]) is not None
 
-    async def _submit(self, apply: Callable[[Txn], Any], writes: Sequence[PieceWrite], adds: bool = False) -> Any:
-        return await self._begin(apply, writes, adds)
+    def submit(self, apply: Callable[[Txn], Any]) -> "asyncio.Future[Any]":
+        """Commit a change of rows. The future gets the result of ``apply`` once that is durable."""
+        return self._begin(apply, [])
 
     def _begin(
         self, apply: Callable[[Txn], Any], writes: Sequence[PieceWrite], adds: bool = False
@@ -207,8 +185,8 @@ class Spool:
         """Called when an operation is committed or has failed, even if nobody waits for it any more: its files are in
         use until then."""
         self._under_way -= 1
-        if not self._under_way and self._writer is not None:
-            self._writer.release()
+        if not self._under_way:
+            self._contents.release()
 
     async def _place(
         self, outgoing: Outgoing, most: int = 0, domain_most: int = 0, charges: Sequence[Charge] = ()
@@ -216,7 +194,7 @@ class Spool:
         """The content's job, unless the store has it, and what writes the records."""
         item, groups = outgoing.item, outgoing.groups
         item.salt = item.salt or transaction.salt()
-        pieces = [] if item.hold else [await self._write(outgoing)]
+        pieces = [] if item.hold else [await self._contents.write(outgoing)]
 
         def apply(txn: Txn) -> Item:
             there = txn.get(ITEM_KEY.pack(item.id), db=self.env.db["item"])
@@ -238,29 +216,6 @@ class Spool:
 
         return pieces, apply
 
-    async def _write(self, outgoing: Outgoing) -> PieceWrite:
-        """Append the content to the segment of this process; fills in the item's place."""
-        if self._writer is None:
-            self._writer = SegmentWriter(self._segments, SEGMENT)
-        writer = self._writer
-        # Only one task at a time may prepare the writer's next segment, because that runs on a helper thread.
-        async with self._preparing:
-            while not writer.has_room:
-                await asyncio.get_running_loop().run_in_executor(None, self._prepare, writer)
-        item = outgoing.item
-        name = item.sender[:LONGEST_SENDER]
-        piece, record = writer.append(
-            item.id.to_bytes(segments.KEY, "big"), name, item.arrived, item.size, outgoing.content
-        )
-        item.record, item.skip, item.length = record.id, record.skip, record.length
-        return piece
-
-    def _prepare(self, writer: SegmentWriter) -> None:
-        try:
-            writer.prepare()
-        except OSError as error:
-            raise translate(error) from error
-
     def _put(self, txn: Txn, item: Item, groups: dict[str, list[Rcpt]]) -> None:
         db = self.env.db
         txn.put(ITEM_KEY.pack(item.id), item_row(item), db=db["item"])
@@ -271,7 +226,7 @@ class Spool:
             )
             txn.put(job.key, job_row(job), db=db["job"])
             txn.put(ready_key(job), b"", db=db["line"])
-        self._count(txn, item, 1)
+        self._contents.count(txn, item, 1)
 
     def over(self, charges: Sequence[Charge], now: float = 0.0) -> str:
         """Return why the limit does not allow so much now, by the rows of the last commit; empty if it does."""
@@ -289,19 +244,7 @@ class Spool:
         """Count what is sent without the queue; durable when it returns. TooMuch if that is above the limit; then
         nothing is counted."""
         now = now or time.time()
-        await self._submit(lambda txn: rates.take(txn, self.env.db["rate"], charges, now), [])
-
-    def _count(self, txn: Txn, item: Item, step: int) -> None:
-        """Add ``step`` to the number of items in a segment."""
-        if item.hold:
-            return
-        at = NUMBER.pack(segments.split_id(item.record)[0])
-        found = txn.get(at, db=self.env.db["alive"])
-        alive = (NUMBER.unpack(found)[0] if found else 0) + step
-        if alive > 0:
-            txn.put(at, NUMBER.pack(alive), db=self.env.db["alive"])
-        else:
-            txn.delete(at, db=self.env.db["alive"])
+        await self.submit(lambda txn: rates.take(txn, self.env.db["rate"], charges, now))
 
     # ---------------------------------------------------------------- out
 
@@ -366,7 +309,7 @@ class Spool:
             for name in wanted:
                 txn.delete(WANTED + name.encode("utf-8", "surrogateescape"), db=table)
 
-        await self._submit(apply, [])
+        await self.submit(apply)
 
     def pull_in(self, longest: float) -> int:
         """Make jobs due now that wait longer than the longest wait between two attempts, as happens after the clock was
@@ -400,7 +343,7 @@ class Spool:
         if not (cursor.set_range(item) and item_of(cursor.key()) == item):
             row = txn.pop(item, db=db["item"])
             if row is not None:
-                self._count(txn, read_item(row), -1)
+                self._contents.count(txn, read_item(row), -1)
         return True
 
     # ---------------------------------------------------------------- looking
@@ -461,8 +404,8 @@ class Spool:
         """Take a job that cannot be read out of the line; `fastmail check --repair` finds it."""
         log.event("queue.damaged", "error", id=number_of(KEY.unpack(key)[0]), error=error)
         line = self.env.db["line"]
-        task = asyncio.ensure_future(self._submit(lambda txn: txn.delete(at, db=line), []))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        done = self.submit(lambda txn: txn.delete(at, db=line))
+        done.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def waiting(self, destination: str, most: int) -> int:
         """Return how many jobs of a destination are in line, counting at most ``most``."""
@@ -513,93 +456,9 @@ class Spool:
         with self.env.read() as txn:
             return txn.stat(self.env.db["item"])["entries"], txn.stat(self.env.db["job"])["entries"]
 
-    def counts(self) -> dict[str, int]:
-        """Return everything in the table ``tls``."""
-        with self.env.read() as txn:
-            rows = txn.cursor(db=self.env.db["tls"]).iternext()
-            return {str(key, "utf-8"): U64.unpack(value)[0] for key, value in rows}
-
-    async def add_counts(self, rows: Mapping[str, int]) -> None:
-        """Add to these counts."""
-
-        def apply(txn: Txn) -> None:
-            for text, count in rows.items():
-                key = text.encode()[:LONGEST_COUNT]
-                found = txn.get(key, db=self.env.db["tls"])
-                txn.put(key, U64.pack(count + (U64.unpack(found)[0] if found else 0)), db=self.env.db["tls"])
-
-        await self._submit(apply, [])
-
-    async def drop_counts(self, keys: Sequence[str]) -> None:
-        """Delete these counts."""
-
-        def apply(txn: Txn) -> None:
-            for key in keys:
-                txn.delete(key.encode()[:LONGEST_COUNT], db=self.env.db["tls"])
-
-        await self._submit(apply, [])
-
-    def policy(self, domain: str) -> bytes | None:
-        """Return the stored policy of a domain."""
-        with self.env.read() as txn:
-            found = txn.get(domain.encode()[:LONGEST_NAME], db=self.env.db["policy"])
-            return bytes(found) if found is not None else None
-
-    def policies(self) -> list[tuple[str, bytes]]:
-        """Return all stored policies, by domain."""
-        with self.env.read() as txn:
-            rows = txn.cursor(db=self.env.db["policy"]).iternext()
-            return [(str(key, "utf-8", "replace"), bytes(value)) for key, value in rows if key[:1] != b"\0"]
-
-    async def drop_policy(self, domain: str, value: bytes) -> None:
-        """Delete a policy, unless it was replaced meanwhile."""
-        table = self.env.db["policy"]
-
-        def apply(txn: Txn) -> None:
-            key = domain.encode()[:LONGEST_NAME]
-            if txn.get(key, db=table) == value:
-                txn.delete(key, db=table)
-
-        await self._submit(apply, [])
-
-    def state(self, name: bytes) -> bytes | None:
-        """Return what the runner stored under this name."""
-        with self.env.read() as txn:
-            found = txn.get(STATE + name, db=self.env.db["policy"])
-            return bytes(found) if found is not None else None
-
-    async def set_state(self, name: bytes, value: bytes) -> None:
-        await self._submit(lambda txn: txn.put(STATE + name, value, db=self.env.db["policy"]), [])
-
-    async def drop_state(self, name: bytes) -> None:
-        await self._submit(lambda txn: txn.delete(STATE + name, db=self.env.db["policy"]), [])
-
-    async def set_policy(self, domain: str, value: bytes) -> None:
-        await self._submit(lambda txn: txn.put(domain.encode()[:LONGEST_NAME], value, db=self.env.db["policy"]), [])
-
     async def content(self, item: Item) -> bytes:
         """Return the message with LF, checked. CorruptData when it is damaged or missing."""
-        if item.hold:
-            if self._holds is None:
-                raise CorruptData(f"message {item.number}: its content is in a mail store that is not open")
-            shared = await self._holds.read(item.hold)
-            content = shared[item.skip :]
-            if len(content) != item.length or zlib.crc32(content) != item.checksum:
-                raise CorruptData(f"message {item.number}: its content has changed")
-            return content
-        read = self._reader.read
-        try:
-            data = read(item.record, item.skip, item.length, True)
-            if data is None:
-                loop = asyncio.get_running_loop()
-                data = await loop.run_in_executor(None, read, item.record, item.skip, item.length)
-        except FileNotFoundError:
-            raise CorruptData(f"message {item.number}: its segment is gone") from None
-        except OSError as error:
-            raise translate(error) from error
-        if data is None:
-            raise CorruptData(f"message {item.number}: its content cannot be read")
-        return data
+        return await self._contents.read(item)
 
     # ---------------------------------------------------------------- order
 
@@ -619,22 +478,4 @@ class Spool:
 
     def sweep(self) -> int:
         """Remove segments that nothing refers to and nobody writes to; returns how many."""
-        removed = 0
-        for number in segments.numbers(self._segments):
-            with self.env.read() as txn:
-                if txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None:
-                    continue
-            held = segments.lock_segment(self._segments, number)
-            if held is None:
-                continue
-            try:
-                # with the lock, nobody writes there: what was written is committed by now, or never will be
-                with self.env.read() as txn:
-                    alive = txn.get(NUMBER.pack(number), db=self.env.db["alive"]) is not None
-                if not alive:
-                    beneath.unlink(segments.path_of(self._segments, number))
-                    self._reader.forget(number)
-                    removed += 1
-            finally:
-                os.close(held)
-        return removed
+        return self._contents.sweep()

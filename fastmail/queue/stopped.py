@@ -41,7 +41,7 @@ def _name(network: Network) -> bytes:
 
 def find(spool: Spool, network: Network) -> Stopped | None:
     """Return why a network may send nothing; None where it may."""
-    found = spool.state(_name(network))
+    found = spool.facts.state(_name(network))
     if found is None:
         return None
     try:
@@ -55,13 +55,13 @@ async def stop(spool: Spool, network: Network, why: str, now: float) -> bool:
     """Stop a network; durable when it returns. Returns False where it was stopped already."""
     if find(spool, network) is not None:
         return False
-    await spool.set_state(_name(network), msgspec.msgpack.encode(_Row(1, int(now), why)))
+    await spool.facts.set_state(_name(network), msgspec.msgpack.encode(_Row(1, int(now), why)))
     return True
 
 
 async def resume(spool: Spool, network: Network) -> bool:
     """Let a network send again. Returns False where it was not stopped."""
-    if spool.state(_name(network)) is None:
+    if spool.facts.state(_name(network)) is None:
         return False
-    await spool.drop_state(_name(network))
+    await spool.facts.drop_state(_name(network))
     return True

@@ -90,7 +90,7 @@ class Runner:
         finder.report = self._reporter.told
         if finder.policies is not None:
             finder.policies.report = self._reporter.told
-        self._clock = Clock(spool.state(CLOCK))
+        self._clock = Clock(spool.facts.state(CLOCK))
         self._scheduler = Scheduler(spool, routes, schedules, limits.most)
         self._connector = Connector(
             finder, self._reporter, routes, hostname, limits.timeouts, (limits.source4, limits.source6)
@@ -186,7 +186,7 @@ class Runner:
             longest = max(self._usual.steps)
             await asyncio.get_running_loop().run_in_executor(None, self._spool.pull_in, longest)
         if self._clock.changed:
-            await self._spool.set_state(CLOCK, self._clock.state())
+            await self._spool.facts.set_state(CLOCK, self._clock.state())
 
     def _start(self, destination: Destination) -> None:
         task = asyncio.get_running_loop().create_task(self._stream(destination))

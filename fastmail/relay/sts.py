@@ -128,7 +128,7 @@ class Policies:
             known = await self._fetch(domain, ids[0], now) or known
         elif known is not None and now - known.used > DAY:
             known.used = int(now)
-            await self._spool.set_policy(domain, msgspec.msgpack.encode(known))
+            await self._spool.facts.set_policy(domain, msgspec.msgpack.encode(known))
         if known is not None and known.mode != "none":
             self.report(domain, "sts", "", "", known.text)
         return known
@@ -149,12 +149,12 @@ class Policies:
         So there is no day without a policy that an attacker could wait for (RFC 8461 10.2). Each policy is fetched once
         a day, as long as somebody sends mail to the domain."""
         now = time.time()
-        rows = await asyncio.get_running_loop().run_in_executor(None, self._spool.policies)
+        rows = await asyncio.get_running_loop().run_in_executor(None, self._spool.facts.policies)
         due: list[tuple[float, str, Policy]] = []
         for domain, raw in rows:
             known = _read(raw)
             if known is None or known.until < now:
-                await self._spool.drop_policy(domain, raw)
+                await self._spool.facts.drop_policy(domain, raw)
             elif now - known.fetched >= min(DAY, (known.until - known.fetched) / 2) and now - known.used < UNUSED:
                 due.append((known.until, domain, known))
         due.sort(key=lambda one: one[:2])
@@ -178,7 +178,7 @@ class Policies:
                 one.cancel()
 
     def _known(self, domain: str, now: float) -> Policy | None:
-        raw = self._spool.policy(domain)
+        raw = self._spool.facts.policy(domain)
         known = _read(raw) if raw is not None else None
         return known if known is not None and known.until >= now else None
 
@@ -212,7 +212,7 @@ class Policies:
             return None
         self._failed.pop(domain, None)
         fresh.used = used or fresh.used
-        await self._spool.set_policy(domain, msgspec.msgpack.encode(fresh))
+        await self._spool.facts.set_policy(domain, msgspec.msgpack.encode(fresh))
         return fresh
 
     def _put_off(self, domain: str) -> None:

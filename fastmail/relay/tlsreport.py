@@ -94,11 +94,11 @@ class Reporter:
         policies, self.policies = self.policies, {}
         spool = self.spool
         if counts:
-            await spool.add_counts({"\0".join(key): count for key, count in counts.items()})
+            await spool.facts.add_counts({"\0".join(key): count for key, count in counts.items()})
         for key, lines in policies.items():
             value = json.dumps(lines).encode()
-            if spool.state(_name(key)) != value:
-                await spool.set_state(_name(key), value)
+            if spool.facts.state(_name(key)) != value:
+                await spool.facts.set_state(_name(key), value)
 
     async def send(self, now: float | None = None) -> int:
         """Send the reports of days that are over; returns how many."""
@@ -107,7 +107,7 @@ class Reporter:
         last = time.strftime("%Y-%m-%d", time.gmtime(now - 2 * 86400))
         found: dict[tuple[str, str], list[tuple[list[str], int]]] = {}
         old: list[str] = []
-        for text, count in (await asyncio.get_running_loop().run_in_executor(None, self.spool.counts)).items():
+        for text, count in (await asyncio.get_running_loop().run_in_executor(None, self.spool.facts.counts)).items():
             key = text.split("\0")
             if key[0] >= today:
                 continue
@@ -124,7 +124,7 @@ class Reporter:
             return sent
 
         if old:
-            await self.spool.drop_counts(old)
+            await self.spool.facts.drop_counts(old)
         return sum(await asyncio.gather(*(some() for _ in range(min(AT_ONCE, len(found))))))
 
     async def _try(self, day: str, domain: str, rows: list[tuple[list[str], int]], now: float, again: bool) -> int:
@@ -141,8 +141,8 @@ class Reporter:
                 return 0
         self.waiting.pop((day, domain), None)
         for policy in {key[2] for key, _ in rows}:
-            await self.spool.drop_state(_name((day, domain, policy)))
-        await self.spool.drop_counts(["\0".join(key) for key, _ in rows])
+            await self.spool.facts.drop_state(_name((day, domain, policy)))
+        await self.spool.facts.drop_counts(["\0".join(key) for key, _ in rows])
         return sent
 
     async def _send(self, day: str, domain: str, rows: list[tuple[list[str], int]]) -> int:
@@ -210,7 +210,7 @@ class Reporter:
                 for key, count in mine
                 if key[3]
             ]
-            lines = json.loads(self.spool.state(_name((day, domain, policy))) or b"[]")
+            lines = json.loads(self.spool.facts.state(_name((day, domain, policy))) or b"[]")
             hosts = [line.partition(":")[2].strip() for line in lines if line[:3].lower() == "mx:"]
             about = {"policy-type": policy, "policy-string": lines, "policy-domain": domain, "mx-host": hosts}
             entry: dict[str, Any] = {

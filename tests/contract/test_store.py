@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fastmail._core import mime, pages
+from fastmail._core import idents, mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.message import identity, summary, transaction
 from fastmail.message.identity import email_id, ident
@@ -748,7 +748,7 @@ def test_previews_come_with_messages_and_may_be_learnt(run: Callable[[Scenario],
                 found = snapshot.summaries(key, UidSet.of_ranges((1, 9)))
                 every = [bytes(found.get(uid) or b"") for uid in (1, 2, 3)]
             assert all(summary.read(one) is not None for one in every)
-            return [summary.preview(one) for one in every], [ident(one) for one in every]  # type: ignore[misc]
+            return [idents.preview(one) for one in every], [ident(one) for one in every]  # type: ignore[misc]
 
         previews, names = now()
         assert previews == [None, b"body", None]

@@ -169,7 +169,7 @@ def test_s7_a_policy_is_kept(tmp_path: Path, mode: str, mx: str, words: str) -> 
         else:
             await w.drained()
             assert far.mail() == 1
-        assert fetched == ["far.test"] and w.spool.policy("far.test")
+        assert fetched == ["far.test"] and w.spool.facts.policy("far.test")
 
     run(tmp_path, scenario, get)
 
@@ -309,7 +309,7 @@ def test_a_day_of_sessions_is_reported(tmp_path: Path) -> None:
         w.dns.records[("_smtp._tls.far.test", "TXT")] = ['"v=TLSRPTv1; rua=https://x.test/,mailto:user@example.test"']
         assert await reporter.send(time.time() + 86400) == 1
         await w.until(lambda: w.spool.depth() == (1, 1))
-        assert w.spool.counts() == {}
+        assert w.spool.facts.counts() == {}
         (message,) = await w.inbox()
         assert message["TLS-Report-Domain"] == "far.test" and message.get_content_type() == "multipart/report"
         packed = message.get_payload()[1]  # type: ignore[index]
@@ -376,13 +376,13 @@ def test_s43_a_report_by_https(tmp_path: Path) -> None:
         reporter.inside = True
         assert await reporter.send(tomorrow + 60) == 0 and web.posts == []  # not before an hour
         assert await reporter.send(tomorrow + 3601) == 0 and len(web.posts) == 1
-        assert w.spool.counts() != {}
+        assert w.spool.facts.counts() != {}
         web.status = 201
         assert await reporter.send(tomorrow + 7300) == 1
         path, kind, body = web.posts[1]
         assert (path, kind) == ("/in?x=1", "application/tlsrpt+gzip")
         assert json.loads(gzip.decompress(body))["policies"][0]["summary"]["total-successful-session-count"] == 1
-        assert w.spool.counts() == {} and await w.inbox() == []
+        assert w.spool.facts.counts() == {} and await w.inbox() == []
         web.server.shutdown()
 
     run(tmp_path, scenario)

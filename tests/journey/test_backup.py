@@ -70,6 +70,7 @@ def rows(server: Server, *args: str, check: bool = True) -> list[dict[str, Any]]
     return found
 
 
+@pytest.mark.tour
 def test_everything_comes_back_as_it_was(server: Server, tmp_path: Path) -> None:
     vault = str(tmp_path / "vault")
     fill(server, USER)

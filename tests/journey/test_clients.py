@@ -38,6 +38,7 @@ def imap_login(server: Server, address: str) -> imaplib.IMAP4:
     return client
 
 
+@pytest.mark.tour
 def test_smtp_in_imap_and_pop3_out(server: Server) -> None:
     address = account(server, "round")
     with smtplib.SMTP("127.0.0.1", server.ports["smtp"], timeout=20) as smtp:
@@ -71,6 +72,7 @@ def test_smtp_in_imap_and_pop3_out(server: Server) -> None:
     pop.quit()
 
 
+@pytest.mark.tour
 def test_submission_over_tls(server: Server) -> None:
     address = account(server, "author")
     with smtplib.SMTP_SSL("127.0.0.1", server.ports["submissions"], context=unverified(), timeout=20) as smtp:
@@ -95,6 +97,7 @@ def test_many_recipients_aliases_and_details(server: Server) -> None:
             assert imap.select()[1] == [b"1"]
 
 
+@pytest.mark.tour
 def test_lmtp_answers_each_recipient(server: Server) -> None:
     address = account(server, "lmtp")
     with smtplib.LMTP("127.0.0.1", server.ports["lmtp"], timeout=20) as lmtp:
@@ -118,6 +121,7 @@ def test_a_large_message_goes_through_whole(server: Server) -> None:
         assert fetched[1] == text and b"09-Sep-2001 01:46:40 +0000" in fetched[0].replace(b'" 9', b'"09')
 
 
+@pytest.mark.tour
 def test_idle_hears_of_a_delivery_in_another_worker(server: Server) -> None:
     address = account(server, "idle")
     clients = [imap_login(server, address) for _ in range(6)]
@@ -137,6 +141,7 @@ def test_idle_hears_of_a_delivery_in_another_worker(server: Server) -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.tour
 def test_sessions_in_both_workers_see_each_other(server: Server) -> None:
     address = account(server, "pair")
     clients = [imap_login(server, address) for _ in range(6)]
@@ -155,6 +160,7 @@ def test_sessions_in_both_workers_see_each_other(server: Server) -> None:
         client.logout()
 
 
+@pytest.mark.tour
 def test_plaintext_login_needs_tls_from_elsewhere(tmp_path: Path) -> None:
     server = Server(tmp_path / "s", workers=1)
     server.config.write_text(
@@ -177,6 +183,7 @@ def test_plaintext_login_needs_tls_from_elsewhere(tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.tour
 def test_a_new_password_counts_at_once(server: Server) -> None:
     address = account(server, "passwd")
     imap_login(server, address).logout()
@@ -278,6 +285,7 @@ def test_mbsync_reads_a_whole_account(server: Server, tmp_path: Path) -> None:
     assert len(list((tmp_path / "m" / "Work" / "2026").glob("[cn]*/*"))) == 20
 
 
+@pytest.mark.tour
 def test_postmaster_needs_no_domain_and_lmtp_a_socket_file(tmp_path: Path) -> None:
     server = Server(tmp_path / "s", workers=2)
     path = tmp_path / "lmtp.sock"

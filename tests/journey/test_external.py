@@ -30,6 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, known: Authority) -> Iterat
     server.stop()
 
 
+@pytest.mark.tour
 def test_the_certificate_is_the_login(server: Server, known: Authority) -> None:
     context = known.context(server.user)
     with imaplib.IMAP4_SSL("127.0.0.1", server.ports["imaps"], ssl_context=context) as imap:

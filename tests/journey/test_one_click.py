@@ -103,6 +103,7 @@ def link(content: bytes) -> str:
     return str(found.decode())
 
 
+@pytest.mark.tour
 @pytest.mark.peer("curl")
 def test_a_member_leaves_with_one_click(site: Site) -> None:
     got = site.post("one")

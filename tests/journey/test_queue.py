@@ -71,6 +71,7 @@ def queued(server: Server) -> list[dict[str, object]]:
     return json.loads(server.cli("queue", "list", "--json").stdout)  # type: ignore[no-any-return]
 
 
+@pytest.mark.tour
 def test_from_one_server_to_another(near: Server, far: Server) -> None:
     send(near, far.user, "me@near.test", subject="both")
     until(lambda: "both" in subjects(far) and subjects(near, "me@near.test") == ["both"])
@@ -143,6 +144,7 @@ def test_orders_over_everything(near: Server) -> None:
     assert queued(near) == [] and subjects(near, "me@near.test") == []
 
 
+@pytest.mark.tour
 def test_a_kill_loses_nothing_that_was_queued(near: Server, far: Server) -> None:
     """R5: the server is killed while it takes mail and sends it; nothing acknowledged is lost."""
     told = []

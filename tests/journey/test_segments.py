@@ -58,6 +58,7 @@ def usage(server: Server) -> list[dict[str, object]]:
     return found
 
 
+@pytest.mark.tour
 def test_a_life_in_segments(server: Server) -> None:
     send(server, [f"m{n}" for n in range(30)])
     assert not server.maildir().exists()

@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import CLI, Server
 
 
@@ -46,6 +48,7 @@ def test_workers_that_cannot_start(tmp_path: Path) -> None:
     assert len(re.findall("event=worker.died", said)) < 30
 
 
+@pytest.mark.tour
 def test_a_worker_that_comes_up_later_serves(tmp_path: Path) -> None:
     server = Server(tmp_path / "s", workers=1)
     bans = tmp_path / "s" / "data" / "bans"

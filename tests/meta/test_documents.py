@@ -16,6 +16,7 @@ INDEX = (DOCS / "README.md").read_text()
 OPERATING = (DOCS / "operating.md").read_text()
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 EVENT = re.compile(r"(?m)^\| (`[a-z.]+`(?:, `[a-z.]+`)*)(?: \(error\))? \|")
+WIDTH = 132  # characters of a line; rows of tables and long addresses cannot be broken
 NAMED = re.compile(r"(?:^    |`|; )fastmail ([a-z-]+)((?: [^`\n#;]*)?)", re.MULTILINE)
 
 
@@ -68,3 +69,9 @@ def test_events_of_the_guide_are_logged() -> None:
     events = [event for row in EVENT.findall(OPERATING) for event in re.findall(r"[a-z.]+", row) if "." in event]
     assert len(events) > 15
     assert [event for event in events if f'"{event}"' not in source] == []
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")]), ids=lambda path: path.name)
+def test_lines_fit(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert [line for line in lines if len(line) > WIDTH and line[:1] != "|" and not re.search(r"\S{80}", line)] == []

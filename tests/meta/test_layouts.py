@@ -20,7 +20,7 @@ TEXTS = {
 NUMBERS = {
     "durable/journal.py",  # random
     "durable/segments.py",  # the seed
-    "queue/spool.py",  # of a length that segments.py names
+    "queue/contents.py",  # of a length that segments.py names
     "store/local/index/account_log.py",  # between named parts of a key
     "store/local/index/former_arrivals.py",  # a whole key
     "store/sharing.py",  # a digest

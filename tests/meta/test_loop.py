@@ -1,5 +1,6 @@
 """`make check`, `make test` and `make test-short` together run every test, and none twice."""
 
+import ast
 import re
 from itertools import product
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from _pytest.mark.expression import Expression
 
 from tests.conftest import FOLDERS
+from tests.support.server import PROTOCOLS
 
 ROOT = Path(__file__).parents[2]
 MARKERS = ("journey", "integration", "peer", "root", "counted", "harness", "alone", "slow")
@@ -51,3 +53,23 @@ def test_no_test_is_counted_and_more(request: pytest.FixtureRequest) -> None:
 def test_every_marker_is_explained(pytestconfig: pytest.Config) -> None:
     explained = {line.partition(":")[0].partition("(")[0] for line in pytestconfig.getini("markers")}
     assert set(MARKERS) <= explained
+
+
+def toured(path: Path) -> str:
+    """The text of a file's tests that have the marker ``tour``, and of the functions that they may call."""
+    text = path.read_text()
+    kept = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            marked = any("tour" in ast.unparse(one) for one in node.decorator_list)
+            if marked or not node.name.startswith("test_"):
+                kept.append(ast.unparse(node))
+    return "\n".join(kept)
+
+
+def test_the_tour_speaks_every_protocol() -> None:
+    """It is all that a second Python sees of a server that runs."""
+    files = [path for path in (ROOT / "tests" / "journey").glob("test_*.py") if "mark.tour" in path.read_text()]
+    text = "\n".join(map(toured, files))
+    assert {one for one in PROTOCOLS if f"ports['{one}']" in text} == set(PROTOCOLS)
+    assert 'JOURNEYS="tour or integration"' in (ROOT / ".ci" / "run").read_text()

@@ -3,6 +3,7 @@
 from tests.mutations import Mutation
 
 SPOOL = "fastmail/queue/spool.py"
+CONTENTS = "fastmail/queue/contents.py"
 DELIVERING = "fastmail/relay/delivering.py"
 UNIT = "tests/unit/queue/test_spool.py"
 ORDER = "tests/journey/test_durable_order.py::test_r4_what_is_queued_is_durable_before_its_reply"
@@ -11,8 +12,8 @@ MUTATIONS = [
     Mutation(
         "the queue answers before its commit",
         SPOOL,
-        "        item: Item = await self._submit(apply, jobs, True)\n        return item\n",
-        "        asyncio.ensure_future(self._submit(apply, jobs))\n        return outgoing.item\n",
+        "        item: Item = await self._begin(apply, jobs, True)\n        return item\n",
+        "        self._begin(apply, jobs)\n        return outgoing.item\n",
         (f"{ORDER}[maildir]",),
         slow=True,
     ),
@@ -52,7 +53,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a message whose content is damaged is sent as it is",
-        SPOOL,
+        CONTENTS,
         "            if len(content) != item.length or zlib.crc32(content) != item.checksum:\n",
         "            if False:\n",
         (f"{UNIT}::test_damaged_content_that_a_mailbox_shares_is_found",),
@@ -73,14 +74,14 @@ MUTATIONS = [
     ),
     Mutation(
         "a segment of the queue counts one item, however many lie in it",
-        SPOOL,
+        CONTENTS,
         "        alive = (NUMBER.unpack(found)[0] if found else 0) + step\n",
         "        alive = step\n",
         (f"{UNIT}::test_what_is_done_is_gone_with_its_segment",),
     ),
     Mutation(
         "a segment that mail still lies in is removed",
-        SPOOL,
+        CONTENTS,
         "                if not alive:\n",
         "                if True:\n",
         (f"{UNIT}::test_mail_that_comes_while_segments_are_swept_stays",),

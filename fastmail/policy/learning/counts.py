@@ -36,7 +36,7 @@ LAYOUT = 1
 TABLES = ["word", "owner", "known"]
 MAP = 64 << 30  # address space, not disk
 EVERYBODY = 0
-SPAM, HAM = KINDS = (1, 2)
+SPAM, HAM = 1, 2
 MOST = 200_000  # words of an owner
 KNOWN = 100_000  # messages of an owner
 LEAST = 200  # messages of each kind before anything is said

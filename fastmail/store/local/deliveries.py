@@ -1,8 +1,10 @@
-"""Deliveries to a LocalStore: the content is assigned a path or record, then each shard commits its accounts' messages.
+"""New messages of a LocalStore, by delivery or APPEND: content is assigned a path or record, then each shard commits
+its accounts' messages.
 
 Promise: what ``deliver`` returns is durable, and it is the first answer for its id. If the caller is cancelled, or a
 shard fails, nothing is lost and nothing is left behind: a commit that was begun runs to its end with everything that
-follows it, and ``given`` tells what was stored.
+follows it, and ``given`` tells what was stored. If a Maildir has been removed, it is created again, and the commit
+fails: the next attempt works.
 """
 
 import asyncio
@@ -11,21 +13,28 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileWrite
-from fastmail.model.errors import NoSuchMailbox
-from fastmail.store.interface import Account, Appended, Delivery
+from fastmail.durable.transaction import Txn
+from fastmail.model.errors import NoSuchMailbox, StorageFailed
+from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Origin
 from fastmail.store.local.going_on import GoingOn
 from fastmail.store.local.holds import Holds
-from fastmail.store.local.index import given
+from fastmail.store.local.index import given, messages
+from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.given import Placed
 from fastmail.store.local.index.layout import base_of
-from fastmail.store.local.index.writer import Commits
-from fastmail.store.local.maildir.account_paths import Paths
+from fastmail.store.local.index.tables import Tables
+from fastmail.store.local.index.writer import Commits, Writes
+from fastmail.store.local.maildir import folders
+from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.lists import Line, Lists
+from fastmail.store.local.moves import Moves
 from fastmail.store.local.placing import Placing, Write, give_up
+
+T = TypeVar("T")
 
 
 class Deliveries:
@@ -36,16 +45,20 @@ class Deliveries:
         self,
         commits: Commits,
         placing: Placing,
+        account_paths: AccountPaths,
         paths: Paths,
         holds: Holds,
+        moves: Moves,
         going_on: GoingOn,
         lists: Lists | None,
         touch: Callable[[Account, bytes], None],
     ) -> None:
         self._commits = commits
         self._placing = placing
+        self._account_paths = account_paths
         self._paths = paths
         self._holds = holds
+        self._moves = moves
         self._going_on = going_on
         self._lists = lists
         self._touch = touch
@@ -91,7 +104,7 @@ class Deliveries:
             apply, then = partial(given.put_in, now, group, twins), partial(self._delivered, group, twins)
             writes = [write for _, write, _ in group if write is not None]
             known = all(item.id for item, _, _ in group)
-            waits.append(self._placing.commit(group[0][0].account, apply, writes, then, known))
+            waits.append(self._commit(group[0][0].account, apply, writes, then, known))
         results: list[list[Appended]] = [await waits[0]] if len(waits) == 1 else await _all(waits)
         if self._lists is not None:
             for group, kept in zip(groups.values(), results, strict=True):
@@ -113,6 +126,86 @@ class Deliveries:
         except NoSuchMailbox:  # removed, perhaps after an earlier attempt stored the message there
             if self._is_given(item):
                 return None, b""
+            raise
+
+    async def append(
+        self, account: Account, key: bytes, new: Sequence[NewMessage], takes_recent: bool, origin: Origin | None
+    ) -> Appended:
+        """See interface.Store."""
+        work = self._append(account, key, new, takes_recent, origin)
+        if self._lists is None:
+            return (await work)[0]
+        words = [word for message in new for word in message.keywords]
+        return await self._going_on.run(self._append_listed(self._lists, account, key, words, work))
+
+    async def _append_listed(
+        self,
+        lists: Lists,
+        account: Account,
+        key: bytes,
+        words: Sequence[bytes],
+        work: Coroutine[Any, Any, tuple[Appended, list[bytes]]],
+    ) -> Appended:
+        try:
+            async with lists.giving([(account, key)], words) as lines:
+                result, names = await work
+                lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
+        finally:
+            work.close()  # it has not begun where the lists cannot be had
+        return result
+
+    async def _append(
+        self, account: Account, key: bytes, new: Sequence[NewMessage], takes_recent: bool, origin: Origin | None
+    ) -> tuple[Appended, list[bytes]]:
+        """Return where the messages were stored, and the names of their content."""
+        writes: list[Write] = []
+        names: list[bytes] = []
+        try:
+            for message in new:
+                write, name = await self._placing.place(account, key, message, takes_recent)
+                writes.append(write)
+                names.append(name)
+        except BaseException:
+            give_up(writes)
+            raise
+
+        def then(result: Appended) -> None:
+            if any(message.keywords for message in new) or len(result.uids) < len(new):
+                self._touch(account, key)
+            if origin is not None:
+                self._touch(origin.account, origin.key)
+
+        now = int(time.time())
+
+        def apply(txn: Txn, t: Tables) -> Changed[Appended]:
+            return messages.append(txn, t, key, new, names, now, takes_recent)
+
+        def commit(apply: Callable[[Txn, Tables], Changed[Appended]]) -> Awaitable[Appended]:
+            return self._commit(account, apply, writes, then)
+
+        if origin is None:
+            return await commit(apply), names
+        done = await self._moves.append(account, key, new, names, origin, commit)
+        assert done.moved is not None
+        return done, [name for name, uid in zip(names, origin.uids, strict=True) if uid in done.moved.uids]
+
+    async def _commit(
+        self,
+        account: Account,
+        apply: Callable[[Txn, Tables], Changed[T]],
+        writes: Writes,
+        then: Callable[[T], None],
+        repeatable: bool = False,
+    ) -> T:
+        """Commits.change, for messages that were placed."""
+        try:
+            return await self._commits.change(account, apply, writes, adds=True, then=then, repeatable=repeatable)
+        except StorageFailed:
+            self._commits.refuse_gone(account)
+            placed = [write for write in writes if isinstance(write, FileWrite)]
+            for directory in {os.path.dirname(os.fsdecode(write.directory)) for write in placed}:
+                if not beneath.is_directory(directory + "/tmp"):  # it was removed: create it for the next attempt
+                    await self._commits.help(folders.make, self._account_paths.home(account), directory)
             raise
 
     def _is_given(self, item: Delivery) -> bool:

@@ -7,8 +7,7 @@ serve, directory scans and renames run on helper threads. Errors are those of mo
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,7 +53,7 @@ from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.maildir.sweeper import Sweeper
 from fastmail.store.local.maildir.tidier import Tidier
 from fastmail.store.local.moves import Moves
-from fastmail.store.local.placing import Placing, Write, give_up
+from fastmail.store.local.placing import Placing
 from fastmail.store.local.reading import Reading
 from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.store.local.removals import Removals
@@ -118,14 +117,22 @@ class LocalStore:
         self._tidier = Tidier(self.commits, self.paths, self.follower, tidying)
         self.sweeper = Sweeper(self.commits, self.account_paths, self.touch, resolve, grace)
         self.commits.when_full = self.sweeper.hurry
-        self._placing = Placing(self.commits, self.account_paths, self.paths, self.maker, shared)
+        placing = Placing(self.commits, self.paths, self.maker, shared)
         self.holds = self.holds_class(self.commits, self.maker, self.find, shared)
-        self._deliveries = Deliveries(
-            self.commits, self._placing, self.paths, self.holds, self._going_on, lists, self.touch
-        )
         self._lists = lists
         self._removals = Removals(self.commits, self.views, self.sweeper.due, self.touch)
         self._moves = Moves(self.commits, self._removals, self._going_on, resolve)
+        self._deliveries = Deliveries(
+            self.commits,
+            placing,
+            self.account_paths,
+            self.paths,
+            self.holds,
+            self._moves,
+            self._going_on,
+            lists,
+            self.touch,
+        )
         self._copies = Copies(
             self.commits,
             self.account_paths,
@@ -313,59 +320,7 @@ class LocalStore:
         origin: Origin | None = None,
     ) -> Appended:
         async with self._room.entry(sum(len(message.summary) for message in messages)):
-            work = partial(self._append, account, key, messages, takes_recent, origin)
-            if self._lists is None:
-                return (await work())[0]
-            words = [word for message in messages for word in message.keywords]
-            return await self._going_on.run(self._append_listed(self._lists, account, key, words, work))
-
-    async def _append_listed(
-        self,
-        lists: Lists,
-        account: Account,
-        key: bytes,
-        words: Sequence[bytes],
-        work: Callable[[], Awaitable[tuple[Appended, list[bytes]]]],
-    ) -> Appended:
-        async with lists.giving([(account, key)], words) as lines:
-            result, names = await work()
-            lines += [(key, uid, name[1:]) for uid, name in zip(result.uids, names, strict=True)]
-        return result
-
-    async def _append(
-        self, account: Account, key: bytes, new: Sequence[NewMessage], takes_recent: bool, origin: Origin | None
-    ) -> tuple[Appended, list[bytes]]:
-        """Return where the messages were stored, and the names of their content."""
-        writes: list[Write] = []
-        names: list[bytes] = []
-        try:
-            for message in new:
-                write, name = await self._placing.place(account, key, message, takes_recent)
-                writes.append(write)
-                names.append(name)
-        except BaseException:
-            give_up(writes)
-            raise
-
-        def then(result: Appended) -> None:
-            if any(message.keywords for message in new) or len(result.uids) < len(new):
-                self.touch(account, key)
-            if origin is not None:
-                self.touch(origin.account, origin.key)
-
-        now = int(time.time())
-
-        def apply(txn: Txn, t: Tables) -> Changed[Appended]:
-            return messages.append(txn, t, key, new, names, now, takes_recent)
-
-        def commit(apply: Callable[[Txn, Tables], Changed[Appended]]) -> Awaitable[Appended]:
-            return self._placing.commit(account, apply, writes, then)
-
-        if origin is None:
-            return await commit(apply), names
-        done = await self._moves.append(account, key, new, names, origin, commit)
-        assert done.moved is not None
-        return done, [name for name, uid in zip(names, origin.uids, strict=True) if uid in done.moved.uids]
+            return await self._deliveries.append(account, key, messages, takes_recent, origin)
 
     async def store(
         self,

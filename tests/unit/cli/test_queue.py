@@ -162,7 +162,7 @@ def test_a_network_whose_row_cannot_be_read_is_shown_as_stopped(place: Place) ->
 
     async def work() -> None:
         async with beside(load(str(place.config))) as assembly:
-            await assembly.spool.set_state(b"stopped 192.0.2.0/24", b"\xc1")
+            await assembly.spool.facts.set_state(b"stopped 192.0.2.0/24", b"\xc1")
 
     asyncio.run(work())
     (near,) = place.rows("queue", "networks")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastmail._core import mime
+from fastmail._core import idents, mime
 from fastmail.message import identity, summary
 from fastmail.message.preview import preview, scanned
 
@@ -52,7 +52,7 @@ def test_preview(raw: str, words: str) -> None:
     assert shown(raw) == words
     content = raw.encode()
     stored = scanned(content)
-    assert summary.preview(stored) == words.encode() and summary.read(stored) == summary.of(content)
+    assert idents.preview(stored) == words.encode() and summary.read(stored) == summary.of(content)
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_first_words_that_take_long_to_find_are_left_for_later() -> None:
     for count, words in ((64, b"rich"), (200, None)):
         content = ("Content-Type: multipart/mixed; boundary=b\n\n" + part * (count - 1) + "--b--\n").encode()
         made = scanned(content)
-        assert summary.preview(made) == words and preview(content, summary.of(content)) == "rich"
+        assert idents.preview(made) == words and preview(content, summary.of(content)) == "rich"

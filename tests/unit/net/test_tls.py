@@ -10,7 +10,7 @@ from fastmail.app.quickstart import write_certificate
 from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.model.errors import ConfigError
-from fastmail.net.tls import ServerTls
+from fastmail.net.tls import ServerTls, reload_or_keep
 from tests.support.authorities import Authority
 
 
@@ -72,6 +72,21 @@ def test_s27_authorities_of_clients_are_read_again(tmp_path: Path, held: bool) -
         with pytest.raises(ConfigError, match="client authorities"):
             tls.reload()
         assert not shake(tls, of_old) and shake(tls, of_new), "all stays as it was"
+
+
+def test_a_process_goes_on_with_what_it_has_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What SIGHUP does in workers and in the web process, whose server may have no TLS."""
+    authority = Authority(tmp_path, "known")
+    context = authority.context("a@example.test")
+    place = Place(tmp_path)
+    tls = place.begin(authority.file.read_bytes())
+    reload_or_keep(None)
+    reload_or_keep(tls)
+    assert "event=tls.reloaded" in capsys.readouterr().err
+    place.ca.write_bytes(b"nothing")
+    reload_or_keep(tls)
+    said = capsys.readouterr().err
+    assert "level=error event=tls.reload" in said and "tls.reloaded" not in said and shake(tls, context)
 
 
 @pytest.mark.parametrize("held", [False, True])

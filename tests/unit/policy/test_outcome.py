@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from fastmail.policy import authentication, outcome, verdict
+from fastmail.policy import outcome, verdict
 from fastmail.policy.arc import Chain
 from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
@@ -11,6 +11,7 @@ from fastmail.policy.lists import Listed
 from fastmail.policy.reasons import Finding, Reason
 from fastmail.policy.spf import Checked
 from fastmail.policy.verdict import Checks, Thresholds
+from tests.unit.policy.test_authentication import made
 
 
 def signature(shown: str, result: str = "pass", bits: int = 2048) -> Signed:
@@ -18,7 +19,7 @@ def signature(shown: str, result: str = "pass", bits: int = 2048) -> Signed:
 
 
 def checks(*signed: Signed, **more: object) -> Checks:
-    made = {
+    usual = {
         "helo": Checked("pass", "helo", "mail.a.test"),
         "sender": Checked("fail", "mailfrom", "a.test", "-all"),
         "dkim": list(signed),
@@ -26,7 +27,7 @@ def checks(*signed: Signed, **more: object) -> Checks:
         "reverse": Reverse("pass", "mail.a.test"),
         "lists": [Listed("bl.test", 3.0, "192.0.2.1", ("127.0.0.2",))],
     }
-    return Checks(**(made | more))  # type: ignore[arg-type]
+    return Checks(**(usual | more))  # type: ignore[arg-type]
 
 
 def test_every_result_counts() -> None:
@@ -52,7 +53,7 @@ def test_every_result_counts() -> None:
         for one in (whole, replace(whole, **{name: value}), whole):
             found = outcome.of(one, Thresholds(), "192.0.2.1")
             assert found.decided == verdict.decide(one, Thresholds())
-            assert found.field("mx.test", one.dkim or ()) == authentication.field("mx.test", one, "192.0.2.1")
+            assert found.field("mx.test", one.dkim or ()) == made(one, "192.0.2.1")
 
 
 def test_what_is_kept_is_what_would_be_made() -> None:
@@ -79,7 +80,7 @@ def test_what_is_kept_is_what_would_be_made() -> None:
                     found = outcome.of(one, limits, ip)
                     assert found.decided == verdict.decide(one, limits)
                     field = found.field("mx.test", one.dkim or ())
-                    assert field == authentication.field("mx.test", one, ip)
+                    assert field == made(one, ip)
                     seen.add((found.decided, field))
     kept = outcome._outcome.cache_info()
     # of the first two only b= differs; outcomes differ by thresholds and client too
@@ -94,5 +95,5 @@ def test_chains_are_not_kept() -> None:
             one = checks(arc=Chain("pass" if number else "none", "", number, ("a.test",) * number, results))
             found = outcome.of(one, Thresholds(sealers=frozenset(["a.test"])), "192.0.2.1")
             assert found.decided == verdict.decide(one, Thresholds(sealers=frozenset(["a.test"])))
-            assert found.field("mx.test", ()) == authentication.field("mx.test", one, "192.0.2.1")
+            assert found.field("mx.test", ()) == made(one, "192.0.2.1")
     assert outcome._outcome.cache_info().currsize == 1

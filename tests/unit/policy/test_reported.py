@@ -79,8 +79,8 @@ def test_our_own_results_are_read_as_they_were_written() -> None:
         Result("dkim", "pass", (("header.d", "b.test"), ("header.b", "aB/+=x"))),
         Result("dmarc", "fail", (("header.from", "b.test"),)),
     ]
-    found = read("mx.test" + results.payload(made))
+    found = read("mx.test" + "".join(map(results.line, made)))
     assert found is not None
     assert [(one.method, one.result) for one in found] == [("spf", "fail"), ("dkim", "pass"), ("dmarc", "fail")]
     assert found[0].values("reason") == ['why; dmarc=pass "x"'] and found[1].values("header.b") == ["aB/+=x"]
-    assert read("mx.test" + results.payload([])) == []
+    assert read("mx.test" + results.NOTHING) == []

@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from fastmail.durable.staging import Budget, Staged
-from fastmail.policy import received_spf, results
+from fastmail.policy import authentication, received_spf, results
 from fastmail.policy.results import Result
 from fastmail.policy.spf import Checked
 
@@ -15,21 +17,29 @@ US = "mx.example.org"
 REST = b"; spf=pass smtp.mailfrom=evil.test\n"
 
 
+def field(*found: Result) -> bytes:
+    """The field with these results."""
+    return authentication.joined(US, "".join(map(results.line, found)), (), "", ())
+
+
+def put(add: bytes, content: bytes, host: str, more: Sequence[tuple[bytes, int]] = ()) -> bytes:
+    """The message with ``add`` in front of it, without forged fields and ``more``."""
+    with tempfile.TemporaryDirectory() as place:
+        return bytes(asyncio.run(results.put(add, content, host, Staged(place, Budget()), more)))
+
+
 def test_fields_that_we_write() -> None:
     """RFC 8601 2.2; B.2 for nothing done."""
-    assert results.field(US, []) == b"Authentication-Results: mx.example.org; none\n"
-    made = results.field(
-        US,
-        [
-            Result("spf", "pass", (("smtp.mailfrom", "example.net"),)),
-            Result(
-                "dkim",
-                "fail",
-                (("header.d", "example.net"), ("header.i", ""), ("header.b", "ab/+=")),
-                "the body was changed",
-            ),
-            Result("iprev", "pass", (("policy.iprev", "2001:db8::1"),), comment="mail.example.net"),
-        ],
+    assert field() == b"Authentication-Results: mx.example.org; none\n"
+    made = field(
+        Result("spf", "pass", (("smtp.mailfrom", "example.net"),)),
+        Result(
+            "dkim",
+            "fail",
+            (("header.d", "example.net"), ("header.i", ""), ("header.b", "ab/+=")),
+            "the body was changed",
+        ),
+        Result("iprev", "pass", (("policy.iprev", "2001:db8::1"),), comment="mail.example.net"),
     )
     assert made == (
         b"Authentication-Results: mx.example.org;\n\tspf=pass smtp.mailfrom=example.net;\n"
@@ -54,7 +64,7 @@ def test_fields_that_we_write() -> None:
     ],
 )
 def test_nothing_of_a_stranger_gets_out_of_its_value(text: str) -> None:
-    made = results.field(US, [Result("dkim", "pass", (("header.d", text), ("header.s", "end")), text, text)])
+    made = field(Result("dkim", "pass", (("header.d", text), ("header.s", "end")), text, text))
     assert made.isascii() and len(made) < 1500
     lines = made.decode().split("\n")
     assert lines[-1] == "" and all(line.startswith("\t") for line in lines[1:-1])
@@ -77,7 +87,7 @@ def test_nothing_of_a_stranger_gets_out_of_its_value(text: str) -> None:
 )  # fmt: skip
 def test_s14_fields_that_may_be_taken_for_ours(value: bytes) -> None:
     content = b"From: a@b.test\nAUTHENTICATION-results:" + value + b"To: c@d.test\n\nbody\n"
-    assert results.replaced(b"", content, US) == b"From: a@b.test\nTo: c@d.test\n\nbody\n"
+    assert put(b"", content, US) == b"From: a@b.test\nTo: c@d.test\n\nbody\n"
 
 
 @pytest.mark.parametrize(
@@ -89,7 +99,7 @@ def test_s14_fields_that_may_be_taken_for_ours(value: bytes) -> None:
 )  # fmt: skip
 def test_fields_of_others_stay(value: bytes) -> None:
     content = b"Authentication-Results:" + value + b"\nAuthentication-Results: mx.example.org" + REST
-    assert results.replaced(b"", content, US) == content
+    assert put(b"", content, US) == content
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,7 @@ def test_fields_of_others_stay(value: bytes) -> None:
 )  # fmt: skip
 def test_received_spf_that_may_be_taken_for_ours(value: bytes) -> None:
     content = b"From: a@b.test\nReceived-SPF:" + value + b"To: c@d.test\n\nbody\n"
-    assert results.replaced(b"", content, US) == b"From: a@b.test\nTo: c@d.test\n\nbody\n"
+    assert put(b"", content, US) == b"From: a@b.test\nTo: c@d.test\n\nbody\n"
 
 
 @pytest.mark.parametrize(
@@ -117,32 +127,32 @@ def test_received_spf_that_may_be_taken_for_ours(value: bytes) -> None:
 )
 def test_received_spf_of_others_stays(value: bytes) -> None:
     content = b"Received-SPF:" + value + b"Received: from mx.example.org\n\n"
-    assert results.replaced(b"", content, US) == content
+    assert put(b"", content, US) == content
 
 
 def test_received_spf_that_we_write_is_known_as_ours() -> None:
     checked = Checked("pass", "mailfrom", "b.test", "ip4:192.0.2.0/24")
     made = received_spf.fields(US, "2001:db8::1", "helo.test", '"a;b"@b.test', checked, None)
-    assert results.replaced(b"", made + b"From: a\n\n", US) == b"From: a\n\n"
-    assert results.replaced(b"", made + b"From: a\n\n", "other.test") == made + b"From: a\n\n"
+    assert put(b"", made + b"From: a\n\n", US) == b"From: a\n\n"
+    assert put(b"", made + b"From: a\n\n", "other.test") == made + b"From: a\n\n"
 
 
 def test_a_host_with_u_labels() -> None:
     content = "Authentication-Results: fa\u00df.test; spf=pass\nFrom: a\n\n".encode()
-    assert results.replaced(b"", content, "xn--fa-hia.test") == b"From: a\n\n"
+    assert put(b"", content, "xn--fa-hia.test") == b"From: a\n\n"
 
 
 def test_s14_every_one_of_many_is_removed() -> None:
     """None is missed because the one in front of it was removed, and it costs no more than the header is long."""
     forged = b"Authentication-Results: mx.example.org" + REST
     content = (forged * 3 + b"X-Spam-Flag: NO\nFrom: a\n" + forged) * 2000 + b"\n" + forged
-    assert results.replaced(b"ours\n", content, US) == b"ours\n" + b"From: a\n" * 2000 + b"\n" + forged
+    assert put(b"ours\n", content, US) == b"ours\n" + b"From: a\n" * 2000 + b"\n" + forged
 
 
 def test_messages_without_a_header_or_a_body() -> None:
-    assert results.replaced(b"x\n", b"", US) == b"x\n"
-    assert results.replaced(b"x\n", b"\nAuthentication-Results: mx.example.org; none\n", US).startswith(b"x\n\nAuth")
-    assert results.replaced(b"", b"Authentication-Results: mx.example.org", US) == b""
+    assert put(b"x\n", b"", US) == b"x\n"
+    assert put(b"x\n", b"\nAuthentication-Results: mx.example.org; none\n", US).startswith(b"x\n\nAuth")
+    assert put(b"", b"Authentication-Results: mx.example.org", US) == b""
 
 
 def test_a_large_message_goes_through_a_file(tmp_path: Path) -> None:
@@ -178,13 +188,13 @@ HEADER = b"X-Old: 1\nFrom: a\nx-old : 2\n folded\nX-Older: 3\nX-Old: 4\n"
 )
 def test_fields_are_removed_by_name(which: int, left: bytes) -> None:
     body = b"\nX-Old: of the text\n"
-    assert results.replaced(b"", HEADER + body, US, [(b"x-old", which)]) == left + body
-    assert results.replaced(b"", HEADER + body, US, [(b"x-old", which), (b"x-old", which)]) == left + body
+    assert put(b"", HEADER + body, US, [(b"x-old", which)]) == left + body
+    assert put(b"", HEADER + body, US, [(b"x-old", which), (b"x-old", which)]) == left + body
 
 
 def test_fields_that_only_we_set_are_removed() -> None:
     content = b"X-Spam-Flag: NO\nX-VIRUS-Status: Clean\nX-Spamd-Bar: -\nx-fastmail-x: y\nX-Viral: yes\n\n"
-    assert results.replaced(b"", content, US, [(b"x-spam-flag", 0)]) == b"X-Viral: yes\n\n"
+    assert put(b"", content, US, [(b"x-spam-flag", 0)]) == b"X-Viral: yes\n\n"
 
 
 def test_what_is_not_changed_is_not_copied(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Our ARC set on what is forwarded: what it says, and on what it is put."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.dns.memory import MemoryResolver
-from fastmail.policy.results import Result, field
+from fastmail.policy import authentication, results
+from fastmail.policy.results import Result
 from fastmail.policy.sealing import Sealer
 from fastmail.policy.sign import SigningKey
 from fastmail.policy.signer import Signer
@@ -16,12 +18,17 @@ HOST = "mx.example.test"
 PASSED = [Result("spf", "pass", (("smtp.mailfrom", 'a"; arc=pass'),)), Result("dmarc", "pass")]
 
 
-def sealed(path: Path, content: bytes, *results: Result, host: str = HOST) -> tuple[bytes, SigningKey]:
+def field(host: str, found: Iterable[Result]) -> bytes:
+    """Authentication-Results with these."""
+    return authentication.joined(host, "".join(map(results.line, found)), (), "", ())
+
+
+def sealed(path: Path, content: bytes, *found: Result, host: str = HOST) -> tuple[bytes, SigningKey]:
     """What is put in front of a message that came with these results."""
     place = MemoryDirectory()
     place.add_domain("example.test")
     made = keyed(place, path, selector="a")
-    content = b"Received: by us\n" + field(host, results) + content
+    content = b"Received: by us\n" + field(host, found) + content
     return asyncio.run(Sealer(Signer(place, str(path)), HOST, "example.test").seal(content)) + content, made
 
 
@@ -46,7 +53,7 @@ def test_a_further_set_says_what_was_seen_of_the_chain(tmp_path: Path) -> None:
 def test_what_is_not_sealed(tmp_path: Path) -> None:
     """Mail without results of ours, mail whose chain nobody looked at, a header that is none, and one with more fields of
     a name than a seal covers."""
-    for number, (content, host, results) in enumerate(
+    for number, (content, host, found) in enumerate(
         [
             (MESSAGE, "mx.far.test", PASSED),
             (passed_on(MESSAGE, A), HOST, PASSED),
@@ -54,6 +61,6 @@ def test_what_is_not_sealed(tmp_path: Path) -> None:
             (b"Subject: x\n" * 100 + MESSAGE, HOST, PASSED),
         ]
     ):
-        assert sealed(tmp_path / str(number), content, *results, host=host)[0].startswith(b"Received: by us\n")
+        assert sealed(tmp_path / str(number), content, *found, host=host)[0].startswith(b"Received: by us\n")
     nobody = Sealer(Signer(MemoryDirectory(), str(tmp_path)), HOST, "example.test")
     assert asyncio.run(nobody.seal(field(HOST, PASSED) + MESSAGE)) == b""

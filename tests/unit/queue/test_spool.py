@@ -1,6 +1,7 @@
 """The queue on disk."""
 
 import asyncio
+import struct
 import time
 import zlib
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ import pytest
 from fastmail.durable import segments
 from fastmail.model.errors import CorruptData, StorageFailed, StorageFull, TooMuch
 from fastmail.model.esmtp import EsmtpOptions, Rcpt
+from fastmail.queue import contents
 from fastmail.queue import spool as module
 from fastmail.queue.model import Item, Job, Outgoing, id_of, number_of
 from fastmail.queue.spool import Spool
@@ -130,7 +132,7 @@ def test_held_jobs_are_not_due(tmp_path: Path) -> None:
 
 
 def test_what_is_done_is_gone_with_its_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SEGMENT", 4096)
+    monkeypatch.setattr(contents, "SEGMENT", 4096)
 
     async def scenario(spool: Spool) -> None:
         for _ in range(10):
@@ -156,7 +158,7 @@ def test_what_is_done_is_gone_with_its_segment(tmp_path: Path, monkeypatch: pyte
 
 def test_mail_that_comes_while_segments_are_swept_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process commits between the first look and the lock: the second look sees its mail."""
-    monkeypatch.setattr(module, "SEGMENT", 4096)
+    monkeypatch.setattr(contents, "SEGMENT", 4096)
     lock_segment = segments.lock_segment
 
     async def scenario(spool: Spool) -> None:
@@ -169,7 +171,7 @@ def test_mail_that_comes_while_segments_are_swept_stays(tmp_path: Path, monkeypa
 
         def late(where: str, number: int) -> int | None:
             with spool.env.write() as txn:
-                txn.put(module.NUMBER.pack(number), module.NUMBER.pack(1), db=spool.env.db["alive"])
+                txn.put(contents.NUMBER.pack(number), contents.NUMBER.pack(1), db=spool.env.db["alive"])
             return lock_segment(where, number)
 
         monkeypatch.setattr(segments, "lock_segment", late)
@@ -218,7 +220,7 @@ def test_damaged_content_that_a_mailbox_shares_is_found(
             return now
 
     async def scenario(spool: Spool) -> None:
-        monkeypatch.setattr(spool, "_holds", Holding())
+        monkeypatch.setattr(spool._contents, "_holds", Holding())
         made = outgoing(spool, {"one.test": ["u@one.test"]})
         prefix = len(b"Received: x\n")
         made.item.hold, made.item.skip, made.item.length = b"there", prefix, 500
@@ -297,7 +299,7 @@ def test_the_line_of_an_older_layout_is_kept(tmp_path: Path) -> None:
         before = spool.destinations()
         with spool.env.write() as txn:
             for _, job in list(spool.jobs()):
-                old = job.destination.encode() + b"\0" + module.U64.pack(job.due) + job.key
+                old = job.destination.encode() + b"\0" + struct.pack(">Q", job.due) + job.key
                 txn.put(old, b"", db=spool.env.db["ready"])
             txn.drop(spool.env.db["line"], delete=False)
         assert spool.destinations() == {}
@@ -403,9 +405,10 @@ def test_who_is_cancelled_takes_no_file_from_what_is_being_written(tmp_path: Pat
     async def scenario(spool: Spool) -> None:
         await spool.enqueue(outgoing(spool, {"one.test": ["a@one.test"]}))
         released: list[int] = []
-        assert spool._writer is not None
-        release = spool._writer.release
-        spool._writer.release = lambda: (released.append(spool._under_way), release())[1]  # type: ignore[method-assign]
+        writer = spool._contents._writer
+        assert writer is not None
+        release = writer.release
+        writer.release = lambda: (released.append(spool._under_way), release())[1]  # type: ignore[method-assign]
         waits = [asyncio.create_task(spool.enqueue(outgoing(spool, {"x.test": [f"{n}@x.test"]}))) for n in range(20)]
         while spool._under_way < 20:  # noqa: ASYNC110
             await asyncio.sleep(0)

@@ -86,7 +86,7 @@ def test_a_policy_is_refreshed_before_it_expires(tmp_path: Path, monkeypatch: py
         skew += 2 * DAY
         assert await w.policies.find("far.test") is None
         await w.policies.refresh()
-        assert w.spool.policies() == []
+        assert w.spool.facts.policies() == []
 
     run(tmp_path, scenario)
 
@@ -113,7 +113,7 @@ def test_a_policy_of_an_older_server_is_read_and_refreshed(tmp_path: Path) -> No
         import msgspec
 
         old = msgspec.msgpack.encode([1, "1", "enforce", ["mail.far.test"], int(time.time()) + DAY])
-        await w.spool.set_policy("far.test", old)
+        await w.spool.facts.set_policy("far.test", old)
         found = await w.policies.find("far.test")
         assert found is not None and found.mx == ["mail.far.test"] and w.fetched == []
         assert await w.policies.refresh() == 1
@@ -241,7 +241,7 @@ def test_s43_slow_web_servers_do_not_hold_up_the_look_at_all_policies(
         now = int(time.time())
         for n in range(20):
             old = sts.Policy(1, "1", "enforce", ["mail.far.test"], now + DAY + n, now - DAY, now)
-            await w.spool.set_policy(f"far{n}.test", msgspec.msgpack.encode(old))
+            await w.spool.facts.set_policy(f"far{n}.test", msgspec.msgpack.encode(old))
         w.policies._text = never  # type: ignore[method-assign]
         begun = time.monotonic()
         assert await w.policies.refresh() == 0

@@ -272,7 +272,7 @@ def test_a_network_that_is_exempt(tmp_path: Path) -> None:
 def test_a_row_that_cannot_be_read_stops_its_network_until_it_is_resumed(tmp_path: Path, row: bytes) -> None:
     async def scenario(w: World) -> None:
         _, item = await w.queue("", peer=HOST)
-        await w.spool.set_state(b"stopped 192.0.2.0/24", row)
+        await w.spool.facts.set_state(b"stopped 192.0.2.0/24", row)
         assert stopped.find(w.spool, HALL) == stopped.Stopped(0, stopped.UNREADABLE) and w.watch.stops(item)
         assert not await stopped.stop(w.spool, HALL, "why", NOW), "it is stopped already"
         assert await stopped.resume(w.spool, HALL)

@@ -51,7 +51,7 @@ def told_of(path: Path, counted: Any, signer: Signer | None = None) -> tuple[lis
 
         message = email.message_from_string(text)
         told = json.loads(gzip.decompress(message.get_payload()[1].get_payload(decode=True)))  # type: ignore
-        assert spool.counts() == {} and spool.policies() == []
+        assert spool.facts.counts() == {} and spool.facts.policies() == []
         with spool.env.read() as txn:
             assert txn.stat(spool.env.db["policy"])["entries"] == 0, "what policies said goes with the counts"
         await spool.close()
@@ -186,7 +186,7 @@ def test_s43_a_web_server_that_never_answers_holds_up_no_other_report(
         begun = time.monotonic()
         assert await reporter.send(time.time() + 86400) == 1
         assert time.monotonic() - begun < 3.0 and sorted(asked) == sorted(f"https://{name}/in" for name in names)
-        assert len(reporter.waiting) == 12 and len(spool.counts()) == 12
+        assert len(reporter.waiting) == 12 and len(spool.facts.counts()) == 12
         await spool.close()
         dns.transport.close()
 

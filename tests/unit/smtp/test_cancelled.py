@@ -176,7 +176,7 @@ def test_a_submission(tmp_path: Path, kind: str, to: str, monkeypatch: pytest.Mo
             answer = await client.send(b".\r\n")
             cancelled = await world.after(client, monkeypatch)
             assert not cancelled or b"250" not in answer
-            await spool.set_state(b"behind", b"")
+            await spool.facts.set_state(b"behind", b"")
             for _ in range(200):
                 if not spool._under_way:
                     break

@@ -267,7 +267,7 @@ def test_content_that_was_placed_and_not_written_is_nobodys(tmp_path: Path, kind
 
     async def scenario() -> None:
         account, store = bench.accounts[0], bench.store
-        placing, tried = store._placing, 0
+        placing, tried = store._deliveries._placing, 0
         place = placing.place
 
         async def fails(*args, **more):
