@@ -335,6 +335,7 @@ def account_import(
 
 def _read_entries(file: str) -> Iterable[Entry]:
     from fastmail.auth import schemes
+    from fastmail.model import hash_costs
 
     try:
         with sys.stdin if file == "-" else open(file, encoding="utf-8") as lines:
@@ -348,10 +349,8 @@ def _read_entries(file: str) -> Iterable[Entry]:
                     raise DirectoryError(f"{file}:{number}: address:password is expected")
                 if password.startswith("{") and not schemes.known(password):
                     scheme = password.partition("}")[0] + "}"
-                    raise DirectoryError(
-                        f"{file}:{number}: {address}: {scheme} is not a scheme that can be checked here: "
-                        "give the account a new password"
-                    )
+                    why = hash_costs.refusal(password) or f"{scheme} is not a scheme that can be checked here"
+                    raise DirectoryError(f"{file}:{number}: {address}: {why}: give the account a new password")
                 try:
                     fields = dict(word.partition("=")[::2] for word in extra.split())
                     yield account_address(address).key, password, *conditions(fields)

@@ -12,7 +12,8 @@ from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.lookup import Planned, Roads, circle, find, landing
 from fastmail.directory.records import LOCAL, Account, Alias, Domain, List
 from fastmail.model import domain as names
-from fastmail.model.address import comparable
+from fastmail.model import hash_costs
+from fastmail.model.address import LONGEST_LOCAL, comparable
 from fastmail.model.errors import DamagedAccount
 
 MOST_APPS = 20  # app passwords of an account
@@ -111,6 +112,13 @@ def kept_here(domain: Domain | None, then: str) -> None:
     """The accounts of a domain are not those of a source that it names. ``then``: what to do where they are."""
     if domain is not None and domain.source not in ("", LOCAL):
         raise DirectoryError(f"the accounts of {domain.name} come from the source {domain.source}: {then}")
+
+
+def password(address: str, stored: str) -> None:
+    """Nobody's logins keep those of others waiting."""
+    why = hash_costs.refusal(stored)
+    if why:
+        raise DirectoryError(f"{address}: {why}")
 
 
 def account(known: Known, old: Account, new: Account) -> None:

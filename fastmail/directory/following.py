@@ -18,7 +18,9 @@ from fastmail.directory.rows import ALIASES, address_key
 from fastmail.directory.tables import META, Txn
 from fastmail.directory.told import counting
 from fastmail.directory.writing import SOURCE, Writing
-from fastmail.telemetry import log
+from fastmail.model import hash_costs
+from fastmail.model.address import domain_name
+from fastmail.model.errors import DamagedAccount
 
 replace = msgspec.structs.replace
 
@@ -61,6 +63,8 @@ class Following(Renames):
             nologin=line.nologin,
             quota=line.quota if line.quota is not None else row_of.quota,
         )
+        if (row_of.password != line.password) and (why := hash_costs.refusal(line.password)):
+            once.event("directory.password", address=address, why=why, then="nobody logs in by it")
         new = fields.changed(new, dict(counting(line.told, old)))
         self._put_account(txn, key, old, new, revokes=True, who=SOURCE)
 

@@ -213,6 +213,7 @@ class Writing(Origins):
         if domain.alias_of:
             raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
         checks.kept_here(domain, "add it there")
+        checks.password(address, password)
         if txn.get("aliases", key) is not None:
             raise DirectoryError(f"{address} is already an alias")
         if txn.get("lists", key) is not None:
@@ -284,6 +285,9 @@ class Writing(Origins):
                 new = replace(new, stopped="")
             if new == old:
                 return old
+            self._refuse_said(old, new, old.address)
+            if new.password != old.password:
+                checks.password(old.address, new.password)
             checks.account(self, old, new)
             self._put_account(txn, key, old, new, revokes=True)
             return new
