@@ -246,7 +246,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
 class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
     """A password for one program of an account. ``digest``: SHA-256 of it; its first octets are the key of the row.
     ``protocols``: where it counts (imap, pop3, smtp), empty for everywhere; ``nets`` as in Account; ``expires``: s
-    since 1970, 0 for never."""
+    since 1970, 0 for never. ``enabled`` False: it counts nowhere; an older fastmail takes no notice of that."""
 
     digest: bytes
     name: str
@@ -254,6 +254,7 @@ class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
     protocols: tuple[str, ...] = ()
     nets: str = ""
     expires: int = 0
+    enabled: bool = True
 
 
 class Totp(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -275,6 +275,7 @@ def _show_app_passwords(place: Administration, name: str, given: dict[str, Any],
         {
             "id": apps.ident(one),
             "name": one.name,
+            "enabled": one.enabled,
             "protocols": list(one.protocols),
             "nets": fields.listed(one.nets),
             "expires": one.expires,
