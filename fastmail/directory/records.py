@@ -262,8 +262,10 @@ class Totp(msgspec.Struct, frozen=True, omit_defaults=True):
     since 1970; ``confirmed``: when a first code of it was shown, 0 while no login asks for one. ``step``: the last time
     step whose code was used: no code of it or before counts again. ``recovery``: SHA-256 of the codes for a lost
     device, each of which counts once. ``failed``: wrong codes since the last right one; ``until``: s since 1970 before
-    which no code is looked at. An older fastmail takes no notice of these rows, nor of passkeys: the password is enough
-    for it."""
+    which no code is looked at. ``sealed``: in a stored row, in place of ``secret``, which is empty there: the same,
+    sealed (directory.sealing); such a row has version 3. Rows of an older fastmail have the secret as it is, until they
+    are written again. A fastmail that knows no version 3 lets nobody in whose row has it; one that is older still takes
+    no notice of these rows, nor of passkeys: the password is enough for it."""
 
     secret: bytes
     made: int = 0
@@ -272,6 +274,7 @@ class Totp(msgspec.Struct, frozen=True, omit_defaults=True):
     recovery: tuple[bytes, ...] = ()
     failed: int = 0
     until: int = 0
+    sealed: bytes = b""
 
 
 class Passkey(msgspec.Struct, frozen=True, omit_defaults=True):
