@@ -234,6 +234,7 @@ def account_show(address: AddressArgument, config: ConfigOption = "fastmail.toml
         "created": moment(record.created),
         "scheme": _scheme(record),
         **fields.shown(record),
+        "from_source": place.said_of(record),
         "app_passwords": len(place.app_passwords(record.id)),
         "last_logins": when if json else [f"{name} {at}" for name, at in when.items()],
     }

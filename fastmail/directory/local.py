@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from fastmail.directory import membership, rows, sealing, taken
 from fastmail.directory.audit import ACTED, CHANGED
-from fastmail.directory.mailing import Mailing
+from fastmail.directory.followed_lists import FollowedLists
 from fastmail.directory.reading import NEXT
 from fastmail.directory.rows import ACCOUNTS, COUNTS, DOMAINS, NUL, U64
 from fastmail.directory.tables import LAYOUT, MAP, META, TABLES, LmdbTables, Txn
@@ -19,7 +19,7 @@ from fastmail.directory.upgrade import FORMER
 from fastmail.model.errors import CorruptData
 
 
-class LocalDirectory(Mailing):
+class LocalDirectory(FollowedLists):
     """One in each process."""
 
     def __init__(self, data_dir: str) -> None:

@@ -8,7 +8,7 @@ from fastmail.directory.sealing import KEY
 from fastmail.directory.tables import MemoryTables
 
 
-class MemoryDirectory(Mailing):
+class MemoryDirectory(FollowedLists):
     """See interface.Directory and interface.Administration."""
 
     def __init__(self) -> None:
