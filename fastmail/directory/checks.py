@@ -148,7 +148,7 @@ def alias(known: Known, new: Alias) -> Alias:
 
 def room_for_parts(address: str) -> None:
     """The name of a list leaves room for those of its parts."""
-    room = lookup.LONGEST_LOCAL - max(map(len, lookup.PARTS)) - 1
+    room = LONGEST_LOCAL - max(map(len, lookup.PARTS)) - 1
     if len(address.rpartition("@")[0].encode("utf-8", "replace")) > room:
         raise DirectoryError(f"{address}: the name of a list has {room} octets at most")
 

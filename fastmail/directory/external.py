@@ -141,7 +141,7 @@ def parse(text: str, domain: str, homes: str = "") -> Iterator[Line]:
     """``user:{SCHEME}hash:uid:gid:gecos:home:shell:extra``; users without an @ get ``domain``. Lines that are no
     accounts are left out. Beside Dovecot's extra fields there may be those of an account, as
     ``fastmail_forward=a@x.example``, with %20 for a blank."""
-    for line in text.splitlines():
+    for line in text.replace("\r\n", "\n").split("\n"):  # a name may have what Unicode takes for the end of a line
         parts = [*line.split(":", 7), *[""] * 7]
         if not line.strip() or line.startswith("#") or line.count(":") < 1 or not parts[0].strip():
             continue
