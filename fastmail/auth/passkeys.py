@@ -3,17 +3,21 @@ answer is worth. The library webauthn reads and checks the answers.
 
 A page does, for a new passkey and for a login:
 
-    ask_to_register / ask_to_enter    -> JSON for navigator.credentials.create / get; the challenge is noted
+    ask_to_register / ask_to_enter    -> JSON for navigator.credentials.create / get; a challenge among it
     registered / entered              the browser's answer: the passkey is kept, or the account's number comes back
 
-Promises: a challenge counts once, for MINUTES, and for the account that it was made for. The device has to have
+Promises: a challenge lets in once, for MINUTES, and for the account that it was made for. How many are asked for costs
+nobody anything. The device has to have
 recognised its user (user verification), because a passkey stands for password and second factor together. A device that
 counts its signatures and goes back is a copy, and is refused. What is wrong with an answer is Refused, whose text may
 be shown.
 """
 
+import hmac
 import json
 import secrets
+import struct
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -37,8 +41,9 @@ from fastmail.model.errors import ClientError
 from fastmail.telemetry import log
 
 MINUTES = 5
-CHALLENGE = 32  # octets; 16 are asked for (level 2, 13.4.3)
-MOST_WAITING = 1000  # challenges; with more the oldest is forgotten
+NONCE = 16  # octets of chance in a challenge, as many as are asked for (level 2, 13.4.3)
+UNTIL = struct.Struct(">Q")  # until when it counts, in the process's own seconds
+SAID = NONCE + UNTIL.size  # the proof is behind that
 LONGEST = 64 << 10  # characters of an answer
 NOT_RIGHT = "this passkey was not accepted"
 
@@ -66,25 +71,42 @@ class Keeper(Protocol):
 
 
 class Challenges:
-    """Challenges that wait for an answer; one in each process with pages. ``clock``: s, as time.monotonic."""
+    """Makes and checks challenges; one in each process with pages. ``clock``: s, as time.monotonic.
+
+    Nothing is kept of a challenge that was made, so nobody can push out those of others by asking for many. It says
+    until when it counts, and is authenticated with a key of this process, together with the account that it is for.
+    What was let in by one is kept until that is over: each entry cost a signature of a passkey that is known here."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._waiting: OrderedDict[bytes, tuple[float, int]] = OrderedDict()  # until when, and for which account
+        self._key = secrets.token_bytes(32)
+        self._used: OrderedDict[bytes, int] = OrderedDict()  # until when, in the order in which they were used
+        self._lock = threading.Lock()  # answers are checked on threads
 
     def make(self, number: int) -> bytes:
         """A new one for an account; 0 for whoever comes."""
-        challenge = secrets.token_bytes(CHALLENGE)
-        self._waiting[challenge] = self._clock() + MINUTES * 60, number
-        if len(self._waiting) > MOST_WAITING:
-            self._waiting.popitem(last=False)
-        return challenge
+        said = secrets.token_bytes(NONCE) + UNTIL.pack(int(self._clock()) + MINUTES * 60)
+        return said + self._proof(said, number)
 
-    def take(self, challenge: bytes, number: int) -> None:
-        """Use one up. Refused where it is none, or for somebody else."""
-        until, meant = self._waiting.pop(challenge, (0.0, 0))
-        if until <= self._clock() or meant not in (0, number):
+    def _proof(self, said: bytes, number: int) -> bytes:
+        return hmac.digest(self._key, said + U64.pack(number), "sha256")
+
+    def check(self, challenge: bytes, number: int) -> None:
+        """Refused where it is none, was used, or is for somebody else."""
+        said, proof = challenge[:SAID], challenge[SAID:]
+        made_here = any(hmac.compare_digest(proof, self._proof(said, one)) for one in (0, number))
+        if not made_here or UNTIL.unpack(said[NONCE:])[0] <= self._clock() or challenge in self._used:
             raise Refused("this took too long, or was answered before: try again")
+
+    def use(self, challenge: bytes, number: int) -> None:
+        """Use one up, for an answer that was found right. Refused as by ``check``: of two answers with one challenge
+        one counts."""
+        now = self._clock()
+        with self._lock:
+            self.check(challenge, number)
+            while self._used and next(iter(self._used.values())) <= now:
+                self._used.popitem(last=False)
+            self._used[challenge] = int(UNTIL.unpack(challenge[NONCE:SAID])[0]) + 1
 
 
 def ask_to_register(site: Site, challenges: Challenges, account: Account, known: Sequence[Passkey]) -> str:
@@ -113,7 +135,7 @@ def registered(
     with _refusing(account.address):
         given = parse_registration_credential_json(_bounded(answer))
         challenge = _challenge(given.response.client_data_json)
-        challenges.take(challenge, account.id)
+        challenges.check(challenge, account.id)
         found = webauthn.verify_registration_response(
             credential=given,
             expected_challenge=challenge,
@@ -121,6 +143,7 @@ def registered(
             expected_origin=list(site.origins),
             require_user_verification=True,
         )
+        challenges.use(challenge, account.id)
     transports = tuple(one.value for one in given.response.transports or ())
     new = Passkey(found.credential_id, found.credential_public_key, name, found.sign_count, transports, now)
     directory.add_passkey(account.address, new)
@@ -150,7 +173,7 @@ def entered(directory: Keeper, site: Site, challenges: Challenges, answer: str, 
         if not number:
             number = U64.unpack(handle)[0] if handle is not None and len(handle) == U64.size else 0
         challenge = _challenge(given.response.client_data_json)
-        challenges.take(challenge, number)
+        challenges.check(challenge, number)
         account = directory.account_by_id(number)
         if account is None or not account.enabled or not account.role:
             raise Refused(NOT_RIGHT)
@@ -165,6 +188,7 @@ def entered(directory: Keeper, site: Site, challenges: Challenges, answer: str, 
                 credential_current_sign_count=known.sign_count,
                 require_user_verification=True,
             )
+            challenges.use(challenge, number)
             return replace(known, sign_count=found.new_sign_count, used=now)
 
         directory.use_passkey(number, given.raw_id, shown)

@@ -3,7 +3,7 @@ ones are in ``legacy``.
 
 Promise: a comparison takes the same time wherever the first difference is. An unknown scheme or a damaged hash is
 "no match" with a log line by the caller, never an exception to a session; TemporaryError where there was no memory to
-compare.
+compare. A hash whose check would cost too much (model.hash_costs) is no match either, and costs nothing.
 """
 
 import base64
@@ -22,6 +22,7 @@ from passlib.hash import md5_crypt, sha256_crypt, sha512_crypt
 from passlib.utils import saslprep
 
 from fastmail.auth import legacy
+from fastmail.model import hash_costs
 from fastmail.model.errors import TemporaryError
 
 _hasher = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
@@ -48,12 +49,6 @@ SCHEMES = frozenset(
 _CRYPTS = frozenset(["CRYPT", "DES-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT", "MD5-CRYPT", "MD5", "BLF-CRYPT"])
 _HEX = frozenset(["HMAC-MD5", "CRAM-MD5", "DIGEST-MD5", "PLAIN-MD4"])  # always digests in hexadecimal
 CODINGS = ("", "HEX", "B64", "BASE64")
-# What a check may cost, which is some seconds: nothing can end one, and all logins wait for the same threads. A hash
-# comes from another server, or from an administrator of a domain.
-MOST_ROUNDS = 10_000_000
-MOST_BCRYPT = "17"  # as it stands in the hash: rounds are two to the power of it
-MOST_MEMORY = 1 << 24  # KiB that argon2 goes over, all its passes together
-_ROUNDS = re.compile(r"\$[56]\$rounds=(\d+)\$")
 _NO_MEANS = {argon2.low_level.error_to_str(code) for code in (-22, -33)}  # no memory, no thread: it was not compared
 
 
@@ -113,7 +108,7 @@ def scram_keys(stored: str, name: str) -> tuple[bytes, bytes, bytes, int] | None
         if match is None or match.group(1).upper() != name:
             continue
         parts = match.group(2).split(",")
-        if len(parts) != 4 or not re.fullmatch("[1-9][0-9]{0,7}", parts[0]) or int(parts[0]) > MOST_ROUNDS:
+        if len(parts) != 4 or not re.fullmatch("[1-9][0-9]{0,7}", parts[0]) or hash_costs.refusal(one):
             continue
         try:
             salt, key, server = (base64.b64decode(part) for part in parts[1:])
@@ -124,9 +119,10 @@ def scram_keys(stored: str, name: str) -> tuple[bytes, bytes, bytes, int] | None
 
 
 def known(stored: str) -> bool:
-    """True if this ``{SCHEME}hash`` can be checked. With crypt(3) the hash itself says which scheme it is."""
+    """True if this ``{SCHEME}hash`` can be checked, at a cost that is allowed. With crypt(3) the hash itself says which
+    scheme it is."""
     match = _FORM.fullmatch(stored)
-    if match is None:
+    if match is None or hash_costs.refusal(stored):
         return False
     scheme, _, coding = match.group(1).upper().partition(".")
     if scheme not in SCHEMES or coding not in CODINGS:
@@ -151,7 +147,7 @@ def verify(stored: str, password: bytes, user: str = "") -> bool:
     """True if the password matches. Takes the time that its scheme needs. ``user``: the account's address, which a few
     schemes need."""
     match = _FORM.fullmatch(stored)
-    if match is None:
+    if match is None or hash_costs.refusal(stored):
         return False
     scheme, value = match.group(1).upper(), match.group(2)
     scheme, _, coding = scheme.partition(".")
@@ -172,9 +168,6 @@ def verify(stored: str, password: bytes, user: str = "") -> bool:
 
 def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
     if scheme in ("ARGON2ID", "ARGON2I"):
-        costs = argon2.extract_parameters(value)
-        if costs.memory_cost * costs.time_cost > MOST_MEMORY:
-            return False
         try:
             return _hasher.verify(value, password)
         except argon2.exceptions.VerificationError as error:
@@ -217,7 +210,7 @@ def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
         return hmac.compare_digest(hashlib.new(SCRAM[scheme], key).digest(), found[1])
     if scheme == "PBKDF2":
         _, kind, salt, rounds, digest = value.split("$")
-        if kind != "1" or not 0 < int(rounds) <= MOST_ROUNDS:
+        if kind != "1" or int(rounds) <= 0:
             return False
         made = hashlib.pbkdf2_hmac("sha1", password, salt.encode(), int(rounds))
         return hmac.compare_digest(bytes.fromhex(digest), made)
@@ -225,12 +218,7 @@ def _verify(scheme: str, value: str, password: bytes, user: str) -> bool:
 
 
 def _crypt(value: str, password: bytes) -> bool:
-    rounds = _ROUNDS.match(value)
-    if rounds is not None and int(rounds.group(1)) > MOST_ROUNDS:
-        return False
     if value.startswith("$2"):
-        if value[4:6] > MOST_BCRYPT:
-            return False
         fixed = "$2b$" + value[4:] if value[:4] in ("$2y$", "$2a$") else value
         return bcrypt.checkpw(password[:72], fixed.encode())
     for prefix, handler in (("$6$", sha512_crypt), ("$5$", sha256_crypt), ("$1$", md5_crypt)):

@@ -27,14 +27,17 @@ from fastmail.directory import access, apps, standing
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.directory.ldap import BINDS
 from fastmail.directory.origins import domain_of
+from fastmail.model import hash_costs
 from fastmail.model.address import comparable
 from fastmail.model.errors import KeptOut, LoginRefused, MailError, TemporaryError
 from fastmail.net.guesses import Guesses
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-# checks that wait for a thread: some seconds of work with the slowest hashes
+# checks that wait for a thread
 QUEUE = 256
+WORK = 10.0  # s of work that waits for each thread, as the hashes say (model.hash_costs); one check may be more
+PLAIN_CHECK = 0.02  # s of the check of a new hash, which is also what is done for a user that is not there
 REMEMBER = 300.0  # s that a correct login is remembered, so that a program that reconnects costs no hashing
 REMEMBER_BOUND = 60.0  # of a password that another directory checked: nobody tells us when it is changed there
 UPGRADE_EVERY = 1.0  # s between two passwords that get a better form
@@ -104,7 +107,8 @@ class Verifier:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="auth")
         self._used = LastLogins(directory, self._threads)
         schemes.dummy()  # now, so that the first login that needs it takes no longer than others
-        self._waiting = 0
+        self._count = threads
+        self._waiting, self._work = 0, 0.0
         self._key = os.urandom(32)  # for what is remembered here
         self._salts = salts or os.urandom(32)
         self._remembered: OrderedDict[tuple[str, bytes], tuple[str, float]] = OrderedDict()
@@ -343,17 +347,20 @@ class Verifier:
                 return None
             self._remember((address, digest), record.password)
             return record, revision, b"", 0
-        if self._waiting >= QUEUE:
+        stored = record.password if record is not None else ""
+        work = _seconds(stored, password)
+        if self._waiting >= QUEUE or (self._waiting and self._work + work > WORK * self._count):
             count("auth.shed")
             raise TemporaryError("too many logins wait")
         self._waiting += 1
+        self._work += work
         try:
-            stored = record.password if record is not None else ""
             good = await asyncio.get_running_loop().run_in_executor(
                 self._threads, _work, stored, password[:MAX_PASSWORD], address
             )
         finally:
             self._waiting -= 1
+            self._work -= work
         if record is None or not good:
             return None
         self._remember((address, digest), record.password)
@@ -410,6 +417,12 @@ class Verifier:
 def _showed_password(claim: sasl.Claim) -> bool:
     """Did the client show that it knows the account's main password, and not a token or a certificate?"""
     return isinstance(claim, sasl.Credentials) or (isinstance(claim, sasl.Verified) and claim.revision >= 0)
+
+
+def _seconds(stored: str, password: bytes) -> float:
+    """How long a check takes, as far as the hash says; one that costs too much is not checked."""
+    cost = 0.0 if hash_costs.refusal(stored) else hash_costs.of(stored).seconds
+    return max(cost, PLAIN_CHECK) * (1 if password.isascii() else len(schemes.forms(password[:MAX_PASSWORD])))
 
 
 def _work(stored: str, password: bytes, address: str) -> bool:

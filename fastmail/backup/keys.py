@@ -4,7 +4,8 @@ They lie in ``directory.json``, which is as secret as the hashes of passwords be
 restored domain would go unsigned until new ones are in the DNS.
 
 Promise: a key comes back to the place that its domain and selector give it, never to one that a backup names, and over
-no file that is there. What cannot come back is left out of the domain, so that its row names no file that is missing.
+no file that is there; the same key may be there already, from a restore that was cut short. What cannot come back is
+left out of the domain, so that its row names no file that is missing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,9 +48,17 @@ def _is_back(domain: Domain, key: DkimKey, saved: Mapping[str, str], data_dir: s
             return True
         text = saved.get(key.file, "").encode("ascii", "replace")
         try:
+            if text and _is_there(data_dir, key.file, text):
+                return True
             if text:
                 keyfiles.store(data_dir, key.file, text)
                 return True
         except KeyTrouble as error:
             log.event("restore.key", "warning", domain=domain.name, selector=key.selector, error=error)
+    return False
+
+
+def _is_there(data_dir: str, place: str, text: bytes) -> bool:
+    with suppress(KeyTrouble):
+        return keyfiles.text_of(data_dir, place) == text
     return False

@@ -11,8 +11,10 @@ An object with rows is a MessagePack array of pairs of key and value. Where one 
 so what is added in one place changes no other object, and a run costs what is new.
 
 Environments are saved as of one commit each, which a read transaction holds: nobody waits. They come back only where
-there is nothing yet: counts that belong together are never mixed. Accounts have other numbers where they are restored;
-rows of the classifier follow their addresses. An environment of a layout that this version does not have stays out.
+there is nothing yet, each in one transaction: counts that belong together are never mixed, and a restore that is cut
+short, at whatever moment, leaves an environment whole or empty, so that it can be repeated. Accounts have other numbers
+where they are restored; rows of the classifier follow their addresses. An environment of a layout that this version
+does not have stays out.
 """
 
 import json
@@ -40,7 +42,6 @@ from fastmail.policy.learning.counts import EVERYBODY, Learned
 
 EDGE = 512  # rows of an object, on average: one whose key has a checksum that this divides ends it
 MOST_ROWS, MOST_OCTETS = 8 * EDGE, 4 << 20  # of an object
-BATCH = 1000  # rows of one commit, when they come back
 OWNER = struct.Struct(">Q")  # what rows of the classifier begin with
 META = {LEARNED: (b"word.key",)}  # rows of the table meta that belong to the others: without them these tell nothing
 _pack = msgspec.msgpack.Encoder().encode
@@ -247,23 +248,20 @@ def restore(vault: Vault, run: str, assembly: Assembly) -> list[Part]:
 
 
 def _restore(vault: Vault, env: Environment, kind: Kind, some: list[Line], assembly: Assembly, part: Part) -> None:
-    with env.read() as txn:
-        if any(txn.stat(env.db[table])["entries"] for table in kind.tables):
-            part.there = True
-            return
     numbers = _numbers(some[0].owners, assembly) if kind.name == LEARNED else None
     try:
-        _bring(vault, env, kind, some, numbers, part)
+        with env.write() as txn:  # LMDB writes pages to the disk before the commit where there are too many for memory
+            if any(txn.stat(env.db[table])["entries"] for table in kind.tables):
+                part.there = True
+                return
+            _bring(vault, env, kind, some, numbers, part, txn)
     except BaseException:
-        with env.write() as txn:  # a half would be taken for the whole, and for what was there, by the next restore
-            for table in kind.tables:
-                txn.drop(env.db[table], delete=False)
         part.rows = 0
         raise
 
 
 def _bring(
-    vault: Vault, env: Environment, kind: Kind, some: list[Line], numbers: dict[bytes, int] | None, part: Part
+    vault: Vault, env: Environment, kind: Kind, some: list[Line], numbers: dict[bytes, int] | None, part: Part, txn: Txn
 ) -> None:
     for line in some:
         if not line.object:
@@ -279,9 +277,7 @@ def _bring(
         elif numbers is not None:
             rows = [(OWNER.pack(numbers[old]) + key[8:], value) for key, value in rows if (old := key[:8]) in numbers]
         part.rows += len(rows)
-        for start in range(0, len(rows), BATCH):
-            with env.write() as txn:
-                _put(txn, env.db[line.table], rows[start : start + BATCH])
+        _put(txn, env.db[line.table], rows)
 
 
 def _put(txn: Txn, table: Any, rows: list[tuple[bytes, bytes]]) -> None:

@@ -63,8 +63,14 @@ class Restored:
 
 
 def directory(vault: Vault, into: LocalDirectory, run: str, only: str = "", data_dir: str = "") -> list[str]:
-    """Add the domains, accounts, aliases, groups and mailing lists that are not there yet; returns the addresses of the
-    accounts that are in the backup. ``data_dir``: where private keys of domains go."""
+    """Add the domains, accounts, aliases, groups and mailing lists that are not there yet, in one transaction: a
+    restore that is cut short can be repeated, and no account is there without its settings. Returns the addresses of
+    the accounts that are in the backup. ``data_dir``: where private keys of domains go."""
+    with into.batch():
+        return _directory(vault, into, run, only, data_dir)
+
+
+def _directory(vault: Vault, into: LocalDirectory, run: str, only: str, data_dir: str) -> list[str]:
     found = vault.directory(run)
     sound.check_directory(found)
     wanted = [row for row in found["accounts"] if not only or row["address"] == only]

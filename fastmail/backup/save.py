@@ -71,7 +71,9 @@ def directory_rows(directory: LocalDirectory, data_dir: str) -> dict[str, Any]:
             "keys": keys.texts(domains, data_dir),
             "lists": [_plain(one) for one in lists],
             "link_keys": [[made, b64encode(key).decode()] for made, key in directory.link_keys()],
-            "members": {one.address: [_plain(each) for each in directory.each_member(one.address)] for one in lists},
+            "members": {
+                one.address: [_plain(each) for each in directory.each_member(one.address, left=True)] for one in lists
+            },
         },
     }
 

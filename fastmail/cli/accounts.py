@@ -238,6 +238,7 @@ def account_show(address: AddressArgument, config: ConfigOption = "fastmail.toml
         "created": moment(record.created),
         "scheme": _scheme(record),
         **fields.shown(record),
+        "from_source": place.said_of(record),
         "app_passwords": len(place.app_passwords(record.id)),
         "last_logins": when if json else [f"{name} {at}" for name, at in when.items()],
     }
@@ -337,6 +338,7 @@ def account_import(
 
 def _read_entries(file: str) -> Iterable[Entry]:
     from fastmail.auth import schemes
+    from fastmail.model import hash_costs
 
     try:
         with sys.stdin if file == "-" else open(file, encoding="utf-8") as lines:
@@ -350,10 +352,8 @@ def _read_entries(file: str) -> Iterable[Entry]:
                     raise DirectoryError(f"{file}:{number}: address:password is expected")
                 if password.startswith("{") and not schemes.known(password):
                     scheme = password.partition("}")[0] + "}"
-                    raise DirectoryError(
-                        f"{file}:{number}: {address}: {scheme} is not a scheme that can be checked here: "
-                        "give the account a new password"
-                    )
+                    why = hash_costs.refusal(password) or f"{scheme} is not a scheme that can be checked here"
+                    raise DirectoryError(f"{file}:{number}: {address}: {why}: give the account a new password")
                 try:
                     fields = dict(word.partition("=")[::2] for word in extra.split())
                     yield account_address(address).key, password, *conditions(fields)

@@ -99,6 +99,7 @@ def _row(place: LocalDirectory, number: int, one: AppPassword) -> dict[str, str]
     return {
         "id": apps.ident(one),
         "name": one.name,
+        "state": "on" if one.enabled else "off",
         "protocols": ",".join(one.protocols) or "all",
         "nets": one.nets or "all",
         "created": moment(one.created),
@@ -118,11 +119,30 @@ def app_set(
     """Change the name, protocols, nets or expires of an app password: `expires=2027-01-31`. The password stays.
     Sessions that it does not allow any more end; with another `expires`, all that began with it end and may log in
     again."""
+    output.print(f"set {_change(config, address, ident, pairs(settings))}", markup=False)
+
+
+@app.command("enable")
+@command
+def app_enable(address: AddressArgument, ident: IdArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Let an app password count again."""
+    output.print(f"switched on {_change(config, address, ident, {'enabled': 'yes'})}", markup=False)
+
+
+@app.command("disable")
+@command
+def app_disable(address: AddressArgument, ident: IdArgument, config: ConfigOption = "fastmail.toml") -> None:
+    """Let an app password count nowhere until `app-password enable`; sessions that began with it end."""
+    output.print(f"switched off {_change(config, address, ident, {'enabled': 'no'})}", markup=False)
+
+
+def _change(config: str, address: str, ident: str, given: dict[str, str]) -> str:
+    """Change fields of an app password; what it is called, and whose it is, for people."""
     place = directory(config)
     record = account_of(place, address)
     found = apps.named(place, record, ident)
-    place.change_app_password(record.address, fields.changed(found, fields.read("app-password", pairs(settings))))
-    output.print(f"set {found.name} of {record.address}", markup=False)
+    place.change_app_password(record.address, fields.changed(found, fields.read("app-password", given)))
+    return f"{found.name} of {record.address}"
 
 
 @app.command("remove")

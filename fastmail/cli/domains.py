@@ -135,6 +135,7 @@ def domain_show(name: NameArgument, config: ConfigOption = "fastmail.toml", json
     counted: dict[str, Any] = {"domain": found.name, "accounts": accounts, "aliases": aliases, "lists": lists}
     counted["accounts_from"] = _origin(place, found)
     more = {"catch_all": list(caught.targets) if caught is not None else [], "dkim": fields.keys_shown(found)}
+    more["from_source"] = place.said_of(found)
     show_one(counted | fields.shown(found) | more, json)
 
 

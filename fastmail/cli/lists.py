@@ -136,7 +136,7 @@ def list_show(address: ListArgument, config: ConfigOption = "fastmail.toml", jso
     place = directory(config)
     found = _list(place, address)
     counted = {"list": found.address, "members": place.count_members(found.address), "created": moment(found.created)}
-    show_one(counted | fields.shown(found), json)
+    show_one(counted | fields.shown(found) | {"from_source": place.said_of(found)}, json)
 
 
 @app.command("remove")

@@ -66,6 +66,8 @@ def named(place: Keeper, account: Account, text: str) -> AppPassword:
 
 def counts(found: AppPassword, protocol: str, host: str, now: float = 0.0) -> bool:
     """May it be used for this protocol (empty: for any), from this address, now?"""
+    if not found.enabled:
+        return False
     if found.expires and found.expires <= (now or time.time()):
         return False
     if found.protocols and protocol and protocol not in found.protocols:

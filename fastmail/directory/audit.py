@@ -18,7 +18,7 @@ from fastmail.directory.tables import Txn
 MOST = 100_000
 LONGEST = 300  # characters of what is said of a change
 SECRET = frozenset(["password", "scram", "digest"])
-SILENT = frozenset(["id", "created"])
+SILENT = frozenset(["id", "created", "said"])
 
 
 CHANGED, ACTED = "audit", "acted"  # tables

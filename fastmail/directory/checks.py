@@ -12,7 +12,8 @@ from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.lookup import Planned, Roads, circle, find, landing
 from fastmail.directory.records import LOCAL, Account, Alias, Domain, List
 from fastmail.model import domain as names
-from fastmail.model.address import comparable
+from fastmail.model import hash_costs
+from fastmail.model.address import LONGEST_LOCAL, comparable
 from fastmail.model.errors import DamagedAccount
 
 MOST_APPS = 20  # app passwords of an account
@@ -113,6 +114,13 @@ def kept_here(domain: Domain | None, then: str) -> None:
         raise DirectoryError(f"the accounts of {domain.name} come from the source {domain.source}: {then}")
 
 
+def password(address: str, stored: str) -> None:
+    """Nobody's logins keep those of others waiting."""
+    why = hash_costs.refusal(stored)
+    if why:
+        raise DirectoryError(f"{address}: {why}")
+
+
 def account(known: Known, old: Account, new: Account) -> None:
     """Limits of the domain, where its mail is forwarded to, and whether its password is kept here."""
     row = known.domain(new.address.rpartition("@")[2])
@@ -140,7 +148,7 @@ def alias(known: Known, new: Alias) -> Alias:
 
 def room_for_parts(address: str) -> None:
     """The name of a list leaves room for those of its parts."""
-    room = lookup.LONGEST_LOCAL - max(map(len, lookup.PARTS)) - 1
+    room = LONGEST_LOCAL - max(map(len, lookup.PARTS)) - 1
     if len(address.rpartition("@")[0].encode("utf-8", "replace")) > room:
         raise DirectoryError(f"{address}: the name of a list has {room} octets at most")
 

@@ -1,11 +1,12 @@
-"""Accounts that another program keeps: Dovecot's passwd-file, or tables of a database, followed while the server runs.
+"""Accounts that another program keeps: Dovecot's passwd-file, tables of a database (directory.sql), or an LDAP
+directory (directory.ldap), followed while the server runs; and with the latter two its domains and mailing lists.
 
 What the source says is brought into the built-in directory, which every worker reads: new accounts, changed passwords,
-quotas and aliases take effect within seconds (a file) or at the next look (a database). An account that is gone from
-the source is disabled, not removed; its mail stays, and it is back when its row is. A source that cannot be read, or
-has suddenly become empty, changes nothing, the log says so, and until it is back an address that is not known is a
-temporary failure: an outage is never "no such user". Several sources may be followed, each for domains of its own
-(directory.origins), one not waiting for another.
+quotas and aliases take effect within seconds (a file) or at the next look (a database). An account, a domain or a list
+that is gone from the source is disabled, not removed; its mail stays, and it is back when its row is. A source that
+cannot be read, or has suddenly become empty, changes nothing, the log says so, and until it is back an address that is
+not known is a temporary failure: an outage is never "no such user". Several sources may be followed, each for domains
+of its own (directory.origins), one not waiting for another.
 """
 
 import asyncio
@@ -17,30 +18,56 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from fastmail.directory import access, fields
-from fastmail.directory.database import Database, Unreadable
+from fastmail.directory import access, fields, once
+from fastmail.directory.database import Unreadable
+from fastmail.directory.following import said_of
+from fastmail.directory.incoming import Incoming
 from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
-from fastmail.directory.told import FIELDS, counting, told, within
+from fastmail.directory.told import CATCH_ALL, Told, counting, told, within
 from fastmail.model.address import Address, account_address, comparable, domain_name
-from fastmail.model.errors import ClientError, ConfigError, DamagedAccount
+from fastmail.model.errors import ClientError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
 
 OURS = "fastmail_"  # in front of our fields among Dovecot's extra fields
 UNUSABLE = "{NONE}!"  # a password that none is right for
+LIST = "a list"
 LOOK = 2.0  # s between two looks at a file's times
 _QUOTA = re.compile(r"(?:userdb_)?quota_rule\d{0,3}=\*:[^=\s]*storage=(\d{1,18})([KMGT]?)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class Content:
-    """All that a source says; ``aliases``, and ``groups`` (members by name), None where it says nothing of them."""
+    """All that a source says; ``aliases``, ``groups`` (members by name), ``domains`` and ``lists`` (fields by name)
+    None where it says nothing of them. ``members``: those of the lists."""
 
     lines: dict[str, Line] = field(default_factory=dict)
     aliases: dict[str, list[str]] | None = None
     groups: dict[str, list[str]] | None = None
+    domains: dict[str, Told] | None = None
+    lists: dict[str, Told] | None = None
+    members: Incoming | None = None
+
+    def add_domain(self, name: str, given: Mapping[str, Any]) -> None:
+        """Note what is said of a domain. Its catch-all is an alias; an empty one says that the source has none."""
+        self.domains = self.domains if self.domains is not None else {}
+        self.domains[name] = told(name, {key: value for key, value in given.items() if key != CATCH_ALL}, "domain")
+        if CATCH_ALL not in given:
+            return
+        self.aliases = self.aliases if self.aliases is not None else {}
+        caught = given[CATCH_ALL] or ""
+        if isinstance(caught, bytes | bytearray):
+            caught = bytes(caught).decode("utf-8", "replace")
+        found = [one.strip().lower() for one in str(caught).split(",") if one.strip()]
+        if found:
+            self.aliases.setdefault(f"@{name}", []).extend(found)
+
+    def close(self) -> None:
+        """Let go of the members; the rest stays, to be compared with what is read later."""
+        if self.members is not None:
+            self.members.close()
 
 
 class Source(Protocol):
@@ -76,7 +103,7 @@ def make_line(
     try:
         address = str(account_address(user if "@" in user else f"{user}@{domain}"))
     except ClientError:
-        log.event("directory.line", "warning", user=user, why="no usable address")
+        once.event("directory.line", user=user[:100], why="no usable address")
         return None
     path = mail.removeprefix("maildir:").partition(":")[0]
     path = path.replace("%h", home).replace("%{home}", home)
@@ -114,7 +141,7 @@ def parse(text: str, domain: str, homes: str = "") -> Iterator[Line]:
     """``user:{SCHEME}hash:uid:gid:gecos:home:shell:extra``; users without an @ get ``domain``. Lines that are no
     accounts are left out. Beside Dovecot's extra fields there may be those of an account, as
     ``fastmail_forward=a@x.example``, with %20 for a blank."""
-    for line in text.splitlines():
+    for line in text.replace("\r\n", "\n").split("\n"):  # a name may have what Unicode takes for the end of a line
         parts = [*line.split(":", 7), *[""] * 7]
         if not line.strip() or line.startswith("#") or line.count(":") < 1 or not parts[0].strip():
             continue
@@ -160,58 +187,6 @@ class PasswdFile:
         return Content(lines)
 
 
-class Sql:
-    """Tables of a database. ``accounts`` selects address, password and, if there is a third column, quota in octets;
-    ``aliases`` selects address and targets, several rows or commas for several targets. Columns called allow_nets,
-    nologin, reason, proxy and host are conditions on logins; columns called as fields of accounts (name, forward,
-    suspended ...) are those."""
-
-    def __init__(self, url: str, accounts: str, aliases: str, domain: str, every: float) -> None:
-        self._database = Database(url)
-        self._statements = [accounts, aliases] if aliases else [accounts]
-        self._domain = domain
-        self.every = every
-        self.name = self._database.name
-        self._said: Content | None = None
-        if not accounts:
-            raise ConfigError("sql_accounts is needed: a query for address and password")
-
-    def forget(self) -> None:
-        self._said = None
-
-    async def read(self) -> Content | None:
-        tables = await self._database.select(self._statements)
-        names = tables[1].rows if len(tables) > 1 else None
-        columns = [str(name).lower() for name in tables[0].names]
-        rows = tables[0].rows
-        return await asyncio.get_running_loop().run_in_executor(None, self._content, columns, rows, names)
-
-    def _content(self, columns: Sequence[str], rows: Sequence[Any], names: Sequence[Any] | None) -> Content | None:
-        """Off the loop: there may be a hundred thousand."""
-        out = Content()
-        for row in rows:
-            user, password = row[0], row[1]
-            if not user or not password:
-                continue
-            limited = len(row) > 2 and columns[2] not in access.FIELDS and columns[2] not in FIELDS and row[2]
-            quota = parse_quota(row[2]) if limited else None
-            named = dict(zip(columns[2:], row[2:], strict=False))
-            conditions = {name: value for name, value in named.items() if name in access.FIELDS}
-            name = str(user).strip().lower()
-            line = make_line(name, str(password), self._domain, quota, conditions=conditions, more=named)
-            if line is not None:
-                out.lines[line.address] = line
-        if names is not None:
-            out.aliases = {}
-            for address, targets in names:
-                found = [one.strip().lower() for one in str(targets).split(",") if one.strip()]
-                out.aliases.setdefault(str(address).strip().lower(), []).extend(found)
-        if self._said == out:
-            return None
-        self._said = out
-        return out
-
-
 class AccountSync:
     """Brings the directory up to a source, again and again; one for each source, in the first worker. ``name``: what
     domains call the source, empty for that of the [directory] section."""
@@ -250,9 +225,10 @@ class AccountSync:
             return 0  # nobody asks for it
         try:
             content = await self._source.read()
-            if content is not None and not content.lines and await loop.run_in_executor(None, self._has_accounts):
+            if content is not None and (gone := await loop.run_in_executor(None, self._suddenly_without, content)):
                 self._source.forget()  # or the next look would find nothing new, and so nothing wrong
-                raise Unreadable("it has no accounts any more")
+                content.close()
+                raise Unreadable(f"it has no {gone} any more")
         except Unreadable as error:
             if not self._away:
                 log.event(
@@ -269,6 +245,8 @@ class AccountSync:
             except BaseException:
                 self._source.forget()  # what was not brought over is read again
                 raise
+            finally:
+                content.close()
         if self._away:
             self._away = False
             log.event("directory.readable", source=self._source.name)
@@ -289,8 +267,16 @@ class AccountSync:
             self._source.forget()
         self._looked = changes
 
-    def _has_accounts(self) -> bool:
-        return any(True for _ in self._directory.accounts_from(self._name))
+    def _suddenly_without(self, content: Content) -> str:
+        """What the source had, and has nothing of now; empty where there is no such thing."""
+        place, name = self._directory, self._name
+        if not content.lines and any(True for _ in place.accounts_from(name)):
+            return "accounts"
+        domains = (one for one in place.each_domain() if one.said and place.is_from(name, f"@{one.name}"))
+        if content.domains is not None and not content.domains and any(domains):
+            return "domains"
+        lists = (one for one in place.each_list() if one.said and place.is_from(name, one.address))
+        return "mailing lists" if content.lists is not None and not content.lists and any(lists) else ""
 
 
 def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
@@ -300,35 +286,63 @@ def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
     def mine(address: str) -> bool:
         return directory.is_from(name, address)
 
+    count = _bring_domains(directory, content, name)
     lines = [line for line in content.lines.values() if mine(line.address)]
     if len(lines) < len(content.lines):
         others = [line.address for line in content.lines.values() if not mine(line.address)]
         why = "their domains have their accounts elsewhere: domain set source="
-        log.event("directory.others", "warning", source=name, accounts=len(others), such_as=others[0], why=why)
+        once.event("directory.others", source=name, accounts=len(others), such_as=others[0], why=why)
     there = {comparable(line.address) for line in lines}
     known = directory.accounts_from(name)
     gone = [one.address for one in known if one.enabled and comparable(one.address) not in there]
     aliases = {one: targets for one, targets in (content.aliases or {}).items() if _is_usable(one) and mine(one)}
     aliases = {one: targets for one, targets in aliases.items() if not _is_other_name(directory, one)}
-    for domain in sorted({domain_of(address) for address in aliases}):
+    named = {one: told for one, told in (content.lists or {}).items() if _is_usable(one, LIST) and mine(one)}
+    lists = {account_address(one).key: told for one, told in named.items()}
+    for domain in sorted({domain_of(address) for address in (*aliases, *lists)}):
         if domain and not directory.is_local(domain):
             directory.add_domain(domain)
-    count = bring_lines(directory, lines, gone, name)
+    count += bring_lines(directory, lines, gone, name)
     if content.aliases is not None:
-        count += directory.replace_aliases({a: t for a, t in aliases.items() if comparable(a) not in there}, name)
+        plain = {a: t for a, t in aliases.items() if comparable(a) not in there and a not in lists}
+        count += directory.replace_aliases(plain, name)
     if content.groups is not None:
         groups = {one: members for one, members in content.groups.items() if mine(one)}
         count += directory.replace_groups(groups, name)
+    if content.lists is not None and content.members is not None:
+        count += directory.bring_lists(lists, content.members, name)
+    directory.release(name, content.domains is None, content.lists is None)
     return count
 
 
-def _is_usable(alias: str) -> bool:
-    """True if it can be an alias, or a catch-all (``@domain``). One that cannot would stop all that the source says."""
+def _bring_domains(directory: LocalDirectory, content: Content, name: str) -> int:
+    """Domains come first: they say what the addresses in them may be."""
+    if content.domains is None:
+        return 0
+    domains = {one: told for one, told in content.domains.items() if _is_usable(f"@{one}", "a domain")}
+    if name:  # it may not take a domain of others for another name of its own, nor the other way round
+        others = [one for one, told in domains.items() if not _is_within(directory, one, told, name)]
+        for one in others:
+            once.event("directory.left_out", address=one, why="the domain is no domain of this source")
+            del domains[one]
+    return directory.bring_domains(domains, name)
+
+
+def _is_within(directory: LocalDirectory, domain: str, told: Told, name: str) -> bool:
+    main = dict(told).get("alias_of", "")
+    return directory.is_from(name, f"@{domain}") and (not main or directory.is_from(name, f"@{main}"))
+
+
+def _is_usable(name: str, what: str = "an alias") -> bool:
+    """True if it can be an address, or a domain or catch-all (``@domain``). One that cannot would stop all that the
+    source says."""
     try:
-        Address.parse(f"all{alias}" if alias.startswith("@") else alias)
-        domain_name(domain_of(alias))
+        if what == LIST:
+            account_address(name)
+        Address.parse(f"all{name}" if name.startswith("@") else name)
+        domain_name(domain_of(name))
     except ClientError:
-        log.event("directory.line", "warning", user=alias[:100], why="no usable address of an alias")
+        once.event("directory.line", user=name[:100], why=f"no usable name of {what}")
         return False
     return True
 
@@ -360,6 +374,8 @@ def _known(directory: LocalDirectory, address: str) -> AccountRecord | None:
 
 def _same(record: AccountRecord | None, line: Line) -> bool:
     if record is None or not record.enabled or (line.quota is not None and record.quota != line.quota):
+        return False
+    if record.said != said_of(line):
         return False
     if line.told and fields.changed(record, dict(counting(line.told, record))) != record:
         return False

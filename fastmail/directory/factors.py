@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 
-from fastmail.directory import checks
+from fastmail.directory import checks, sealing
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.following import Following
 from fastmail.directory.reading import _beginning
 from fastmail.directory.records import Account, Passkey, Totp
 from fastmail.directory.rows import PASSKEYS, TOTPS, U64, app_key
 from fastmail.directory.tables import Txn
+from fastmail.directory.writing import replace
 from fastmail.model.errors import CorruptData, DamagedAccount
 
 
@@ -26,15 +27,28 @@ def passkey_key(number: int, credential: bytes) -> bytes:
 
 
 class Factors(Following):
-    """See interface.Administration."""
+    """See interface.Administration. ``_seal_keys``: with which secrets are sealed."""
+
+    _seal_keys: sealing.Keys
 
     # ---------------------------------------------------------------- what logins ask
 
     def totp(self, number: int) -> Totp | None:
         """The one-time codes of an account, confirmed or not. DamagedAccount."""
+        row = self._get("totp", U64.pack(number))
+        return self._opened(number, row) if row is not None else None
+
+    def _opened(self, number: int, row: bytes) -> Totp:
+        """DamagedAccount, also where the secret was sealed with another key."""
+        found = TOTPS.unpack(U64.pack(number), row)
+        if not found.sealed:
+            return found
+        return replace(found, secret=sealing.unseal(self._seal_keys, number, found.sealed), sealed=b"")
+
+    def _put_totp(self, txn: Txn, number: int, new: Totp) -> None:
+        sealed = sealing.seal(self._seal_keys, number, new.secret)
         key = U64.pack(number)
-        row = self._get("totp", key)
-        return TOTPS.unpack(key, row) if row is not None else None
+        txn.put("totp", key, TOTPS.pack(key, replace(new, secret=b"", sealed=sealed)))
 
     def passkeys(self, number: int) -> list[Passkey]:
         """Those that can be read."""
@@ -46,13 +60,13 @@ class Factors(Following):
 
     def has_second_factor(self, number: int) -> bool:
         """True if a login of the account needs more than its password. So does a row that cannot be read."""
+        mine = U64.pack(number)
+        row = self._get("totp", mine)
         try:
-            found = self.totp(number)
+            if row is not None and TOTPS.unpack(mine, row).confirmed:  # the loop asks: no look at the key file
+                return True
         except DamagedAccount:
             return True
-        if found is not None and found.confirmed:
-            return True
-        mine = U64.pack(number)
         return next(self._each("passkeys", mine, mine), None) is not None
 
     # ---------------------------------------------------------------- one-time codes
@@ -66,7 +80,7 @@ class Factors(Following):
             row = txn.get("totp", key)
             old = None
             with suppress(CorruptData):
-                old = TOTPS.unpack(key, row) if row is not None else None
+                old = self._opened(record.id, row) if row is not None else None
             new = change(old)
             if new is None:
                 if not txn.delete("totp", key):
@@ -74,7 +88,7 @@ class Factors(Following):
             else:
                 if old is None:
                     _administers(record)
-                txn.put("totp", key, TOTPS.pack(key, new))
+                self._put_totp(txn, record.id, new)
             if new is not None and new.confirmed and (old is None or not old.confirmed):
                 self._revoke(txn, [record.id])
             self._note(txn, f"totp {what}", record.address, "")
@@ -84,14 +98,13 @@ class Factors(Following):
         """The same for a login that shows a code: what it costs is there before anybody hears whether it was right.
         NoSuchUser where the account has no codes that logins ask for."""
         with self._write() as txn:
-            key = U64.pack(number)
-            row = txn.get("totp", key)
-            old = TOTPS.unpack(key, row) if row is not None else None
+            row = txn.get("totp", U64.pack(number))
+            old = self._opened(number, row) if row is not None else None
             if old is None or not old.confirmed:
                 raise NoSuchUser("this account has no one-time codes")
             new = change(old)
             if new != old:
-                txn.put("totp", key, TOTPS.pack(key, new))
+                self._put_totp(txn, number, new)
             return new
 
     # ---------------------------------------------------------------- passkeys

@@ -326,6 +326,7 @@ MEMBER: dict[str, Reader] = {
     "state": one_of(ACTIVE, SUSPENDED, UNCONFIRMED),
 }
 APP_PASSWORD: dict[str, Reader] = {
+    "enabled": flag,
     "name": line,
     "protocols": protocols,
     "nets": networks,

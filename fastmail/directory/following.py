@@ -1,30 +1,109 @@
-"""Accounts and aliases as another source has them (directory.external, directory.live): written in one transaction.
+"""Domains, accounts, aliases and groups as another source has them (directory.external, directory.live): those of one
+kind are written in one transaction.
 
-What the source does not say of an account (its limits, forwards, states, app passwords) is kept here beside it. An
-account that the source has no more is switched off, never removed.
+What the source does not say of one (its limits, forwards, states, app passwords) is kept here beside it; what it says
+is in the row's field ``said``. A domain or an account that the source has no more is switched off, never removed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 
-from fastmail.directory import fields, membership, origins
+from fastmail.directory import checks, fields, membership, once, origins, taken
+from fastmail.directory.errors import DirectoryError
 from fastmail.directory.interface import Line
 from fastmail.directory.membership import MOST
 from fastmail.directory.origins import uncertain_key
-from fastmail.directory.records import Alias, Group
+from fastmail.directory.records import Alias, Domain, Group, List
 from fastmail.directory.renaming import Renames
-from fastmail.directory.rows import ALIASES, address_key
+from fastmail.directory.rows import ALIASES, DOMAINS, LISTS, address_key, domain_key
 from fastmail.directory.tables import META, Txn
-from fastmail.directory.told import counting
+from fastmail.directory.told import Told, counting
 from fastmail.directory.writing import SOURCE, Writing
-from fastmail.telemetry import log
+from fastmail.model import hash_costs
+from fastmail.model.address import domain_name
+from fastmail.model.errors import DamagedAccount
 
 replace = msgspec.structs.replace
 
 
+Kept = TypeVar("Kept", Domain, List)
+ON = "enabled"  # a source says it of each domain and list, by naming them
+
+
 class Following(Renames):
     """See directory.external for who calls."""
+
+    def bring_domains(self, wanted: Mapping[str, Told], source: str = "") -> int:
+        """Make the domains of a source what it says of them; how many changed. Domains that are not there are added for
+        the source of the [directory] section. Those that it named before and does not now are switched off."""
+        named: dict[bytes, str] = {}
+        changed: dict[str, Told | None] = {}  # None: it is gone
+        for name, told in wanted.items():
+            row = self._readable(name)
+            if row is not None and not self.is_from(source, f"@{name}"):
+                continue
+            key = domain_key(name)
+            if (row is None and source) or named.setdefault(key, name) != name:
+                continue
+            if row is None or brought(row, told) != row:
+                changed[name] = told
+        for row in self.each_domain():
+            if row.said and domain_key(row.name) not in named and self.is_from(source, f"@{row.name}"):
+                changed[row.name] = None
+        # what others are another name of has to be there
+        first = {name: told for name, told in changed.items() if not dict(told or ()).get("alias_of")}
+        rest = {name: told for name, told in changed.items() if name not in first}
+        return self._put_domains(first) + self._put_domains(rest)
+
+    def _readable(self, name: str) -> Domain | None:
+        """A domain; for a damaged row a new one, which the source makes good."""
+        try:
+            return self.domain(name)
+        except DamagedAccount:
+            return Domain(name)
+
+    def _put_domains(self, changed: Mapping[str, Told | None]) -> int:
+        if not changed:
+            return 0
+        with self._write() as txn:
+            return sum(self._bring_domain(txn, name, told) for name, told in changed.items())
+
+    def _bring_domain(self, txn: Txn, name: str, told: Told | None) -> bool:
+        """False where it cannot be, which leaves it as it is."""
+        key = domain_key(name)
+        row = txn.get("domains", key)
+        old = None
+        with suppress(DamagedAccount):
+            old = DOMAINS.unpack(key, row) if row is not None else None
+        new = brought(old or Domain(domain_name(name)), told) if told is not None else switched_off(old)
+        if new is None or new == old:
+            return False
+        try:
+            if told is not None:
+                checks.domain(self, new)
+            if row is None:
+                taken.refuse_while_renaming(txn, f"@{new.name}")
+        except DirectoryError as error:
+            left_out(new.name, str(error))
+            return False
+        self._put_domain(txn, key, old, new, SOURCE)
+        return True
+
+    def release(self, source: str, domains: bool, lists: bool) -> None:
+        """The source does not say anything of ``domains``, or of ``lists``, any more: what it said is kept here now."""
+        mine = [one for one in self.each_domain() if domains and one.said and self.is_from(source, f"@{one.name}")]
+        rows = [one for one in self.each_list() if lists and one.said and self.is_from(source, one.address)]
+        if not mine and not rows:
+            return
+        with self._write() as txn:
+            for one in mine:
+                txn.put("domains", key := domain_key(one.name), DOMAINS.pack(key, replace(one, said=())))
+            for row in rows:
+                txn.put("lists", key := address_key(row.address), LISTS.pack(key, replace(row, said=())))
+            self._note(txn, "source", source or "default", f"{len(mine) + len(rows)} rows are kept here now", SOURCE)
 
     def bring(self, lines: Iterable[Line], gone: Iterable[str]) -> None:
         """Accounts as the source has them, with their domains, and some that it has no more."""
@@ -38,10 +117,10 @@ class Following(Renames):
         domain = self._have_domain(txn, line.address)
         _, address, key = self._named(txn, line.address)
         if domain.alias_of:
-            _left_out(address, f"{domain.name} is another name of {domain.alias_of}, which has the accounts")
+            left_out(address, f"{domain.name} is another name of {domain.alias_of}, which has the accounts")
             return
         if txn.get("lists", key) is not None:
-            _left_out(address, "a mailing list has that address")
+            left_out(address, "a mailing list has that address")
             return
         row = txn.get("accounts", key)
         old = self._present(txn, key, address, row) if row is not None else None
@@ -60,7 +139,10 @@ class Following(Renames):
             nets=line.nets,
             nologin=line.nologin,
             quota=line.quota if line.quota is not None else row_of.quota,
+            said=said_of(line),
         )
+        if (row_of.password != line.password) and (why := hash_costs.refusal(line.password)):
+            once.event("directory.password", address=address, why=why, then="nobody logs in by it")
         new = fields.changed(new, dict(counting(line.told, old)))
         self._put_account(txn, key, old, new, revokes=True, who=SOURCE)
 
@@ -93,7 +175,7 @@ class Following(Renames):
             for address, new in list(changed.items()):
                 key = address_key(address)
                 if txn.get("accounts", key) is not None or txn.get("lists", key) is not None:
-                    _left_out(address, "an account or a mailing list has that address")
+                    left_out(address, "an account or a mailing list has that address")
                     del changed[address]
                     continue
                 if txn.get("aliases", key) is None:
@@ -138,8 +220,25 @@ class Following(Renames):
                 txn.delete(META, uncertain_key(source))
 
 
-def _left_out(address: str, why: str) -> None:
-    log.event("directory.left_out", "warning", address=address, why=why)
+def said_of(line: Line) -> tuple[str, ...]:
+    """The fields that a source says of an account, beside what it says of each."""
+    names = [name for name, _ in line.told]
+    return tuple(sorted([*names, fields.QUOTA_FIELDS[0]] if line.quota is not None else names))
+
+
+def brought(old: Kept, told: Told) -> Kept:
+    """A domain or a list with what its source says of it. It is switched on, unless the source says otherwise."""
+    values = {ON: True, **dict(told)}
+    return replace(fields.changed(old, values), said=tuple(sorted(values)), gone=False)
+
+
+def switched_off(old: Kept | None) -> Kept | None:
+    """The same where its source says nothing of it any more."""
+    return replace(old, enabled=False, said=(), gone=True) if old is not None and old.said else old
+
+
+def left_out(address: str, why: str) -> None:
+    once.event("directory.left_out", address=address, why=why)
 
 
 def _spelled(place: Writing, address: str) -> str:

@@ -5,8 +5,9 @@ has them a quota, conditions on logins, and further addresses, which become alia
 time (RFC 2696), so the login that is used must be allowed to read the password attribute; without TLS it is not sent
 except on this machine. Active Directory, and others whose hashes nobody can read, check passwords themselves: with
 ``binds`` an account's row says by which name it binds, and ``check`` tries that (RFC 4513 5.1). Groups are read where
-``groups`` says which entries they are (directory.ldap_groups). Whoever logs in or gets mail is looked up at that moment
-besides (``lookup``), so that a new account counts at once.
+``groups`` says which entries they are (directory.ldap_groups), domains and mailing lists where ``domains`` and
+``lists`` do (directory.ldap_lists). Whoever logs in or gets mail is looked up at that moment besides (``lookup``), so
+that a new account counts at once.
 
 Each source has threads of its own: one whose server does not answer keeps nobody waiting who has his account elsewhere.
 """
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from fastmail.directory import ldap_groups
+from fastmail.directory import ldap_groups, ldap_lists
 from fastmail.directory.database import PATIENCE, Unreadable
 from fastmail.directory.external import Content, make_line
 from fastmail.directory.interface import Line
@@ -46,7 +47,9 @@ class Settings:
     """``url``: ldap or ldaps; ``bind``, ``password``: who asks; attributes by their names, empty for none. ``binds``:
     passwords are checked by binding, over TLS whose certificate is of ``ca`` (a file) or of the system's authorities.
     ``groups``: a filter; ``nested``: what becomes of groups in groups (ldap_groups); ``fields``: (field of an account,
-    attribute that says it)."""
+    attribute that says it). ``domains``, ``lists``: filters; ``domain_name``, ``list_address``: the attributes that
+    name them; ``list_members``: those with members, by DN or address; ``domain_fields``, ``list_fields``: as
+    ``fields``."""
 
     url: str
     bind: str = ""
@@ -66,6 +69,13 @@ class Settings:
     group_member: str = "member"
     nested: str = ldap_groups.FOLLOW
     fields: tuple[tuple[str, str], ...] = ()
+    domains: str = ""
+    domain_name: str = "dc"
+    domain_fields: tuple[tuple[str, str], ...] = ()
+    lists: str = ""
+    list_address: str = "mail"
+    list_members: tuple[str, ...] = ("member",)
+    list_fields: tuple[tuple[str, str], ...] = ()
 
 
 class Ldap:
@@ -111,7 +121,12 @@ class Ldap:
                 out.aliases.setdefault(other if "@" in other else f"{other}@{self._domain}", []).append(line.address)
         if self._settings.groups:
             out.groups = ldap_groups.read(self._settings, self._domain, named, self._entries)
+        if self._settings.domains:
+            ldap_lists.domains(self._settings, self._entries, out)
+        if self._settings.lists:
+            out.lists, out.members = ldap_lists.lists(self._settings, self._domain, named, self._entries)
         if self._said == out:
+            out.close()
             return None
         self._said = out
         return out
@@ -134,11 +149,7 @@ class Ldap:
             found = [text(one) for one in values.get(attribute, [])] if attribute else []
             if any(one.upper() != "FALSE" for one in found):  # RFC 4517 3.3.3: a Boolean is TRUE or FALSE
                 fields[name] = "yes"
-        more = {
-            name: ",".join(found) if len(found) > 1 else found[0]
-            for name, attribute in settings.fields
-            if (found := [text(one) for one in values.get(attribute, [])])
-        }
+        more = ldap_lists.said(entry, settings.fields)
         return make_line(addresses[0], secrets[0], self._domain, quota, conditions=fields, more=more), addresses
 
     async def lookup(self, user: str) -> Line | None:

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from fastmail.directory import once
 from fastmail.directory.membership import MOST
 from fastmail.model.address import Address
 from fastmail.model.errors import BadAddress
-from fastmail.telemetry import log
 
 NO, FOLLOW, CHAIN = "no", "follow", "chain"
 DEPTH = 10  # levels of groups in groups
@@ -63,15 +63,20 @@ def _name(entry: Entry, attribute: str, domain: str) -> str:
     try:
         return Address.parse(f"{name}@{domain}").key
     except BadAddress:
-        log.event("directory.group", "warning", group=name, why="no usable name")
+        once.event("directory.group", group=name[:100], why="no usable name")
         return ""
 
 
 def accounts_in(
-    direct: Sequence[str], groups: Mapping[str, Sequence[str]], named: Mapping[str, str], nested: bool
+    direct: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    named: Mapping[str, str],
+    nested: bool,
+    most: int = MOST,
 ) -> set[str]:
     """The addresses of the accounts in a group with these members, and with ``nested`` in the groups among them.
-    ``groups``: members by the plain name of their group. Each group is looked at once, level by level."""
+    ``groups``: members by the plain name of their group. Each group is looked at once, level by level, and with
+    ``most`` of them found none further down."""
     found: set[str] = set()
     seen: set[str] = set()
     level: Iterable[str] = direct
@@ -83,7 +88,7 @@ def accounts_in(
             elif one in groups and one not in seen:
                 seen.add(one)
                 inside.update(dict.fromkeys(groups[one]))
-        if not inside or len(found) > MOST:  # a group has no more members than that
+        if not inside or len(found) > most:  # a group has no more members than that
             break
         level = inside
     return found

@@ -9,9 +9,9 @@ address is the name of a Maildir; every look-up finds it by both.
 import os
 from contextlib import suppress
 
-from fastmail.directory import membership, rows, taken
+from fastmail.directory import membership, rows, sealing, taken
 from fastmail.directory.audit import ACTED, CHANGED
-from fastmail.directory.mailing import Mailing
+from fastmail.directory.followed_lists import FollowedLists
 from fastmail.directory.reading import NEXT
 from fastmail.directory.rows import ACCOUNTS, COUNTS, DOMAINS, NUL, U64
 from fastmail.directory.tables import LAYOUT, MAP, META, TABLES, LmdbTables, Txn
@@ -19,17 +19,19 @@ from fastmail.directory.upgrade import FORMER
 from fastmail.model.errors import CorruptData
 
 
-class LocalDirectory(Mailing):
+class LocalDirectory(FollowedLists):
     """One in each process."""
 
     def __init__(self, data_dir: str) -> None:
         super().__init__(LmdbTables(os.path.join(data_dir, "directory"), FORMER))
+        self._seal_keys = sealing.KeyFile(data_dir)
 
     def copied(self, data_dir: str) -> "LocalDirectory":
         """Another directory with the same rows (but for the audit log), to try changes on; to be closed by the
         caller."""
         other = LocalDirectory(data_dir)
         other.sources = self.sources
+        other._seal_keys = self._seal_keys
         with self._tables.read() as mine, other._write() as theirs:
             for table in (*TABLES, META):
                 if table not in (CHANGED, ACTED):

@@ -28,7 +28,6 @@ MAX_MEMBERS = 10_000  # of a list that a search for circles looks at
 ROLES = ("postmaster", "abuse")  # that every domain has
 OWNER, BOUNCES = "owner", "bounces"
 PARTS = ("request", "subscribe", "unsubscribe", OWNER, BOUNCES)  # addresses that each list has, behind a hyphen
-LONGEST_LOCAL = 64  # octets of a local-part (RFC 5321 4.5.3.1.1)
 NOT_FOUND = "550 5.1.1 no such user here"
 NO_MAIL = "550 5.2.1 this mailbox takes no mail"
 DOMAIN_OFF = {LATER: "450 4.2.1 this domain takes no mail now, try again later"}

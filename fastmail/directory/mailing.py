@@ -13,6 +13,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -20,7 +21,7 @@ from fastmail.directory import audit, checks, list_links, rows
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.lookup import Planned, Roads
 from fastmail.directory.reading import _beginning
-from fastmail.directory.records import ACTIVE, SUSPENDED, List, Member
+from fastmail.directory.records import ACTIVE, LEFT, SUSPENDED, List, Member
 from fastmail.directory.rows import LISTS, MEMBER_ROWS, NUL, U64, member_key
 from fastmail.directory.scripts import Scripts
 from fastmail.directory.tables import META, Txn
@@ -75,6 +76,9 @@ class Mailing(Scripts):
             key, row = self._list_row(txn, address)
             old = LISTS.unpack(key, row)
             new = replace(change(old), address=old.address)
+            self._refuse_said(old, new, old.address)
+            if new.enabled:
+                new = replace(new, gone=False)  # whoever switches it on keeps it here
             if new.owners != old.owners:
                 checks.mailing_list(self, new)
             if members is not None:
@@ -90,7 +94,10 @@ class Mailing(Scripts):
     def remove_list(self, address: str) -> int:
         """Remove a list with its members; how many these were."""
         with self._write() as txn:
-            key, _ = self._list_row(txn, address)
+            key, row = self._list_row(txn, address)
+            with suppress(CorruptData):
+                if LISTS.unpack(key, row).said and self.is_followed(address.rpartition("@")[2]):
+                    raise DirectoryError(f"list {address} is kept by a source: remove it there")
             members = [one for one, _ in _beginning(txn, "list_members", member_key(key))]
             for one in members:
                 txn.delete("list_members", one)
@@ -112,11 +119,12 @@ class Mailing(Scripts):
         """A member of the list ``of``. DamagedAccount."""
         key = member_key(self._list_key(of), address)
         row = self._get("list_members", key) if key else None
-        return MEMBER_ROWS.unpack(key, row) if row is not None else None
+        found = MEMBER_ROWS.unpack(key, row) if row is not None else None
+        return found if found is not None and found.state != LEFT else None
 
     def count_members(self, of: str) -> int:
         prefix = member_key(self._list_key(of))
-        return sum(1 for _ in self._each("list_members", prefix, prefix))
+        return sum(1 for key, row in self._each("list_members", prefix, prefix) if not _has_left(key, row))
 
     def put_members(self, of: str, members: Iterable[Member], again: bool = False) -> int:
         """Add members in one transaction; how many are new. One that is there stays as it is, or ``again``: becomes
@@ -124,7 +132,7 @@ class Mailing(Scripts):
         with self._write() as txn:
             key, _ = self._list_row(txn, of)
             joining = self._checked(txn, key, members, self, again)
-            new = sum(txn.get("list_members", at) is None for at in joining)
+            new = sum(not _is_member(txn, at) for at in joining)
             self._join(txn, of, joining)
             return new
 
@@ -138,9 +146,10 @@ class Mailing(Scripts):
             at = member_key(key, one.address)
             if not at:
                 raise DirectoryError(f"{one.address} is too long for a member of {of}")
-            if again or (at not in out and txn.get("list_members", at) is None):
+            if again or (at not in out and not _is_member(txn, at)):
                 checks.member(roads, of, one.address)
-                out[at] = replace(one, joined=one.joined or now)
+                kept = one.source or _is_kept(at, txn.get("list_members", at))
+                out[at] = replace(one, joined=one.joined or now, source=kept)
         return out
 
     def _join(self, txn: Txn, of: str, joining: dict[bytes, Member]) -> None:
@@ -150,10 +159,20 @@ class Mailing(Scripts):
 
     def _leave_all_but(self, txn: Txn, key: bytes, of: str, wanted: Iterable[Member]) -> None:
         kept = {member_key(key, one.address) for one in wanted}
-        gone = [at for at, _ in _beginning(txn, "list_members", member_key(key)) if at not in kept]
+        rows = list(_beginning(txn, "list_members", member_key(key)))
+        gone = [at for at, row in rows if at not in kept and not _has_left(at, row)]
         for at in gone:
-            txn.delete("list_members", at)
+            self._leave_row(txn, at)
         self._note_many(txn, "list member remove", of, [_address(at) for at in gone])
+
+    @staticmethod
+    def _leave_row(txn: Txn, at: bytes) -> None:
+        """Remove a member; of one that a source names a row stays, or the source would bring it back."""
+        row = txn.get("list_members", at)
+        if row is not None and _is_kept(at, row):
+            txn.put("list_members", at, MEMBER_ROWS.pack(at, replace(MEMBER_ROWS.unpack(at, row), state=LEFT)))
+        else:
+            txn.delete("list_members", at)
 
     def _note_many(self, txn: Txn, what: str, of: str, addresses: list[str]) -> None:
         if addresses:
@@ -173,13 +192,13 @@ class Mailing(Scripts):
     def remove_member(self, of: str, address: str) -> None:
         with self._write() as txn:
             key, _ = self._member_row(txn, of, address)
-            txn.delete("list_members", key)
+            self._leave_row(txn, key)
             self._note_members(txn, "list member remove", of, address)
 
     def _member_row(self, txn: Txn, of: str, address: str) -> tuple[bytes, bytes]:
         key = member_key(self._list_row(txn, of)[0], address)
         row = txn.get("list_members", key) if key else None
-        if row is None:
+        if row is None or _has_left(key, row):
             raise NoSuchUser(f"{address} is no member of {of}; `fastmail list members {of}` shows them")
         return key, row
 
@@ -264,6 +283,25 @@ def _is_sound(key: bytes, row: bytes) -> bool:
         return bool(LISTS.unpack(key, row))
     except CorruptData:
         return False
+
+
+def _is_kept(key: bytes, row: bytes | None) -> bool:
+    """Does a source name this member?"""
+    with suppress(CorruptData):
+        return row is not None and MEMBER_ROWS.unpack(key, row).source
+    return False
+
+
+def _has_left(key: bytes, row: bytes) -> bool:
+    """Is it the row of somebody who left, kept for the source's sake? A damaged one is not."""
+    with suppress(CorruptData):
+        return MEMBER_ROWS.unpack(key, row).state == LEFT
+    return False
+
+
+def _is_member(txn: Txn, key: bytes) -> bool:
+    row = txn.get("list_members", key)
+    return row is not None and not _has_left(key, row)
 
 
 def _address(key: bytes) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 
 from fastmail.directory.lookup import home
 from fastmail.directory.reading import Reading
-from fastmail.directory.records import LOCAL, Account, Domain
+from fastmail.directory.records import LOCAL, Account, Domain, List
 from fastmail.directory.tables import META, Txn
 from fastmail.model.errors import DamagedAccount
 
@@ -56,6 +56,11 @@ class Origins(Reading):
         """True if somebody else keeps the accounts of the domain."""
         source = self.source_of(domain)
         return source != LOCAL and (bool(source) or "" in (self.sources or ()))
+
+    def said_of(self, row: Domain | Account | List) -> list[str]:
+        """See interface.Administration. Nothing where the domain has its accounts here now."""
+        name = row.name if isinstance(row, Domain) else domain_of(row.address)
+        return list(row.said) if row.said and self.is_followed(name) else []
 
     def is_uncertain(self, domain: str) -> bool:
         """True if an unknown address of the domain may be known to its source, which cannot be asked now."""

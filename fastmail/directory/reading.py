@@ -19,7 +19,7 @@ from fastmail.directory import apps, limits, lookup, membership, rows, taken
 from fastmail.directory.audit import ACTED, CHANGED
 from fastmail.directory.lookup import Destinations, belongs
 from fastmail.directory.membership import GROUP_TABLE
-from fastmail.directory.records import Account, Alias, AppPassword, Change, Domain, List, Member, Used
+from fastmail.directory.records import LEFT, Account, Alias, AppPassword, Change, Domain, List, Member, Used
 from fastmail.directory.rows import (
     ACCOUNTS,
     ALIASES,
@@ -379,13 +379,16 @@ class Reading:
         key = address_key(address)
         return key if self._get("lists", key) is not None else self._main_key(address) or key
 
-    def each_member(self, of: str, after: str = "") -> Iterator[Member]:
-        """The members of a list by address, behind ``after``; each page from a short transaction of its own."""
+    def each_member(self, of: str, after: str = "", left: bool = False) -> Iterator[Member]:
+        """The members of a list by address, behind ``after``; each page from a short transaction of its own. ``left``:
+        also those who left and whom a source still names (records.LEFT), for a backup."""
         prefix = rows.member_key(self._list_key(of))
         start = rows.member_key(self._list_key(of), after) + NUL if after else prefix
         for key, row in self._each("list_members", start, prefix):
             with suppress(CorruptData):
-                yield MEMBER_ROWS.unpack(key, row)
+                found = MEMBER_ROWS.unpack(key, row)
+                if left or found.state != LEFT:
+                    yield found
 
     def has_lists(self, domain: str) -> bool:
         """Has it any mailing list, damaged or not?"""

@@ -20,7 +20,7 @@ PUBLIC, MEMBERS, ANNOUNCERS, INSIDE, MODERATED = "public", "members", "announcer
 AUTHOR, LIST = "author", "list"  # List.reply_to
 NEVER, DEMANDED, ALWAYS = "never", "demanded", "always"  # List.rewrite_from
 CLOSED, OPEN = "closed", "open"  # List.joins
-SUSPENDED, UNCONFIRMED = "suspended", "unconfirmed"  # Member.state, beside ACTIVE
+SUSPENDED, UNCONFIRMED, LEFT = "suspended", "unconfirmed", "left"  # Member.state, beside ACTIVE
 TAG, REFUSE = "tag", "refuse"  # Domain.batv
 BOUNCE_DAYS = 5
 
@@ -64,6 +64,8 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     empty text, is what [policy] says. An older fastmail takes no notice of these seven, and judges by [policy] alone.
     ``batv``: TAG its envelope senders, REFUSE reports without a tag too, or empty for neither (directory.batv); an
     older fastmail takes no notice, and knows no address with a tag.
+    ``said``: names of the fields that its source says now (directory.told); they are changed there. ``gone``: the
+    source named the domain before and does not now, so it is switched off. An older fastmail takes no notice of both.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Domain(msgspec.Struct, frozen=True, omit_defaults=True):
     greylist: bool | None = None
     enforce: bool | None = None
     batv: str = ""
+    said: tuple[str, ...] = ()
+    gone: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -134,7 +138,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     ``message_size``: octets of one message to or from it; ``recipients_per_hour``, ``messages_per_hour``: what it may
     send. ``answer``: see Answer. ``placed``: the address that its Maildir is called by, where that is
     another one, as after a change of name; a row with it has version 2 (directory.rows). ``allow`` to ``enforce``: as
-    in Domain, for its own copies alone; None, or an empty text, is what its domain says.
+    in Domain, for its own copies alone; None, or an empty text, is what its domain says. ``said``: as in Domain, but
+    for what a source says of each account (whether it is there, its password, conditions on its logins).
     """
 
     id: int
@@ -174,6 +179,7 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     greylist: bool | None = None
     enforce: bool | None = None
     stopped: str = ""
+    said: tuple[str, ...] = ()
 
 
 class Alias(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -209,7 +215,7 @@ class List(msgspec.Struct, frozen=True, omit_defaults=True):
     asks receivers to refuse or to set aside what fails DMARC.
     ``bounce_days``: a member is suspended whose mail came back on so many days; 0 for never. ``created``: s since 1970.
     ``formerly``: addresses that it had before, the last one first; tokens made under them count. An older fastmail
-    takes no notice of them.
+    takes no notice of them. ``said``, ``gone``: as in Domain; a list that a source keeps has ``enabled`` in ``said``.
     """
 
     address: str
@@ -228,12 +234,17 @@ class List(msgspec.Struct, frozen=True, omit_defaults=True):
     bounce_days: int = BOUNCE_DAYS
     created: int = 0
     formerly: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    gone: bool = False
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """A member of a mailing list. ``state``: only ACTIVE ones get its mail; SUSPENDED: by an owner (``bounces`` is 0),
     or because mail to it came back, and then it may resume by mail; UNCONFIRMED: it has not agreed yet. ``bounces``:
-    days on which mail came back, ``bounced``: the last time; ``joined``; s since 1970, 0 for never."""
+    days on which mail came back, ``bounced``: the last time; ``joined``; s since 1970, 0 for never. ``source``: a
+    source that is followed names it, and removes it by naming it no more. LEFT: such a member left; the row is there
+    so that the source does not bring it back, and nobody counts it as a member (an older fastmail shows it, and sends
+    it nothing)."""
 
     address: str
     name: str = ""
@@ -241,12 +252,13 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     bounces: int = 0
     bounced: int = 0
     joined: int = 0
+    source: bool = False
 
 
 class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
     """A password for one program of an account. ``digest``: SHA-256 of it; its first octets are the key of the row.
     ``protocols``: where it counts (imap, pop3, smtp), empty for everywhere; ``nets`` as in Account; ``expires``: s
-    since 1970, 0 for never."""
+    since 1970, 0 for never. ``enabled`` False: it counts nowhere; an older fastmail takes no notice of that."""
 
     digest: bytes
     name: str
@@ -254,6 +266,7 @@ class AppPassword(msgspec.Struct, frozen=True, omit_defaults=True):
     protocols: tuple[str, ...] = ()
     nets: str = ""
     expires: int = 0
+    enabled: bool = True
 
 
 class Totp(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -261,8 +274,10 @@ class Totp(msgspec.Struct, frozen=True, omit_defaults=True):
     since 1970; ``confirmed``: when a first code of it was shown, 0 while no login asks for one. ``step``: the last time
     step whose code was used: no code of it or before counts again. ``recovery``: SHA-256 of the codes for a lost
     device, each of which counts once. ``failed``: wrong codes since the last right one; ``until``: s since 1970 before
-    which no code is looked at. An older fastmail takes no notice of these rows, nor of passkeys: the password is enough
-    for it."""
+    which no code is looked at. ``sealed``: in a stored row, in place of ``secret``, which is empty there: the same,
+    sealed (directory.sealing); such a row has version 3. Rows of an older fastmail have the secret as it is, until they
+    are written again. A fastmail that knows no version 3 lets nobody in whose row has it; one that is older still takes
+    no notice of these rows, nor of passkeys: the password is enough for it."""
 
     secret: bytes
     made: int = 0
@@ -271,6 +286,7 @@ class Totp(msgspec.Struct, frozen=True, omit_defaults=True):
     recovery: tuple[bytes, ...] = ()
     failed: int = 0
     until: int = 0
+    sealed: bytes = b""
 
 
 class Passkey(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -89,7 +89,7 @@ def _show_domain(place: Administration, name: str, given: dict[str, Any], hashed
     if found is None:
         raise DirectoryError(f"there is no domain {name}")
     accounts, aliases = place.counts(found.name)
-    shown = {"fields": fields.shown(found), "dkim": fields.keys_shown(found)}
+    shown = {"fields": fields.shown(found), "dkim": fields.keys_shown(found), "from_source": place.said_of(found)}
     return {"name": found.name, "accounts": accounts, "aliases": aliases, **shown}
 
 
@@ -127,7 +127,8 @@ def _set_account(place: Administration, name: str, given: dict[str, Any], hashed
 
 def _show_account(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
     found = _account(place, name)
-    return {"name": found.address, "id": found.id, "fields": fields.shown(found)}
+    shown = {"fields": fields.shown(found), "from_source": place.said_of(found)}
+    return {"name": found.address, "id": found.id, **shown}
 
 
 def _add_alias(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
@@ -225,7 +226,8 @@ def _show_list(place: Administration, name: str, given: dict[str, Any], hashed: 
     found = place.mailing_list(account_address(name).key)
     if found is None:
         raise NoSuchUser(f"there is no list {name}")
-    return {"name": found.address, "members": place.count_members(found.address), "fields": fields.shown(found)}
+    shown = {"fields": fields.shown(found), "from_source": place.said_of(found)}
+    return {"name": found.address, "members": place.count_members(found.address), **shown}
 
 
 def _add_member(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
@@ -275,6 +277,7 @@ def _show_app_passwords(place: Administration, name: str, given: dict[str, Any],
         {
             "id": apps.ident(one),
             "name": one.name,
+            "enabled": one.enabled,
             "protocols": list(one.protocols),
             "nets": fields.listed(one.nets),
             "expires": one.expires,

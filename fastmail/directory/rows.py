@@ -27,7 +27,8 @@ and the body, a MessagePack map of the fields that are not the default.
 
 Promise: a row whose octets or key are not what was written is DamagedAccount, and harms no other. A row of a higher
 version is DamagedAccount too: whoever does not know all fields of a row must not act on it. Version 2 is an account
-with ``placed``, whose Maildir an older program would look for in the wrong place; all other rows have version 1.
+with ``placed``, whose Maildir an older program would look for in the wrong place; version 3 are one-time codes whose
+secret is sealed; all other rows have version 1.
 """
 
 import struct
@@ -55,7 +56,7 @@ from fastmail.model import domain as names
 from fastmail.model.address import comparable
 from fastmail.model.errors import DamagedAccount
 
-PLAIN, PLACED = 1, 2  # versions
+PLAIN, PLACED, SEALED = 1, 2, 3  # versions
 HEAD = struct.Struct(">BI")
 U64 = struct.Struct(">Q")
 COUNTS = struct.Struct(">II")  # accounts, aliases
@@ -92,15 +93,15 @@ def shown(key: bytes) -> str:
 
 
 class Shape(Generic[T]):
-    """Packs and unpacks the rows of one table. ``word``: what a row is called."""
+    """Packs and unpacks the rows of one table. ``word``: what a row is called; ``newest``: its highest version."""
 
-    def __init__(self, kind: type[T], word: str, then: str) -> None:
+    def __init__(self, kind: type[T], word: str, then: str, newest: int = PLACED) -> None:
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
-        self.word, self._then = word, then
+        self.word, self._then, self._newest = word, then, newest
 
     def pack(self, key: bytes, value: T) -> bytes:
         body = _encode(value)
-        version = PLACED if getattr(value, "placed", "") else PLAIN
+        version = SEALED if getattr(value, "sealed", b"") else PLACED if getattr(value, "placed", "") else PLAIN
         return HEAD.pack(version, zlib.crc32(body, zlib.crc32(key))) + body
 
     def unpack(self, key: bytes, row: bytes) -> T:
@@ -109,7 +110,7 @@ class Shape(Generic[T]):
         try:
             version, check = HEAD.unpack_from(row)
             body = row[HEAD.size :]
-            if version > PLACED:
+            if version > self._newest:
                 raise DamagedAccount(f"{self.word} {shown(key)} has layout {version}")
             if version >= PLAIN and check == zlib.crc32(body, zlib.crc32(key)):
                 return self._decoder.decode(body)
@@ -125,7 +126,7 @@ LISTS = Shape(List, "list", "`fastmail list add` makes it anew, its members stay
 MEMBER_ROWS = Shape(Member, "member of list", "`fastmail list member add --replace` makes it anew")
 APPS = Shape(AppPassword, "app password", "`fastmail app-password remove` removes it")
 USED = Shape(Used, "last login", "the next login makes it anew")
-TOTPS = Shape(Totp, "one-time code", "`fastmail admin totp disable` removes it")
+TOTPS = Shape(Totp, "one-time code", "`fastmail admin totp disable` removes it", SEALED)
 PASSKEYS = Shape(Passkey, "passkey", "`fastmail admin passkey remove` removes it")
 SCRIPTS = Shape(Script, "script", "bring it in again")
 GROUPS = Shape(Group, "group", "`fastmail group remove` and `add` make it anew")

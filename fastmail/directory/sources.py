@@ -2,19 +2,20 @@
 sections, which have the same settings, for the domains that name them (directory.origins)."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fastmail.directory import ldap
 from fastmail.directory.database import Unreadable
-from fastmail.directory.external import AccountSync, PasswdFile, Source, Sql
+from fastmail.directory.external import AccountSync, PasswdFile, Source
 from fastmail.directory.live import Finder, Live, LiveByDomain
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
 from fastmail.directory.queries import DovecotSql, Queries
 from fastmail.directory.records import LOCAL
-from fastmail.directory.told import FIELDS
+from fastmail.directory.sql import Sql, Statements
+from fastmail.directory.told import CATCH_ALL, FIELDS, OF_DOMAIN, OF_LIST
 from fastmail.model import secret
 from fastmail.model.errors import ConfigError
 from fastmail.telemetry import log
@@ -131,11 +132,19 @@ def source(settings: Any, domain: str, base: str = "", homes: str = "") -> Sourc
     if settings.passwd_file:
         return PasswdFile(settings.passwd_file, domain, homes)
     if settings.sql and settings.sql_password_query:
-        if settings.sql_accounts:
-            raise ConfigError("sql_accounts and sql_password_query: give one of them")
+        for key in ("sql_accounts", "sql_aliases", "sql_domains", "sql_lists", "sql_members"):
+            if getattr(settings, key):
+                raise ConfigError(f"{key} and sql_password_query: give one of them")
         return _queries(settings, domain, homes)
     if settings.sql:
-        return Sql(settings.sql, settings.sql_accounts, settings.sql_aliases, domain, settings.sql_every)
+        asked = Statements(
+            settings.sql_accounts,
+            settings.sql_aliases,
+            settings.sql_domains,
+            settings.sql_lists,
+            settings.sql_members,
+        )
+        return Sql(settings.sql, asked, domain, settings.sql_every)
     if settings.ldap:
         return ldap.Ldap(_ldap(settings, base), domain, settings.sql_every)
     return None
@@ -166,17 +175,24 @@ def _ldap(settings: Any, base: str) -> ldap.Settings:
         settings.ldap_group_name,
         settings.ldap_group_member,
         settings.ldap_nested_groups,
-        _ldap_fields(settings.ldap_fields),
+        _ldap_fields("ldap_fields", settings.ldap_fields, FIELDS),
+        settings.ldap_domains,
+        settings.ldap_domain_name,
+        _ldap_fields("ldap_domain_fields", settings.ldap_domain_fields, OF_DOMAIN | {CATCH_ALL}),
+        settings.ldap_lists,
+        settings.ldap_list_address,
+        tuple(settings.ldap_list_members),
+        _ldap_fields("ldap_list_fields", settings.ldap_list_fields, OF_LIST),
     )
 
 
-def _ldap_fields(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(field, attribute) of each ``field=attribute``."""
+def _ldap_fields(key: str, words: Sequence[str], allowed: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """(field, attribute) of each ``field=attribute``. ConfigError for a field that is none of ``allowed``."""
     out = []
     for word in words:
         name, found, attribute = (part.strip() for part in word.partition("="))
-        if name not in FIELDS or not found or not attribute:
-            there = ", ".join(sorted(FIELDS))
-            raise ConfigError(f'ldap_fields: {word!r}: "field=attribute" is expected, field one of {there}')
+        if name not in allowed or not found or not attribute:
+            there = ", ".join(sorted(allowed))
+            raise ConfigError(f'{key}: {word!r}: "field=attribute" is expected, field one of {there}')
         out.append((name, attribute))
     return tuple(out)

@@ -21,6 +21,7 @@ RENAMED = "this account has another name now, please log in with that"
 CHANGED = "the password was changed, please log in again"
 BARRED = "this account may not log in from here any more"
 WITHDRAWN = "this app password was withdrawn"
+APP_OFF = "this app password was switched off"
 RESTRICTED = "this app password counts otherwise now, please log in again"
 EXPIRED = "this app password has expired"
 MASTER = "this login may not act for this account any more"
@@ -89,6 +90,8 @@ def _withdrawn(accounts: Accounts, login: Standing) -> str:
     found = accounts.app_password(login.number, login.app)
     if found is None:
         return WITHDRAWN
+    if not found.enabled:
+        return APP_OFF
     as_before = found.expires == login.expires and apps.counts(found, login.protocol, login.host)
     return "" if as_before else RESTRICTED
 

@@ -1,6 +1,7 @@
 """A wanted state of the directory: what has to be done until it is there, as requests (directory.requests).
 
-A state is ``{"domains": {name: fields}, "accounts": {address: fields}, "aliases": ..., "groups": ..., "lists": ...}``.
+A state is ``{"domains": {name: fields}, "accounts": {address: fields}, "aliases": ..., "groups": ..., "lists": ...,
+"app_passwords": {"address/id": fields}}``. App passwords have to be there: only ``app-password add`` shows a new one.
 What it does not name stays as it is, so bringing a directory to it twice changes nothing. Members of groups and lists
 that are named are all that there shall be. Fails with DirectoryError, BadAddress or DamagedAccount.
 """
@@ -9,15 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastmail.directory import audit, fields
-from fastmail.directory.errors import DirectoryError
+from fastmail.directory import apps, audit, fields
+from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.groups import group_name
 from fastmail.directory.interface import Administration
 from fastmail.directory.records import Account, Alias, Domain, Group, List
 from fastmail.directory.requests import alias_name, members_of
 from fastmail.model.address import account_address, comparable, domain_name
 
-PLURALS = {"domains": "domain", "accounts": "account", "aliases": "alias", "groups": "group", "lists": "list"}
+PLURALS = {"domains": "domain", "accounts": "account", "aliases": "alias", "groups": "group", "lists": "list",
+           "app_passwords": "app-password"}  # fmt: skip
 SHOWN = 3  # members that a difference names
 Fields = dict[str, Any]
 
@@ -124,6 +126,16 @@ def _list(place: Administration, name: str, given: Fields) -> Step | None:
     return _set("list", name, given, audit.difference(old, new), said)
 
 
+def _app_password(place: Administration, name: str, given: Fields) -> Step | None:
+    address, _, ident = name.rpartition("/")
+    record = place.account(account_address(address).key)
+    if record is None:
+        raise NoSuchUser(f"there is no account {address}; app passwords are named ADDRESS/ID")
+    old = apps.named(place, record, ident)
+    new = fields.changed(old, fields.read("app-password", given))
+    return _set("app-password", record.address, {**given, "id": ident}, audit.difference(old, new))
+
+
 def difference(known: Mapping[str, object], wanted: Iterable[str]) -> str:
     """What is said of members. ``known``: those there are, by their address in the form for comparing."""
     asked = {comparable(one): one for one in wanted}
@@ -145,6 +157,7 @@ STEPS: dict[str, Callable[[Administration, str, Fields], Step | None]] = {
     "alias": _alias,
     "group": _group,
     "list": _list,
+    "app-password": _app_password,
 }
 
 

@@ -26,9 +26,10 @@ from fastmail.directory.reading import (
     _number,
     _pair,
 )
-from fastmail.directory.records import Account, Alias, Domain, Used
+from fastmail.directory.records import Account, Alias, Domain, List, Used
 from fastmail.directory.rows import ACCOUNTS, ALIASES, COUNTS, DOMAINS, NUL, U64, address_key, domain_key
 from fastmail.directory.tables import META, Txn
+from fastmail.directory.told import said_anew
 from fastmail.model.errors import CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
@@ -122,10 +123,7 @@ class Writing(Origins):
             checks.domain(self, new)
             checks.source(self, new)
             taken.refuse_while_renaming(txn, f"@{new.name}")
-            txn.put("domains", key, DOMAINS.pack(key, new))
-            origins.mark_new(txn, None, new)
-            self._note_other(None, new)
-            self._note(txn, "domain add", new.name, audit.difference(None, new))
+            self._put_domain(txn, key, None, new)
 
     def change_domain(self, name: str, change: Callable[[Domain], Domain]) -> Domain:
         """Replace a domain's row by what ``change`` makes of it."""
@@ -136,17 +134,34 @@ class Writing(Origins):
             new = replace(change(old), name=old.name)
             if new == old:
                 return old
+            self._refuse_said(old, new, new.name)
             checks.domain(self, new)
             if new.source != old.source:
                 checks.source(self, new)
-            key = domain_key(name)
-            txn.put("domains", key, DOMAINS.pack(key, new))
-            origins.mark_new(txn, old, new)
-            self._note_other(old, new)
-            if (old.enabled, old.alias_of) != (new.enabled, new.alias_of):
-                self._revoke(txn, ())
-            self._note(txn, "domain set", new.name, audit.difference(old, new))
+                new = replace(new, said=(), gone=False)  # what the other source said is this directory's now
+            elif new.enabled:
+                new = replace(new, gone=False)  # whoever switches it on keeps it here
+            self._put_domain(txn, domain_key(name), old, new)
             return new
+
+    def _put_domain(self, txn: Txn, key: bytes, old: Domain | None, new: Domain, who: str = "") -> None:
+        """Write a row that was added or changed, and have sessions look at their logins again where it matters."""
+        txn.put("domains", key, DOMAINS.pack(key, new))
+        origins.mark_new(txn, old, new)
+        self._note_other(old, new)
+        if old is not None and (old.enabled, old.alias_of) != (new.enabled, new.alias_of):
+            self._revoke(txn, ())
+        what = "domain set" if old is not None else "domain add"
+        self._note(txn, what, new.name, audit.difference(old, new), who)
+
+    def _refuse_said(self, old: Domain | Account | List, new: Domain | Account | List, name: str) -> None:
+        """A field that a source says is changed there: here, it would be back at the source's next change."""
+        domain = name.rpartition("@")[2]
+        if (field := said_anew(old, new)) and self.is_followed(domain):
+            source = self.source_of(domain)
+            raise DirectoryError(
+                f"{field} of {name} is what {f'the source {source}' if source else '[directory]'} says: change it there"
+            )
 
     def remove_domain(self, name: str) -> None:
         with self._write() as txn:
@@ -213,6 +228,7 @@ class Writing(Origins):
         if domain.alias_of:
             raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
         checks.kept_here(domain, "add it there")
+        checks.password(address, password)
         if txn.get("aliases", key) is not None:
             raise DirectoryError(f"{address} is already an alias")
         if txn.get("lists", key) is not None:
@@ -267,9 +283,9 @@ class Writing(Origins):
             self._revoke(txn, [new.id])
         elif old is not None and _looked_at_again(old) != _looked_at_again(new):
             self._revoke(txn, ())  # sessions look at the account again before they send, or act for others
-        self._note(
-            txn, "account set" if old is not None else "account add", new.address, audit.difference(old, new), who
-        )
+        text = audit.difference(old, new)
+        if text or old is None or who != SOURCE:  # a source may only have begun to say what is so already
+            self._note(txn, "account set" if old is not None else "account add", new.address, text, who)
 
     def change_account(self, address: str, change: Callable[[Account], Account]) -> Account:
         """Replace an account's row by what ``change`` makes of it; its address and number stay."""
@@ -284,6 +300,9 @@ class Writing(Origins):
                 new = replace(new, stopped="")
             if new == old:
                 return old
+            self._refuse_said(old, new, old.address)
+            if new.password != old.password:
+                checks.password(old.address, new.password)
             checks.account(self, old, new)
             self._put_account(txn, key, old, new, revokes=True)
             return new

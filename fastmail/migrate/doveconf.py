@@ -262,7 +262,7 @@ def _auth(conf: Block, out: Plan, settings: dict[str, dict[str, str]], domain: s
 
 def _file_lines(path: str) -> list[str]:
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return file.read().splitlines()
+        return file.read().split("\n")
 
 
 _ATTRIBUTE = re.compile(r"=?([\w;-]+)(?:=([\w]+))?$")

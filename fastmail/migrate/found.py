@@ -255,7 +255,7 @@ def _userdb(path: str, out: Plan, domain: str) -> None:
     """``name<TAB>field=value|field=value``; imappw and pop3pw go before systempw."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
+            lines = file.read().split("\n")
     except OSError:
         return
     taken = 0

@@ -15,6 +15,9 @@ from fastmail.model import domain as names
 from fastmail.model.errors import BadAddress
 
 _SAFE = re.compile(r"[\w.+\-=&'!#$^`{}|~]+", re.UNICODE)
+MARKS = ("Mn", "Mc")  # accents and vowel signs, which are parts of words in many scripts (Unicode 4.5)
+LONGEST_LOCAL = 64  # octets (RFC 5321 4.5.3.1.1)
+LONGEST_NAME = 255  # octets of a file's name
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")
 
@@ -54,9 +57,18 @@ def account_address(text: str) -> Address:
     """An address that may be an account: its parts also serve as directory names, so its domain keeps the labels
     (A-labels or U-labels) that it was written with. BadAddress otherwise."""
     address = Address.parse(text.strip())
-    if not _SAFE.fullmatch(address.local) or address.local in (".", "..") or address.local.startswith("."):
+    local = unicodedata.normalize("NFC", unicodedata.normalize("NFC", address.local).lower())
+    if not _is_safe(local) or len(local.encode()) > LONGEST_LOCAL:  # capitals may be shorter
         raise BadAddress(f"{text!r} can not be an account: use letters, digits, and . _ + - = in front of the @")
-    return Address(address.local.lower(), domain_name(text.rpartition("@")[2]))
+    return Address(local, domain_name(text.rpartition("@")[2]))
+
+
+def _is_safe(local: str) -> bool:
+    """May it name a directory? Marks are not first: there they would stand on what is in front of the name."""
+    if local.startswith(".") or unicodedata.category(local[:1] or ".") in MARKS:
+        return False
+    plain = local if local.isascii() else "".join(c for c in local if unicodedata.category(c) not in MARKS)
+    return _SAFE.fullmatch(plain) is not None
 
 
 def domain_name(text: str) -> str:
@@ -64,6 +76,8 @@ def domain_name(text: str) -> str:
     name = names.mapped_name(text.strip())
     if not _DOMAIN.fullmatch(names.ascii_name(name)):
         raise BadAddress(f"{text!r} is not a domain name")
+    if len(name.encode()) > LONGEST_NAME:  # it names a directory
+        raise BadAddress(f"{text!r} has more than {LONGEST_NAME} octets: write it with A-labels (xn--)")
     return name
 
 

@@ -96,7 +96,7 @@ def flags(held: str) -> int:
 
 def load(stored: bytes | None) -> Acl:
     """A list as ``dump`` made it."""
-    lines = stored.decode().splitlines() if stored else []
+    lines = stored.decode().split("\n") if stored else []  # names may have what else ends lines
     return {name: letters for name, _, letters in (line.rpartition(" ") for line in lines)}
 
 

@@ -135,12 +135,21 @@ def test_an_app_password_that_is_withdrawn_while_a_session_runs(server: Server) 
         sessions.append(one)
     other = Line(server, "imap")
     other.say(f'a LOGIN {user} "{PASSWORD}"\r\n'.encode(), b"a OK")
-    begun = time.monotonic()
-    server.cli("app-password", "remove", user, made["id"])
-    end = time.monotonic() + 1.0
-    for one in sessions:
-        got = one.rest(end - time.monotonic() + 0.05)
-        assert got is not None and b"withdrawn" in got, time.monotonic() - begun
+    for what, said in (("disable", b"switched off"), ("remove", b"withdrawn")):
+        begun = time.monotonic()
+        server.cli("app-password", what, user, made["id"])
+        end = time.monotonic() + 1.0
+        for one in sessions:
+            got = one.rest(end - time.monotonic() + 0.05)
+            assert got is not None and said in got, time.monotonic() - begun
+        assert not login(server, "imap", user, text).startswith(b"a OK")
+        if what == "disable":
+            server.cli("app-password", "enable", user, made["id"])
+            sessions = []
+            for _ in range(3):
+                one = Line(server, "imap")
+                one.say(f'a LOGIN {user} "{text}"\r\n'.encode(), b"a OK")
+                sessions.append(one)
     assert other.rest(0.2) is None, "what began with the main password goes on"
     assert not login(server, "imap", user, text).startswith(b"a OK")
     server.cli("domain", "set", "example.test", "app_passwords_only=yes")

@@ -2,11 +2,13 @@
 is away, concerns its own domains only."""
 
 import imaplib
+import json
 import smtplib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +26,9 @@ domain = "office.test"
 name = "shop"
 sql = "DSN"
 sql_accounts = "SELECT address, password FROM users"
+sql_domains = "SELECT name, description, catch_all FROM domains"
+sql_lists = "SELECT address, mode FROM lists"
+sql_members = "SELECT list, address FROM members"
 sql_every = 0.2
 domain = "shop.test"
 
@@ -40,7 +45,14 @@ class Base:
 
     def __init__(self, place: Path, dsn: str, run: Callable[[list[str]], None]) -> None:
         self.place, self._run = place, run
-        run(["CREATE TABLE users (address VARCHAR(200), password VARCHAR(200))"])
+        run(
+            [
+                "CREATE TABLE users (address VARCHAR(200), password VARCHAR(200))",
+                "CREATE TABLE domains (name VARCHAR(200), description VARCHAR(200), catch_all VARCHAR(200))",
+                "CREATE TABLE lists (address VARCHAR(200), mode VARCHAR(20))",
+                "CREATE TABLE members (list VARCHAR(200), address VARCHAR(200))",
+            ]
+        )
         self.rows(("dora", "{PLAIN}dora"))
         (place / "office").write_text("anna:{PLAIN}anna\n")
         self.asked = sqlite3.connect(place / "asked.sqlite", isolation_level=None)
@@ -52,6 +64,15 @@ class Base:
 
     def rows(self, *rows: tuple[str, str]) -> None:
         self._run(["DELETE FROM users", *(f"INSERT INTO users VALUES ('{user}', '{secret}')" for user, secret in rows)])
+
+    def put(self, table: str, *rows: tuple[str, ...]) -> None:
+        """Replace what a table of the shop's database has."""
+        values = [", ".join(f"'{one}'" for one in row) for row in rows]
+        self._run([f"DELETE FROM {table}", *(f"INSERT INTO {table} VALUES ({one})" for one in values)])
+
+    def shown(self, *words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.server.cli(*words, "--json").stdout)
+        return found
 
     def login(self, user: str, password: str) -> str:
         """What the server says to a login."""
@@ -140,3 +161,50 @@ def test_a_domain_gets_another_source_while_the_server_runs(base: Base) -> None:
     assert refused.returncode == 1 and "no source nowhere; it has asked, office, shop" in " ".join(
         refused.stderr.split()
     )
+
+
+def test_domains_and_lists_come_from_a_database(base: Base) -> None:
+    """Mail to a list that a table names comes to the members that a table names; who leaves stays away."""
+    base.until(lambda: base.login("dora@shop.test", "dora") == "OK")
+    base.rows(("dora", "{PLAIN}dora"), ("otto", "{PLAIN}otto"))
+    base.put("domains", ("shop.test", "The shop", "dora@shop.test"), ("example.test", "stolen", ""))
+    base.put("lists", ("team@shop.test", "public"))
+    base.put("members", ("team@shop.test", "dora@shop.test"), ("team@shop.test", "otto@shop.test"))
+    base.until(lambda: base.rcpt("team@shop.test") == 250)
+    domain = base.shown("domain", "show", "shop.test")
+    assert (domain["description"], domain["catch_all"]) == ("The shop", ["dora@shop.test"])
+    assert domain["from_source"] == ["description", "enabled"]
+    assert base.shown("domain", "show", "example.test")["description"] == "", "it is no domain of that source"
+    refused = base.server.cli("domain", "set", "shop.test", "description=mine", check=False)
+    assert refused.returncode == 1 and "the source shop says: change it there" in " ".join(refused.stderr.split())
+    base.server.cli("domain", "set", "shop.test", "footer=kept here")
+    assert base.rcpt("anything@shop.test") == 250, "the catch-all"
+    assert base.shown("list", "show", "team@shop.test")["members"] == 2
+    post(base, "one")
+    base.until(lambda: "one" in subjects(base, "dora") and "one" in subjects(base, "otto"))
+    base.server.cli("list", "member", "remove", "team@shop.test", "otto@shop.test")
+    base.put("members", *(("team@shop.test", f"{name}@shop.test") for name in ("dora", "otto", "new")))
+    base.rows(*((name, f"{{PLAIN}}{name}") for name in ("dora", "otto", "new")))
+    base.until(lambda: base.shown("list", "show", "team@shop.test")["members"] == 2)
+    post(base, "two")
+    base.until(lambda: "two" in subjects(base, "dora") and "two" in subjects(base, "new"))
+    assert subjects(base, "otto") == ["one"]
+    base.put("lists", ("other@shop.test", "public"))
+    base.put("domains", ("shop.test", "The shop", ""))
+    base.until(lambda: base.rcpt("team@shop.test") == 550)
+    assert base.shown("list", "show", "team@shop.test")["members"] == 2, "it is off, and keeps its members"
+
+
+def post(base: Base, subject: str) -> None:
+    with smtplib.SMTP("127.0.0.1", base.server.ports["smtp"]) as smtp:
+        text = f"From: a@example.org\r\nTo: team@shop.test\r\nSubject: {subject}\r\nMessage-ID: <{subject}@example.org>\r\n\r\nx\r\n"
+        smtp.sendmail("a@example.org", ["team@shop.test"], text)
+
+
+def subjects(base: Base, user: str) -> list[str]:
+    with imaplib.IMAP4("127.0.0.1", base.server.ports["imap"]) as imap:
+        imap.login(f"{user}@shop.test", user)
+        if imap.select("INBOX")[1] == [b"0"]:
+            return []
+        found = imap.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
+        return [one[1].decode().partition(":")[2].strip() for one in found if isinstance(one, tuple)]

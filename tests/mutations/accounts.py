@@ -143,8 +143,8 @@ MUTATIONS = [
     Mutation(
         "the answer to a challenge counts twice",
         "fastmail/auth/passkeys.py",
-        "self._waiting.pop(challenge, (0.0, 0))",
-        "self._waiting.get(challenge, (0.0, 0))",
+        "self._used[challenge] = int(UNTIL.unpack(challenge[NONCE:SAID])[0]) + 1",
+        'self._used[b""] = int(UNTIL.unpack(challenge[NONCE:SAID])[0]) + 1',
         ("tests/unit/auth/test_passkeys.py -k an_answer_counts_once",),
     ),
 ]

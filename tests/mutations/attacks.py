@@ -295,9 +295,8 @@ MUTATIONS = [
     Mutation(
         "S21: a login of somebody who is not there is refused without the work",
         "fastmail/auth/verifier.py",
-        '        if self._waiting >= QUEUE:\n            count("auth.shed")\n            raise TemporaryError("too many logins wait")\n'
-        "        self._waiting += 1\n        try:\n            stored =",
-        "        if record is None:\n            return None\n        self._waiting += 1\n        try:\n            stored =",
+        "        self._waiting += 1\n        self._work += work\n",
+        "        if record is None:\n            return None\n        self._waiting += 1\n        self._work += work\n",
         ("tests/unit/auth/test_auth.py -k s22_",),
     ),
     Mutation(

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from passlib.hash import md5_crypt, sha512_crypt
 
 from fastmail.auth import sasl, schemes
-from fastmail.auth.verifier import QUEUE, Verifier
+from fastmail.auth.verifier import QUEUE, WORK, Verifier
 from fastmail.directory.interface import AccountRecord
+from fastmail.model import hash_costs
 from fastmail.model.errors import TemporaryError
 from fastmail.telemetry import counters
 from tests.support.sessions import USER, FakeDirectory
@@ -213,6 +214,35 @@ def test_passwords_stay_as_they_are_unless_told() -> None:
         assert await verifier.check(USER, b"secret")
         await asyncio.sleep(0.1)
         assert directory.accounts[USER].password == "{PLAIN}secret"
+        verifier.close()
+
+    asyncio.run(main())
+
+
+def test_logins_that_wait_are_bounded_by_their_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hashes that cost more than new ones, fewer may wait, so nobody waits for minutes."""
+    may_end = threading.Event()
+
+    def slow(*given: object) -> bool:
+        return not may_end.wait(60)
+
+    monkeypatch.setattr(schemes, "verify", slow)
+
+    async def main() -> None:
+        directory = FakeDirectory()
+        dear = "{BLF-CRYPT}$2b$15$" + "a" * 53  # nearly two seconds
+        directory.accounts[USER] = replace(directory.accounts[USER], password=dear)
+        verifier = Verifier(directory, 1)
+        crowd = [asyncio.ensure_future(verifier.check(USER, b"wrong %d" % n)) for n in range(100)]
+        await asyncio.sleep(0)
+        refused = [one for one in crowd if one.done() and isinstance(one.exception(), TemporaryError)]
+        assert len(refused) == 100 - int(WORK / hash_costs.of(dear).seconds)
+        may_end.set()
+        await asyncio.gather(*crowd, return_exceptions=True)
+        assert verifier._work == pytest.approx(0) and not verifier._waiting
+        # what costs more than is allowed is not checked, and counts as little
+        directory.accounts[USER] = replace(directory.accounts[USER], password="{BLF-CRYPT}$2b$31$" + "a" * 53)
+        assert await verifier.check(USER, b"another") is None
         verifier.close()
 
     asyncio.run(main())

@@ -71,7 +71,7 @@ def test_what_browsers_are_asked(place: MemoryDirectory) -> None:
     assert asked["rp"] == {"name": "fastmail", "id": "admin.d.test"}
     assert [raw(one["id"]) for one in asked["excludeCredentials"]] == [mine.id]
     assert asked["authenticatorSelection"]["userVerification"] == "required"
-    assert len(raw(asked["challenge"])) == 32 and raw(asked["user"]["id"]) == (1).to_bytes(8, "big")
+    assert len(raw(asked["challenge"])) == 56 and raw(asked["user"]["id"]) == (1).to_bytes(8, "big")
 
 
 def test_an_answer_counts_once(place: MemoryDirectory) -> None:
@@ -106,14 +106,39 @@ def test_an_answer_may_be_late_or_be_for_somebody_else(place: MemoryDirectory) -
         passkeys.entered(place, SITE, Challenges(), mine.get(passkeys.ask_to_enter(SITE, challenges)), NOW)
 
 
-def test_challenges_are_bounded() -> None:
-    challenges = Challenges()
-    first = challenges.make(1)
-    for _ in range(passkeys.MOST_WAITING):
-        last = challenges.make(1)
-    challenges.take(last, 1)
+def test_nobody_pushes_out_the_challenges_of_others(place: MemoryDirectory) -> None:
+    """However many are asked for, and however many answers are wrong, nothing is kept of them."""
+    challenges, mine = Challenges(), device(counts=False)
+    enrolled(place, challenges, mine)
+    kept = len(challenges._used)
+    first = mine.get(passkeys.ask_to_enter(SITE, challenges, number=1))
+    for _ in range(2000):
+        challenges.make(0)
+        wrong = bytearray(challenges.make(1))
+        wrong[-1] ^= 1
+        with pytest.raises(Refused):
+            challenges.check(bytes(wrong), 1)
+    assert len(challenges._used) == kept
+    assert passkeys.entered(place, SITE, challenges, first, NOW, 1).address == WHO
+
+
+def test_challenges_that_were_used_are_kept_while_they_would_count() -> None:
+    now = 0.0
+    challenges = Challenges(lambda: now)
+    for _ in range(10):
+        challenges.use(challenges.make(1), 1)
+    now = 299.0
+    challenges.use(challenges.make(1), 1)
+    assert len(challenges._used) == 11
+    now = 302.0
+    challenges.use(challenges.make(1), 1)
+    assert len(challenges._used) == 2
+
+
+@pytest.mark.parametrize("text", [b"", b"x" * 24, b"x" * 56, b"x" * 57, b"\0" * 56])
+def test_what_is_no_challenge(text: bytes) -> None:
     with pytest.raises(Refused):
-        challenges.take(first, 1)
+        Challenges().check(text, 1)
 
 
 def forged(change: Callable[[Authenticator], None]) -> Callable[[Authenticator, str], str]:

@@ -3,7 +3,9 @@
 import asyncio
 import gzip
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +96,7 @@ def rows(assembly: Assembly) -> dict[str, Any]:
 
 def emptied(place: Place) -> None:
     for name in (*NAMES, "quarantine"):
-        shutil.rmtree(place.base / "data" / name)
+        shutil.rmtree(place.base / "data" / name, ignore_errors=True)
 
 
 def test_all_of_it_comes_back(full: Place, vault: Vault) -> None:
@@ -267,3 +269,51 @@ def test_every_kind_can_be_opened(place: Place) -> None:
             kind.name for kind in environments.kinds(read_config(str(place.config))) if kind.backup == environments.ROWS
         }
     )
+
+
+def killed_at(place: Place, vault: Vault, step: int) -> bool:
+    """Restore in a process of its own that is killed when so many pieces were written; False if there were fewer."""
+    pid = os.fork()
+    if pid == 0:
+        real, left = others._put, [step]
+
+        def put(*given: Any) -> None:
+            real(*given)
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        others._put = put  # type: ignore[assignment]
+        code = 1
+        try:
+            within(place, lambda assembly: others.restore(vault, "", assembly))
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def test_a_restore_that_is_killed_leaves_each_part_whole_or_empty(full: Place, vault: Vault) -> None:
+    """At every step; and then it is done again, until all of it is there."""
+    saved(full, vault)
+    before = within(full, rows)
+    emptied(full)
+    within(full, lambda assembly: others.restore(vault, "", assembly))
+    whole = within(full, rows)
+    assert whole["feedback told"] == before["feedback told"]
+    emptied(full)
+    step = 1
+    while killed_at(full, vault, step):
+        now = within(full, rows)
+        for name in NAMES:
+            mine = {table: found for table, found in now.items() if table.startswith(f"{name} ")}
+            assert not any(mine.values()) or mine == {table: whole[table] for table in mine}, (step, name)
+        emptied(full)
+        step += 1
+    assert step > len(NAMES) and within(full, rows) == whole
+    emptied(full)
+    assert killed_at(full, vault, 2)
+    within(full, lambda assembly: others.restore(vault, "", assembly))
+    assert within(full, rows) == whole

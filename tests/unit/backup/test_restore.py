@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fastmail.backup.vault import Vault, write_rows
 from fastmail.directory.interface import Line
 from fastmail.directory.list_links import Links
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import Domain, List, Member, Passkey, Totp
+from fastmail.directory.records import LEFT, Domain, List, Member, Passkey, Totp
 from fastmail.durable import files
 from fastmail.durable.replace import replace_file
 from fastmail.model.errors import CannotDo, CorruptData, MailError
@@ -272,6 +273,8 @@ def test_mailing_lists_come_back_with_their_members(tmp_path: Path) -> None:
     place.add_accounts([(USER, "{PLAIN}x")])
     place.put_list(List("crew@example.test", owners=(USER,), tag="[c]"))
     place.put_members("crew@example.test", [Member("a@far.test", "A"), Member("b@far.test", state="suspended")])
+    place.put_members("crew@example.test", [Member("gone@far.test", source=True)])
+    place.remove_member("crew@example.test", "gone@far.test")
     place.add_alias("all@example.test", ["crew@example.test"])
     Links(place).prepare()
     token = Links(place).token("crew@example.test", "a@far.test")
@@ -284,6 +287,8 @@ def test_mailing_lists_come_back_with_their_members(tmp_path: Path) -> None:
     restore.directory(vault, again, run)
     assert again.mailing_list("crew@example.test") == place.mailing_list("crew@example.test")
     assert list(again.each_member("crew@example.test")) == list(place.each_member("crew@example.test"))
+    left = [one for one in again.each_member("crew@example.test", left=True) if one.state == LEFT]
+    assert [one.address for one in left] == ["gone@far.test"], "who left stays away, although a source names it"
     assert again.destinations("all@example.test").lists
     assert Links(again).read(token) == ("crew@example.test", "a@far.test"), "links in mail that members have count"
     restore.directory(vault, again, run)
@@ -327,3 +332,45 @@ def test_second_factors_and_accounts_of_a_source_come_back(tmp_path: Path) -> No
     assert again.replace_groups({"team@office.test": []}, "office") == 1, "the source still keeps its groups"
     place.close()
     again.close()
+
+
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_directory_comes_back_whole_or_not_at_all(tmp_path: Path, step: int) -> None:
+    """Killed at every kind of change; then it is done again."""
+    place = LocalDirectory(str(tmp_path / "one"))
+    for name in ("example.test", "two.test"):
+        place.add_domain(name)
+    place.add_accounts([(USER, "{PLAIN}x"), ("b@two.test", "{PLAIN}y")])
+    place.change_account(USER, lambda old: msgspec.structs.replace(old, forward=("b@two.test",), notes="mine"))
+    place.add_alias("all@two.test", [USER])
+    place.put_list(List("crew@two.test", owners=(USER,)), [Member("a@far.test")])
+    vault = Vault(str(tmp_path / "vault"))
+    with vault.locked():
+        begun = vault.begin()
+        replace_file(f"{begun}/directory.json", json.dumps(save.directory_rows(place, str(tmp_path / "one"))).encode())
+        run = vault.finish(begun)
+    pid = os.fork()
+    if pid == 0:
+        left, note = [step], LocalDirectory._note
+
+        def counted(*given: Any) -> None:
+            note(*given)
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        LocalDirectory._note = counted  # type: ignore[assignment,method-assign]
+        try:
+            restore.directory(vault, LocalDirectory(str(tmp_path / "two")), run)
+        finally:
+            os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    again = LocalDirectory(str(tmp_path / "two"))
+    assert not again.domains() and not again.accounts()
+    restore.directory(vault, again, run)
+    assert [(one.address, one.forward, one.notes) for one in again.accounts()] == [
+        (one.address, one.forward, one.notes) for one in place.accounts()
+    ]
+    assert again.aliases() == place.aliases() and again.count_members("crew@two.test") == 1
+    again.close()
+    place.close()

@@ -18,9 +18,11 @@ from fastmail.auth import mechanisms, schemes
 from fastmail.auth.oauth import Tokens
 from fastmail.auth.provider import Settings
 from fastmail.directory import access
-from fastmail.directory.external import PasswdFile, Sql, bring_lines, parse
+from fastmail.directory.database import Table
+from fastmail.directory.external import PasswdFile, bring_lines, parse
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.queries import DovecotSql, Queries
+from fastmail.directory.sql import Sql, Statements
 from fastmail.net import networks
 from fastmail.net.connection import Connection
 from tests.support.sessions import USER, Bench
@@ -292,9 +294,9 @@ def test_s35_xclient_speaks_for_no_account_that_may_not_log_in(tmp_path: Path, s
     ],
 )
 def test_columns_of_a_database(columns: list[str], row: list[object], wanted: str) -> None:
-    source = Sql("sqlite:x", "SELECT", "", "example.test", 30.0)
-    content = source._content(["username", "password", *columns], [[USER, "{PLAIN}x", *row]], None)
-    assert content is not None and content.lines[USER].nologin == wanted
+    source = Sql("sqlite:x", Statements("SELECT"), "example.test", 30.0)
+    content = source._content({"accounts": Table(["username", "password", *columns], [(USER, "{PLAIN}x", *row)])})
+    assert content.lines[USER].nologin == wanted
     queries = DovecotSql("sqlite:x", Queries("SELECT"), "example.test", 30.0)
     made = queries._line(USER, {"password": "{PLAIN}x"} | dict(zip(columns, row, strict=True)))
     assert made is not None and made.nologin == wanted

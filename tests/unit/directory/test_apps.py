@@ -33,6 +33,7 @@ def test_where_and_until_when_it_counts() -> None:
     assert not apps.counts(one, "imap", "192.0.2.1", 99)
     assert not apps.counts(one, "imap", "10.1.1.1", 100)
     assert apps.counts(AppPassword(b"x" * 32, "n"), "pop3", "anywhere")
+    assert not apps.counts(AppPassword(b"x" * 32, "n", enabled=False), "pop3", "anywhere")
 
 
 def test_networks() -> None:

@@ -16,9 +16,10 @@ import pytest
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Directory
 from fastmail.directory import ldap
-from fastmail.directory.external import AccountSync, PasswdFile, Source, Sql, parse
+from fastmail.directory.external import AccountSync, PasswdFile, Source, parse
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.sources import source
+from fastmail.directory.sql import Sql, Statements
 from fastmail.model.errors import ConfigError, StorageFull, TemporaryError
 from fastmail.model.quota import Quota
 from tests.support import databases
@@ -82,7 +83,7 @@ def _sqlite(tmp_path: Path) -> Iterator[Kept]:
             base.executemany("INSERT INTO users VALUES (?, ?, ?)", rows)
             base.executemany("INSERT INTO aliases VALUES (?, ?)", aliases)
 
-    kept = Kept(Sql(f"sqlite:{path}", ACCOUNTS, ALIASES, "two.test", 30.0), write)
+    kept = Kept(Sql(f"sqlite:{path}", Statements(ACCOUNTS, ALIASES), "two.test", 30.0), write)
     kept.damage = [lambda: write([], []), lambda: os.unlink(path)]
     yield kept
 
@@ -103,7 +104,7 @@ def _postgresql(tmp_path: Path) -> Iterator[Kept]:
             asyncio.run(go())
 
         server.run(TABLES.split(";"), "")
-        kept = Kept(Sql(server.url, ACCOUNTS, ALIASES, "two.test", 30.0), write)
+        kept = Kept(Sql(server.url, Statements(ACCOUNTS, ALIASES), "two.test", 30.0), write)
         kept.damage = [lambda: write([], []), server.stop]
         yield kept
 
@@ -124,7 +125,7 @@ def _mysql(tmp_path: Path) -> Iterator[Kept]:
             base.close()
 
         server.run(TABLES.split(";"), "mail")
-        kept = Kept(Sql(server.url, ACCOUNTS, ALIASES, "two.test", 30.0), write)
+        kept = Kept(Sql(server.url, Statements(ACCOUNTS, ALIASES), "two.test", 30.0), write)
         kept.damage = [lambda: write([], []), server.stop]
         yield kept
 
@@ -279,7 +280,7 @@ def test_what_could_not_be_brought_over_is_read_again(tmp_path: Path, monkeypatc
 def test_what_cannot_work_is_said() -> None:
     for url, accounts in (("oracle://x/y", "SELECT"), ("sqlite:x", "")):
         with pytest.raises(ConfigError):
-            Sql(url, accounts, "", "", 1.0)
+            Sql(url, Statements(accounts), "", 1.0)
     for url, base in (("http://x", "dc=x"), ("ldap://", "dc=x"), ("ldap://x", "")):
         with pytest.raises(ConfigError):
             ldap.Ldap(ldap.Settings(url, base=base), "", 1.0)

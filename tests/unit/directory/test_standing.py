@@ -15,7 +15,18 @@ from fastmail.directory.external import Content, apply
 from fastmail.directory.interface import Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import AppPassword
-from fastmail.directory.standing import BARRED, CHANGED, EXPIRED, GONE, OFF, RESTRICTED, Standing, ended, is_gone
+from fastmail.directory.standing import (
+    APP_OFF,
+    BARRED,
+    CHANGED,
+    EXPIRED,
+    GONE,
+    OFF,
+    RESTRICTED,
+    Standing,
+    ended,
+    is_gone,
+)
 from fastmail.model.quota import Quota
 
 NAME = "a@example.test"
@@ -155,6 +166,7 @@ def test_a_login_with_an_app_password_ends_when_that_expires(
         ({"protocols": ("smtp",)}, RESTRICTED),
         ({"nets": "198.51.100.0/24"}, RESTRICTED),
         ({"expires": 2_100_000_000}, RESTRICTED),
+        ({"enabled": False}, APP_OFF),
     ],
 )
 def test_a_session_ends_when_its_app_password_allows_it_no_more(

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from fastmail.directory import fields
-from fastmail.directory.external import AccountSync, PasswdFile, Source, Sql
+from fastmail.directory.external import AccountSync, PasswdFile, Source, parse
 from fastmail.directory.ldap import Ldap, Settings
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.sources import _ldap_fields
+from fastmail.directory.sql import Sql, Statements
 from fastmail.directory.told import FIELDS, told
 from fastmail.model.errors import ConfigError
 
@@ -61,7 +62,7 @@ def test_columns(tmp_path: Path) -> None:
     base.execute("CREATE TABLE users (address, password, quota, name, forward, keeps, suspended)")
     base.execute("INSERT INTO users VALUES (?, '{PLAIN}x', 1024, 'Anna', 'x@far.test', 1, NULL)", [ANNA])
     base.commit()
-    source = Sql(f"sqlite:{tmp_path / 'base'}", "SELECT * FROM users", "", "one.test", 1.0)
+    source = Sql(f"sqlite:{tmp_path / 'base'}", Statements("SELECT * FROM users"), "one.test", 1.0)
     directory, take_in = follow(tmp_path, source)
     assert take_in() == 1
     directory.change_account(ANNA, lambda old: fields.changed(old, {"notes": "mine", "suspended": "unpaid"}))
@@ -84,7 +85,9 @@ def test_a_third_column_may_be_a_field(tmp_path: Path) -> None:
     base.execute("CREATE TABLE users (address, password, name)")
     base.execute("INSERT INTO users VALUES (?, '{PLAIN}x', 'Anna')", [ANNA])
     base.commit()
-    directory, take_in = follow(tmp_path, Sql(f"sqlite:{tmp_path / 'base'}", "SELECT * FROM users", "", "", 1.0))
+    directory, take_in = follow(
+        tmp_path, Sql(f"sqlite:{tmp_path / 'base'}", Statements("SELECT * FROM users"), "", 1.0)
+    )
     assert take_in() == 1
     found = directory.account(ANNA)
     assert found is not None and found.name == "Anna" and not found.quota
@@ -105,7 +108,9 @@ def test_extra_fields_of_a_passwd_file(tmp_path: Path) -> None:
 
 def test_attributes() -> None:
     settings = Settings(
-        "ldap://127.0.0.1", base="dc=x", fields=_ldap_fields(["name=cn", "forward = fwd", "sends=mayMail"])
+        "ldap://127.0.0.1",
+        base="dc=x",
+        fields=_ldap_fields("ldap_fields", ["name=cn", "forward = fwd", "sends=mayMail"], FIELDS),
     )
     place = Ldap(settings, "one.test", 1.0)
     entry = {"raw_attributes": {"mail": [ANNA.encode()], "userPassword": [b"{PLAIN}x"], "cn": [b"Anna"],
@@ -122,7 +127,7 @@ def test_attributes() -> None:
 @pytest.mark.parametrize("word", ["name", "name=", "=cn", "password=cn", "quota_storage=q"])
 def test_what_names_no_field(word: str) -> None:
     with pytest.raises(ConfigError, match="field=attribute"):
-        _ldap_fields([word])
+        _ldap_fields("ldap_fields", [word], FIELDS)
 
 
 def test_no_source_lets_an_account_send_that_was_stopped(tmp_path: Path) -> None:
@@ -148,10 +153,17 @@ def test_a_row_that_cannot_be_kept_stops_no_other(tmp_path: Path) -> None:
         f"INSERT INTO aliases VALUES ('info@one.test', '{ANNA}'), ('@one.test', '{ANNA}'), ('', '{ANNA}'),"
         f" ('@', '{ANNA}'), ('noat', '{ANNA}'), ('x@-bad..test', '{ANNA}'), ('{'a' * 600}@one.test', '{ANNA}')"
     )
-    source = Sql(f"sqlite:{tmp_path / 'base'}", "SELECT * FROM users", "SELECT * FROM aliases", "", 1.0)
+    source = Sql(f"sqlite:{tmp_path / 'base'}", Statements("SELECT * FROM users", "SELECT * FROM aliases"), "", 1.0)
     directory, take_in = follow(tmp_path, source)
     assert take_in() == 3
     assert [one.address for one in directory.aliases()] == ["@one.test", "info@one.test"]
     assert [one.address for one in directory.each_account()] == [ANNA]
     assert [one.name for one in directory.each_domain()] == ["one.test"]
     directory.close()
+
+
+def test_a_name_ends_no_line_of_a_passwd_file() -> None:
+    """What Unicode takes for the end of a line would bring in an account that nobody wrote there."""
+    for sign in ("\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r"):
+        text = f"{ANNA}:{{PLAIN}}x:::A name{sign}boss@one.test:{{PLAIN}}mine:::\r\nbert@one.test:{{PLAIN}}y\n"
+        assert [one.address for one in parse(text, "one.test")] == [ANNA, "bert@one.test"]

@@ -386,7 +386,7 @@ def read_acl(directory: str, owner: str) -> tuple[rights.Acl, list[str]]:
     acl: rights.Acl = {}
     left: list[str] = []
     data = _read(directory, "dovecot-acl", 1 << 20) or _read(directory, "courierimapacl", 1 << 20) or b""
-    for line in data.decode("utf-8", "replace").splitlines():
+    for line in data.decode("utf-8", "replace").split("\n"):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
