@@ -35,7 +35,8 @@ def parts(checks: Checks, ip: str) -> tuple[str, tuple[str, ...], str]:
         end.append(Result("dkim", "policy", reason=f"{checks.more} more signatures were not looked at"))
     if checks.arc is not None and checks.arc.result != "none":
         sealer = checks.arc.sealers[0] if checks.arc.sealers else ""
-        end.append(Result("arc", checks.arc.result, (("header.d", sealer),), checks.arc.why))
+        properties = (("header.d", sealer), ("smtp.remote-ip", ip))  # RFC 8617 6
+        end.append(Result("arc", checks.arc.result, properties, checks.arc.why))
     if checks.dmarc is not None:
         found = checks.dmarc
         wish = found.policy if found.record is not None else ""

@@ -42,7 +42,8 @@ def plain(checks: Checks, ip: str) -> list[Result]:
         out.append(Result("dkim", "policy", reason=f"{checks.more} more signatures were not looked at"))
     if checks.arc is not None and checks.arc.result != "none":
         sealer = checks.arc.sealers[0] if checks.arc.sealers else ""
-        out.append(Result("arc", checks.arc.result, (("header.d", sealer),), checks.arc.why))
+        seen = (("header.d", sealer), ("smtp.remote-ip", ip))
+        out.append(Result("arc", checks.arc.result, seen, checks.arc.why))
     if checks.dmarc is not None:
         wish = checks.dmarc.policy if checks.dmarc.record is not None else ""
         properties = (("header.from", checks.dmarc.domain), ("policy.dmarc", wish))
