@@ -13,7 +13,7 @@ TEXTS = {
     "durable/salvage.py": {"name[:20]", "key[:20]"},
     "queue/routes.py": {"words[2:]", "place[5:]", "pattern[5:]", "text[5:]"},
     "store/fulltext.py": {"ends[at:at + 3]"},
-    "store/local/index/layout.py": {"raw[:MOST_OF_A_NAME - 40]"},
+    "store/local/index/layout.py": {"raw[:MOST_OF_A_NAME - 40]", "MailboxRow.__struct_fields__[2:]"},
     "store/local/maildir/names.py": {"info[2:]", "host[:64]"},
 }
 # numbers that are no part of a layout, or whose width is a name

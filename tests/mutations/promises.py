@@ -30,7 +30,7 @@ MUTATIONS = [
     ),
     Mutation(
         "R19: a broken certificate ends the worker that is to read it again",
-        "fastmail/app/worker.py",
+        "fastmail/net/tls.py",
         '    except (ConfigError, OSError) as error:\n        log.event("tls.reload"',
         '    except KeyError as error:\n        log.event("tls.reload"',
         ("-m tests.load.gates r19 --scale 0.02",),
