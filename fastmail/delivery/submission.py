@@ -12,7 +12,9 @@ import asyncio
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from fastmail._core import mime
 from fastmail.delivery import forward

@@ -139,6 +139,7 @@ class _Talk:
         self._silent = False  # it accepted all that may come in this session
         self._done = False  # it has decided about this message
         self._away = False
+        self._over = False  # the session has ended
         self._refusal: Outcome | None = None
         self.discards = False
         self._number = ""
@@ -158,9 +159,10 @@ class _Talk:
             async with asyncio.timeout(self._milter.timeout):
                 await stage(self)
         except (MilterTrouble, OSError, TimeoutError, asyncio.IncompleteReadError, ValueError, struct.error) as error:
-            count("milter.failed")
-            otherwise = self._milter.otherwise
-            log.event("milter.failed", "warning", milter=self._milter.address, error=error or "timeout", then=otherwise)
+            if not self._over:
+                count("milter.failed")
+                then = self._milter.otherwise
+                log.event("milter.failed", "warning", milter=self._milter.address, error=error or "timeout", then=then)
             self._away = True
             self.close()
             return None if early else self._stand_in()
@@ -188,6 +190,8 @@ class _Talk:
         else:
             host, _, port = place.rpartition(":")
             self._reader, self._writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        if self._over:  # the client hung up meanwhile: nobody else would close the conversation
+            raise MilterTrouble("the session is over")
         self._away = False
         await self._negotiate()
         address = self._peer if self._peer != "local" else ""
@@ -250,6 +254,8 @@ class _Talk:
         self._header, self._body = None, b""
 
     def close(self, quit: bool = False) -> None:
+        """End the conversation; with ``quit`` for good, because the session is over."""
+        self._over = self._over or quit
         writer, self._writer = self._writer, None
         if writer is not None:
             if quit:

@@ -500,3 +500,36 @@ def test_lmtp_gives_a_reply_for_each(tmp_path: Path) -> None:
         assert got.count(b"550 5.7.1 ") == 2 and kept == []
 
     run(scenario)
+
+
+@pytest.mark.parametrize("stage", ["greeting", "MAIL"])
+def test_who_hangs_up_while_a_conversation_is_opened_leaves_none_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """Else a stranger could open any number of them by hanging up at once."""
+
+    async def scenario() -> None:
+        one = await Filter({}).start()
+        bench = Bench(str(tmp_path), outbound={"milters": [milter(one)]})
+        opened: list[asyncio.StreamWriter] = []
+        real = asyncio.open_connection
+
+        async def hangs_up(*args: Any, **more: Any) -> Any:
+            reader, writer = await real(*args, **more)
+            opened.append(writer)
+            if len(opened) == (1 if stage == "greeting" else 2):
+                client.connection.connection_lost(None)
+            return reader, writer
+
+        monkeypatch.setattr(asyncio, "open_connection", hangs_up)
+        client = bench.open("smtp")
+        if stage == "MAIL":
+            await client.send(b"EHLO x\r\n")
+            opened[0].close()  # the filter was started again meanwhile
+            await client.send(b"MAIL FROM:<a@b.test>\r\nRSET\r\nMAIL FROM:<a@b.test>\r\n")
+        else:
+            await client.settle()
+        assert len(opened) == (1 if stage == "greeting" else 2)
+        assert all(writer.is_closing() for writer in opened)
+
+    run(scenario)
