@@ -300,7 +300,10 @@ class Disk:
     def _sync(self, inode: Inode, begun: int, only: Write | None = None) -> None:
         """What was done before ``begun`` calls had ended is durable."""
         if inode.directory:
-            for one in [one for one in self.pending if one.when <= begun and self._belongs(one, inode)]:
+            # with what a rename takes from this directory, what it gives to another one
+            given = {id(one.gives) for one in self.pending if one.parent is inode and one.gives is not None}
+            synced = [one for one in self.pending if self._belongs(one, inode) or id(one) in given]
+            for one in [one for one in synced if one.when <= begun]:
                 _name(one.parent.names, one)
                 at = self.pending.index(one)  # what was done to the name before is over
                 before = [old for old in self.pending[:at] if old.parent is not one.parent or old.name != one.name]

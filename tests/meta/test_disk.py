@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from tests.crash.disk import Disk, calls
 
 LOG = """\
@@ -61,3 +63,28 @@ def test_the_disk_keeps_what_was_synced_and_any_part_of_the_rest(tmp_path: Path)
     assert images(10) == {(one, whole, two) for one in (changed, plain) for two in (old, late)}
     assert images(11) == images(10) | {(one, whole) for one in (changed, plain)}
     assert len(list(calls(log))) == 11, "one failed"
+
+
+RENAMED = """\
+1 rename("{root}/new/a", "{root}/cur/a") = 0
+1 fsync(6<{root}/SYNCED>) = 0
+"""
+
+
+@pytest.mark.parametrize("synced", ["new", "cur"])
+def test_a_rename_is_kept_whole(tmp_path: Path, synced: str) -> None:
+    """Whichever of its two directories is synced. Without a sync it may not be kept at all."""
+    root, log = tmp_path / "root", tmp_path / "log"
+    for name in ("new", "cur"):
+        (root / name).mkdir(parents=True)
+    (root / "new" / "a").write_text("mail")
+    log.write_text(RENAMED.replace("{root}", str(root)).replace("SYNCED", synced))
+    disk, seen = Disk(root), []
+    for call in calls(log):
+        disk.apply(call)
+        found = set()
+        for seed in range(60):
+            disk.image(tmp_path / "image", random.Random(seed), strict=bool(seed % 2))
+            found.add(tuple(str(path.relative_to(tmp_path / "image")) for path in (tmp_path / "image").glob("*/*")))
+        seen.append(found)
+    assert seen == [{("new/a",), ("cur/a",)}, {("cur/a",)}]

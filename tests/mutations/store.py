@@ -301,6 +301,13 @@ MUTATIONS = [
         ("tests/unit/store/local/test_moves.py -k any_moment",),
     ),
     Mutation(
+        "what a loss of power left of a MOVE from another account becomes a second message",
+        "fastmail/store/local/deliveries.py",
+        "        source = origin.account.id if origin is not None else 0\n",
+        "        source = 0\n",
+        ("tests/unit/store/local/test_moves.py -k any_moment",),
+    ),
+    Mutation(
         "a MOVE to another account brings removed messages back",
         "fastmail/store/local/index/moving.py",
         "    return UidSet.of(uid for uid in every if uid in wanted)\n",

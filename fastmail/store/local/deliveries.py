@@ -160,9 +160,10 @@ class Deliveries:
         """Return where the messages were stored, and the names of their content."""
         writes: list[Write] = []
         names: list[bytes] = []
+        source = origin.account.id if origin is not None else 0
         try:
             for message in new:
-                write, name = await self._placing.place(account, key, message, takes_recent)
+                write, name = await self._placing.place(account, key, message, takes_recent, source)
                 writes.append(write)
                 names.append(name)
         except BaseException:

@@ -29,17 +29,17 @@ class Placing:
         self._synced = synced
 
     async def place(
-        self, account: Account, key: bytes, message: NewMessage, taken_recent: bool = False
+        self, account: Account, key: bytes, message: NewMessage, taken_recent: bool = False, source: int = 0
     ) -> tuple[Write, bytes]:
         """Return the write of a message's content, and the name for its row. ``taken_recent``: a session is told of
-        the message at once, so it goes to cur/, not new/."""
+        the message at once, so it goes to cur/, not new/. ``source``: the account that it is moved from."""
         shard = self._commits.shard(account.id)
         if shard.writer is not None:
             name = self._paths.name(account, key)
             write, record = await shard.place(key, name, message.date, message.size, message.content)
             return write, references.reference(record)
         root = self._paths.root(account, key)
-        base = self._maker.make(sum(len(chunk) for chunk in message.content), message.size)
+        base = self._maker.make(sum(len(chunk) for chunk in message.content), message.size, source=source)
         mtime = message.date  # other programs show a file's mtime as its internal date
         if message.flags or message.keywords or not message.recent or taken_recent:
             called = base + b":2," + to_info(message.flags, 0).encode()

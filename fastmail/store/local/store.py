@@ -110,6 +110,7 @@ class LocalStore:
             self.maker,
             self._publish,
             control_files.read_control,
+            self.home_of,
             self.together,
             self.read_only,
         )

@@ -28,6 +28,7 @@ from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import adopting, interrupted, looking
 from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.control import Control
+from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.lists import Shared
 from fastmail.store.local.maildir.looking import Plan, State
 from fastmail.store.local.maildir.names import NameMaker, arrival_order
@@ -56,7 +57,8 @@ class MaildirFollower:
     """One for each store.
 
     ``publish``: tell those who watch mailboxes. ``read_control``: reads another server's control files of a mailbox,
-    given their directory and the one of its index files. ``shared``: the UID lists, where another server serves the
+    given their directory and the one of its index files. ``home_of``: returns where the Maildir of the account with a
+    number is. ``shared``: the UID lists, where another server serves the
     same mail. ``read_only``: nothing may be removed."""
 
     def __init__(
@@ -67,6 +69,7 @@ class MaildirFollower:
         maker: NameMaker,
         publish: Callable[[list[bytes]], None],
         read_control: Callable[[str, str], Control],
+        home_of: Callable[[int], Home | None],
         shared: Shared | None = None,
         read_only: bool = False,
     ) -> None:
@@ -76,6 +79,7 @@ class MaildirFollower:
         self._maker = maker
         self._publish = publish
         self._read_control = read_control
+        self._home_of = home_of
         self._shared = shared
         self._read_only = read_only
         self._seen: dict[bytes, Seen] = {}
@@ -228,9 +232,7 @@ class MaildirFollower:
             plan.generation = max(generation, 1)
         elif plan.new:
             doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
-            home = self._account_paths.home(account)
-            stops = self._commits.shard(account.id).env.stops()
-            kept = set(await self._commits.help(interrupted.remove, home, directory, doubtful, stops))
+            kept = set(await self._commits.help(self._without_interrupted, account, directory, doubtful))
             plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
         lines = looking.assign(plan, listed, box.uidnext)
         if lines:
@@ -300,9 +302,7 @@ class MaildirFollower:
         if uids:
             plan.new.sort(key=lambda item: uids.get(base_of(item[1]), 1 << 40))
         if plan.new and not plan.fresh and self._shared is None and not self._read_only:
-            home = self._account_paths.home(account)
-            stops = self._commits.shard(account.id).env.stops()
-            plan.new = await self._commits.help(interrupted.remove, home, directory, plan.new, stops)
+            plan.new = await self._commits.help(self._without_interrupted, account, directory, plan.new)
         total = len(plan.new)
         full: StorageFull | None = None
         done = 0
@@ -344,6 +344,13 @@ class MaildirFollower:
         )
         self._publish([key])
         return AGAIN if plan.pending else (generation, plan.news)
+
+    def _without_interrupted(
+        self, account: Account, directory: str, items: Sequence[tuple[bytes, bytes]]
+    ) -> list[tuple[bytes, bytes]]:
+        """Remove what a crash left; return the other files. Waits for the disk."""
+        stops = self._commits.shard(account.id).env.stops()
+        return interrupted.remove(self._account_paths.home(account), directory, items, stops, self._home_of)
 
     async def _take_names(self, account: Account, key: bytes, renamed: Sequence[tuple[int, bytes, bytes]]) -> None:
         done = 0

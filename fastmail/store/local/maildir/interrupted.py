@@ -3,15 +3,15 @@
 COPY and MOVE link a file into its new mailbox before the commit, so that no reader of the index misses the file. If the
 power is lost in between, or a worker dies, the disk may have the link and not the commit. Nobody got an answer then.
 Adopted as new, the link would be a second copy of a message that stayed where it was, which RFC 6851 3.3 says a server
-should avoid.
+should avoid. MOVE to another account's mailbox leaves a file of its own, whose name says which account that is.
 
 A folder that an administrator puts back from a backup has files with such names too, and its messages are wanted. Two
 things tell them apart. The name of a link says when it was made, and only a link that was made just before a stop
 (durable.stops) can be one without a commit. A file without content was there before the stop: one that came later is
 being written.
 
-Promise: a link is left out only if it was made just before a stop, and another file of the account has everything that
-the link has. Each file is listed once and read once, whatever the number of links; then each link is compared with
+Promise: a link is left out only if it was made just before a stop, and another file of these accounts has everything
+that the link has. Each file is listed once and read once, whatever the number of links; then each link is compared with
 COMPARED others at most. Only files that may be the same are kept in memory.
 """
 
@@ -37,16 +37,25 @@ PIECE = 1 << 16  # octets compared at a time
 COMPARED = 16  # files that one link is compared with: torn links may have much in common with files that differ
 
 
-def remove(home: Home, directory: str, items: Sequence[Item], stops: Sequence[Stop]) -> list[Item]:
+def remove(
+    home: Home,
+    directory: str,
+    items: Sequence[Item],
+    stops: Sequence[Stop],
+    home_of: Callable[[int], Home | None] = lambda number: None,
+) -> list[Item]:
     """Remove the files among ``items`` that no acknowledged command left; return the others.
 
     Removed are links of an interrupted COPY or MOVE whose message still exists, and files of ours whose names a loss of
-    power left without any content. ``stops``: when processes stopped without finishing what they did."""
+    power left without any content. ``stops``: when processes stopped without finishing what they did. ``home_of``:
+    returns where the Maildir of the account with a number is."""
     if not stops:
         return list(items)
     paths = [path_of(directory, mark + name) for mark, name in items]
     links = [path for path, (_, name) in zip(paths, items, strict=True) if _may_be_interrupted(name, stops)]
-    others = _Others(home, links) if links else None
+    sources = {NameMaker.source_in(os.path.basename(path)) for path in links} - {0}
+    homes = [home, *filter(None, map(home_of, sources))]
+    others = _Others(homes, links) if links else None
     asked = set(links)
     last = max(stop.until for stop in stops)
     out = []
@@ -84,10 +93,10 @@ def _is_empty(path: bytes, name: bytes, last: int) -> bool:
 
 
 class _Others:
-    """The message files of an account that may be the same as one of ``links``, as listed once. Each may have been
+    """The message files in ``homes`` that may be the same as one of ``links``, as listed once. Each may have been
     removed or renamed since."""
 
-    def __init__(self, home: Home, links: Iterable[bytes]) -> None:
+    def __init__(self, homes: Iterable[Home], links: Iterable[bytes]) -> None:
         self._by_inode: dict[int, dict[bytes, None]] = {}
         self._alike: dict[int, _Alike] = {}  # by octets as the names state them
         for path in links:
@@ -96,12 +105,10 @@ class _Others:
                 self._alike.setdefault(octets, _Alike(octets)).links.append(path)
             with contextlib.suppress(OSError):
                 self._by_inode[beneath.lstat(path).st_ino] = {}
-        for place in folders.directories(home):
+        for place in (place for home in homes for place in folders.directories(home)):
             for sub in ("/cur", "/new"):
-                try:
+                with contextlib.suppress(OSError):  # a mailbox that is being removed
                     self._list(place + sub)
-                except OSError:
-                    continue  # a mailbox that is being removed
 
     def _list(self, directory: str) -> None:
         with beneath.scan(directory) as entries:

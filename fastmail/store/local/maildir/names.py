@@ -4,7 +4,7 @@
 hex digits, chosen at each start of the server. A file with the running server's instance and no index record is a
 delivery under way; any other file without a record is another program's mail and is added. ``C`` is in the names of
 links that COPY or MOVE made: one without a record that was made just before a crash, and whose source message still
-exists, is left of an interrupted copy.
+exists, is left of an interrupted copy. ``C<account>``, in hex: MOVE brought the message from that account.
 
 ``<sec>.M<usec>N<number>.<host>...`` is a delivery of a message from the queue, by whatever instance: it has the same
 name when it is repeated. A second copy for the same account has ``R<copy>`` after the number.
@@ -23,7 +23,7 @@ from fastmail.store.local.index.layout import NEW
 NO_INSTANCE = "00000000"  # instance of commands while no server runs
 _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
-_OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C?)\.")
+_OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C[0-9a-f]{0,16}|)\.")
 _NUMBERED = re.compile(rb"\d+\.M\d+N([0-9a-f]{1,16})(?:R\d+)?\.")
 _ORDER = re.compile(r"(\d+)(?:\.M(\d+))?")
 
@@ -38,11 +38,13 @@ class NameMaker:
         self._count = itertools.count(1)
         self._middle = f"P{os.getpid()}I{instance}Q"
 
-    def make(self, octets: int, served: int, copy: bool = False) -> bytes:
-        """Return a base name that no file has had."""
+    def make(self, octets: int, served: int, copy: bool = False, source: int = 0) -> bytes:
+        """Return a base name that no file has had. ``copy``: COPY or MOVE makes it; ``source``: number of the account
+        that the message comes from, if that is another one."""
         now = time.time_ns()
+        mark = f"C{source:x}" if source else "C" * copy
         return (
-            f"{now // 1_000_000_000}.M{now // 1000 % 1_000_000:06d}{self._middle}{next(self._count)}{'C' * copy}"
+            f"{now // 1_000_000_000}.M{now // 1000 % 1_000_000:06d}{self._middle}{next(self._count)}{mark}"
             f"{self._tail},S={octets},W={served}"
         ).encode()
 
@@ -74,9 +76,15 @@ class NameMaker:
 
     @staticmethod
     def is_copy(name: bytes) -> bool:
-        """True if COPY or MOVE made this link."""
+        """True if COPY or MOVE made this file."""
         match = _OWN.match(name)
-        return match is not None and match.group(2) == b"C"
+        return match is not None and bool(match.group(2))
+
+    @staticmethod
+    def source_in(name: bytes) -> int:
+        """Return the number of the other account that MOVE brought the message from, 0 if there is none."""
+        match = _OWN.match(name)
+        return int(match.group(2)[1:] or b"0", 16) if match is not None else 0
 
     def under_way(self, name: bytes) -> bool:
         """True if the running server made this name, or if it belongs to a delivery that may be repeated."""

@@ -285,7 +285,7 @@ def test_two_processes_take_a_delivery_in_once(tmp_path: Path, monkeypatch: pyte
         first = one.follower
         # what another worker remembers of the mailbox
         own = one.commits, one.account_paths, one.paths, one.maker
-        second = MaildirFollower(*own, one.hub.publish, control_files.read_control)
+        second = MaildirFollower(*own, one.hub.publish, control_files.read_control, one.home_of)
         await second.sync(other.account, key)
         for number in range(10):
             other.deliver(f"{300 + number}.M1P1.x")

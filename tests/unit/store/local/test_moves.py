@@ -1,6 +1,7 @@
 """MOVE to another account: whatever is killed, and whenever, each message is in one of the two mailboxes afterwards."""
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from fastmail.model.errors import StorageFailed
 from fastmail.store import transfer
 from fastmail.store.interface import Account, Appended, Copied, NewMessage, Origin
 from fastmail.store.local.index import moving
+from fastmail.store.local.maildir.names import NameMaker
 from fastmail.store.local.recovery import check_account as checking
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 from tests.support.journals import crashed
+from tests.support.waiting import until
 
 ALL = UidSet.of_ranges((1, 1 << 31))
 KINDS = [("maildir", 1), ("maildir", 2), ("segments", 1), ("segments", 2)]
@@ -91,6 +94,8 @@ def test_a_kill_at_any_moment_leaves_each_message_in_one_mailbox(
             patch.setattr(Environment, "sync", snapped)
             done = await place.move()
         assert (done.source, len(done.target.uids)) == ([1, 2, 3], 3)
+        files = [path for sub in ("new", "cur") for path in (tmp_path / "data" / "mail2").glob(f"{sub}/*")]
+        assert [NameMaker.source_in(os.fsencode(path.name)) for path in files] == [1] * len(files)
         assert (await place.texts(place.one), await place.texts(place.two)) == ([], [text(n) for n in range(3)])
         await place.store.close()
 
@@ -192,3 +197,33 @@ def test_the_source_may_be_gone_when_it_is_finished(tmp_path: Path) -> None:
 
     for gone in (False, True):
         asyncio.run(work(gone))
+
+
+@pytest.mark.parametrize("content", ["whole", "torn", "empty"])
+@pytest.mark.parametrize("source", ["there", "gone"])
+def test_what_a_loss_of_power_left_before_the_commit(tmp_path: Path, source: str, content: str) -> None:
+    """It is no second copy; but where the message is nowhere else, it is the message."""
+
+    async def work() -> int:
+        place = Place(tmp_path / "data", "maildir", 2)
+        await place.fill(1)
+        whole = text(0) * 100
+        size = len(whole)
+        await place.store.expunge(place.one, place.key(place.one), None, 0)
+        made = NewMessage((whole,), mime.scan(whole), mime.served_size(whole), 1_700_000_000)
+        await place.store.append(place.one, place.key(place.one), [made])
+        if source == "gone":
+            await place.store.expunge(place.one, place.key(place.one), None, 0)
+            await until(lambda: not list((tmp_path / "data" / "mail1").glob("[nc]*/*")))
+        name = NameMaker("deadbeef").make(size, made.size, source=1)
+        assert NameMaker.is_copy(name) and NameMaker.source_in(name) == 1 and NameMaker.octets_in(name) == size
+        left = {"whole": whole, "torn": whole[:4096] + bytes(4096), "empty": b""}[content]
+        (tmp_path / "data" / "mail2" / "new" / name.decode()).write_bytes(left)
+        for shard in place.store.commits.shards:
+            shard.env.note_stop()
+        await place.store.follower.sync(place.two, place.key(place.two), force=True)
+        count = len(await place.texts(place.two))
+        await place.store.close()
+        return count
+
+    assert asyncio.run(work()) == (1 if source == "gone" and content != "empty" else 0)

@@ -215,7 +215,7 @@ def test_only_files_that_may_be_the_same_are_kept_in_memory(tmp_path: Path) -> N
         return home_of(account), link
 
     home, link = asyncio.run(work())
-    others = interrupted._Others(home, [os.fsencode(link)])
+    others = interrupted._Others([home], [os.fsencode(link)])
     kept = set().union(*others._by_inode.values(), *(one.files for one in others._alike.values()))
     assert len(kept) == 2 and {os.path.basename(path) for path in kept} > {os.fsencode(link.name)}
     assert others.have(os.fsencode(link))
