@@ -18,12 +18,13 @@ def field(data: Octets, relaxed: bool) -> bytes:
 
 class Fields:
     """The fields of a header (LF or CRLF; the empty line and what is behind it do not count). ``count``: how many;
-    ``end``: where the header ends; ``broken``: some line of it is no field, or there are more than 10,000 of them.
-    Names are given in lower case."""
+    ``end``: where the header ends; ``broken``: some line of it is no field, or there are more than 10,000 of them;
+    ``cr``: there is a CR in it. Names are given in lower case."""
 
     count: int
     end: int
     broken: bool
+    cr: bool
     def __init__(self, data: bytes) -> None: ...
     def named(self, name: bytes) -> list[bytes]:
         """All fields of that name, whole and in order."""

@@ -351,6 +351,7 @@ cdef class Fields:
     cdef readonly int count
     cdef readonly Py_ssize_t end  # where the walk ended
     cdef readonly bint broken
+    cdef readonly bint cr         # there is a CR in it
 
     def __cinit__(self, bytes data not None):
         cdef const char* base = data
@@ -383,6 +384,7 @@ cdef class Fields:
                 self.broken = True
             p = line.end
         self.end = p - base
+        self.cr = self.end > 0 and memchr(base, 13, self.end) != NULL
         self.make_table(base)
 
     def __dealloc__(self):

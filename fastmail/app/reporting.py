@@ -6,14 +6,14 @@ by ``read``.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer, Envelope
 from fastmail.delivery.submission import Submission
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.lookup import landing
+from fastmail.directory.lookup import Destinations, landing
 from fastmail.dns.interface import Names
 from fastmail.durable import once
 from fastmail.feedback import failures
@@ -30,21 +30,48 @@ from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.esmtp import Rcpt
 from fastmail.queue.rates import Charge
 
+KEPT = 10_000  # recipients of which it is kept whether they lead there
 KEY = 32  # octets of the key by which addresses are hashed
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
     """Finds out which addresses lead to the one for reports. ``address``: where reports come in. An address that cannot
-    be looked up now does not lead there."""
+    be looked up now does not lead there.
+
+    Each recipient of each message is asked about. So what was found out is kept, together with what the directory said
+    of the recipient: it says so with the same object until something changes in it, and with another one after that."""
 
     address: str
     directory: LocalDirectory
     deliverer: Deliverer
+    _kept: dict[str, tuple[Destinations, bool, bool]] = field(default_factory=dict, init=False)
 
     def is_same(self, recipient: str) -> bool:
         """True if a recipient is the same row of the directory: with a detail, or under another name of its domain. A
         catch-all does not count, because it gets mail for all unknown addresses."""
+        return self._known(recipient)[0]
+
+    def reaches(self, recipient: str) -> bool:
+        """True if an account behind the address also gets the recipient's mail."""
+        return self._known(recipient)[1]
+
+    def _known(self, recipient: str) -> tuple[bool, bool]:
+        """Both."""
+        try:
+            there = self.deliverer.destinations(recipient)
+        except MailError:
+            return self._is_same(recipient), self._reaches(recipient)
+        kept = self._kept.get(recipient)
+        if kept is not None and kept[0] is there:
+            return kept[1], kept[2]
+        same, reaches = self._is_same(recipient), self._reaches(recipient)
+        if len(self._kept) >= KEPT:
+            self._kept.clear()
+        self._kept[recipient] = there, same, reaches
+        return same, reaches
+
+    def _is_same(self, recipient: str) -> bool:
         try:
             mine = landing(self.directory, comparable(self.address))
             found = landing(self.directory, comparable(recipient))
@@ -54,8 +81,7 @@ class Ways:
             return False
         return found.name == mine.name and not found.name.startswith("@")
 
-    def reaches(self, recipient: str) -> bool:
-        """True if an account behind the address also gets the recipient's mail."""
+    def _reaches(self, recipient: str) -> bool:
         if not self.directory.is_local(recipient.rpartition("@")[2]):
             return False
         try:

@@ -53,18 +53,17 @@ def evaluated(received: Received, ip: str, sender: str) -> tuple[Policy, Row] | 
     """What an aggregate report says of one message: the policy, and the row that it counts in. None where nobody asks
     for a report, or where the message will come again. ``ip``: its client; ``sender``: its MAIL FROM."""
     found = received.checks.dmarc
-    if found is None or found.record is None or not found.record.rua or received.enforced(verdict.LATER):
+    if found is None or found.record is None or not found.record.rua or received.action == verdict.LATER:
         return None
     if found.result not in ("pass", "fail", "temperror"):
         return None
     disposition, reasons = _disposition(received, found)
     signed = tuple([(one.domain, one.selector, one.result) for one in received.checks.dkim or ()])
-    row = _row(ip, sender.rpartition("@")[2], disposition, reasons, found, received.checks.sender, signed)
-    return policy_of(found.found, found.record), row
+    return _counted(ip, sender.rpartition("@")[2], disposition, reasons, found, received.checks.sender, signed)
 
 
 @lru_cache(REMEMBERED)  # most messages of a sender count in one row
-def _row(
+def _counted(
     ip: str,
     sender: str,
     disposition: str,
@@ -72,10 +71,11 @@ def _row(
     found: Dmarc,
     checked: Checked | None,
     signed: tuple[tuple[str, str, str], ...],
-) -> Row:
+) -> tuple[Policy, Row]:
     """``signed``: domain, selector and result of each signature that was looked at."""
+    assert found.record is not None
     methods = {method for method, _ in found.aligned}
-    return Row(
+    row = Row(
         ip,
         disposition,
         "pass" if "dkim" in methods else "fail",
@@ -87,6 +87,7 @@ def _row(
         checked.domain if checked is not None else "",
         _result(checked.result) if checked is not None else "",
     )
+    return policy_of(found.found, found.record), row
 
 
 def _result(result: str) -> str:

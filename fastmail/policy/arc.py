@@ -72,7 +72,7 @@ NO_CHAIN = Chain(NONE)
 
 def there(content: Content) -> bool:
     """Does a message have anything of ARC?"""
-    return any(content.fields.number(name) for name in NAMES)
+    return any(content.fields.numbers(NAMES, 1))
 
 
 def read(content: Content) -> Found:

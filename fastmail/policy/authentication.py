@@ -12,15 +12,17 @@ from fastmail.policy.results import Result
 from fastmail.policy.verdict import Checks
 
 
-def joined(hostname: str, start: str, signers: Sequence[str], end: str, signed: Sequence[Signed]) -> bytes:
+def joined(texts: Sequence[str], left: Sequence[int], signed: Sequence[Signed]) -> bytes:
     """The whole field (LF), of its ``parts``."""
-    for line, one in zip(signers, signed, strict=True):
-        start += results.with_more(line, "header.b", one.shown)
-    return f"Authentication-Results: {hostname}{start + end or results.NOTHING}\n".encode("ascii")
+    out = [texts[0]]
+    for text, room, one in zip(texts[1:], left, signed, strict=True):
+        out += (results.more("header.b", one.shown, room), text)
+    return "".join(out).encode("ascii")
 
 
-def parts(checks: Checks, ip: str) -> tuple[str, tuple[str, ...], str]:
-    """The lines in front of signatures, those of signatures without b=, and those behind. ``ip``: the client."""
+def parts(hostname: str, checks: Checks, ip: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The text of the field, cut behind the line of each signature, where its b= belongs; and how many characters each
+    of these lines has left. ``ip``: the client."""
     start, end = list[Result](), list[Result]()
     if checks.reverse is not None:
         start.append(Result("iprev", checks.reverse.result, (("policy.iprev", ip),), comment=checks.reverse.name))
@@ -43,8 +45,17 @@ def parts(checks: Checks, ip: str) -> tuple[str, tuple[str, ...], str]:
         end.append(Result("dmarc", found.result, (("header.from", found.domain), ("policy.dmarc", wish)), found.why))
     elif checks.nobody:
         end.append(Result("dmarc", "permerror", reason=checks.nobody))
-    signers = tuple(results.line(_signer(one)) for one in checks.dkim or ())
-    return "".join(map(results.line, start)), signers, "".join(map(results.line, end))
+    signers = [results.line(_signer(one)) for one in checks.dkim or ()]
+    return cut(hostname, "".join(map(results.line, start)), signers, "".join(map(results.line, end)))
+
+
+def cut(hostname: str, start: str, signers: Sequence[str], end: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The same of its lines: those in front of signatures, each signature's, and those behind."""
+    first = f"Authentication-Results: {hostname}{start}"
+    last = (end if start or signers or end else results.NOTHING) + "\n"
+    if not signers:
+        return (first + last,), ()
+    return (first + signers[0], *signers[1:], last), tuple(map(results.left, signers))
 
 
 def _signer(one: Signed) -> Result:

@@ -384,8 +384,11 @@ class Verifier:
 
     def wanted(self, found: Sequence[Signature | Signed]) -> list[tuple[str, str]]:
         """The names of the keys that are not in the cache."""
-        asked = [(one.key_name, "TXT") for one in found if isinstance(one, Signature)]
-        return [one for one in dict.fromkeys(asked) if self._names.cached(*one) is None]
+        asked = []
+        for one in found:
+            if isinstance(one, Signature) and self._names.cached(one.key_name, "TXT") is None:
+                asked.append((one.key_name, "TXT"))
+        return list(dict.fromkeys(asked))
 
     def verify_known(self, content: Content, found: Sequence[Signature | Signed]) -> list[Signed] | None:
         """The result of each, in order, where nobody has to be asked for that; otherwise None. ``content`` is

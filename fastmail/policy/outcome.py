@@ -1,8 +1,9 @@
-"""What the checks of a message lead to: a verdict, and the text of its results.
+"""What the checks of a message lead to: a verdict, the text of its results, and the words about it.
 
-Both are functions of the results alone (policy.verdict, policy.authentication), and messages of one sender have the
-same results but for b= of their signatures. So an outcome is kept by the results that it is made of. These are frozen
-and compare by value: what is kept is what would be made again. How long a result counts is answered where it is found.
+All are functions of the results alone (policy.verdict, policy.authentication, policy.marks), and messages of one sender
+have the same results but for b= of their signatures. So an outcome is kept by the results that it is made of. These are
+frozen and compare by value: what is kept is what would be made again. How long a result counts is answered where it is
+found.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from functools import lru_cache
 import msgspec
 from msgspec.structs import replace
 
-from fastmail.policy import authentication, verdict
+from fastmail.policy import authentication, marks, verdict
 from fastmail.policy.dkim import Signed
 from fastmail.policy.verdict import Checks, Thresholds, Verdict
 
@@ -19,26 +20,32 @@ REMEMBERED = 2048
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """``decided``: by these thresholds, without what those say who look at the content. The field's text is in three
-    parts, as ``authentication.parts`` gives them."""
+    """``decided``: by these thresholds, without what those say who look at the content. ``texts``: the field of results
+    (LF), cut where b= of each signature belongs; ``left``: how many characters its line has left there. ``marks``: the
+    X-Spam fields, and ``words``: for the trace, both of what was decided; ``counters``: those of telemetry that the
+    results count in."""
 
     decided: Verdict
-    start: str
-    signers: tuple[str, ...]
-    end: str
+    texts: tuple[str, ...]
+    left: tuple[int, ...]
+    marks: bytes
+    words: str
+    counters: tuple[str, ...]
 
-    def field(self, hostname: str, signed: Sequence[Signed]) -> bytes:
+    def field(self, signed: Sequence[Signed]) -> bytes:
         """Authentication-Results (LF), with b= of these signatures."""
-        return authentication.joined(hostname, self.start, self.signers, self.end, signed)
+        return authentication.joined(self.texts, self.left, signed)
 
 
-def of(checks: Checks, limits: Thresholds, ip: str) -> Outcome:
-    """``checks``: without findings, which are never the same twice; ``ip``: the client."""
+def of(checks: Checks, limits: Thresholds, ip: str, hostname: str) -> Outcome:
+    """``checks``: without findings, which are never the same twice; ``ip``: the client; ``hostname``: ours."""
     signed, chain = checks.dkim, checks.arc
     if chain is not None and chain.sets:  # whose results may be as long as a header: that is not kept
-        return _outcome.__wrapped__(checks, limits, ip)
+        return _outcome.__wrapped__(checks, limits, ip, hostname)
     common = None if signed is None else tuple([_common(one) for one in signed])
-    return _outcome(replace(checks, dkim=common, lists=tuple(checks.lists)), limits, ip)  # all of it can be hashed
+    return _outcome(
+        replace(checks, dkim=common, lists=tuple(checks.lists)), limits, ip, hostname
+    )  # all of it can be hashed
 
 
 def _common(one: Signed) -> Signed:
@@ -47,5 +54,23 @@ def _common(one: Signed) -> Signed:
 
 
 @lru_cache(REMEMBERED)
-def _outcome(checks: Checks, limits: Thresholds, ip: str) -> Outcome:
-    return Outcome(verdict.decide(checks, limits), *authentication.parts(checks, ip))
+def _outcome(checks: Checks, limits: Thresholds, ip: str, hostname: str) -> Outcome:
+    decided = verdict.decide(checks, limits)
+    texts, left = authentication.parts(hostname, checks, ip)
+    counters = [f"policy.spf.{checks.sender.result}"] if checks.sender is not None else []
+    counters += [f"policy.dmarc.{checks.dmarc.result}"] if checks.dmarc is not None else []
+    front = marks.fields(decided, checks.findings, limits)
+    return Outcome(decided, texts, left, front, words(checks, decided), tuple(counters))
+
+
+def words(checks: Checks, decided: Verdict) -> str:
+    """For the trace of the message, in one line."""
+    found = [f"spf={checks.sender.result}"] if checks.sender is not None else []
+    found += [f"dkim={one.result}" for one in checks.dkim or ()]
+    found += [f"dmarc={checks.dmarc.result}"] if checks.dmarc is not None else []
+    found += [marks.words(checks.findings)] if checks.findings else []
+    why = ""
+    if decided.named:
+        named = next(one for one in decided.reasons if one.name == decided.named)
+        why = f" ({named.name}: {named.why})"
+    return f"{' '.join(found)}: {decided.action} {decided.score:g}{why}".lstrip(": ")

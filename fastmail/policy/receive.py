@@ -37,6 +37,7 @@ from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
 from fastmail.policy.greylist import Greylist, place
 from fastmail.policy.iprev import Iprev, Reverse
 from fastmail.policy.lists import DOMAINS, Listed, Lists, Zone
+from fastmail.policy.outcome import Outcome
 from fastmail.policy.reasons import RANK, Finding, Reply
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.strangers.rules import OFF, REFUSE
@@ -98,7 +99,7 @@ class Received(msgspec.Struct, frozen=True):
     ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields. ``each``: the
     verdict by what was asked for recipients; ``verdict`` is the mildest of these, and ``enforce`` says whether that
     counts; ``tag``: what is put in front of its subject; ``earns``: who waits for nothing from now on if the message is
-    taken (policy.greylist), empty for nobody."""
+    taken (policy.greylist), empty for nobody; ``words``: for the trace of the message, in one line."""
 
     add: bytes
     checks: Checks
@@ -109,33 +110,25 @@ class Received(msgspec.Struct, frozen=True):
     each: tuple[tuple[Wishes, Verdict], ...] = ()
     tag: str = ""
     earns: str = ""
+    words: str = ""
 
     def done(self, wanted: Wishes) -> str:
         """The action for a recipient for whom this was asked."""
         return next((one.done(decided) for one, decided in self.each if one == wanted), self.verdict.always)
 
+    @property
+    def action(self) -> str:
+        """What is done with the message: what the verdict says, where that counts."""
+        return self.verdict.action if self.enforce else self.verdict.always
+
     def enforced(self, action: str) -> bool:
-        """Is this what the verdict says, and is it to be done?"""
-        return action == (self.verdict.action if self.enforce else self.verdict.always)
+        """Is this what is done?"""
+        return action == self.action
 
     @property
     def reply(self) -> Reply:
         """Of what is done."""
         return self.verdict.reply if self.enforce else self.verdict.always_reply
-
-    @property
-    def words(self) -> str:
-        """For the trace of the message, in one line."""
-        checks = self.checks
-        words = [f"spf={checks.sender.result}"] if checks.sender is not None else []
-        words += [f"dkim={one.result}" for one in checks.dkim or ()]
-        words += [f"dmarc={checks.dmarc.result}"] if checks.dmarc is not None else []
-        words += [marks.words(checks.findings)] if checks.findings else []
-        why = ""
-        if self.verdict.named:
-            named = next(one for one in self.verdict.reasons if one.name == self.verdict.named)
-            why = f" ({named.name}: {named.why})"
-        return f"{' '.join(words)}: {self.verdict.action} {self.verdict.score:g}{why}".lstrip(": ")
 
 
 class Receiver:
@@ -322,7 +315,8 @@ class Receiving:
             self._chain = arc.read(content)
         if settings.domain_lists:
             signers = [one.domain for one in self._signatures if isinstance(one, Signature)]
-            answered = authors.domains(self._values(head, content, b"reply-to") or (), DOMAINS)
+            replies = self._values(head, content, b"reply-to")
+            answered = authors.domains(replies, DOMAINS) if replies else ()
             named = (self._helo, self._from.rpartition("@")[2], self._author, *signers, *answered)
             listed = receiver.lists.known(named)
             self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
@@ -337,14 +331,14 @@ class Receiving:
         try:
             if len(head) > HEADER:  # another From may stand behind what is read
                 raise NoAuthor("the header is too long")
-            odd = content.broken or b"\r" in head
+            odd = content.broken or content.fields.cr
             self._author = dmarc.author(header.shown(lines.to_lf(head)), True) if odd else dmarc.author_of(values)
         except NoAuthor as error:
             self._nobody = str(error)
 
     def _values(self, head: bytes, content: Content, name: bytes) -> list[bytes] | None:
         """The values of the fields of a name; None where they are longer than MOST_FROM together."""
-        if content.broken or b"\r" in head:
+        if content.broken or content.fields.cr:
             found = scanner.values(header.shown(lines.to_lf(head[:HEADER])), (name,), MOST_FROM)
             return [value for _, value in found] if found is not None else None
         return content.fields.values(name, MOST_FROM)  # the header was looked through already
@@ -367,12 +361,43 @@ class Receiving:
     async def _finish(self, look: Look | None, wanted: Collection[Wishes], whole: Octets | None) -> Received:
         settings = self._settings
         checks = await self._checks(whole)
+        found = {one: outcome.of(checks, one.thresholds, self._ip, settings.hostname) for one in wanted}
+        mildest, usual = next(iter(found.items()))
+        field = usual.field(checks.dkim or ())
+        each, earns = {mildest: usual.decided}, ""
+        if look is not None or self._receiver.greylist is not None or mildest.levels or len(found) > 1:
+            checks, each, earns = await self._weighed(checks, found, look, field)
+            mildest = min(each, key=lambda one: RANK[one.done(each[one])])
+        decided = each[mildest]
+        for name in usual.counters:
+            count(name)
+        count(f"policy.{decided.action}")
+        if decided is usual.decided and len(each) == 1:  # nobody had a say but the checks
+            field += usual.marks
+            said = usual.words
+        else:
+            limits = mildest.thresholds if len(each) == 1 else settings.thresholds
+            field += marks.fields(decided, checks.findings, limits)
+            said = outcome.words(checks, decided)
+        if settings.received_spf:
+            own = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, checks.sender, checks.helo)
+            field = own + field
+        removed = marks.removed(checks.findings) if checks.findings else ()
+        enforce = mildest.enforce or decided.named == wishes.BLOCKED
+        tag = settings.subject_tag
+        if tag and not wishes.tagged(each, settings.subject_score):
+            tag = ""
+        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag, earns, said)
+
+    async def _weighed(
+        self, checks: Checks, found: dict[Wishes, Outcome], look: Look | None, field: bytes
+    ) -> tuple[Checks, dict[Wishes, Verdict], str]:
+        """The checks with what is said of the content; the verdict for each by lists of senders, by that, and by
+        greylisting; and who earns to be greylisted no more. ``field``: our Authentication-Results."""
         who = wishes.Who(self._ip)
-        if any(one.levels for one in wanted):
+        if any(one.levels for one in found):
             who = wishes.who(self._ip, self._from, self._written, checks)
-        found = {one: outcome.of(checks, one.thresholds, self._ip) for one in wanted}
         each = {one: wishes.listed(its.decided, one, who) for one, its in found.items()}
-        field = found[next(iter(found))].field(settings.hostname, checks.dkim or ())
         if look is not None and any(one.done(decided) != verdict.REFUSE for one, decided in each.items()):
             reverse = checks.reverse
             verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
@@ -385,22 +410,7 @@ class Receiving:
                 each = self._put_off(self._receiver.greylist, each, sent_by)
             elif wishes.all_good(each, suspect):
                 earns = sent_by
-        mildest = min(each, key=lambda one: RANK[one.done(each[one])]) if len(each) > 1 else next(iter(each))
-        decided = each[mildest]
-        if checks.sender is not None:
-            count(f"policy.spf.{checks.sender.result}")
-        if checks.dmarc is not None:
-            count(f"policy.dmarc.{checks.dmarc.result}")
-        count(f"policy.{decided.action}")
-        limits = mildest.thresholds if len(each) == 1 else settings.thresholds
-        field += marks.fields(decided, checks.findings, limits)
-        if settings.received_spf:
-            own = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, checks.sender, checks.helo)
-            field = own + field
-        removed = marks.removed(checks.findings)
-        enforce = mildest.enforce or decided.named == wishes.BLOCKED
-        tag = settings.subject_tag if wishes.tagged(each, settings.subject_score) else ""
-        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag, earns)
+        return checks, each, earns
 
     async def _checks(self, whole: Octets | None) -> Checks:
         """What is found out without looking at the content's meaning, when all of it has come. ``whole``: that, for
@@ -472,11 +482,16 @@ class Receiving:
 
     async def _evaluate(self, sender: Checked | None, signed: list[Signed]) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""
-        evaluator = self._receiver.dmarc
-        passed = sender.domain if sender is not None and sender.result == "pass" else ""
-        domains = [one.domain for one in signed if one.result == "pass"]
-        unsure = next((one.why for one in signed if one.result == "temperror"), "")
-        if sender is not None and sender.result == "temperror":
+        evaluator, passed, unsure = self._receiver.dmarc, "", ""
+        domains = []
+        for one in signed:
+            if one.result == "pass":
+                domains.append(one.domain)
+            elif one.result == "temperror":
+                unsure = unsure or one.why
+        if sender is not None and sender.result == "pass":
+            passed = sender.domain
+        elif sender is not None and sender.result == "temperror":
             unsure = unsure or sender.why
         known = evaluator.known(self._author, passed, domains) if not unsure else None
         if known is not None:

@@ -12,7 +12,7 @@ cover them.
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -83,18 +83,24 @@ def line(one: Result) -> str:
     return text
 
 
-def with_more(text: str, name: str, shown: str) -> str:
-    """The line of a result with a property more, which is another one each time and not worth remembering."""
+def more(name: str, shown: str, left: int) -> str:
+    """A property more behind a line that has ``left`` characters left; what is shown is another one each time, and not
+    worth remembering."""
     if not shown:
-        return text
-    return _folded(text, f"{name}={shown if shown.isalnum() and shown.isascii() else value.__wrapped__(shown)}")
+        return ""
+    word = f"{name}={shown if shown.isalnum() and shown.isascii() else value.__wrapped__(shown)}"
+    return (FOLD if len(word) > left else " ") + word
+
+
+def left(text: str) -> int:
+    """How long a word may be that goes behind a line of results without a fold; a folded line begins with FOLD."""
+    at = text.rfind("\n")
+    return WIDTH - (len(text) - at - (len(FOLD) if text.startswith(FOLD, at) else len("\n\t")))
 
 
 def _folded(text: str, word: str) -> str:
-    """A line with a word more; a folded line begins with FOLD."""
-    at = text.rfind("\n")
-    width = len(text) - at - (len(FOLD) if text.startswith(FOLD, at) else len("\n\t"))
-    return text + (FOLD if width + len(word) > WIDTH else " ") + word
+    """A line with a word more."""
+    return text + (FOLD if len(word) > left(text) else " ") + word
 
 
 def behind_cfws(text: str, at: int) -> int:
@@ -206,9 +212,11 @@ def unwanted(
 
 
 def pieces(
-    add: bytes, content: Octets, cuts: Iterable[tuple[int, int]], edits: Iterable[subject.Edit] = ()
+    add: bytes, content: Octets, cuts: Collection[tuple[int, int]], edits: Collection[subject.Edit] = ()
 ) -> list[Octets]:
     """The message with ``add`` in front of it, without ``cuts``, and with ``edits`` of what is left."""
+    if not cuts and not edits:  # as of most messages
+        return [add, content]
     out: list[Octets] = [add]
     at = 0
     for start, end, text in sorted([*((start, end, b"") for start, end in cuts), *edits]):

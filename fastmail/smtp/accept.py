@@ -53,6 +53,7 @@ from fastmail.smtp.transaction import Own
 from fastmail.smtp.wanted import INBOX
 from fastmail.telemetry import log
 
+NOT_TAKEN = (verdict.REFUSE, verdict.LATER)  # actions
 TAKEN = Outcome(250, "2.0.0", "message taken")
 NOWHERE = Outcome(451, "4.3.5", "the filters of this server send the message where it cannot go")
 NOT_FORWARDED = Outcome(550, "5.7.1", "this message looks unwanted, and is not forwarded")
@@ -200,13 +201,14 @@ async def _judged(
     service = session.service
     wishes = [one.wishes for one in asked]
     received = await receiving.finish(judging.of_stranger(session, envelope, content), wishes, content)
-    not_taken = received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER)
-    limited = None if not_taken else strangers.limited(session, envelope.sender, received)
+    limited = None if received.action in NOT_TAKEN else strangers.limited(session, envelope.sender, received)
     if service.feedback is not None and limited is None:  # what has to come again is counted then
         service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
     again = Staged(service.staging, service.budget)
     # what leaves has to keep the signature that its next host verifies; what waits may turn out to be no junk
-    tag = "" if leaves(envelope) or received.enforced(verdict.QUARANTINE) else received.tag
+    tag = received.tag
+    if tag and (leaves(envelope) or received.action == verdict.QUARANTINE):
+        tag = ""
     content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
     envelope.filters, envelope.checked = wanted.words(received, asked), True
     envelope.doubted = not envelope.login and not _vouched(received.checks)
@@ -217,11 +219,11 @@ async def _ended(
     session: Dialogue, envelope: Envelope, content: Octets, received: Received, limited: Outcome | None
 ) -> list[Outcome] | None:
     """Return the outcomes of a message that goes no further after these checks; None if it goes on."""
-    if received.enforced(verdict.REFUSE) or received.enforced(verdict.LATER):
+    if received.action in NOT_TAKEN:
         return _refused(session, envelope, content, Outcome(*received.reply))
     if limited is not None:
         return _refused(session, envelope, content, limited)
-    return await _held_back(session, envelope, content) if received.enforced(verdict.QUARANTINE) else None
+    return await _held_back(session, envelope, content) if received.action == verdict.QUARANTINE else None
 
 
 def leaves(envelope: Envelope) -> bool:

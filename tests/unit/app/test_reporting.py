@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fastmail.app.assembly import Assembly, beside
 from fastmail.app.reporting import Ways
@@ -66,6 +67,33 @@ def test_ways(place: Place, recipient: str, same: bool, reaches: bool) -> None:
         return ways.is_same(recipient), ways.reaches(recipient)
 
     assert within(place, work) == (same, reaches)
+
+
+def test_ways_follow_the_directory(place: Place) -> None:
+    """What is kept of a recipient holds until something changes, for it or for the address itself."""
+
+    async def work(assembly: Assembly) -> None:
+        directory = assembly.directory
+        ways = Ways(READER, directory, assembly.deliverer)
+
+        def asked(*recipients: str) -> list[tuple[bool, bool]]:
+            found = [(ways.is_same(one), ways.reaches(one)) for one in recipients]
+            fresh = Ways(READER, directory, assembly.deliverer)
+            assert found == [(fresh.is_same(one), fresh.reaches(one)) for one in recipients]
+            return found
+
+        names = (READER, USER, "others@example.test", "whoever@any.test")
+        for _ in range(2):
+            assert asked(*names) == [(True, True), (False, False), (False, False), (False, True)]
+        assert set(ways._kept) == set(names)
+        directory.change_alias("others@example.test", lambda one: replace(one, targets=(READER,)))
+        directory.change_alias("@any.test", lambda one: replace(one, targets=(USER,)))
+        assert asked(*names) == [(True, True), (False, False), (False, True), (False, False)]
+        directory.remove_account(READER)
+        directory.put_alias(Alias(READER, (USER,)))
+        assert asked(READER, USER) == [(True, True), (False, True)]
+
+    within(place, work)
 
 
 def test_a_catch_all_is_not_the_address(place: Place) -> None:

@@ -18,8 +18,7 @@ LONG = "a-long-name-of-a-signer" * 3
 
 def made(checks: Checks, ip: str) -> bytes:
     """The field of the host mx.test, from its parts."""
-    start, signers, end = authentication.parts(checks, ip)
-    return authentication.joined("mx.test", start, signers, end, checks.dkim or ())
+    return authentication.joined(*authentication.parts("mx.test", checks, ip), checks.dkim or ())
 
 
 def lines(found: Sequence[Result]) -> bytes:
@@ -110,6 +109,6 @@ def test_a_line_is_folded_where_it_is_full() -> None:
         assert " ".join(lines).split() == ["spf=pass", *[f"a={'x' * length}"] * 9]
         word = length + len("a=")
         assert all(len(line) <= 77 and len(line) + word > 76 for line in lines[:-1])
-        assert results.with_more(results.line(Result("spf", "pass", tuple(names[1:]))), *names[0]) == results.line(
-            Result("spf", "pass", tuple(names))
-        )
+        shorter = results.line(Result("spf", "pass", tuple(names[1:])))
+        one_more = results.more(*names[0], results.left(shorter))
+        assert shorter + one_more == results.line(Result("spf", "pass", tuple(names)))

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from fastmail.policy import outcome, verdict
+from fastmail.policy import marks, outcome, verdict
 from fastmail.policy.arc import Chain
 from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
@@ -30,6 +30,18 @@ def checks(*signed: Signed, **more: object) -> Checks:
     return Checks(**(usual | more))  # type: ignore[arg-type]
 
 
+def same(found: outcome.Outcome, one: Checks, limits: Thresholds, ip: str) -> bytes:
+    """Everything in an outcome is what would be made of the checks alone; returns its field."""
+    assert found.decided == verdict.decide(one, limits)
+    assert found.marks == marks.fields(found.decided, one.findings, limits)
+    assert found.words == outcome.words(one, found.decided)
+    results = [(kind, getattr(one, at)) for kind, at in (("spf", "sender"), ("dmarc", "dmarc"))]
+    assert list(found.counters) == [f"policy.{kind}.{said.result}" for kind, said in results if said is not None]
+    field = found.field(one.dkim or ())
+    assert field == made(one, ip)
+    return field
+
+
 def test_every_result_counts() -> None:
     """A field that Checks gets has to be here, so that no outcome is taken for that of other checks."""
     others: dict[str, object] = {
@@ -51,9 +63,7 @@ def test_every_result_counts() -> None:
     whole = checks(signature("abcdefgh"))
     for name, value in others.items():
         for one in (whole, replace(whole, **{name: value}), whole):
-            found = outcome.of(one, Thresholds(), "192.0.2.1")
-            assert found.decided == verdict.decide(one, Thresholds())
-            assert found.field("mx.test", one.dkim or ()) == made(one, "192.0.2.1")
+            same(outcome.of(one, Thresholds(), "192.0.2.1", "mx.test"), one, Thresholds(), "192.0.2.1")
 
 
 def test_what_is_kept_is_what_would_be_made() -> None:
@@ -77,11 +87,8 @@ def test_what_is_kept_is_what_would_be_made() -> None:
         for limits in (Thresholds(), Thresholds(junk=1.0), Thresholds(quarantine=2.0), Thresholds(refuse=2.0)):
             for ip in ("192.0.2.1", "192.0.2.2"):
                 for _ in range(2):
-                    found = outcome.of(one, limits, ip)
-                    assert found.decided == verdict.decide(one, limits)
-                    field = found.field("mx.test", one.dkim or ())
-                    assert field == made(one, ip)
-                    seen.add((found.decided, field))
+                    found = outcome.of(one, limits, ip, "mx.test")
+                    seen.add((found.decided, same(found, one, limits, ip)))
     kept = outcome._outcome.cache_info()
     # of the first two only b= differs; outcomes differ by thresholds and client too
     assert kept.currsize == 12 * 4 * 2 and kept.hits == kept.currsize + 2 * 4 * 2
@@ -93,7 +100,6 @@ def test_chains_are_not_kept() -> None:
     for number in range(50):
         for results in (("x" * 60_000,), ("y",)) if number else ((),):
             one = checks(arc=Chain("pass" if number else "none", "", number, ("a.test",) * number, results))
-            found = outcome.of(one, Thresholds(sealers=frozenset(["a.test"])), "192.0.2.1")
-            assert found.decided == verdict.decide(one, Thresholds(sealers=frozenset(["a.test"])))
-            assert found.field("mx.test", ()) == made(one, "192.0.2.1")
+            limits = Thresholds(sealers=frozenset(["a.test"]))
+            same(outcome.of(one, limits, "192.0.2.1", "mx.test"), one, limits, "192.0.2.1")
     assert outcome._outcome.cache_info().currsize == 1

@@ -283,7 +283,9 @@ def test_thresholds_are_settings() -> None:
     assert (found.verdict.action, found.verdict.score) == ("refuse", 3.0)
 
 
-def looked(found: Any, records: Mapping[tuple[str, str], Any] = ZONE, **settings: Any) -> tuple[Received, list[Any]]:
+def looked(
+    found: Any, records: Mapping[tuple[str, str], Any] = ZONE, content: bytes | None = None, **settings: Any
+) -> tuple[Received, list[Any]]:
     """What a message with these findings comes to; what was asked."""
     asked: list[Any] = []
 
@@ -295,7 +297,7 @@ def looked(found: Any, records: Mapping[tuple[str, str], Any] = ZONE, **settings
         far = Receiver(MemoryResolver(records), Settings("mx.test", **settings))
         receiving = far.begin("192.0.2.1", "mail.example.org")
         receiving.mail_from("joe@example.org")
-        receiving.feed(signed())
+        receiving.feed(signed() if content is None else content)
         return await receiving.finish(look)
 
     return asyncio.run(main()), asked
@@ -336,6 +338,15 @@ def test_who_looks_at_the_content_hears_who_sent_it() -> None:
 )
 def test_whose_subject_gets_a_tag(settings: dict[str, Any], tag: str) -> None:
     assert looked([Finding("r", "7", (Reason("r", 7.0),))], **settings)[0].tag == tag
+
+
+@pytest.mark.parametrize("content", [signed(), MESSAGE, signed().replace(b"From:", b"Fro:"), b"no header"])
+@pytest.mark.parametrize("settings", [{}, {"enforce": True}, {"thresholds": Thresholds(junk=-1.0)}])
+def test_who_finds_nothing_changes_nothing(content: bytes, settings: dict[str, Any]) -> None:
+    """What is kept of a sender's messages is the same, to the octet, as what is made where others have a say."""
+    usual = receive(content, **settings)
+    found, _ = looked([], content=content, **settings)
+    assert found == usual and found.add.count(b"X-Spam-Status:") == 1 and found.words
 
 
 def test_nobody_looks_at_what_is_refused_anyway() -> None:

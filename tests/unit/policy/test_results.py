@@ -19,7 +19,7 @@ REST = b"; spf=pass smtp.mailfrom=evil.test\n"
 
 def field(*found: Result) -> bytes:
     """The field with these results."""
-    return authentication.joined(US, "".join(map(results.line, found)), (), "", ())
+    return authentication.joined(*authentication.cut(US, "".join(map(results.line, found)), (), ""), ())
 
 
 def put(add: bytes, content: bytes, host: str, more: Sequence[tuple[bytes, int]] = ()) -> bytes:

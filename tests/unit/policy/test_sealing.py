@@ -20,7 +20,7 @@ PASSED = [Result("spf", "pass", (("smtp.mailfrom", 'a"; arc=pass'),)), Result("d
 
 def field(host: str, found: Iterable[Result]) -> bytes:
     """Authentication-Results with these."""
-    return authentication.joined(host, "".join(map(results.line, found)), (), "", ())
+    return authentication.joined(*authentication.cut(host, "".join(map(results.line, found)), (), ""), ())
 
 
 def sealed(path: Path, content: bytes, *found: Result, host: str = HOST) -> tuple[bytes, SigningKey]:
