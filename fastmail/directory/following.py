@@ -14,17 +14,17 @@ import msgspec
 from fastmail.directory import checks, fields, membership, once, origins, taken
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.interface import Line
-from fastmail.directory.membership import MOST
+from fastmail.directory.membership import GROUP_TABLE, MOST
 from fastmail.directory.origins import uncertain_key
 from fastmail.directory.records import Alias, Domain, Group, List
 from fastmail.directory.renaming import Renames
-from fastmail.directory.rows import ALIASES, DOMAINS, LISTS, address_key, domain_key
+from fastmail.directory.rows import ALIASES, DOMAINS, GROUPS, LISTS, U64, address_key, domain_key
 from fastmail.directory.tables import META, Txn
 from fastmail.directory.told import Told, counting
 from fastmail.directory.writing import SOURCE, Writing
 from fastmail.model import hash_costs
 from fastmail.model.address import domain_name
-from fastmail.model.errors import DamagedAccount
+from fastmail.model.errors import CorruptData, DamagedAccount
 
 replace = msgspec.structs.replace
 
@@ -160,30 +160,41 @@ class Following(Renames):
         known = {one.address: one for one in self.aliases() if self.is_from(source, one.address)}
         asked = {_spelled(self, address): tuple(targets) for address, targets in wanted.items()}
         gone = [address for address, one in known.items() if one.source and address not in asked]
-        changed = {}
-        for address, targets in asked.items():
-            old = known.get(address)
-            if old is None or (old.source and old.targets != targets) or (not old.source and old.targets == targets):
-                changed[address] = replace(old or Alias(address, targets), targets=targets, source=True)
-        if not changed and not gone:
+        new = {address: targets for address, targets in asked.items() if _takes(known.get(address), targets)}
+        if not new and not gone:
             return 0
+        # Each row is read again: it may have been changed here since.
         with self._write() as txn:
-            for address in gone:
-                key = address_key(address)
-                txn.delete("aliases", key)
-                self._count(txn, key, 0, -1)
-            for address, new in list(changed.items()):
-                key = address_key(address)
-                if txn.get("accounts", key) is not None or txn.get("lists", key) is not None:
-                    left_out(address, "an account or a mailing list has that address")
-                    del changed[address]
-                    continue
-                if txn.get("aliases", key) is None:
-                    self._count(txn, key, 0, 1)
-                txn.put("aliases", key, ALIASES.pack(key, new))
-            if changed or gone:
-                self._note(txn, "alias set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
-        return len(changed) + len(gone)
+            removed = sum([self._drop_alias(txn, address) for address in gone])
+            changed = sum([self._take_alias(txn, address, targets) for address, targets in new.items()])
+            if changed or removed:
+                self._note(txn, "alias set", SOURCE, f"{changed} changed, {removed} removed", SOURCE)
+        return changed + removed
+
+    def _drop_alias(self, txn: Txn, address: str) -> bool:
+        """The source has it no more. False if it is not the source's."""
+        key = address_key(address)
+        old = _alias_in(txn, key)
+        if old is None or not old.source:
+            return False
+        txn.delete("aliases", key)
+        self._count(txn, key, 0, -1)
+        return True
+
+    def _take_alias(self, txn: Txn, address: str, targets: tuple[str, ...]) -> bool:
+        """Write it as the source has it. False if something that was made here goes before it."""
+        key = address_key(address)
+        if txn.get("accounts", key) is not None or txn.get("lists", key) is not None:
+            left_out(address, "an account or a mailing list has that address")
+            return False
+        old = _alias_in(txn, key)
+        if not _takes(old, targets):
+            return False
+        if txn.get("aliases", key) is None:
+            self._count(txn, key, 0, 1)
+        new = replace(old or Alias(address, targets), targets=targets, source=True)
+        txn.put("aliases", key, ALIASES.pack(key, new))
+        return True
 
     def replace_groups(self, wanted: Mapping[str, Sequence[str]], source: str = "") -> int:
         """Make these the groups that the source keeps in its domains; how many changed. Those that were made here stay,
@@ -193,19 +204,36 @@ class Following(Renames):
         for name, members in wanted.items():
             numbers = (found.id for one in members if (found := self.account(one)) is not None)
             new[name] = Group(name, tuple(dict.fromkeys(numbers))[:MOST], source=True)
-        gone = [one for one in known.values() if one.source and one.name not in new]
-        changed = [one for one in new.values() if known.get(one.name, one).source and known.get(one.name) != one]
-        if not gone and not changed:
+        # what becomes of each: None if it is gone
+        due: dict[str, Group | None] = {name: None for name, one in known.items() if one.source and name not in new}
+        due |= {name: one for name, one in new.items() if known.get(name, one).source and known.get(name) != one}
+        if not due:
             return 0
         with self._write() as txn:
-            for one in gone:
-                membership.put(txn, address_key(one.name), one, None)
-            for one in changed:
-                self._have_domain(txn, one.name)
-                membership.put(txn, address_key(one.name), known.get(one.name), one)
-            self._revoke(txn, ())  # sessions look at their rights again
-            self._note(txn, "group set", SOURCE, f"{len(changed)} changed, {len(gone)} removed", SOURCE)
-        return len(changed) + len(gone)
+            changed = sum([self._take_group(txn, name, group) for name, group in due.items()])
+            if changed:
+                self._revoke(txn, ())  # sessions look at their rights again
+                self._note(txn, "group set", SOURCE, f"{changed} changed or removed", SOURCE)
+        return changed
+
+    def _take_group(self, txn: Txn, name: str, group: Group | None) -> bool:
+        """Write a group as the source has it, or remove it. False if one that was made here goes before it. The row is
+        read again: it may have been changed since."""
+        key = address_key(name)
+        row = txn.get(GROUP_TABLE, key)
+        old = None
+        with suppress(CorruptData):
+            old = GROUPS.unpack(key, row) if row is not None else None
+        if old == group or (old is not None and not old.source):
+            return False
+        if row is not None and old is None:
+            membership.remove_damaged(txn, key)
+        if group is not None:
+            self._have_domain(txn, name)
+            there = tuple(one for one in group.members if txn.get("numbers", U64.pack(one)) is not None)
+            group = replace(group, members=there)
+        membership.put(txn, key, old, group)
+        return True
 
     def set_uncertain(self, source: str = "") -> None:
         """The source cannot be read."""
@@ -218,6 +246,19 @@ class Following(Renames):
         with self._write() as txn:
             if txn.get(META, uncertain_key(source)) == mark:
                 txn.delete(META, uncertain_key(source))
+
+
+def _alias_in(txn: Txn, key: bytes) -> Alias | None:
+    """The alias with a key; None where there is none, or none that can be read."""
+    row = txn.get("aliases", key)
+    with suppress(CorruptData):
+        return ALIASES.unpack(key, row) if row is not None else None
+    return None
+
+
+def _takes(old: Alias | None, targets: tuple[str, ...]) -> bool:
+    """True if an alias is written as its source has it: one that was made here stays, unless it says the same."""
+    return old is None or (old.targets != targets if old.source else old.targets == targets)
 
 
 def said_of(line: Line) -> tuple[str, ...]:

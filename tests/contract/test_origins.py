@@ -1,6 +1,7 @@
 """Where the accounts of each domain come from: one suite over the directory in memory and the one in LMDB."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from fastmail.directory.errors import DirectoryError
 from fastmail.directory.interface import Line
 from fastmail.directory.mailing import Mailing
 from fastmail.directory.records import LOCAL, Domain, List
+from fastmail.directory.tables import Txn
 from tests.support.directories import MAKERS
 
 
@@ -148,3 +150,46 @@ def test_what_has_an_address_already_keeps_it(place: Mailing) -> None:
     assert place.account("b@other.test") is None and place.counts("other.test") == (0, 0)
     wanted = {"crew@office.test": ["a@office.test"], "a@office.test": ["x@far.test"]}
     assert place.replace_aliases(wanted, "office") == 0 and list(place.each_alias()) == []
+
+
+def meanwhile(place: Mailing, monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Have somebody make a change between what the next one reads and its transaction."""
+    write = place._write
+
+    def later() -> AbstractContextManager[Txn]:
+        monkeypatch.setattr(place, "_write", write)
+        change()
+        return write()
+
+    monkeypatch.setattr(place, "_write", later)
+
+
+def test_no_change_of_an_alias_is_lost(place: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.bring([Line("a@office.test", "{PLAIN}x"), Line("b@office.test", "{PLAIN}x")], [])
+    meanwhile(place, monkeypatch, lambda: place.add_alias("info@office.test", ["b@office.test"]))
+    assert place.replace_aliases({"info@office.test": ["a@office.test"]}, "office") == 0
+    found = place.alias("info@office.test")
+    assert found is not None and found.targets == ("b@office.test",) and not found.source
+
+    assert place.replace_aliases({"help@office.test": ["a@office.test"]}, "office") == 1
+
+    def made_here() -> None:
+        place.remove_alias("help@office.test")
+        place.add_alias("help@office.test", ["b@office.test"])
+
+    meanwhile(place, monkeypatch, made_here)
+    assert place.replace_aliases({}, "office") == 0
+    assert place.alias("help@office.test") is not None and place.counts("office.test") == (2, 2)
+
+
+def test_no_change_of_a_group_is_lost(place: Mailing, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.bring([Line("a@office.test", "{PLAIN}x"), Line("b@office.test", "{PLAIN}x")], [])
+    meanwhile(place, monkeypatch, lambda: place.put_group("team@office.test", ["b@office.test"]))
+    assert place.replace_groups({"team@office.test": ["a@office.test"]}, "office") == 0
+    found = place.group("team@office.test")
+    assert found is not None and place.members(found) == ["b@office.test"] and not found.source
+
+    meanwhile(place, monkeypatch, lambda: place.remove_account("a@office.test"))
+    assert place.replace_groups({"crew@office.test": ["a@office.test", "b@office.test"]}, "office") == 1
+    found = place.group("crew@office.test")
+    assert found is not None and place.members(found) == ["b@office.test"] and len(found.members) == 1
