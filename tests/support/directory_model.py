@@ -118,25 +118,45 @@ class Model:
         home = self.home(address.rpartition("@")[2])
         return home is not None and home.enabled
 
-    def who(self, address: str, seen: frozenset[str] = frozenset(), top: bool = True) -> set[str]:
-        """Accounts, addresses of other hosts, and lists (or parts of them) that get mail."""
+    def who(self, address: str) -> set[str]:
+        """Accounts, addresses of other hosts, and lists (or parts of them) that get mail. Each row is followed once, in
+        the order of targets: where it comes again, it leads to somebody if it did before; within itself it leads to
+        nobody."""
+        found: set[str] = set()
+        if self.land(address) != FAR:
+            self._go(address, found, {})
+        return found
+
+    def _go(self, address: str, found: set[str], led: dict[str, bool]) -> bool:
+        """Follow an address; does anybody get its mail?"""
         row = self.land(address)
         if row == FAR:
-            return set() if top else {address}
-        if not row or row in seen:
-            return set()
+            found.add(address)
+            return True
+        if not row:
+            return False
+        if row not in led:
+            led[row] = False
+            led[row] = self._leads(row, found, led)
+        return led[row]
+
+    def _leads(self, row: str, found: set[str], led: dict[str, bool]) -> bool:
         of, part = self.list_part(row)
         if of and part != "owner":
-            return {row}
-        below = {one for to in self.follow(row, False) for one in self.who(to, seen | {row}, False)}
+            found.add(row)
+            return True
+        if row in self.aliases and not self.aliases[row][0]:
+            return False
+        if row in self.accounts and not self.accounts[row].receives:
+            return False
+        below = [self._go(to, found, led) for to in self.follow(row, False)]
         if of:
-            return below or self.who(f"postmaster@{of.rpartition('@')[2]}", seen | {row}, False)
+            return any(below) or self._go(f"postmaster@{of.rpartition('@')[2]}", found, led)
         if row in self.aliases:
-            return below if self.aliases[row][0] else set()
-        account = self.accounts[row]
-        if not account.receives:
-            return set()
-        return below | ({row} if account.keeps or not below else set())
+            return any(below)
+        if self.accounts[row].keeps or not any(below):
+            found.add(row)
+        return True
 
     # ---------------------------------------------------------------- new names
 
