@@ -317,6 +317,9 @@ def test_a_move_cut_short_leaves_one_message(own_server: Server) -> None:
     client.select("Kept")
     client.select("INBOX")
     client.logout()
+    server.stop()
+    server.start()
+    send(server, "later")
     server.kill()  # only a stop that was not clean can have cut a MOVE short
     inbox, kept = server.maildir() / "cur", server.maildir() / ".Kept" / "cur"
     for number, path in enumerate(sorted(inbox.iterdir(), key=lambda p: b"meanwhile" in p.read_bytes())):
@@ -327,7 +330,7 @@ def test_a_move_cut_short_leaves_one_message(own_server: Server) -> None:
             path.unlink()  # by another program: now the link is all there is
     server.start()
     client = login(server)
-    assert client.select("INBOX")[1] == [b"1"]
+    assert client.select("INBOX")[1] == [b"2"], "the first and the last"
     assert client.select("Kept")[1] == [b"1"]
     assert b"deleted meanwhile" in client.fetch("1", "(BODY[])")[1][0][1]
     client.logout()
