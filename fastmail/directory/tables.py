@@ -4,6 +4,7 @@ Promise: a read sees one commit; a write is there whole, durable and seen by all
 Writers wait for each other, so what one reads in its transaction nobody changes before it ends.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
@@ -140,6 +141,7 @@ class MemoryTables:
     def __init__(self) -> None:
         self._rows: dict[str, dict[bytes, bytes]] = {name: {} for name in [*TABLES, META]}
         self._commits = 0
+        self._writing = threading.RLock()  # several threads write, such as those that sign
 
     def get(self, table: str, key: bytes) -> bytes | None:
         return self._rows[table].get(key)
@@ -164,13 +166,14 @@ class MemoryTables:
 
     @contextmanager
     def write(self) -> Iterator[Txn]:
-        before = {name: dict(rows) for name, rows in self._rows.items()}
-        try:
-            yield self
-        except BaseException:
-            self._rows = before
-            raise
-        self._commits += 1
+        with self._writing:
+            before = {name: dict(rows) for name, rows in self._rows.items()}
+            try:
+                yield self
+            except BaseException:
+                self._rows = before
+                raise
+            self._commits += 1
 
     def last_commit(self) -> int:
         return self._commits

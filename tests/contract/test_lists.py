@@ -1,5 +1,6 @@
 """What every directory does with mailing lists and their members: in memory, and in LMDB."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 from fastmail.directory import fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.interface import Administration
+from fastmail.directory.list_links import Links
 from fastmail.directory.lookup import NOT_FOUND
 from fastmail.directory.mailing import MOST_POSTS, POST_DAYS, Mailing
 from fastmail.directory.records import ACTIVE, INSIDE, SUSPENDED, Domain, List, Member
@@ -220,3 +222,22 @@ def test_what_is_shown_can_be_written_back(place: Mailing) -> None:
     assert again == row
     with pytest.raises(DirectoryError, match="mode"):
         fields.read("list", {"mode": "loud"})
+
+
+def test_the_first_links_of_several_threads_count(place: Mailing) -> None:
+    """Messages are signed side by side: only one of their threads makes the key."""
+    start = threading.Barrier(4)
+    tokens: list[str] = []
+
+    def make() -> None:
+        links = Links(place)
+        start.wait()
+        links.prepare()
+        tokens.append(links.token(TEAM, "a@far.test"))
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert [Links(place).read(token) for token in tokens] == [(TEAM, "a@far.test")] * 4 and len(place.link_keys()) == 1
