@@ -1,8 +1,9 @@
 """Mailing lists from a session through the queue to members here and at another host, and what comes back."""
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -514,28 +515,32 @@ def test_a_member_here_that_forwards_has_its_link_elsewhere(tmp_path: Path) -> N
     asyncio.run(main())
 
 
+@contextlib.asynccontextmanager
+async def world_with_program(tmp_path: Path) -> AsyncIterator[tuple[World, MemoryDirectory, Path]]:
+    """A list whose member's mail goes to a program; the last is where that keeps it."""
+    box = program(tmp_path)
+    (tmp_path / "server").mkdir()
+    async with world(tmp_path / "server") as one:
+        await one.spool.close()
+        await one.history.close()
+        one.lines = [f"far.test pipe:{box}/take {{sender}} {{user}}"]
+        one.open()
+        place = directory()
+        place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC), [Member(YOU)])
+        one.outward.one_click = OneClick("https://lists.example.test", Links(place), None)
+        use(one, place)
+        one.run()
+        assert (await receive(one, TEAM, body=post())).startswith(b"250")
+        await one.drained()
+        yield one, place, box / "mail"
+
+
 def test_a_program_gets_the_copy_of_its_member(tmp_path: Path) -> None:
     async def main() -> None:
-        box = program(tmp_path)
-        async with world(tmp_path / "server") as one:
-            await one.spool.close()
-            await one.history.close()
-            one.lines = [f"far.test pipe:{box}/take {{sender}} {{user}}"]
-            one.open()
-            place = directory()
-            place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC), [Member(YOU)])
-            one.outward.one_click = OneClick("https://lists.example.test", Links(place), None)
-            use(one, place)
-            one.run()
-            assert (await receive(one, TEAM, body=post())).startswith(b"250")
-            await one.drained()
-            text = (box / "mail").read_bytes()
-            assert (
-                f"\nList-Unsubscribe: <https://lists.example.test/u/{Links(place).token(TEAM, YOU)}>,\n".encode()
-                in text
-            )
+        async with world_with_program(tmp_path) as (_, place, mail):
+            link = f"https://lists.example.test/u/{Links(place).token(TEAM, YOU)}"
+            assert f"\nList-Unsubscribe: <{link}>,\n".encode() in mail.read_bytes()
 
-    (tmp_path / "server").mkdir()
     asyncio.run(main())
 
 
@@ -543,29 +548,17 @@ def test_a_program_sees_the_reverse_path_of_its_member(tmp_path: Path) -> None:
     """What comes back to it is counted for that member; mail of others keeps its sender."""
 
     async def main() -> None:
-        box = program(tmp_path)
-        async with world(tmp_path / "server") as one:
-            await one.spool.close()
-            await one.history.close()
-            one.lines = [f"far.test pipe:{box}/take {{sender}} {{user}}"]
-            one.open()
-            place = directory()
-            place.put_list(List(TEAM, owners=(OTHER,), mode=PUBLIC), [Member(YOU)])
-            use(one, place)
-            one.run()
-            assert (await receive(one, TEAM, body=post())).startswith(b"250")
-            await one.drained()
+        async with world_with_program(tmp_path) as (one, place, mail):
             found = re.search(
                 rb"(?m)^Return-Path: <(crew-bounces\+[a-z2-7]{8}=[a-z2-7]{2}=far\.test=you@example\.test)>",
-                (box / "mail").read_bytes(),
+                mail.read_bytes(),
             )
-            assert found is not None, (box / "mail").read_bytes()
+            assert found is not None, mail.read_bytes()
             assert (await receive(one, found[1].decode(), "", REPORT)).startswith(b"250")
             await one.drained()
             member = place.member(TEAM, YOU)
             assert member is not None and member.bounces == 1
 
-    (tmp_path / "server").mkdir()
     asyncio.run(main())
 
 
