@@ -5,7 +5,7 @@ import os
 import socket
 
 from fastmail.app import owner
-from fastmail.config.settings import Listen, Web
+from fastmail.config.machine import Listen, Web
 from fastmail.model.errors import ConfigError
 from fastmail.net.listener import bind
 from fastmail.telemetry import log

@@ -14,7 +14,8 @@ from fastmail.auth import schemes
 from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, errors, output, read_config
 from fastmail.config import certificate
 from fastmail.config.load import load
-from fastmail.config.settings import Config, reference
+from fastmail.config.settings import Config
+from fastmail.config.written import reference
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
 from fastmail.model.errors import ConfigError

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from fastmail.config.settings import Scanner
+from fastmail.config.trust import Scanner
 from fastmail.model import place
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")  # it stands in header fields

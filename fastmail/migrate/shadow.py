@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from fastmail.app import owner
 from fastmail.app.child import free_ports, serving
 from fastmail.app.derived import control_template, index_template, maildir_template
-from fastmail.config.settings import Config, dump
+from fastmail.config.settings import Config
+from fastmail.config.written import dump
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable.replace import replace_file
 from fastmail.model.address import account_address

@@ -7,7 +7,7 @@ the survey says so. Nothing is sent to find out: connecting a datagram socket on
 import socket
 from dataclasses import dataclass
 
-from fastmail.config.settings import Relay
+from fastmail.config.sending import Relay
 from fastmail.model.domain import comparable
 from fastmail.net import networks
 from fastmail.queue.routes import Routes

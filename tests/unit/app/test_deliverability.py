@@ -10,7 +10,8 @@ import pytest
 from fastmail.app.deliverability import lists, sources, survey, wishes
 from fastmail.app.deliverability.nouns import ERROR, HINT, OK, WARNING, Asked, Line
 from fastmail.app.deliverability.survey import Subject
-from fastmail.config.settings import Config, Relay
+from fastmail.config.sending import Relay
+from fastmail.config.settings import Config
 from fastmail.directory.records import ACTIVE, WAITING, DkimKey, Domain
 from fastmail.dns.interface import Budget
 from fastmail.dns.resolver import Resolver

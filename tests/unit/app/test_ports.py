@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.app import ports
-from fastmail.config.settings import Listen, Web
+from fastmail.config.machine import Listen, Web
 from fastmail.model.errors import ConfigError
 from tests.support.ports import free_ports
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fastmail.config.load import load, parse
-from fastmail.config.settings import SECTIONS, TABLES, Config, dump, reference
+from fastmail.config.settings import SECTIONS, TABLES, Config
+from fastmail.config.written import dump, reference
 from fastmail.model.errors import ConfigError
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastmail.auth.verifier import Verifier
-from fastmail.config.settings import Directory
+from fastmail.config.directories import Directory
 from fastmail.directory import ldap
 from fastmail.directory.external import AccountSync, PasswdFile, Source, parse
 from fastmail.directory.local import LocalDirectory

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from fastmail.auth.verifier import Verifier
-from fastmail.config.settings import Directory, Source
+from fastmail.config.directories import Directory, Source
 from fastmail.directory import ldap, sources
 from fastmail.directory.database import Unreadable
 from fastmail.directory.external import AccountSync, Content, PasswdFile, apply
