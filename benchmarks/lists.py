@@ -22,7 +22,7 @@ from fastmail.model.esmtp import Rcpt
 from fastmail.queue import routes
 from fastmail.queue.model import LOCAL, Item
 from fastmail.queue.spool import Spool
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 
 CREW = "crew@d.test"
 HEAD = b"From: a@d.test\nSubject: x\nMessage-ID: <1@d.test>\n\n"

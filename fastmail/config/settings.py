@@ -64,7 +64,5 @@ SECTIONS = {
     "limits": Limits,
     "log": Log,
 }
-TABLES = {
-    "scanner": Scanner,
-    "source": Source,
-}  # sections that may be there several times, with [[ ]]
+# sections that may be there several times, with [[ ]]
+TABLES = {"scanner": Scanner, "source": Source}

@@ -20,7 +20,7 @@ from fastmail.model.flags import DELETED, FLAGGED, SEEN
 from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Origin, Store
 from fastmail.store.local.maildir import looking
 from fastmail.store.local.store import LocalStore
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.homes import housed, local_store
 
 TEXT = b"Subject: hello\n\nbody\n"

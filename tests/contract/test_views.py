@@ -11,7 +11,7 @@ from fastmail._core import pages
 from fastmail._core.uidset import UidSet
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
 from fastmail.store.interface import Account, Kind, Snapshot, Store
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.contract.test_store import inbox, message, row, uids
 from tests.support.homes import housed, local_store
 

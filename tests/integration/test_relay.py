@@ -25,7 +25,7 @@ from fastmail.relay.runner import Limits, Runner
 from fastmail.relay.scheduling import Most
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.hosts import NameServer, Sink, dead_port, name_server
 from tests.support.relaying import Outward
 from tests.support.sessions import USER, Bench, Client, FakeDirectory

@@ -27,7 +27,7 @@ from fastmail.store.local.maildir.folders import folder
 from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.segments import convert
 from fastmail.store.local.store import LocalStore
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.examples import seeds
 from tests.support.homes import home_of, housed, local_store
 

@@ -14,7 +14,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.message import transaction
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Store
 from fastmail.store.local.index import given
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.examples import seeds
 from tests.support.homes import housed, local_store
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.examples import seeds
 from tests.support.homes import local_store
 from tests.support.imap_members import Send, group

@@ -15,7 +15,7 @@ import pytest
 
 from fastmail._core import mime, pages
 from fastmail.store.interface import NewMessage
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.examples import seeds
 from tests.support.homes import local_store
 from tests.support.sessions import Bench, Client

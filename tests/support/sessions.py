@@ -26,7 +26,7 @@ from fastmail.smtp.service import service as smtp_service
 from fastmail.smtp.session import SmtpSession
 from fastmail.store.interface import Store
 from fastmail.store.local.store import LocalStore
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 
 USER = "user@example.test"
 

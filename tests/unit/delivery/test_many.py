@@ -10,7 +10,7 @@ from fastmail.delivery import deliver
 from fastmail.delivery.deliver import Deliverer, Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.store.interface import Appended, Delivery
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from fastmail.store.room import Room
 from tests.support.sessions import FakeDirectory
 

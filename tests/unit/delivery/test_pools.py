@@ -14,7 +14,7 @@ from fastmail.delivery.pools import Pool
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.records import Domain
 from fastmail.store.interface import Account
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.sessions import USER, FakeDirectory
 
 OTHER = "other@example.test"

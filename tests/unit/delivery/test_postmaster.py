@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from fastmail.delivery.deliver import Deliverer
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.sessions import USER, FakeDirectory
 
 OTHER = "other@example.test"

@@ -11,7 +11,7 @@ import pytest
 from fastmail._core import mime
 from fastmail.imap import search_run
 from fastmail.message import sections
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.sessions import Bench
 
 LOGIN = b"a LOGIN user@example.test secret\r\n"

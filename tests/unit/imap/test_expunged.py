@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.store.interface import Account, Store
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.homes import local_store
 from tests.support.sessions import Bench, Client
 

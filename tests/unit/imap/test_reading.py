@@ -9,7 +9,7 @@ import pytest
 from fastmail._core import mime
 from fastmail.message import identity
 from fastmail.store.interface import NewMessage
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.sessions import Bench, Client
 
 NESTED = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.store.interface import Account
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.sessions import USER, Bench, Client
 
 MESSAGES = [

@@ -10,7 +10,7 @@ from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import SUSPENDED, Domain, List, Member
 from fastmail.queue.spool import Spool
 from fastmail.smtp import footers
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.sessions import USER, Bench
 from tests.unit.smtp.test_own_limits import BODY, OTHER, enter, limit, run, send
 

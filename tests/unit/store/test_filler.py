@@ -14,7 +14,7 @@ from fastmail.store import filler as filling
 from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText, folded
 from fastmail.store.interface import Account, NewMessage
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.sessions import Bench, Client
 
 

@@ -13,7 +13,7 @@ from fastmail.message.text import fold
 from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText, folded
 from fastmail.store.interface import Account, NewMessage
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 from tests.support.sessions import Bench
 
 KEY = (1).to_bytes(8, "big") + (1).to_bytes(4, "big")

@@ -5,7 +5,7 @@ import inspect
 from fastmail.store import interface
 from fastmail.store.interface import Account, Holds, Mailbox, Snapshot, Store
 from fastmail.store.local.store import LocalStore
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 
 MOST = 25
 

@@ -11,7 +11,7 @@ from fastmail.delivery.lists import moderation, posting
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import Domain, List, Member
 from fastmail.queue.spool import Spool
-from fastmail.store.memory import MemoryStore
+from fastmail.store.memory.store import MemoryStore
 
 CREW, YOU = "crew@d.test", "you@far.test"
 

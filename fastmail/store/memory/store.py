@@ -8,17 +8,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from msgspec import structs
-
-from fastmail._core import idents, mime, pages, rows
+from fastmail._core import idents, mime
 from fastmail._core.uidset import UidSet
 from fastmail.message import identity
-from fastmail.message.identity import Ident, ident
-from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
-from fastmail.model.flags import DELETED, MAX_KEYWORDS, SEEN
-from fastmail.model.keys import OF_ACCOUNT, account_key, account_of, mailbox_key, uid_key
+from fastmail.message.identity import ident
+from fastmail.model.errors import CannotDo, MailboxExists, NoSuchMailbox, TooMuch
+from fastmail.model.flags import MAX_KEYWORDS
+from fastmail.model.keys import OF_ACCOUNT, account_of, mailbox_key
 from fastmail.model.mailbox_name import refuse_new
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
@@ -26,215 +24,21 @@ from fastmail.store.interface import (
     DEFAULT_MAILBOXES,
     GRACE,
     Account,
-    AccountChange,
     Appended,
     Copied,
     Delivery,
     Expunged,
-    Holding,
     Kind,
     Listing,
     Mailbox,
     NewMessage,
     Notes,
-    Octets,
     Origin,
     Stored,
-    Unsure,
-    counts,
 )
-
-SPAN = 32
-
-
-@dataclass(slots=True)
-class Message:
-    """One message and its flags."""
-
-    uid: int
-    flags: int
-    modseq: int
-    keywords: int
-    date: int
-    size: int
-    saved: int
-    content: bytes
-    summary: bytes
-    ident: Ident
-
-
-@dataclass(slots=True)
-class Log:
-    """The account log of one account."""
-
-    modseq: int = 0
-    changes: list[AccountChange] = field(default_factory=list)
-
-    def enter(self, kind: Kind, key: bytes, uid: int = 0, email: bytes = b"") -> None:
-        self.changes.append(AccountChange(self.modseq, kind, key, uid, email))
-
-
-@dataclass(slots=True)
-class Box:
-    """One mailbox."""
-
-    row: Mailbox
-    messages: list[Message] = field(default_factory=list)
-    words: list[bytes] = field(default_factory=list)
-    gone: list[tuple[int, int]] = field(default_factory=list)  # modseq, uid
-    kept: dict[int, tuple[float, Message]] = field(default_factory=dict)  # removed messages: readable until when
-
-    def read(self, uid: int) -> Message | None:
-        """Return a message that exists, or that was removed and is kept for views."""
-        found = next((m for m in self.messages if m.uid == uid), None)
-        until, message = self.kept.get(uid, (0.0, found))
-        return found or (message if time.monotonic() < until else None)
-
-
-class MemorySnapshot:
-    """Reads the live lists: nothing else runs while a snapshot is open."""
-
-    def __init__(self, store: "MemoryStore") -> None:
-        self._store = store
-        self._recalled = UidSet()
-
-    def modseq(self, key: bytes) -> int:
-        box = self._store.boxes.get(key)
-        return box.row.modseq if box is not None else 0
-
-    def recall(self, key: bytes, uids: UidSet) -> None:
-        self._recalled = uids
-
-    def _messages(self, key: bytes) -> list[Message]:
-        """The messages in UID order, including recalled ones."""
-        box = self._store.boxes[key]
-        again = (box.read(uid) for uid in self._recalled)
-        return sorted({m.uid: m for m in [*box.messages, *filter(None, again)]}.values(), key=lambda m: m.uid)
-
-    def mailbox(self, key: bytes) -> Mailbox | None:
-        box = self._store.boxes.get(key)
-        if box is None:
-            return None
-        return structs.replace(
-            box.row,
-            exists=len(box.messages),
-            unseen=sum(1 for m in box.messages if not m.flags & SEEN),
-            deleted=sum(1 for m in box.messages if m.flags & DELETED),
-            octets=sum(m.size for m in box.messages),
-        )
-
-    def boxes(self, account: int) -> list[Mailbox]:
-        prefix = account_key(account)
-        found = [self.mailbox(key) for key in sorted(self._store.boxes) if key.startswith(prefix)]
-        return [box for box in found if box is not None]
-
-    def holding(self, account: int) -> Holding:
-        prefix = account_key(account)
-        boxes = [box for key, box in self._store.boxes.items() if key.startswith(prefix)]
-        messages = [m for box in boxes for m in box.messages]
-        notes = (one for key, found in self._store.notes.items() if key.startswith(prefix) for one in found.items())
-        kept = sum(mime.counted(m.summary) for m in messages)
-        kept += sum(len(name) + len(value) for name, value in notes if counts(name))
-        modseq = self._store.log(account).modseq
-        return Holding(modseq, sum(m.size for m in messages), len(messages), len(boxes), kept, 0)
-
-    def changes(self, account: int, since: int) -> list[AccountChange] | None:
-        found: list[AccountChange] = []
-        told = set()
-        for one in reversed([one for one in self._store.log(account).changes if one.modseq > since]):
-            if one.kind is not Kind.CHANGED or (one.key, one.uid) not in told:
-                found.append(one)
-            if one.kind is Kind.CHANGED:
-                told.add((one.key, one.uid))
-        return found[::-1]
-
-    def places(self, account: int, email: bytes) -> list[tuple[bytes, int]] | None:
-        return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.email == email]
-
-    def members(self, account: int, thread: bytes) -> list[tuple[bytes, int]] | None:
-        return [(key, m.uid) for key, m in self._store.messages(account) if m.ident.thread == thread]
-
-    def notes(self, key: bytes) -> dict[bytes, bytes]:
-        return dict(self._store.notes.get(key, {}))
-
-    def note(self, key: bytes, name: bytes) -> bytes | None:
-        return self._store.notes.get(key, {}).get(name)
-
-    def _pages(self, messages: list[Message]) -> Iterator[tuple[int, bytes]]:
-        made: dict[int, bytes | None] = {}
-        for m in messages:
-            base = m.uid - m.uid % SPAN
-            made[base] = pages.extend(
-                made.get(base), pages.pack(m.uid, m.flags, m.modseq, m.keywords, m.date, m.size, m.saved)
-            )
-        for base, page in made.items():
-            assert page is not None
-            yield base, page
-
-    def pages(self, key: bytes, uids: UidSet | None = None) -> Iterator[Octets]:
-        messages = self._messages(key)
-        if uids is not None:
-            bases = {m.uid - m.uid % SPAN for m in messages}
-            wanted = {base for base in bases if uids.both(UidSet.of_ranges((base or 1, base + SPAN - 1)))}
-            messages = [m for m in messages if m.uid - m.uid % SPAN in wanted]
-        for _, page in self._pages(messages):
-            yield page
-
-    def presence(self, key: bytes, above: int = 0) -> Iterator[tuple[int, int]]:
-        for base, page in self._pages(self._store.boxes[key].messages):
-            if base + SPAN > above:
-                yield base, pages.presence(page)
-
-    def summaries(self, key: bytes, uids: UidSet) -> dict[int, Octets]:
-        return {m.uid: m.summary for m in self._messages(key) if m.uid in uids}
-
-    def search_field(self, key: bytes, uids: UidSet, name: bytes, needle: bytes) -> tuple[list[int], Unsure]:
-        return rows.search_field(self._rows(key, uids), key, uids, name, needle)
-
-    def search_addresses(self, key: bytes, uids: UidSet, which: int, needle: bytes) -> tuple[list[int], Unsure]:
-        return rows.search_addresses(self._rows(key, uids), key, uids, which, needle)
-
-    def fields(self, key: bytes, uids: UidSet, names: tuple[bytes, ...]) -> dict[int, tuple[bytes | None, ...]]:
-        return rows.values(self._rows(key, uids), key, uids, names)
-
-    def _rows(self, key: bytes, uids: UidSet) -> list[tuple[bytes, bytes]]:
-        found = self.summaries(key, uids)
-        return [(uid_key(key, uid), b"\0\0" + bytes(one)) for uid, one in found.items()]
-
-    def content(self, key: bytes, uid: int) -> Octets | None:
-        return next((m.content for m in self._messages(key) if m.uid == uid), None)
-
-    def expunged(self, key: bytes, since: int) -> UidSet:
-        return UidSet.of(sorted(uid for modseq, uid in self._store.boxes[key].gone if modseq > since))
-
-    def keywords(self, key: bytes) -> list[bytes]:
-        return list(self._store.boxes[key].words)
-
-    def pop3(self, key: bytes) -> dict[int, tuple[int, bytes]]:
-        return {}
-
-
-class MemoryHolds:
-    """See interface.Holds. Released content leaves an empty entry, so that names stay unique."""
-
-    def __init__(self) -> None:
-        self._holds: dict[bytes, tuple[bytes, int]] = {}  # content and holder, by name
-
-    async def keep(self, account: Account, message: NewMessage, holder: int) -> bytes:
-        name = b"%d" % len(self._holds)
-        self._holds[name] = b"".join(message.content), holder
-        return name
-
-    async def read(self, hold: bytes) -> bytes:
-        if not self._holds[hold][1]:
-            raise CorruptData("the held content is missing")
-        return self._holds[hold][0]
-
-    async def let_go(self, holders: Sequence[int]) -> None:
-        self._holds = {name: (b"", 0) if who in holders else (text, who) for name, (text, who) in self._holds.items()}
-
-    def holders(self) -> set[int]:
-        return {holder for _, holder in self._holds.values() if holder}
+from fastmail.store.memory.holds import MemoryHolds
+from fastmail.store.memory.snapshot import MemorySnapshot
+from fastmail.store.memory.state import Box, Log, Message, State
 
 
 class MemoryStore:
@@ -244,15 +48,15 @@ class MemoryStore:
 
     def __init__(self, hub: Hub | None = None, grace: float = GRACE) -> None:
         self.grace = grace
-        self.boxes: dict[bytes, Box] = {}
-        self.notes: dict[bytes, dict[bytes, bytes]] = {}
+        self.state = State()
+        self.boxes, self.notes = self.state.boxes, self.state.notes
+        self.log, self.messages = self.state.log, self.state.messages
         self.hub = hub or Hub()
         self.views = self.hub.views
         self._names: dict[tuple[int, str], bytes] = {}
         self._subscribed: dict[int, set[str]] = {}
         self._next: dict[int, int] = {}
         self._validity: dict[int, int] = {}
-        self._logs: dict[int, Log] = {}
         self._owns: set[tuple[int, bytes]] = set()  # (account, hash of a Message-ID) of all messages ever stored
         self.holds = MemoryHolds()
         self._given: dict[tuple[bytes, int, int], Appended] = {}
@@ -285,14 +89,6 @@ class MemoryStore:
         )
         self._names[(account.id, name)] = key
 
-    def log(self, account: int) -> Log:
-        return self._logs.setdefault(account, Log())
-
-    def messages(self, account: int) -> list[tuple[bytes, Message]]:
-        """Return (mailbox key, message) of all messages of an account."""
-        prefix = account_key(account)
-        return [(key, m) for key, box in self.boxes.items() if key.startswith(prefix) for m in box.messages]
-
     def _change(self, box: Box) -> Log:
         """Give a mailbox that is about to change the account's next MODSEQ."""
         log = self.log(account_of(box.row.key))
@@ -311,11 +107,11 @@ class MemoryStore:
 
     @contextmanager
     def snapshot(self, account: Account) -> Iterator[MemorySnapshot]:
-        yield MemorySnapshot(self)
+        yield MemorySnapshot(self.state)
 
     async def listing(self, account: Account) -> Listing:
         await self.open(account)
-        return Listing(MemorySnapshot(self).boxes(account.id), set(self._subscribed[account.id]))
+        return Listing(MemorySnapshot(self.state).boxes(account.id), set(self._subscribed[account.id]))
 
     async def create(self, account: Account, name: str, special: int = 0) -> None:
         if self.find(account, name) is not None:

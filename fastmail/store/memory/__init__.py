@@ -1,0 +1,1 @@
+"""A store in memory, for tests: the plainest implementation of store.interface."""
