@@ -41,7 +41,7 @@ REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Lengt
 
 
 class HttpSession:
-    """See net.connection.Session. ``secure``: the peer speaks TLS with us or with a reverse proxy."""
+    """See net.session.Session. ``secure``: the peer speaks TLS with us or with a reverse proxy."""
 
     def __init__(self, application: Application, connection: Connection, secure: bool = True) -> None:
         self._application = application

@@ -55,9 +55,10 @@ from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
 from fastmail.net.bans import Bans
-from fastmail.net.connection import Connection, Session
+from fastmail.net.connection import Connection
 from fastmail.net.guesses import Guesses
 from fastmail.net.listener import Listener, Registry
+from fastmail.net.session import Session
 from fastmail.net.tls import ServerTls
 from fastmail.policy.greylist import Greylist
 from fastmail.policy.receive import Receiver

@@ -1,5 +1,5 @@
 """One connection: passes received octets to a session, and sends its replies in one write for each batch of input.
-It also handles deadlines, STARTTLS and DEFLATE (RFC 4978).
+It also handles STARTTLS and DEFLATE (RFC 4978). Its sending side, with deadlines, is net.sending.
 
 Promise:
 
@@ -10,7 +10,7 @@ Promise:
   the socket is not read.
 - A peer that does not read its replies stops its session, between two commands and at ``drain``. The memory for it
   never grows beyond the transport's high-water mark, QUEUED and one block. When it reads less than SLOWEST for as long
-  as a command may take, it is cut off.
+  as a command may take, it is cut off (net.sending).
 - A peer that ends its sending side is still answered.
 - A peer whose reply is held back (``hold``) is not read meanwhile: what it sends stays in the system's buffers.
 - What was received before TLS starts is dropped and never reaches the session (RFC 3207 4.2, RFC 9051 6.2.1,
@@ -19,83 +19,36 @@ Promise:
 
 import asyncio
 import contextlib
-import fcntl
-import termios
-import time
-import types
 import zlib
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from fastmail.model.errors import MailError
-from fastmail.model.limits import Limits
 from fastmail.net.networks import is_here, plain
 from fastmail.net.proxy import ProxyError, ProxyHeader
+from fastmail.net.sending import LINGER, Sending, Worker
+from fastmail.net.session import Session
+from fastmail.net.started import rest_of
 from fastmail.net.tls import ServerTls
-from fastmail.net.unread import Unread
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 PENDING = 65536  # octets of waiting input after which the socket is not read
-QUEUED = 1 << 17  # octets of replies after which no further command is started before they are sent
 HANDSHAKE = 30.0  # s for a TLS handshake, or for a PROXY header
 PATIENCE = 0.4  # s that a command may still run after its user's login has ended
-LINGER = 30.0  # s that a peer has to read its last replies before it is cut off
 BUFFER = 65536  # octets that are received at once
-SLOWEST = 128  # octets a second at which a message must arrive, and replies must be read, on average
-WINDOW = 12  # bits of the compressor's window: it takes 32 KB of memory for a connection that is not idle
 
 
-class Session(Protocol):
-    """What a protocol implements. All methods run on the event loop, and none may block."""
-
-    def connected(self) -> None:
-        """Send the greeting."""
-        ...
-
-    def feed(self, data: memoryview) -> int:
-        """Use what is complete in ``data`` and return how many octets were used.
-
-        Return early once the connection is ``busy``, ``closing`` or ``full``. ``data`` is valid only until feed
-        returns."""
-        ...
-
-    def tls_started(self) -> None: ...
-    def timed_out(self) -> None:
-        """The deadline has passed: tell the peer and close."""
-        ...
-
-    def ended(self) -> str:
-        """Return why its login is no longer valid, in words for the user; empty while it is valid, and before a
-        login."""
-        ...
-
-    def dismiss(self, why: str) -> None:
-        """The login has ended: tell the peer why, and close."""
-        ...
-
-    def failed(self) -> None:
-        """A command ended with a bug: tell the peer so without any detail, and go on or close."""
-        ...
-
-    def lost(self) -> None:
-        """The connection is gone: release everything that the session has."""
-        ...
-
-
-class Door(Protocol):
+class Door(Worker, Protocol):
     """What a connection needs from the listener that accepted it (net.listener).
 
     ``buffer``: receive buffer that all connections of the worker share; ``new_session``: makes the session of an
     admitted connection; ``alpn``: the protocol's name in TLS handshakes."""
 
     buffer: memoryview
-    unread: Unread
-    limits: Limits
     tls: ServerTls | None
     implicit_tls: bool
     alpn: str
-    loop: asyncio.AbstractEventLoop
     new_session: Callable[["Connection"], Session]
 
     def speaks_proxy(self, host: str) -> bool:
@@ -119,67 +72,41 @@ class Door(Protocol):
         ...
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(Sending):
     """One accepted socket, with the session that runs on it."""
 
     __slots__ = (
-        "__weakref__",
-        "_deflate",
         "_discard",
         "_dismissal",
-        "_fixed",
-        "_held",
         "_inflate",
-        "_left",
-        "_listener",
-        "_out",
         "_packed",
         "_pending",
         "_proxy",
-        "_queued",
         "_reading",
         "_task",
-        "_unpaused",
         "busy",
-        "closing",
-        "counted",
-        "deadline",
-        "deflated",
         "ended",
-        "host",
         "local",
         "session",
         "tls",
-        "transport",
     )
 
+    _listener: Door
+
     def __init__(self, listener: Door) -> None:
-        self._listener = listener
-        self._out: list[bytes] = []
-        self._queued = 0  # octets in _out
+        super().__init__(listener)
         self._pending = b""
         self._reading = True
         self._task: asyncio.Task[None] | None = None
-        self._unpaused: asyncio.Future[None] | None = None
         self._discard = False
         self._dismissal = ""  # reason why the session is ended after its command; empty if it is not
-        self._fixed = False  # True: only the session moves the deadline
-        self._left = 0  # octets that the peer had not read at the last check
-        self._held: tuple[asyncio.TimerHandle, Callable[[], None]] | None = None  # see hold
         self._proxy: ProxyHeader | None = None
         self._inflate: Any = None
         self._packed = b""
-        self._deflate: Any = None
-        self.deflated = False
         self.busy = False
-        self.closing = False
         self.ended = False  # the peer closed its sending side, but may still read
-        self.counted = ""  # the network under which it is counted, see Listener.admit
-        self.deadline = 0.0
-        self.host = ""
         self.local = False
         self.tls = listener.implicit_tls
-        self.transport: Any = None
         self.session: Any = None
 
     # ---------------------------------------------------------------- transport's calls
@@ -316,52 +243,7 @@ class Connection(asyncio.BufferedProtocol):
             self.session.lost()
         self.transport = None
 
-    def pause_writing(self) -> None:
-        if self._unpaused is None:
-            self._unpaused = self._listener.loop.create_future()
-            self._listener.unread.add(self, self.transport.get_write_buffer_size())
-
-    def resume_writing(self) -> None:
-        if self._unpaused is not None:
-            self._listener.unread.drop(self)
-            waiter, self._unpaused = self._unpaused, None
-            if not waiter.done():
-                waiter.set_result(None)
-
     # ---------------------------------------------------------------- sessions' calls
-
-    def write(self, data: bytes) -> None:
-        """Queue a reply; it is sent with the rest of this batch."""
-        self._out.append(data)
-        self._queued += len(data)
-
-    @property
-    def full(self) -> bool:
-        """True when so many replies are queued that they must be sent before the next command. Otherwise a client that
-        sends thousands of short commands at once could have gigabytes of answers in memory."""
-        return self._queued > QUEUED
-
-    def charge(self, share: float) -> None:
-        """Note that a command which was answered at once used this share of the work that one session may do before
-        others have a turn. After the whole share the connection is ``full``, however short the replies were."""
-        self._queued += int(share * QUEUED)
-
-    def flush(self) -> None:
-        """Send what is queued, unless it is held back."""
-        if self._held is not None:
-            return
-        self._queued, out = 0, self._out
-        if not out:
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        if self.transport is None:
-            return
-        if self.deflated:
-            if self._deflate is None:
-                self._deflate = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -WINDOW, 5)
-            data = self._deflate.compress(data) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
-        self.transport.write(data)
 
     def dismiss(self, why: str) -> None:
         """End a session whose login has ended: at once when no command runs, otherwise within PATIENCE, because the
@@ -385,65 +267,6 @@ class Connection(asyncio.BufferedProtocol):
         self._inflate = zlib.decompressobj(-15)
         self._discard = True  # a client must wait for the answer, so input after the command is dropped
         self.pending_drop()
-
-    def rest(self) -> None:
-        """Release what an idle connection does not need: the next reply gets a new compressor."""
-        self._deflate = None
-
-    async def drain(self) -> None:
-        """Send what is queued, and wait while the peer does not read. ConnectionError when the peer is gone."""
-        self.flush()
-        if self._unpaused is not None:
-            before, patience = self.deadline, self._listener.limits.command_timeout
-            if not self._fixed:
-                self.touch(patience)
-            self._left = self._untaken()
-            await asyncio.shield(self._unpaused)
-            if not self._fixed and not self.closing:
-                self.deadline = max(before, time.monotonic() + patience)
-        else:
-            await asyncio.sleep(0)  # let other sessions run between two blocks
-        if self.transport is None:
-            raise ConnectionResetError("peer is gone")
-
-    def touch(self, seconds: float, fixed: bool = False) -> None:
-        """Set the deadline: the session's ``timed_out`` is called after so many seconds without another ``touch``.
-
-        ``fixed``: the deadline also holds for a peer that is busy reading replies."""
-        self.deadline = time.monotonic() + seconds
-        self._fixed = fixed
-
-    @property
-    def stalled(self) -> bool:
-        """True while output waits for the peer to read."""
-        return self._unpaused is not None
-
-    def is_reading(self) -> bool:
-        """Called at the deadline: return True if output waits and the peer has read enough of it since the last call.
-        Then the deadline is moved by the same time again.
-
-        Octets in the system's send buffer count as not read."""
-        if self._fixed or self.transport is None or not (self._unpaused is not None or self.closing):
-            return False
-        patience = self._listener.limits.command_timeout if not self.closing else LINGER
-        before, self._left = self._left, self._untaken()
-        if not before or before - self._left < min(before, SLOWEST * patience):
-            return False
-        self.touch(patience)
-        return True
-
-    def _untaken(self) -> int:
-        """Octets that were written and that the peer has not acknowledged."""
-        waiting: int = self.transport.get_write_buffer_size()
-        sock = self.transport.get_extra_info("socket")
-        with contextlib.suppress(OSError, AttributeError):
-            waiting += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
-        return waiting
-
-    def progress(self, begun: float, octets: int, seconds: float) -> None:
-        """Move the deadline for an upload: ``octets`` of a message have come since ``begun``. A client that sends very
-        slowly gets only the time that its octets are worth at SLOWEST."""
-        self.deadline = min(time.monotonic(), begun + octets / SLOWEST) + seconds
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a command that has to wait for something; input waits until it is done."""
@@ -473,7 +296,7 @@ class Connection(asyncio.BufferedProtocol):
             self.busy = False
             self._bug(error)
         else:
-            self._task = self._listener.loop.create_task(self._run(_rest_of(work, first)))
+            self._task = self._listener.loop.create_task(self._run(rest_of(work, first)))
 
     def hold(self, seconds: float, done: Callable[[], None]) -> None:
         """Send what is queued, and what the command that runs adds to it, only after so many seconds, and take no input
@@ -509,11 +332,6 @@ class Connection(asyncio.BufferedProtocol):
         if self.transport is not None:
             self._left = self._untaken() if self._unpaused is not None else 0
             self.transport.close()
-
-    def abort(self) -> None:
-        self.closing = True
-        if self.transport is not None:
-            self.transport.abort()
 
     def pending_drop(self) -> None:
         self._pending = self._packed = b""
@@ -671,19 +489,3 @@ def no_handshake(transport: Any, error: BaseException, host: str = "") -> None:
     """Log a failed TLS handshake. ``host``: the peer's address when a balancer named it."""
     count("tls.failed")
     log.event("tls.failed", peer=host or host_of(transport), error=error)
-
-
-@types.coroutine
-def _rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Continue a coroutine that has started already and waits for ``waits_for``."""
-    while True:
-        thrown: BaseException | None = None
-        sent = None
-        try:
-            sent = yield waits_for
-        except BaseException as error:
-            thrown = error
-        try:
-            waits_for = work.send(sent) if thrown is None else work.throw(thrown)
-        except StopIteration:
-            return

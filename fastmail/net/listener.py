@@ -21,8 +21,9 @@ from typing import Any
 from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net.bans import Bans
-from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, Session, no_handshake
+from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, no_handshake
 from fastmail.net.networks import Network, address_in, network_of
+from fastmail.net.session import Session
 from fastmail.net.tls import ServerTls
 from fastmail.net.tls_transport import TlsTransport
 from fastmail.net.unread import Unread

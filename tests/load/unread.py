@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastmail.bench import load, machine
-from fastmail.net.connection import LINGER
+from fastmail.net.sending import LINGER
 from tests.load.room import OPEN, memory, running, waited
 from tests.support.server import Server
 

@@ -183,7 +183,7 @@ MUTATIONS = [
     ),
     Mutation(
         "commands are begun though as much as one batch may have waits to be sent",
-        "fastmail/net/connection.py",
+        "fastmail/net/sending.py",
         "        return self._queued > QUEUED\n",
         "        return False\n",
         (UNSTOPPED,),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastmail._core import mime
-from fastmail.net.connection import QUEUED
+from fastmail.net.sending import QUEUED
 from fastmail.store.interface import NewMessage
 from tests.support.examples import some
 from tests.support.sessions import Bench

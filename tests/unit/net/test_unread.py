@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fastmail._core import mime
-from fastmail.net import connection, unread
-from fastmail.net.connection import QUEUED, SLOWEST
+from fastmail.net import sending, unread
+from fastmail.net.sending import QUEUED, SLOWEST
 from fastmail.store.interface import Account, Listing, NewMessage
 from tests.support.examples import FEW, some
 from tests.support.sessions import Bench, Client
@@ -83,7 +83,7 @@ async def stopped(client: Client, slow: Slow) -> int:
 
 @pytest.fixture(autouse=True)
 def bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "QUEUED", BOUND)
+    monkeypatch.setattr(sending, "QUEUED", BOUND)
 
 
 @pytest.mark.parametrize("case", list(CASES))
