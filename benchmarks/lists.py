@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from fastmail.delivery.deliver import Deliverer, Envelope, Named
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope, Named
 from fastmail.delivery.history import History
 from fastmail.delivery.lists.engine import Lists
 from fastmail.directory.local import LocalDirectory

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fastmail.config.settings import Config
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope
 from fastmail.delivery.submission import Submission
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import LocalDirectory

@@ -10,7 +10,8 @@ from fastmail._core.lines import to_lf
 from fastmail.app.assembly import beside
 from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors, fail, read_config, trouble
 from fastmail.config.settings import Config
-from fastmail.delivery.deliver import Deliverer, Envelope, NotAll, Outcome
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope, NotAll, Outcome
 from fastmail.directory.interface import fresh
 from fastmail.directory.lookup import NOT_FOUND
 from fastmail.directory.origins import domain_of

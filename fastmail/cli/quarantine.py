@@ -27,7 +27,7 @@ from fastmail.cli.common import (
     show,
     show_one,
 )
-from fastmail.delivery.deliver import Envelope, NotAll, Outcome
+from fastmail.delivery.envelope import Envelope, NotAll, Outcome
 from fastmail.delivery.quarantine import Kept
 from fastmail.directory.interface import fresh
 from fastmail.model.errors import MailError

@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fastmail._core import header
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.lookup import Destinations, Elsewhere
 from fastmail.message import dsn, trace

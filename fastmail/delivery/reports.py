@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastmail.delivery import signing
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.delivery.forward import Told
 from fastmail.delivery.history import History
 from fastmail.message import dsn, trace

@@ -18,9 +18,11 @@ from msgspec.structs import replace
 
 from fastmail._core import mime
 from fastmail.delivery import forward
-from fastmail.delivery.deliver import LEAVES_NOT, MAX_HOPS, SCAN_ON_LOOP, Deliverer, Envelope, Outcome, note_accepted
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import LEAVES_NOT, Envelope, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.delivery.lists import posting
+from fastmail.delivery.planning import MAX_HOPS, SCAN_ON_LOOP
 from fastmail.delivery.reports import Reports
 from fastmail.message import submitted, trace
 from fastmail.message.header import Octets

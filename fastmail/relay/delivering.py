@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fastmail.delivery import forward
-from fastmail.delivery.deliver import Deliverer, Envelope, Held, Named
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope, Held, Named
 from fastmail.delivery.forward import Forward
 from fastmail.delivery.lists.engine import Lists
 from fastmail.delivery.lists.one_click import Copies, OneClick

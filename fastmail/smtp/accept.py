@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmail.auth.send_as import REFUSE
-from fastmail.delivery.deliver import LEAVES_NOT, SCAN_ON_LOOP, Envelope, NotAll, Outcome
+from fastmail.delivery.envelope import LEAVES_NOT, Envelope, NotAll, Outcome
 from fastmail.delivery.forward import JUNK_BOX, leaves_only
+from fastmail.delivery.planning import SCAN_ON_LOOP
 from fastmail.directory.lookup import Destinations
 from fastmail.durable.staging import Staged
 from fastmail.feedback.service import Feedback

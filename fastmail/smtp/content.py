@@ -6,7 +6,7 @@ its end, so that its octets are never taken for commands.
 
 from collections.abc import Awaitable, Callable
 
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
 from fastmail.model.errors import CannotDo, MailError

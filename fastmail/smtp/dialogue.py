@@ -7,7 +7,7 @@ or with ``bad`` where the client made a mistake. smtp.session reads the lines.
 from collections.abc import Awaitable, Callable
 
 from fastmail.auth.login import Login
-from fastmail.delivery.deliver import Outcome
+from fastmail.delivery.envelope import Outcome
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.standing import Standing
 from fastmail.net.connection import Connection

@@ -10,7 +10,7 @@ decided. Otherwise it could hang up at the right moment to have a message delive
 import asyncio
 from collections.abc import Sequence
 
-from fastmail.delivery.deliver import Envelope, Outcome, worst
+from fastmail.delivery.envelope import Envelope, Outcome, worst
 from fastmail.message.header import Octets
 from fastmail.message.recode import without_binary
 from fastmail.model.errors import ClientError, StorageFull

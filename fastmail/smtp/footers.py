@@ -9,7 +9,9 @@ that forwards to another server leads outside.
 import asyncio
 from itertools import islice
 
-from fastmail.delivery.deliver import SCAN_ON_LOOP, Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope
+from fastmail.delivery.planning import SCAN_ON_LOOP
 from fastmail.directory.interface import Directory
 from fastmail.directory.records import ACTIVE
 from fastmail.durable.staging import Staged, staged_whole

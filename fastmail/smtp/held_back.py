@@ -7,7 +7,7 @@ whoever runs the server releases or deletes it. The trace has its id.
 import asyncio
 import time
 
-from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.delivery.envelope import Envelope, Outcome
 from fastmail.delivery.quarantine import Kept
 from fastmail.message import submitted, trace
 from fastmail.message.header import Octets

@@ -8,7 +8,7 @@ refused; it never goes into a Junk mailbox.
 
 from collections.abc import Sequence
 
-from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.delivery.envelope import Envelope, Outcome
 from fastmail.directory.interface import AccountRecord
 from fastmail.message import trace
 from fastmail.message.header import Octets

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from fastmail._core import header as scanner
-from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.delivery.envelope import Envelope, Outcome
 from fastmail.delivery.forward import leaves_only
 from fastmail.directory.lookup import Destinations
 from fastmail.durable.staging import Staged

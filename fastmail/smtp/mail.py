@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.message import trace
 from fastmail.model.esmtp import EsmtpOptions
 from fastmail.net.networks import address_in, is_here

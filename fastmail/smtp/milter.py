@@ -17,7 +17,7 @@ from typing import Any
 
 from fastmail._core import smtp as grammar
 from fastmail._core.lines import to_crlf, to_lf
-from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.delivery.envelope import Envelope, Outcome
 from fastmail.message.header import Edited, Octets
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count

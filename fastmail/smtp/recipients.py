@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fastmail.delivery.deliver import LEAVES_NOT, is_postmaster
+from fastmail.delivery.envelope import LEAVES_NOT, is_postmaster
 from fastmail.delivery.lists import posting
 from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home

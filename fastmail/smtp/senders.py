@@ -14,7 +14,8 @@ What filters change afterwards is the administrator's decision.
 import asyncio
 
 from fastmail.auth.send_as import ANY, OFF, REFUSE, Rules
-from fastmail.delivery.deliver import SCAN_ON_LOOP, Outcome
+from fastmail.delivery.envelope import Outcome
+from fastmail.delivery.planning import SCAN_ON_LOOP
 from fastmail.directory import access
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message.authors import Author, Unreadable, fields, read

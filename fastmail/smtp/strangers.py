@@ -17,7 +17,7 @@ few microseconds. Nothing is refused because the name in EHLO is another than th
 import asyncio
 from collections.abc import Callable
 
-from fastmail.delivery.deliver import Outcome
+from fastmail.delivery.envelope import Outcome
 from fastmail.net.networks import address_in, is_here
 from fastmail.policy import verdict
 from fastmail.policy.receive import Received

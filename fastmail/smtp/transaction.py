@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fastmail._core.lines import ContentReader
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.records import Domain
 from fastmail.durable.staging import Budget, Staged

@@ -12,7 +12,8 @@ import hashlib
 import time
 from collections.abc import Sequence
 
-from fastmail.delivery.deliver import SCAN_ON_LOOP, Envelope, Outcome
+from fastmail.delivery.envelope import Envelope, Outcome
+from fastmail.delivery.planning import SCAN_ON_LOOP
 from fastmail.message.header import Octets
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count

@@ -9,7 +9,7 @@ read, or complained about) have no sender either, but go to an address from the 
 import re
 
 from fastmail._core import header
-from fastmail.delivery.deliver import Envelope, Outcome
+from fastmail.delivery.envelope import Envelope, Outcome
 from fastmail.directory.lookup import ROLES
 from fastmail.directory.records import REFUSE
 from fastmail.message.header import Octets

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fastmail.app.quickstart import write_certificate
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.delivery.submission import Submission
 from fastmail.dns.resolver import Resolver
 from fastmail.model.esmtp import EsmtpOptions, Rcpt

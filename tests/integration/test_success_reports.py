@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.delivery.deliver import NotAll, Outcome
+from fastmail.delivery.envelope import NotAll, Outcome
 from tests.integration.test_relay import USER, World, report, world
 from tests.support.sessions import Client
 

@@ -287,9 +287,9 @@ MUTATIONS = [
     ),
     Mutation(
         "S20: mail goes round without end",
-        "fastmail/delivery/deliver.py",
-        "MAX_HOPS = 50\n",
-        "MAX_HOPS = 5000\n",
+        "fastmail/delivery/planning.py",
+        "MAX_HOPS = 50 ",
+        "MAX_HOPS = 5000 ",
         (f"{HOSTILE}::test_s20_loops_end_at_fifty_hops",),
     ),
     Mutation(

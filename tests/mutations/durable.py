@@ -456,9 +456,9 @@ MUTATIONS = [
     ),
     Mutation(
         "LMTP and SMTP answer before the mailbox is durable",
-        "fastmail/delivery/deliver.py",
-        "            return list(await self.store.deliver(plan.items))\n",
-        "            asyncio.ensure_future(self.store.deliver(plan.items))\n            return [None] * len(plan.items)\n",
+        "fastmail/delivery/storing.py",
+        "            return list(await self._store.deliver(plan.items))\n",
+        "            import asyncio\n\n            asyncio.ensure_future(self._store.deliver(plan.items))\n            return [None] * len(plan.items)\n",
         (f"{REPLIES}[maildir]",),
         slow=True,
     ),
@@ -531,8 +531,8 @@ MUTATIONS = [
     ),
     Mutation(
         "nobody asks what a call that failed has kept",
-        "fastmail/delivery/deliver.py",
-        "                places, why = await self._given(plan, items), error\n",
+        "fastmail/delivery/storing.py",
+        "                places, why = await self.given(plan.number, items), error\n",
         "                places, why = [None] * len(items), error\n",
         ("tests/unit/delivery/test_repeats.py",),
     ),

@@ -183,7 +183,7 @@ MUTATIONS = [
     ),
     Mutation(
         "S29: all sessions at once may have long summaries that wait for the store",
-        "fastmail/delivery/deliver.py",
+        "fastmail/delivery/planning.py",
         "        entry.resize(len(summary) * copies)\n",
         "",
         ("tests/unit/delivery/test_many.py",),

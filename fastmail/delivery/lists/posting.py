@@ -12,7 +12,8 @@ bears the list's own List-Id, because it comes back (RFC 2919 3).
 from collections.abc import Iterable
 
 from fastmail._core import header
-from fastmail.delivery.deliver import Deliverer, Envelope, Outcome
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope, Outcome
 from fastmail.delivery.lists import moderation
 from fastmail.delivery.lists.content import list_id
 from fastmail.directory.interface import Directory

@@ -12,7 +12,7 @@ from fastmail.app.quickstart import quickstart
 from fastmail.cli import deliver
 from fastmail.cli.main import app
 from fastmail.config.load import load
-from fastmail.delivery.deliver import Outcome
+from fastmail.delivery.envelope import Outcome
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import Address
 from fastmail.model.errors import BadAddress

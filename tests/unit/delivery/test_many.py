@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from fastmail._core import mime
-from fastmail.delivery import deliver
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery import planning
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.store.interface import Appended, Delivery
 from fastmail.store.memory.store import MemoryStore
@@ -34,7 +35,7 @@ def delivered(content: bytes, people: int) -> list[bytes]:
 
 
 def test_s29_summaries_of_all_recipients_share_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliver, "SUMMARIES", 4 << 20)
+    monkeypatch.setattr(planning, "SUMMARIES", 4 << 20)
     one = delivered(BOMB, 1)
     assert len(one[0]) > len(mime.scan(BOMB)), "with what delivery puts in front"
     many = delivered(BOMB, 60)
@@ -66,7 +67,7 @@ def test_s29_messages_at_once_wait_before_their_summaries_are_made() -> None:
         deliverer._room = Room(1 << 20)
         envelope = Envelope("a@b.example", [("u@example.test", deliverer.resolve("u@example.test"))])
         small = b"Subject: x\n" + BOMB[: len(BOMB) // 4]
-        assert len(small) < deliver.SCAN_ON_LOOP < len(BOMB)
+        assert len(small) < planning.SCAN_ON_LOOP < len(BOMB)
         for content in (small, BOMB):
             one = len(mime.scan(content))
             done = await asyncio.gather(*(deliverer.deliver(envelope, content) for _ in range(20)))

@@ -9,7 +9,8 @@ import pytest
 
 from fastmail._core.uidset import UidSet
 from fastmail.delivery import pools
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope
 from fastmail.delivery.pools import Pool
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.records import Domain

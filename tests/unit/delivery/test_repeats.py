@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.delivery.deliver import Envelope, Named, NotAll
+from fastmail.delivery.envelope import Envelope, Named, NotAll
 from fastmail.message import transaction
 from fastmail.model.errors import StorageFailed, StorageFull
 from fastmail.model.quota import Quota

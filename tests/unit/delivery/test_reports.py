@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.delivery.reports import FULL, Circumstances, Reports, make
 from fastmail.message import dsn
 from fastmail.model.errors import StorageFailed

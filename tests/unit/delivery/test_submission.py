@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.model.errors import StorageFailed, StorageFull
 from fastmail.model.esmtp import EsmtpOptions, Rcpt
 from fastmail.queue import routes

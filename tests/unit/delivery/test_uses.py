@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from fastmail.delivery import uses
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.store.interface import Mailbox
 from tests.support.sessions import USER, Bench
 

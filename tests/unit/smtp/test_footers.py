@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import SUSPENDED, Domain, List, Member
 from fastmail.queue.spool import Spool

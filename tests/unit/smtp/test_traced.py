@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.delivery.deliver import Envelope, note_accepted
+from fastmail.delivery.envelope import Envelope, note_accepted
 from fastmail.delivery.history import Event, History
 from tests.support.sessions import USER, Bench
 from tests.unit.smtp.test_milter import MESSAGE, Filter, milter

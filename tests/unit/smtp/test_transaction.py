@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.delivery.deliver import Envelope
+from fastmail.delivery.envelope import Envelope
 from fastmail.durable.staging import SPILL, Budget
 from fastmail.model.esmtp import BINARY, EsmtpOptions
 from fastmail.policy.wishes import Wanted, Wishes

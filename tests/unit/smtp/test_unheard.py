@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastmail.delivery.deliver import Outcome
+from fastmail.delivery.envelope import Outcome
 from fastmail.smtp import unheard
 from fastmail.smtp.unheard import Unheard
 from fastmail.store.interface import Appended, Delivery

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fastmail.delivery.deliver import Deliverer, Envelope
+from fastmail.delivery.deliver import Deliverer
+from fastmail.delivery.envelope import Envelope
 from fastmail.delivery.lists import moderation, posting
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import Domain, List, Member
