@@ -27,6 +27,7 @@ from fastmail.app.derived import (
     users_of,
 )
 from fastmail.app.homes import Homes
+from fastmail.app.ports import FEW
 from fastmail.app.reporting import Reporting
 from fastmail.auth import oauth, provider, send_as
 from fastmail.auth.verifier import Verifier
@@ -57,6 +58,7 @@ from fastmail.net import networks
 from fastmail.net.bans import Bans
 from fastmail.net.connection import Connection
 from fastmail.net.guesses import Guesses
+from fastmail.net.handover import Handover
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.session import Session
 from fastmail.net.tls import ServerTls
@@ -484,9 +486,14 @@ class Assembly:
         }
 
     async def listen(
-        self, sockets: list[tuple[str, socket.socket]], tls: ServerTls | None, registry: Registry
+        self,
+        sockets: list[tuple[str, socket.socket]],
+        tls: ServerTls | None,
+        registry: Registry,
+        handover: Handover | None = None,
     ) -> list[Listener]:
-        """Accept on bound sockets, pairs of (protocol, socket)."""
+        """Accept on bound sockets, pairs of (protocol, socket). ``handover``: of this worker, if workers help each
+        other."""
         makers = self.sessions()
         balancers = [networks.parse(text) for text in self.config.listen.proxy_protocol]
         smtp_refusal = f"421 4.7.0 {self.config.server.hostname} too many connections, try again later\r\n".encode()
@@ -497,11 +504,12 @@ class Assembly:
         self.verifier.guesses = self.guesses
         users = users_of(self.config.listen.unix_users)
         out = []
-        for protocol, sock in sockets:
+
+        def listener_for(protocol: str) -> Listener:
             refusal = REFUSALS.get(protocol.removesuffix("s"), smtp_refusal)
             implicit = protocol in ("submissions", "imaps", "pop3s")
             banned = BANNED.get(protocol.removesuffix("s"), smtp_banned)
-            listener = Listener(
+            return Listener(
                 registry,
                 makers[protocol],
                 limits(self.config),
@@ -513,7 +521,13 @@ class Assembly:
                 banned,
                 alpn=protocol.removesuffix("s") if protocol.startswith(("imap", "pop3")) else "smtp",
                 users=users,
+                protocol=protocol,
+                handover=handover if protocol in FEW else None,
             )
-            await listener.start(sock)
-            out.append(listener)
+
+        for protocol, sock in sockets:
+            out.append(listener_for(protocol))
+            await out[-1].start(sock)
+        if handover is not None:
+            handover.serve(asyncio.get_running_loop(), {protocol: listener_for(protocol) for protocol in FEW})
         return out

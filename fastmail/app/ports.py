@@ -11,6 +11,7 @@ from fastmail.net.listener import bind
 from fastmail.telemetry import log
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
+FEW = ("smtp", "lmtp")  # of these: mail from other servers, which few workers accept
 FURTHER = 500  # ports that are tried after one that is taken
 TRIES = 5  # another program may take a port between the look at it and the bind
 Sockets = list[list[tuple[str, socket.socket]]]  # for each worker its (protocol, socket) pairs
@@ -101,7 +102,7 @@ def _bind(listen: Listen, workers: int, delivering: int, mode: int, who: owner.W
                     shared = _bind_unix(address, mode, who)
                 else:
                     bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
-                for number in range(delivering if protocol in ("smtp", "lmtp") else workers):
+                for number in range(delivering if protocol in FEW else workers):
                     sockets[number].append((protocol, shared or bind(address)))
     except ConfigError:
         for _, sock in (pair for own in sockets for pair in own):

@@ -2,13 +2,14 @@
 
 Each TCP port has one SO_REUSEPORT socket for each worker, kept open here: what waits on the socket of a worker that
 died is served by its successor. Mail from other servers is taken by few workers: one that gets ten messages at once
-syncs them together, two that get five each wait for each other's syncs. One server to a data directory, by a lock that
-dies with the process. A worker that dies at once is restarted more and more slowly, so a broken machine is not kept
-busy; meanwhile those who connect to it hear "not now", and when none comes up in TRIES tries, the server ends with an
-error. Why they do not start is told once. Where what it read
-may have ended it, a process looks through the index files beside the others; a damaged one is made anew (app.heal)
-while no worker runs, and then all start again. The keeper (app.keeper) starts before the first worker and ends behind
-the last one.
+syncs them together, two that get five each wait for each other's syncs. Above a share of sessions such a worker hands
+connections over to others (net.handover).
+
+One server to a data directory, by a lock that dies with the process. A worker that dies at once is restarted more and
+more slowly, so a broken machine is not kept busy; meanwhile those who connect to it hear "not now", and when none comes
+up in TRIES tries, the server ends with an error. Why they do not start is told once. Where what a worker read may have
+ended it, a process looks through the index files beside the others; a damaged one is rebuilt (app.heal) while no worker
+runs, and then all start again. The keeper (app.keeper) starts before the first worker and ends after the last one.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ from fastmail.config.settings import Config
 from fastmail.durable import staging
 from fastmail.durable.replace import replace_file
 from fastmail.model.errors import ConfigError, CorruptData
+from fastmail.net.handover import AWAY, Exchange
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
 
@@ -62,6 +64,9 @@ class Supervisor:
         self._announced = False
         self._count = self._count_of(config)
         self._delivering = min(config.server.delivery_workers or (self._count + 3) // 4, self._count)
+        # which workers help those that take mail; an administrator who says how many take mail gets exactly those
+        helped = not config.server.delivery_workers and self._delivering < self._count
+        self._exchange = Exchange(self._count, self._delivering) if helped else None
         self._instance = secrets.token_hex(4)
         self._sockets: list[list[tuple[str, socket.socket]]] = [[] for _ in range(self._count)]
         self._children: dict[int, tuple[int, float]] = {}
@@ -231,9 +236,11 @@ class Supervisor:
                         if sock.family != socket.AF_UNIX:
                             sock.close()
             self._web.close_sockets()
+            if self._exchange is not None:
+                self._exchange.close(but_for=number)
             if self._holder is not None and tls is not None:
                 tls.source = self._holder.content
-            serving = worker.Serving(number, self._count, mine, says)
+            serving = worker.Serving(number, self._count, mine, says, self._exchange)
             worker.run(self._config, serving, self._instance, self._sockets[number], tls)
 
         self._be_child(hears, says, serve)
@@ -312,6 +319,8 @@ class Supervisor:
 
     def _close_sockets(self) -> None:
         """Close the sockets in a child that serves no mail."""
+        if self._exchange is not None:
+            self._exchange.close()
         for _, sock in [pair for mine in self._sockets for pair in mine]:
             if sock.fileno() >= 0:
                 os.close(sock.detach())
@@ -454,6 +463,8 @@ class Supervisor:
                 self._hear(os.waitstatus_to_exitcode(status))
                 continue
             number, started = self._children.pop(pid, (-1, 0.0))
+            if self._exchange is not None and number >= 0:
+                self._exchange.note(number, AWAY)
             if number >= 0 and status:
                 self._have_noted()
             if number < 0 or self._stopping:

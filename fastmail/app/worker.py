@@ -25,6 +25,7 @@ from fastmail.config.settings import Config
 from fastmail.durable import env
 from fastmail.durable.mapped import MappedPages
 from fastmail.model.errors import CorruptData
+from fastmail.net.handover import Exchange, Handover
 from fastmail.net.listener import Registry
 from fastmail.net.tls import ServerTls, reload_or_keep
 from fastmail.telemetry import counters, log
@@ -47,6 +48,7 @@ class Serving:
     workers: int
     supervisor: int
     pipe: int
+    exchange: Exchange | None  # None where no worker helps another
 
     def say(self) -> None:
         with contextlib.suppress(OSError):
@@ -124,7 +126,8 @@ async def _main(
     if number == workers - 1 and config.relay.enabled:
         assembly.start_relay()
     registry = Registry()
-    listeners = await assembly.listen(sockets, tls, registry)
+    handover = Handover(serving.exchange, number) if serving.exchange is not None else None
+    listeners = await assembly.listen(sockets, tls, registry, handover)
     sweep = loop.create_task(registry.sweep())
     renaming = loop.create_task(renames.at_start(assembly)) if number == 0 else None
     revoking = loop.create_task(revoke.watch(assembly.directory, registry, assembly.verifier.has_expired))
@@ -132,6 +135,8 @@ async def _main(
     log.event("worker.ready", worker=number)
     serving.say()
     await stop.wait()
+    if handover is not None:
+        handover.close()
     for listener in listeners:
         listener.close()
     deadline = loop.time() + GRACE

@@ -14,7 +14,9 @@ class Server:
     run_dir: str = _s("", "Sockets and pid file while running. Empty: `run` under data_dir.")
     workers: int = _s(0, "Worker processes; 0 for one per core.")
     delivery_workers: int = _s(
-        0, "Workers that take SMTP (25) and LMTP; 0 for one of each four: syncs are shared best in one."
+        0,
+        "Workers that take SMTP (25) and LMTP. 0: one of each four, because syncs are shared best in one; where it has "
+        "many sessions, others help it.",
     )
     admin_contact: str = _s("", "Whom users may turn to: a URL such as mailto:postmaster@example.org, shown by IMAP.")
     postmaster: str = _s(

@@ -55,6 +55,10 @@ class Door(Worker, Protocol):
         """Return True if a connection from this host begins with a PROXY header."""
         ...
 
+    def hand_over(self, transport: Any) -> bool:
+        """Let another worker serve a connection that was just accepted, if one has less to do."""
+        ...
+
     def admit(self, connection: "Connection", balancer: bool = False) -> bytes:
         """Count a connection. Returns empty, or the refusal for a connection that is not admitted."""
         ...
@@ -126,6 +130,9 @@ class Connection(Sending):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self.transport is None:
+            if self._listener.hand_over(transport):
+                self.closing = True
+                return
             refusal = self.accepted(transport)
             if refusal:
                 self._refuse(refusal)

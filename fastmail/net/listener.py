@@ -22,6 +22,7 @@ from fastmail.model.errors import ConfigError
 from fastmail.model.limits import Limits
 from fastmail.net.bans import Bans
 from fastmail.net.connection import BUFFER, HANDSHAKE, Connection, no_handshake
+from fastmail.net.handover import Handover
 from fastmail.net.networks import Network, address_in, network_of
 from fastmail.net.session import Session
 from fastmail.net.tls import ServerTls
@@ -91,6 +92,8 @@ class Listener:
         banned: bytes = b"",
         alpn: str = "",
         users: frozenset[int] = frozenset(),
+        protocol: str = "",
+        handover: Handover | None = None,
     ) -> None:
         self.registry = registry
         self.buffer = registry.buffer
@@ -104,6 +107,9 @@ class Listener:
         self._banned = banned
         self.alpn = alpn
         self._users = users
+        self._protocol = protocol
+        self._handover = handover  # None where every worker accepts this protocol itself
+        self._taking: set[asyncio.Task[Any]] = set()
         self._unix = False
         self.loop = asyncio.get_running_loop()
         self._refusal = refusal
@@ -117,6 +123,28 @@ class Listener:
         make: Any = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
         new: Any = self._new_secure if own else lambda: Connection(self)
         self._server = await make(new, sock=sock, backlog=BACKLOG)
+
+    def take(self, sock: socket.socket) -> None:
+        """Serve a connection that another worker accepted."""
+        task = self.loop.create_task(self.loop.connect_accepted_socket(lambda: Connection(self), sock))
+        self._taking.add(task)
+        task.add_done_callback(self._taken)
+
+    def _taken(self, task: asyncio.Task[Any]) -> None:
+        self._taking.discard(task)
+        if not task.cancelled() and task.exception() is not None:  # the peer was gone already
+            count("connections.lost")
+
+    def hand_over(self, transport: Any) -> bool:
+        """Let another worker serve a connection that was just accepted, if one has less to do. If it is true the
+        connection is none of this process any more."""
+        if self._handover is None or self._unix:
+            return False
+        if not self._handover.pass_on(transport.get_extra_info("socket").fileno(), self._protocol):
+            return False
+        count("connections.handed_over")
+        transport.abort()  # closes this process's descriptor; the connection lives as long as the other
+        return True
 
     def _new_secure(self) -> TlsTransport:
         """Make a connection that begins with a TLS handshake."""
@@ -152,6 +180,8 @@ class Listener:
         registry, name = self.registry, "" if balancer else network_of(connection.host)
         self.release(connection)
         registry.connections.add(connection)
+        if self._handover is not None:
+            self._handover.begin(connection)
         if name:
             connection.counted = name
             registry.hosts[name] += 1
@@ -190,6 +220,8 @@ class Listener:
         """Count a connection no longer. A second call does no harm."""
         registry = self.registry
         registry.connections.discard(connection)
+        if self._handover is not None:
+            self._handover.end(connection)
         name, connection.counted = connection.counted, ""
         if name:
             registry.hosts[name] -= 1

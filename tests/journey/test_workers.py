@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.net.handover import SHARE
 from fastmail.store.local.index.shard import open_index
 from tests.support.server import PATIENCE, Server
 
@@ -153,6 +154,53 @@ def test_the_sessions_are_in_several_workers(server: Server) -> None:
     for sock in held:
         sock.close()
     assert all(counts), counts
+
+
+class Sender:
+    """An LMTP client."""
+
+    def __init__(self, server: Server) -> None:
+        self.sock = server.connect("lmtp")
+        self.file = self.sock.makefile("rb")
+        assert self.file.readline().startswith(b"220 ")
+
+    def send(self, subject: bytes) -> None:
+        lines = b"MAIL FROM:<a@else.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n"
+        self.sock.sendall(b"LHLO client.test\r\n" + lines)
+        self.subject = subject
+
+    def finish(self) -> None:
+        while not (line := self.file.readline()).startswith(b"354 "):
+            assert line.startswith(b"250"), line
+        self.sock.sendall(b"Subject: " + self.subject + b"\r\n\r\nbody\r\n.\r\n")
+        assert (line := self.file.readline()).startswith(b"250 "), line
+
+
+def test_many_mail_sessions_are_in_a_second_worker(server: Server) -> None:
+    """One worker takes mail; above its share another helps. When that one is killed, mail is taken all the same."""
+    held = [Sender(server) for _ in range(SHARE + 8)]
+    counts = {pid: open_sockets(pid, server.ports["lmtp"]) for pid in server.workers()}
+    assert sorted(counts.values()) == [0, 8, SHARE], counts
+    for number, one in enumerate(held):
+        one.send(b"share %d" % number)
+    for one in held:
+        one.finish()
+    os.kill(next(pid for pid, count in counts.items() if count == 8), signal.SIGKILL)
+    later = [Sender(server) for _ in range(8)]
+    for number, one in enumerate(later):
+        one.send(b"later %d" % number)
+    for one in later:
+        one.finish()
+    deadline = time.monotonic() + PATIENCE
+    while len(server.workers()) < 3:
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
+    reader = Session(server, 1)
+    reader.run(b"SELECT INBOX")
+    reader.sock.sendall(b"s UID SEARCH OR SUBJECT share SUBJECT later\r\n")
+    assert len(reader.file.readline().split()) - 2 == len(held) + len(later)
+    for sock in [reader.sock, *(one.sock for one in held + later)]:
+        sock.close()
 
 
 def test_annotations_are_told_in_every_worker(server: Server) -> None:

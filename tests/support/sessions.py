@@ -207,6 +207,9 @@ class FakeListener:
     def speaks_proxy(self, host: str) -> bool:
         return False
 
+    def hand_over(self, transport: Any) -> bool:
+        return False
+
     def admit(self, connection: Connection, balancer: bool = False) -> bytes:
         return b""
 
