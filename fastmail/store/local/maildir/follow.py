@@ -46,11 +46,15 @@ MASK = files.IN_MOVED_FROM | files.IN_MOVED_TO | files.IN_DELETE | files.IN_CREA
 
 @dataclass(slots=True)
 class Seen:
-    """The state of a mailbox when everything in it was in the index."""
+    """The state of a mailbox when everything in it was in the index.
+
+    ``news``: other programs' files in new/. ``written``: an earlier server wrote the state at its stop. The names that
+    it gave to files are not in ``news``, and it may have delivered more since."""
 
     state: State
     generation: int
     news: frozenset[bytes]
+    written: bool = False
 
 
 class MaildirFollower:
@@ -134,7 +138,7 @@ class MaildirFollower:
             return None
         new, cur, generation = SEEN.unpack_from(value)
         news = frozenset(name for name in value[SEEN.size :].split(b"/") if name)
-        return Seen((new, cur), generation, news) if generation == box.generation else None
+        return Seen((new, cur), generation, news, written=True) if generation == box.generation else None
 
     # ---------------------------------------------------------------- looking
 
@@ -264,6 +268,9 @@ class MaildirFollower:
         fresh = [(NEW, name) for name in news - seen.news]
         if len({base_of(name) for name in news}) != len(news):
             return None
+        if fresh and seen.written:
+            shard = self._commits.shard(account.id)
+            fresh = await self._commits.help(looking.unknown, shard.env.read, shard.tables, key, fresh)
         fresh.sort(key=lambda item: arrival_order(item[1]))
         plan = Plan(box.generation, new=fresh, news=news)
         if not fresh:
@@ -413,7 +420,7 @@ class MaildirFollower:
         if seen is None or times is None:
             return
         if set(names) <= touched and key not in self._stirred:
-            self._seen[key] = Seen(times, seen.generation, seen.news - touched)
+            self._seen[key] = Seen(times, seen.generation, seen.news - touched, seen.written)
         else:
             self._unsee(key, False)
             self._stir(key)
@@ -480,7 +487,7 @@ class MaildirFollower:
         """Forget the recorded state: times alone do not show a change in the same tick as the last one."""
         seen = self._seen.pop(key, None)
         if seen is not None and is_new:
-            self._seen[key] = Seen((0, seen.state[1]), seen.generation, seen.news)
+            self._seen[key] = Seen((0, seen.state[1]), seen.generation, seen.news, seen.written)
 
     def _stir(self, key: bytes) -> None:
         if key in self._stirred or key in self._passing:

@@ -188,6 +188,12 @@ def read_index(
     return known, todo, trash, box
 
 
+def unknown(read: Read, t: Tables, key: bytes, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return those of ``items`` (mark, name) that are neither in the index nor about to be unlinked."""
+    known, _, trash, _ = read_index(read, t, key)
+    return [item for item in items if base_of(item[1]) not in known and base_of(item[1]) not in trash]
+
+
 @dataclass(slots=True)
 class Found:
     """A file read and scanned, ready for a record."""

@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from fastmail._core import mime
 from fastmail._core.uidset import UidSet
-from fastmail.store.interface import Account, Mailbox
+from fastmail.store.interface import Account, Delivery, Mailbox, NewMessage
 from fastmail.store.local.maildir import follow, housekeeping, looking
 from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.store import LocalStore
 from tests.support.homes import housed, local_store
 from tests.support.waiting import until
 
+TEXT = b"Subject: x\n\nx\n"
 
-async def begun(place: Path) -> tuple[LocalStore, Account, bytes]:
-    """A store, an account in it, and its INBOX."""
-    store = local_store(str(place / "data"))
+
+async def begun(place: Path, instance: str = "00000000") -> tuple[LocalStore, Account, bytes]:
+    """A store, an account in it, and its INBOX. ``instance``: the server whose names new files get."""
+    store = local_store(str(place / "data"), instance=instance)
     await store.start()
     account = housed(1, "user@example.test", str(place / "mail"))
     await store.open(account)
@@ -152,6 +155,38 @@ def test_own_removals_are_told_from_those_of_others(
         await store.close()
 
     monkeypatch.setattr(housekeeping, "tidy", tidy)
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["kept", "expunged"])
+def test_what_was_delivered_after_the_last_look_is_not_taken_in_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """A start goes on from the state of a large mailbox that was written at the stop. Mail that came after the last
+    look lies in new/, and by its name another server's process delivered it: the index has it all the same. What was
+    expunged there and is not unlinked yet stays expunged."""
+    monkeypatch.setattr(follow, "LARGE", 1)
+
+    async def work() -> None:
+        store, account, key = await filled(tmp_path, 3)
+        for copy in range(2):
+            await store.deliver(
+                [Delivery(account, key, NewMessage((TEXT,), mime.scan(TEXT), len(TEXT) + 3, 1_700_000_000), copy=copy)]
+            )
+        if gone:
+            monkeypatch.setattr(housekeeping, "tidy", lambda read, t, key, directory: housekeeping.Done(key))
+            await store.expunge(account, key, UidSet.of([4]), 0)
+        await store.close()
+        assert len(os.listdir(tmp_path / "mail" / "new")) == 2
+        (tmp_path / "mail" / "new" / "9.other").write_bytes(TEXT)
+        monkeypatch.setattr(looking, "look", None)  # it is not compared as a whole
+        again, account, key = await begun(tmp_path, "11111111")
+        await asyncio.sleep(2 * looking.TICK)
+        for _ in range(2):
+            await again.sync(account, key)
+            assert box_of(again, account, key).exists == (5 if gone else 6)
+        await again.close()
+
     asyncio.run(work())
 
 
