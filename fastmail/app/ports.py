@@ -41,7 +41,7 @@ def move_to_free(listen: Listen) -> list[str]:
 def _free(place: str) -> bool:
     """False only if somebody else has the port. Other errors are reported when the port is bound."""
     try:
-        bind(place, reuse_port=False).close()
+        bind(place, reuse_port=False, listen=False).close()
     except ConfigError as error:
         return not _taken(error)
     return True
@@ -101,7 +101,8 @@ def _bind(listen: Listen, workers: int, delivering: int, mode: int, who: owner.W
                 if address.startswith("unix:"):
                     shared = _bind_unix(address, mode, who)
                 else:
-                    bind(address, reuse_port=False).close()  # sharing a port with a stranger would lose half the mail
+                    # sharing a port with a stranger would lose half the mail
+                    bind(address, reuse_port=False, listen=False).close()
                 for number in range(delivering if protocol in FEW else workers):
                     sockets[number].append((protocol, shared or bind(address)))
     except ConfigError:

@@ -229,9 +229,10 @@ class Listener:
                 del registry.hosts[name]
 
 
-def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.socket:
+def bind(address: str, reuse_port: bool = True, mode: int = 0o660, listen: bool = True) -> socket.socket:
     """Return a bound, listening socket for "host:port" or "unix:path" (which gets ``mode``). ConfigError says why it
-    cannot be had."""
+    cannot be had. ``listen``: False only to see whether an address can be had, because closing a socket that listens
+    resets the connections that wait there."""
     try:
         if address.startswith("unix:"):
             path = address[5:]
@@ -259,7 +260,8 @@ def bind(address: str, reuse_port: bool = True, mode: int = 0o660) -> socket.soc
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((host, int(port)))
-        sock.listen(BACKLOG)
+        if listen:
+            sock.listen(BACKLOG)
         sock.setblocking(False)
         return sock
     except OSError as error:

@@ -95,3 +95,14 @@ def test_sockets_of_the_web_server(others: ExitStack, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{second}"):
         ports.bind_web(Web([f"127.0.0.1:{first}", f"127.0.0.1:{second}"]), 0o660, None)
     ports.bind_web(Web([f"127.0.0.1:{first}"]), 0o660, None)[0].close()
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_only_sockets_that_stay_open_listen(monkeypatch: pytest.MonkeyPatch, move: bool) -> None:
+    """A client that connects while the server starts would be reset with a socket that only tries the port."""
+    listened: list[socket.socket] = []
+    real = socket.socket.listen
+    monkeypatch.setattr(socket.socket, "listen", lambda sock, *args: (listened.append(sock), real(sock, *args)))
+    sockets, _ = ports.bind_all(listening(imap=free_ports(1)[0], lmtp=free_ports(1)[0]), 3, 1, 0o600, None, move)
+    assert len(listened) == 4 and set(listened) == {sock for own in sockets for _, sock in own}
+    bound(sockets)
