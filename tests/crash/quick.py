@@ -1,7 +1,8 @@
 """``fastmail`` with a small journal and a keeper in a hurry: what takes an hour elsewhere is seen within seconds.
 
 ``python -m tests.crash.quick serve -c fastmail.toml`` runs any command so; ``hurry`` does it within a process. Slots are
-small, so that they are switched often; checkpoints are taken twice a second; recovery applies few records at a time.
+small, so that they are switched often; checkpoints are taken twice a second; recovery applies few records at a time;
+what is done for mailboxes of thousands of messages only is done for those of a few.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from fastmail.app import keeper
 from fastmail.cli.main import main
 from fastmail.durable import env, journal, recovery
+from fastmail.store.local.maildir import follow
 
 LEAST, MOST = 64 << 10, 256 << 10
 VALUES = (
@@ -21,6 +23,8 @@ VALUES = (
     (keeper, "SECONDS", 0.4),
     (keeper, "OCTETS", 128 << 10),
     (recovery, "OCTETS", 1 << 16),
+    (follow, "LARGE", 10),
+    (follow, "LEAST", 5),
 )
 
 
