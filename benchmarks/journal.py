@@ -33,7 +33,8 @@ from fastmail.config.load import load
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable import env as durable
 from fastmail.durable.commit import CommitQueue, Operation
-from fastmail.durable.env import Environment, Journaled
+from fastmail.durable.env import Environment
+from fastmail.durable.opening import Journaled
 from fastmail.durable.transaction import Txn
 from fastmail.model.address import account_address
 from fastmail.model.mailbox_name import INBOX

@@ -11,25 +11,23 @@ from fastmail.app.derived import (
     ban_rules,
     control_template,
     index_template,
-    judge_of,
     key_schedule,
     learned_of,
     limits,
     maildir_template,
     masters_of,
-    policy_settings,
     pupils_of,
     quarantine_of,
     read_instance,
     resolver_of,
     signature_lifetime,
-    stranger_rules,
     users_of,
 )
 from fastmail.app.homes import Homes
 from fastmail.app.ports import FEW
 from fastmail.app.reporting import Reporting
-from fastmail.auth import oauth, provider, send_as
+from fastmail.app.services import Parts, Services
+from fastmail.auth import oauth, provider
 from fastmail.auth.verifier import Verifier
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
@@ -40,18 +38,12 @@ from fastmail.delivery.submission import Submission
 from fastmail.delivery.training import Trainer
 from fastmail.directory import external, sources, standing
 from fastmail.directory.batv import Batv
-from fastmail.directory.interface import AccountRecord
 from fastmail.directory.list_links import Links
 from fastmail.directory.live import LiveByDomain
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.srs import Srs
 from fastmail.dns.resolver import Resolver
 from fastmail.durable import once
-from fastmail.durable.staging import Budget
-from fastmail.feedback.service import Feedback
-from fastmail.imap import session as imap
-from fastmail.imap import urlauth
-from fastmail.imap.service import Service as ImapService
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_time
 from fastmail.net import networks
@@ -62,14 +54,9 @@ from fastmail.net.handover import Handover
 from fastmail.net.listener import Listener, Registry
 from fastmail.net.session import Session
 from fastmail.net.tls import ServerTls
-from fastmail.policy.greylist import Greylist
-from fastmail.policy.receive import Receiver
 from fastmail.policy.rotation import Rotation
 from fastmail.policy.sealing import Sealer
 from fastmail.policy.signer import Signer
-from fastmail.policy.strangers.gate import Gate
-from fastmail.pop3.service import Service as Pop3Service
-from fastmail.pop3.session import Pop3Session
 from fastmail.queue import routes
 from fastmail.queue.bell import Bell
 from fastmail.queue.bounds import Bounds
@@ -82,9 +69,6 @@ from fastmail.relay.sts import Policies
 from fastmail.relay.suspicion import Rules, Watch, parse_exempt
 from fastmail.relay.targets import Finder
 from fastmail.smtp.client import Timeouts
-from fastmail.smtp.milter import Milter
-from fastmail.smtp.service import service as smtp_service
-from fastmail.smtp.session import SmtpSession
 from fastmail.store.filler import Filler
 from fastmail.store.fulltext import FullText
 from fastmail.store.hub import Hub
@@ -123,6 +107,29 @@ class Assembly:
         self.config = config
         self.directory = LocalDirectory(config.server.data_dir)
         self.hub = Hub(config.server.run_dir if worker >= 0 else "", max(worker, 0))
+        self._make_store(instance, recover)
+        self._make_deliverer()
+        self._make_queue()
+        if worker >= 0:
+            self.deliverer.history = self.history
+        self._make_outbound()
+        self._make_logins(self._salts() if worker >= 0 else b"")
+        self.quarantine = quarantine_of(config)
+        self.learned = learned_of(config) if config.learning.enabled else None
+        self.reporting = Reporting(config, self.directory, self.deliverer, self.submission, lambda: self.resolver)
+        # what only some processes start
+        self.rotating: asyncio.Task[None] | None = None
+        self.expiring: asyncio.Task[None] | None = None
+        self.runner: Runner | None = None
+        self.bans: Bans | None = None
+        self.guesses: Guesses | None = None
+        self.account_syncs: list[external.AccountSync] = []
+        self.services: Services | None = None
+        self.trainer: Trainer | None = None
+
+    def _make_store(self, instance: str, recover: bool) -> None:
+        """Mailboxes, where they lie, and their full-text index."""
+        config = self.config
         self.homes = Homes(
             self.directory,
             maildir_template(config),
@@ -146,33 +153,41 @@ class Assembly:
             grace=config.store.expunge_grace,
             gone=lambda account: standing.is_gone(self.directory, account.id, account.address),
         )
-        quota = Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes)
         self.filler = Filler(FullText(config.server.data_dir), self.store, self.account_of)
         if config.store.search_index and not config.store.read_only:
             self.hub.noted = self.filler.changed
+
+    def _make_deliverer(self) -> None:
+        """Delivery into mailboxes."""
+        config = self.config
         self.deliverer = Deliverer(
             self.directory,
             self.store,
             config.server.hostname,
-            quota,
+            Quota(config.limits.quota_storage, config.limits.quota_messages, config.limits.quota_mailboxes),
             [name for name in (config.server.postmaster, *config.auth.admins) if name],
             self.homes.note,
         )
         self.deliverer.srs = Srs(self.directory)
         self.deliverer.batv = Batv(self.directory)
         self.deliverer.forwards_junk = config.policy.forward_junk
-        relay = config.relay
+
+    def _make_queue(self) -> None:
+        """The queue, where its messages go and when, and the history of all messages."""
+        config, relay = self.config, self.config.relay
         self.routes = routes.parse(relay.routes, relay.tls_policies, config.base, relay.pools)
         self.bell = Bell(config.server.run_dir)
         self.spool = Spool(config.server.data_dir, relay.map_size, self.bell.ring, self.store.holds)
         self.store.queued = self.spool.queued
         self.history = History(config.server.data_dir, relay.trace_days, relay.trace_size)
-        if worker >= 0:
-            self.deliverer.history = self.history
         self.destinations = routes.Destinations(self.routes, self.directory.is_local)
         usual = Schedule([parse_time(one) for one in relay.retry], relay.lifetime, relay.delay_warning)
         self.schedules = Schedules(self.routes, usual)
-        hostname = config.server.hostname
+
+    def _make_outbound(self) -> None:
+        """The ways into the queue: what users send, and reports; both are signed."""
+        config, relay = self.config, self.config.relay
+        hostname, usual = config.server.hostname, self.schedules.usual
         bounds = Bounds(
             relay.messages,
             relay.recipients_per_hour,
@@ -194,18 +209,10 @@ class Assembly:
             self.signer,
             relay.enabled,
         )
-        self.rotating: asyncio.Task[None] | None = None
-        self.quarantine = quarantine_of(config)
-        self.expiring: asyncio.Task[None] | None = None
-        self.runner: Runner | None = None
-        self.bans: Bans | None = None
-        self.guesses: Guesses | None = None
-        self.account_syncs: list[external.AccountSync] = []
-        self.greylist: Greylist | None = None
-        self.gate: Gate | None = None
-        self.learned = learned_of(config) if config.learning.enabled else None
-        self.trainer: Trainer | None = None
-        self.reporting = Reporting(config, self.directory, self.deliverer, self.submission, lambda: self.resolver)
+
+    def _make_logins(self, salts: bytes) -> None:
+        """Sources of accounts, and the check of logins. ``salts``: see _salts."""
+        config = self.config
         self.directory.sources = config.source_names
         self.origins = sources.origins(
             config.directory, config.source, config.auth.default_domain, config.base, config.store.homes
@@ -220,11 +227,10 @@ class Assembly:
             config.auth.mechanisms,
             oauth.Tokens(provider.load(config.oauth, config.base)),
             config.auth.upgrade_hashes,
-            self._salts() if worker >= 0 else b"",
+            salts,
             masters_of(config),
             self.binders,
         )
-        self.staging = os.path.join(config.server.data_dir, "staging")
 
     def _salts(self) -> bytes:
         """Return the secret from which salts are made up for names without an account (auth.verifier)."""
@@ -377,10 +383,8 @@ class Assembly:
             self.bans.close()
         if self.guesses is not None:
             self.guesses.close()
-        if self.greylist is not None:
-            self.greylist.close()
-        if self.gate is not None:
-            self.gate.close()
+        if self.services is not None:
+            self.services.close()
         if "resolver" in self.__dict__:  # nobody has asked anything otherwise
             self.resolver.close()
         self.verifier.close()
@@ -388,102 +392,24 @@ class Assembly:
         self.directory.close()
 
     def sessions(self) -> dict[str, Callable[[Connection], Session]]:
-        """Return, for each protocol, the function that makes its sessions."""
-        config = self.config
-        shared = {"hostname": config.server.hostname, "limits": limits(config), "verifier": self.verifier}
-        budget = Budget(config.limits.staging_memory)
-        plaintext = config.auth.plaintext_without_tls
-        mail = {
-            "deliverer": self.deliverer,
-            "staging": self.staging,
-            "budget": budget,
-            "plaintext": plaintext,
-            "senders": send_as.parse(config.auth.header_senders, config.auth.send_as),
-            **shared,
-        }
-        mail["xclient"] = [networks.parse(text) for text in config.listen.xclient]
-        mail["tells_strangers"] = config.relay.success_reports_to_strangers
-        if config.relay.enabled:
-            mail["outbound"] = self.submission
-            mail["networks"] = [networks.parse(text) for text in config.relay.networks]
-        filters = config.filters
-
-        def milters(addresses: list[str]) -> list[Milter]:
-            return [Milter(address, filters.timeout, filters.otherwise) for address in addresses]
-
-        imap_service = ImapService(
-            store=self.store,
-            account=self.deliverer.account,
-            staging=self.staging,
-            budget=budget,
-            plaintext=plaintext,
-            separator=config.store.separator,
-            prefix=config.store.prefix,
-            dotted=config.store.layout == "fs" and config.store.separator == "/",
-            directory=self.directory,
-            admins=frozenset(config.auth.admins),
-            shared=tuple(config.store.shared_accounts),
-            anyone=config.store.anyone,
-            admin_contact=config.server.admin_contact,
-            filler=self.filler if config.store.search_index else None,
-            moved=self.trainer.moved if self.trainer is not None else None,
-            **shared,  # type: ignore[arg-type]
+        """Return, for each protocol, the function that makes its sessions. Call it once."""
+        moved = self.trainer.moved if self.trainer is not None else None
+        parts = Parts(
+            self.config,
+            self.store,
+            self.directory,
+            self.deliverer,
+            self.submission,
+            self.verifier,
+            self.resolver,
+            self.filler,
+            self.learned,
+            self.quarantine,
+            self.reporting.feedback(),
+            moved,
         )
-
-        async def resolve_url(record: AccountRecord, url: str) -> bytes:
-            return await urlauth.submit(imap_service, self.deliverer.account(record), url)
-
-        mail["resolve_url"] = resolve_url
-        self.greylist = Greylist(config.server.data_dir, config.policy.greylist_delay)
-        policy = Receiver(self.resolver, policy_settings(config), self.greylist)
-        rules = stranger_rules(config)
-        self.gate = Gate(config.server.data_dir, rules) if rules.any else None
-        feedback = self.reporting.feedback()
-        exempt = [networks.parse(text) for text in config.policy.exempt]
-        mail["judge"] = judge_of(config, self.learned)
-        mx = smtp_service(
-            "smtp",
-            milters=milters(filters.smtp),
-            policy=policy,
-            gate=self.gate,
-            exempt=exempt,
-            feedback=feedback,
-            quarantine=self.quarantine,
-            **mail,
-        )
-        own = config.policy.feedback_id
-        taker = feedback.taker if feedback is not None else None
-        submission = smtp_service(
-            "submission",
-            milters=milters(filters.submission),
-            feedback_id=own,
-            feedback=Feedback(taker=taker) if taker is not None else None,
-            **mail,
-        )
-        lmtp = smtp_service(
-            "lmtp",
-            milters=milters(filters.lmtp),
-            feedback=feedback,
-            quarantine=self.quarantine,
-            wishes=policy_settings(config).wishes if config.policy.judge_lmtp else None,
-            **mail,
-        )
-        pop3_service = Pop3Service(
-            store=self.store,
-            account=self.deliverer.account,
-            plaintext=plaintext,
-            **shared,  # type: ignore[arg-type]
-        )
-        return {
-            "smtp": lambda c: SmtpSession(mx, c),
-            "submission": lambda c: SmtpSession(submission, c),
-            "submissions": lambda c: SmtpSession(submission, c),
-            "lmtp": lambda c: SmtpSession(lmtp, c),
-            "imap": lambda c: imap.ImapSession(imap_service, c),
-            "imaps": lambda c: imap.ImapSession(imap_service, c),
-            "pop3": lambda c: Pop3Session(pop3_service, c),
-            "pop3s": lambda c: Pop3Session(pop3_service, c),
-        }
+        self.services = Services(parts)
+        return self.services.sessions()
 
     async def listen(
         self,

@@ -22,7 +22,7 @@ from fastmail.app.assembly import Assembly
 from fastmail.app.confine import confine
 from fastmail.app.derived import control_template, maildir_template
 from fastmail.config.settings import Config
-from fastmail.durable import env
+from fastmail.durable import errors
 from fastmail.durable.mapped import MappedPages
 from fastmail.model.errors import CorruptData
 from fastmail.net.handover import Exchange, Handover
@@ -109,7 +109,7 @@ async def _main(
     number, workers = serving.number, serving.workers
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    env.panic = partial(os._exit, PANIC)  # the supervisor starts another one
+    errors.panic = partial(os._exit, PANIC)  # the supervisor starts another one
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload_or_keep, tls)

@@ -5,7 +5,7 @@ import asyncio
 import dataclasses
 import os
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,10 +26,14 @@ from fastmail.queue.repair import faults as queue_faults
 from fastmail.queue.repair import repair as repair_queue
 from fastmail.store.interface import Account
 from fastmail.store.local.index.first_layout import TABLES as FIRST_TABLES
+from fastmail.store.local.index.shard import Shard
 from fastmail.store.local.recovery import check_account as checking
 from fastmail.store.local.recovery import rebuild_account
 from fastmail.store.local.recovery.after_salvage import find_again
 from fastmail.store.local.segments import verify
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 CURRENT = "nothing to do"
 CANNOT = "cannot be"
@@ -64,6 +68,37 @@ def check(
 
 async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
     settings = read_config(config)
+    old = _old_layouts(settings)
+    if old and not mend:  # to open them would change them
+        return old
+    out = _journals(settings)
+    out += _files(settings, mend, json)
+    if mend:
+        await heal.finish(settings, lambda text: out.append(Problem("index", text, "rebuilt from what is there")))
+    async with beside(settings) as assembly:
+        out += _aliases(assembly, mend)
+        out += _keys(assembly)
+        out += _queue(assembly, mend)
+        out += await _held(assembly, mend)
+        with progress_bar() as progress:
+            every: list[Account] = []
+            anew: list[Account] = []
+            for record in progress.track(assembly.directory.accounts(), description="accounts"):
+                account = assembly.deliverer.account(record)
+                every.append(account)
+                problems = await _account(assembly, account, mend)
+                if problems and mend:
+                    anew.append(account)
+                out += problems
+            for shard in assembly.store.commits.shards:
+                mine = [one for one in every if assembly.store.commits.shard(one.id) is shard]
+                rebuilt = any(one in mine for one in anew)
+                out += await _segments(assembly, shard, mine, mend, rebuilt, progress)
+    return out
+
+
+def _old_layouts(settings: Config) -> list[Problem]:
+    """What an earlier version wrote. ConfigError if a newer one did."""
     old = [row for row in layouts(settings) if row["then"] != CURRENT]
     newer = next((row for row in old if row["then"] == NEWER), None)
     if newer is not None:
@@ -72,70 +107,64 @@ async def _check(config: str, mend: bool, json: bool) -> list[Problem]:
             f"{newer['here']}): "
             "install that version"
         )
-    if old and not mend:  # to open them would change them
-        return [
-            Problem(
-                str(row["what"]),
-                f"layout {row['layout']}: {row['then']}",
-                "run with --repair" if str(row["then"]).startswith(CANNOT) else "run `fastmail upgrade`",
-            )
-            for row in old
-        ]
-    out = _journals(settings)
-    out += _files(settings, mend, json)
+    return [
+        Problem(
+            str(row["what"]),
+            f"layout {row['layout']}: {row['then']}",
+            "run with --repair" if str(row["then"]).startswith(CANNOT) else "run `fastmail upgrade`",
+        )
+        for row in old
+    ]
+
+
+async def _account(assembly: Assembly, account: Account, mend: bool) -> list[Problem]:
+    """What is wrong with the mailboxes of an account; with ``mend`` they are rebuilt from their files."""
+    try:
+        bad = [one for one in await checking.check(assembly.store, account) if one.problems]
+    except (MailError, OSError, ValueError) as error:
+        bad = [checking.Report(account.address, "", 0, 1, str(error))]
+    if not bad:
+        return []
+    after = bad
     if mend:
-        await heal.finish(settings, lambda text: out.append(Problem("index", text, "rebuilt from what is there")))
-    anew: list[Account] = []
-    every: list[Account] = []
-    async with beside(settings) as assembly:
-        out += _aliases(assembly, mend)
-        out += _keys(assembly)
-        out += _queue(assembly, mend)
-        out += await _held(assembly, mend)
-        with progress_bar() as progress:
-            for record in progress.track(assembly.directory.accounts(), description="accounts"):
-                place = assembly.deliverer.account(record)
-                every.append(place)
-                try:
-                    bad = [one for one in await checking.check(assembly.store, place) if one.problems]
-                except (MailError, OSError, ValueError) as error:
-                    bad = [checking.Report(record.address, "", 0, 1, str(error))]
-                if not bad:
-                    continue
-                after = bad
-                if mend:
-                    anew.append(place)
-                    try:
-                        after = [one for one in await rebuild_account.rebuild(assembly.store, place) if one.problems]
-                    except (MailError, OSError, ValueError) as error:
-                        after = [dataclasses.replace(one, detail=str(error)) for one in bad]
-                for one in bad:
-                    left = [again for again in after if again.mailbox == one.mailbox]
-                    done = "rebuilt from the files" if mend and not left else "run with --repair"
-                    if mend and left:
-                        done = f"still: {left[0].detail}"
-                    out.append(Problem(f"{one.account} {one.mailbox}", one.detail, done))
-            for shard in assembly.store.commits.shards:
-                task = progress.add_task("segments", total=None)
+        try:
+            after = [one for one in await rebuild_account.rebuild(assembly.store, account) if one.problems]
+        except (MailError, OSError, ValueError) as error:
+            after = [dataclasses.replace(one, detail=str(error)) for one in bad]
+    out = []
+    for one in bad:
+        left = [again for again in after if again.mailbox == one.mailbox]
+        done = "rebuilt from the files" if mend and not left else "run with --repair"
+        if mend and left:
+            done = f"still: {left[0].detail}"
+        out.append(Problem(f"{one.account} {one.mailbox}", one.detail, done))
+    return out
 
-                def told(done: int, total: int, task: object = task) -> None:
-                    progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-                hits = await assembly.store.commits.help(verify.check, assembly.store, shard, told)
-                if mend and (hits or any(assembly.store.commits.shard(account.id) is shard for account in anew)):
-                    given = await find_again(
-                        assembly.store, shard, [one for one in every if assembly.store.commits.shard(one.id) is shard]
-                    )
-                    if given:
-                        say = "rebuilt: given to their mailboxes"
-                        out.append(Problem("segments", f"{given} messages that nothing named", say))
-                    before = hits
-                    hits = await assembly.store.commits.help(verify.check, assembly.store, shard, told)
-                    found = [hit for hit in before if hit not in hits]
-                    out += [Problem(hit.where, hit.problem, "rebuilt: its record is named again") for hit in found]
-                for hit in hits:
-                    say = "restore it from a backup; `export --skip-bad` leaves it out"
-                    out.append(Problem(hit.where, hit.problem, say if mend else f"run with --repair, or {say}"))
+async def _segments(
+    assembly: Assembly, shard: Shard, accounts: list[Account], mend: bool, rebuilt: bool, progress: "Progress"
+) -> list[Problem]:
+    """What is wrong with the segments of a shard. With ``mend``, records that nothing names any more are given to their
+    mailboxes again, where an account was ``rebuilt`` or a record is missing."""
+    task = progress.add_task("segments", total=None)
+    out = []
+
+    def told(done: int, total: int) -> None:
+        progress.update(task, completed=done, total=total)
+
+    hits = await assembly.store.commits.help(verify.check, assembly.store, shard, told)
+    if mend and (hits or rebuilt):
+        given = await find_again(assembly.store, shard, accounts)
+        if given:
+            say = "rebuilt: given to their mailboxes"
+            out.append(Problem("segments", f"{given} messages that nothing named", say))
+        before = hits
+        hits = await assembly.store.commits.help(verify.check, assembly.store, shard, told)
+        found = [hit for hit in before if hit not in hits]
+        out += [Problem(hit.where, hit.problem, "rebuilt: its record is named again") for hit in found]
+    for hit in hits:
+        say = "restore it from a backup; `export --skip-bad` leaves it out"
+        out.append(Problem(hit.where, hit.problem, say if mend else f"run with --repair, or {say}"))
     return out
 
 

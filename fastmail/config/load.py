@@ -165,45 +165,24 @@ def _finish(config: Config, text: str, path: str) -> None:
     base = config.base
     _names(config, problem)
     config.store.shared_accounts = [comparable(one) for one in config.store.shared_accounts]
-    config.server.data_dir = os.path.join(base, config.server.data_dir)
-    config.server.run_dir = os.path.join(base, config.server.run_dir or os.path.join(config.server.data_dir, "run"))
-    if config.directory.sql.startswith("sqlite:"):
-        config.directory.sql = "sqlite:" + os.path.join(base, config.directory.sql.removeprefix("sqlite:"))
+    _make_absolute(config, base)
     try:
         _check_sources(config, base)
     except ConfigError as error:
         problem("directory", str(error).partition(" ")[0].rstrip(":"), str(error))
-    if config.directory.passwd_file:
-        config.directory.passwd_file = os.path.join(base, config.directory.passwd_file)
     if config.source:
         from fastmail.config import named_sources  # with what reads them, which few commands need
 
         for number, key, what in named_sources.faults(config):
             problems.append(f"{path}:{_line(text, 'source', key, number)}: {what}")
-    for key in ("certificate", "key", "client_ca", "client_crl"):
-        value = getattr(config.tls, key)
-        if value:
-            setattr(config.tls, key, os.path.join(base, value))
-    if bool(config.tls.certificate) != bool(config.tls.key):
-        problem("tls", "certificate", "certificate and key go together")
-    if config.tls.client_crl and not config.tls.client_ca:
-        problem("tls", "client_crl", "client_crl says what the authorities of client_ca have revoked: give both")
-    if not config.tls.certificate:
-        for key in ("submissions", "imaps", "pop3s"):
-            if getattr(config.listen, key):
-                problem("listen", key, f"{key} needs [tls] certificate and key")
+    _check_tls(config, problem)
     if config.limits.message_size > 1 << 31:
         problem("limits", "message_size", "message_size must not be above 2 GiB")
     try:
         _check_routes(config, base)
     except ConfigError as error:
         problem("relay", "pools" if "[relay] pools" in str(error) else "routes", str(error))
-    for key in ("smtp", "submission", "lmtp"):
-        for place_ in getattr(config.filters, key):
-            if place_.startswith(":"):
-                problem("filters", key, f"{key}: {place_!r} has no host")
-    if config.filters.otherwise not in ("tempfail", "accept", "reject"):
-        problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
+    _check_filters(config, problem)
     if config.relay.tls not in TLS:
         problem("relay", "tls", "tls must be none, may, encrypt or verify")
     _check_store(config, problem)
@@ -215,13 +194,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     _check_named(config, problem)
     for key, what in strangers.faults(config.strangers):
         problem("strangers", key, what)
-    kinds = config.policy.dkim_kinds
-    if not kinds or not set(kinds) <= {"rsa", "ed25519"}:
-        problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
-    if not 2048 <= config.policy.dkim_bits <= 4096:
-        problem("policy", "dkim_bits", "dkim_bits must be 2048 to 4096")
-    if config.policy.feedback_id and not re.fullmatch(r"[A-Za-z0-9]{5,15}", config.policy.feedback_id):
-        problem("policy", "feedback_id", "feedback_id must be 5 to 15 letters and digits")
+    _check_signing(config, problem)
     if config.scanner:
         from fastmail.config import scanners  # with the words of policy, which few commands need
 
@@ -229,6 +202,51 @@ def _finish(config: Config, text: str, path: str) -> None:
             problems.append(f"{path}:{_line(text, 'scanner', key, number)}: {what}")
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _make_absolute(config: Config, base: str) -> None:
+    """Let relative paths begin at ``base``."""
+    config.server.data_dir = os.path.join(base, config.server.data_dir)
+    config.server.run_dir = os.path.join(base, config.server.run_dir or os.path.join(config.server.data_dir, "run"))
+    if config.directory.sql.startswith("sqlite:"):
+        config.directory.sql = "sqlite:" + os.path.join(base, config.directory.sql.removeprefix("sqlite:"))
+    if config.directory.passwd_file:
+        config.directory.passwd_file = os.path.join(base, config.directory.passwd_file)
+    for key in ("certificate", "key", "client_ca", "client_crl"):
+        value = getattr(config.tls, key)
+        if value:
+            setattr(config.tls, key, os.path.join(base, value))
+
+
+def _check_tls(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    if bool(config.tls.certificate) != bool(config.tls.key):
+        problem("tls", "certificate", "certificate and key go together")
+    if config.tls.client_crl and not config.tls.client_ca:
+        problem("tls", "client_crl", "client_crl says what the authorities of client_ca have revoked: give both")
+    if not config.tls.certificate:
+        for key in ("submissions", "imaps", "pop3s"):
+            if getattr(config.listen, key):
+                problem("listen", key, f"{key} needs [tls] certificate and key")
+
+
+def _check_filters(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    for key in ("smtp", "submission", "lmtp"):
+        for place_ in getattr(config.filters, key):
+            if place_.startswith(":"):
+                problem("filters", key, f"{key}: {place_!r} has no host")
+    if config.filters.otherwise not in ("tempfail", "accept", "reject"):
+        problem("filters", "otherwise", "otherwise must be tempfail, accept or reject")
+
+
+def _check_signing(config: Config, problem: Callable[[str, str, str], None]) -> None:
+    """Check the settings of what is put on mail that users send."""
+    kinds = config.policy.dkim_kinds
+    if not kinds or not set(kinds) <= {"rsa", "ed25519"}:
+        problem("policy", "dkim_kinds", 'dkim_kinds must be of "rsa" and "ed25519"')
+    if not 2048 <= config.policy.dkim_bits <= 4096:
+        problem("policy", "dkim_bits", "dkim_bits must be 2048 to 4096")
+    if config.policy.feedback_id and not re.fullmatch(r"[A-Za-z0-9]{5,15}", config.policy.feedback_id):
+        problem("policy", "feedback_id", "feedback_id must be 5 to 15 letters and digits")
 
 
 def _names(config: Config, problem: Callable[[str, str, str], None]) -> None:

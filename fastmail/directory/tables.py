@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-from fastmail.durable.env import ERRORS, Environment, translate
+from fastmail.durable.env import Environment
+from fastmail.durable.errors import ERRORS, translate
 from fastmail.durable.layouts import Former
 
 LAYOUT = 3  # with mailing lists: an older program would refuse their mail, so it does not open them

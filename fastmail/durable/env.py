@@ -3,26 +3,24 @@
 An environment is a directory with one LMDB file. Without a journal each commit is synced in full. With a journal,
 commits are written without syncs: ``sync`` makes them durable (durable.journal), checkpoints make the LMDB file itself
 durable (durable.checkpoint), and the first process that opens the environment after a stop that was not clean replays
-the journal (durable.recovery).
+the journal (durable.opening, durable.recovery).
 
 Promise: a read transaction sees one commit and blocks nobody; the caller ends it before it awaits. A full map or disk
-raises StorageFull and leaves the environment usable. RESERVE, a part of the map, is kept for operations that remove or
-change: operations that add are refused (StorageFull) once they would use it, so deleting always finds room.
+raises StorageFull and leaves the environment usable. A part of the map (durable.space) is kept for operations that
+remove or change: operations that add are refused (StorageFull) once they would use it, so deleting always finds room.
 
 Failures: when the disk fails while LMDB writes its meta page, the process can neither read nor write any more.
-``panic`` is then called, which ends a worker; the next worker reads the last good commit. A damaged file, or one that
-has disappeared, is CorruptData and calls ``panic`` too; the process that starts workers examines the file before it
-starts the next one. The ``meta`` table of each environment carries a layout version; a version that is too new is
-refused with ConfigError rather than guessed at.
+``panic`` (durable.errors) is then called, which ends a worker; the next worker reads the last good commit. A damaged
+file, or one that has disappeared, is CorruptData and calls ``panic`` too; the process that starts workers examines the
+file before it starts the next one. The ``meta`` table of each environment carries a layout version; a version that is
+too new is refused with ConfigError rather than guessed at.
 """
 
-import errno
 import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import lmdb
@@ -30,52 +28,24 @@ import lmdb
 from fastmail._core import leaves
 from fastmail.durable import checkpoint, journal, layouts, recovery, stops
 from fastmail.durable.checkpoint import Checkpoints, Lock, NotSynced, State
+from fastmail.durable.errors import ERRORS, REPAIR, give_up, translate
 from fastmail.durable.files import Mapped
 from fastmail.durable.journal import Journal, Position
 from fastmail.durable.layouts import Former
 from fastmail.durable.newest import MetaPages
-from fastmail.durable.recovery import Files
-from fastmail.durable.replace import make_directories, sync_directory
-from fastmail.durable.salvage import examine, misnamed
+from fastmail.durable.opening import Journaled, continue_journal, last_state, open_file, recover
+from fastmail.durable.replace import make_directories
+from fastmail.durable.space import Space
 from fastmail.durable.stops import Stop
 from fastmail.durable.transaction import Reading, Txn
 from fastmail.durable.writing import Writing
-from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed, StorageFull
+from fastmail.model.errors import ConfigError, CorruptData, MailError, StorageFailed
 from fastmail.telemetry import log
 
-FIRST_TRIES = 50
-RESERVE = 16  # one sixteenth of the map
 REMEMBERED = 100_000  # directories whose device number is cached; bounds the cache
 BEHIND = 8  # filled journal slots after which a writer takes a checkpoint itself, should the keeper not do it
-TOLD = 60.0  # s between two log events about the same full map
 STOPPED = "nothing is written any more, because of an earlier failure: "
-REPAIR = "stop the server and run `fastmail check --repair`"
 Read = Callable[[], AbstractContextManager[Any]]  # Environment.read
-# BadTxnError is here because LMDB raises it in a transaction in which one of the others was raised before; nested
-# transactions, its other cause, are not used
-DAMAGE = (
-    leaves.Damaged,
-    lmdb.CorruptedError,
-    lmdb.PageNotFoundError,
-    lmdb.InvalidError,
-    lmdb.BadChecksumError,
-    lmdb.BadTxnError,
-)
-ERRORS = (lmdb.Error, leaves.Damaged)  # what reading may raise
-panic: Callable[[], None] | None = None  # called when the environment cannot be used any more; set by workers
-
-
-@dataclass(frozen=True, slots=True)
-class Journaled:
-    """How an environment is journaled.
-
-    ``base``: paths below this directory are recorded relative to it, so that the data directory can be moved.
-    ``owner``: makes the object that knows where files belong after a loss of power. ``least``: octets of the first
-    journal slot."""
-
-    base: str
-    owner: Callable[[dict[str, Any]], Files] | None = None
-    least: int = journal.LEAST
 
 
 class Environment:
@@ -132,7 +102,7 @@ class Environment:
         # Every process that has the environment open holds "users" shared. Getting it exclusively means that no
         # other process has it open, and so that recovery, if it is needed, is this process's work.
         first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
-        state = _last_state(path, tables) if first else None
+        state = last_state(path, tables) if first else None
         if first:
             journal.clear(folder)
         if state is not None and not state.clean:
@@ -143,7 +113,7 @@ class Environment:
             self._open(path, tables, map_size, None)
             try:
                 self._bring_over()
-                self._continue(folder, tables, had_journal=state is not None)
+                continue_journal(self.env, self.db["meta"], folder, tables, had_journal=state is not None)
             finally:
                 self.env.close()
         self._open(path, tables, map_size, journaled)
@@ -169,21 +139,6 @@ class Environment:
         checkpoint.write(path, state)
         return state
 
-    def _continue(self, folder: str, tables: list[str], had_journal: bool) -> None:
-        """Set where the journal continues, for an environment that was closed cleanly, is new, or had no journal.
-
-        If the last slot has records of other tables, the journal continues in a new slot: a slot's header numbers the
-        tables of all records in it."""
-        meta = self.db["meta"]
-        with self.env.begin(write=True) as txn:
-            found = txn.get(journal.POSITION_ROW, db=meta)
-            there = Position.unpack(found) if found is not None else None
-            ours = (*tables, "meta")
-            if there is None or not had_journal or any(one != ours for one in journal.tables_behind(folder, there)):
-                sequence = there.sequence if there is not None else 1
-                txn.put(journal.POSITION_ROW, journal.beginning(folder, sequence).pack(), db=meta)
-            txn.delete(journal.BROKEN_ROW, db=meta)
-
     def _begin_journal(self, journaled: Journaled, tables: list[str], state: State | None, first: bool) -> None:
         """Start journaling on the open environment: the first process replays the journal and takes a checkpoint."""
         directory, meta = checkpoint.folder(self.path), self.db["meta"]
@@ -192,7 +147,7 @@ class Environment:
         if first:
             places = None
             if state is not None and not state.clean:
-                places = self._recover(directory, journaled, state)
+                places = recover(self.path, self._file, journaled, state, self._former, self._bring_over)
             checkpoints.take(recovered=places, wait=True)
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(directory, checkpoint.DISTRUST))
@@ -206,79 +161,16 @@ class Environment:
         self._checkpoints = checkpoints
         self._journal = Journal(directory, names, journaled.least)
 
-    def _recover(self, directory: str, journaled: Journaled, state: State) -> set[str]:
-        """Replay the journal and return the directories in which it made files.
-
-        The journal then continues in a new slot with a new random checksum, so that a record that failed its check now
-        is never read again."""
-        meta = self.db["meta"]
-        owner = journaled.owner(self.db) if journaled.owner is not None else None
-        start = time.monotonic()
-        distrust = os.path.exists(os.path.join(directory, checkpoint.DISTRUST))
-        told = {name for tables in journal.tables_behind(directory, state.position) for name in tables}
-        # A damaged LMDB file may have lost tables of an earlier layout that the journal still has rows for: create them
-        # again.
-        for name in told & {name for one in self._former for name in one.tables}:
-            self.former_tables[name] = self.env.open_db(name.encode())
-        known = {**self.former_tables, **self.db}
-        done, end = recovery.replay(
-            self.path, self.env, known, state.position, journaled.base, owner, distrust, self._bring_over
-        )
-        txn: Any
-        with self.env.begin(write=True) as txn:
-            txn.put(journal.POSITION_ROW, journal.beginning(directory, end.sequence).pack(), db=meta)
-            txn.delete(journal.BROKEN_ROW, db=meta)
-            count = recovery.NUMBER.unpack(txn.get(recovery.EPOCH_ROW, default=bytes(4), db=meta))[0]
-            txn.put(recovery.EPOCH_ROW, recovery.NUMBER.pack(count + 1), db=meta)
-            now = int(time.time())
-            stops.note(txn, meta, Stop(state.time or now, now))
-        log.event(
-            "index.recovered",
-            path=self.path,
-            records=done.records,
-            files=done.restored,
-            seconds=round(time.monotonic() - start, 3),
-        )
-        return {os.path.join(journaled.base, os.fsdecode(one)) for one in done.directories}
-
     def _open(self, path: str, tables: list[str], map_size: int, journaled: Journaled | None) -> None:
         """Open the LMDB file and its tables. ConfigError if a newer version of this program wrote it."""
-        fresh = _is_fresh(path)
         former = {name for one in self._former for name in one.tables}
-        try:
-            self.env = lmdb.open(
-                path,
-                map_size=map_size,
-                max_dbs=len(tables) + 1 + len(former),
-                max_readers=2048,
-                mode=0o600,
-                max_spare_txns=4,
-                sync=journaled is None,
-            )
-            # Pin the pages of the present commit, which is the last checkpoint's state, until there is another
-            # checkpoint; _begin_journal ends this.
-            self._pin = self.env.begin() if journaled is not None else None
-            if fresh:
-                sync_directory(path)
-            self.path = path
-            self._page = int(self.env.stat()["psize"])
-            self._metas, self._seen = MetaPages(path, self._page), -1
-            self._told = 0.0
-            self._map: Mapped | None = None
-            if journaled is None:
-                self.env.reader_check()
-            if not fresh:
-                self._names(tables)
-            with self.env.begin(write=True) as txn:  # one, or a new environment would be synced for each table
-                self.db: dict[str, Any] = {name: self.env.open_db(name.encode(), txn) for name in [*tables, "meta"]}
-            there = former & table_names(self.env) if former else ()
-            self.former_tables = {name: self.env.open_db(name.encode(), create=False) for name in there}
-        except lmdb.MemoryError as error:
-            if not fresh:  # a damaged first page may ask for a map of any size, which fails with this error
-                _give_up("index.damaged", f"{path}: {error}")
-            raise translate(error) from error
-        except lmdb.Error as error:
-            raise translate(error) from error
+        self._file = file = open_file(path, tables, former, map_size, journaled is not None)
+        self.env, self._pin, self._page = file.env, file.pin, file.page
+        self.db, self.former_tables = file.db, file.former_tables
+        self.path = path
+        self._metas, self._seen = MetaPages(path, self._page), -1
+        self._space = Space(path, self.env, self._page, self.db)
+        self._map: Mapped | None = None
         version = layouts.version(self)
         if version > self._layout:
             self.env.close()
@@ -289,16 +181,6 @@ class Environment:
     def _bring_over(self) -> None:
         """Convert the rows of earlier layouts; see durable.layouts."""
         layouts.convert(self, self._former, self._layout)
-
-    def _names(self, tables: list[str]) -> None:
-        """Refuse a file in which the name of a table is damaged: LMDB would create the table it misses, empty."""
-        with self.env.begin() as txn:
-            there = [key.decode("ascii", "replace") for key in txn.cursor().iternext(values=False)]
-        lost = misnamed(there, tables)
-        if lost:
-            self.env.close()
-            _give_up("index.damaged", f"{self.path}: {', '.join(lost)!r} is not a table of this server")
-            raise CorruptData(f"{self.path}: the names of its tables are damaged; {REPAIR}")
 
     def begin(self, write: bool = False) -> Any:
         """Begin a transaction.
@@ -344,7 +226,7 @@ class Environment:
             self.env.set_mapsize(0)
             return begin(write=write, buffers=not write)
         except lmdb.PanicError as error:
-            _give_up("index.panic", f"{self.path}: {error}")
+            give_up("index.panic", f"{self.path}: {error}")
             raise StorageFailed(str(error)) from error
         except lmdb.Error as error:
             raise translate(error) from error
@@ -521,41 +403,16 @@ class Environment:
         return found
 
     def tight(self) -> bool:
-        """True if the data file has grown into the reserve at the end of the map.
-
-        From then on there may be free pages between the data, but perhaps no run of several adjacent ones, as long
-        values need."""
-        info = self.env.info()
-        most = info["map_size"] - info["map_size"] // RESERVE
-        return bool((info["last_pgno"] + 1) * self._page > most)
+        """True if the data file has grown into the reserve at the end of the map; see durable.space."""
+        return self._space.tight()
 
     def crowded(self, txn: Reading) -> bool:
-        """True if so much of the map is used that nothing may be added.
-
-        While at least half of the reserve is still free at the end of the map, data may fill all but the reserve. After
-        that the limit is half of the map, so that long values find adjacent free pages."""
-        if not self.tight():
-            return False
-        info = self.env.info()
-        size, reserve = info["map_size"], info["map_size"] // RESERVE
-        behind = size - (info["last_pgno"] + 1) * self._page
-        used = sum(self._octets(txn, name) for name in self.db)
-        if used <= (size - reserve if behind > reserve // 2 else size // 2):
-            return False
-        self.tell_full(used)
-        return True
+        """True if so much of the map is used that nothing may be added; see durable.space."""
+        return self._space.crowded(txn)
 
     def tell_full(self, used: int) -> None:
-        """Log that the map is full, at most once in TOLD seconds. ``used``: octets of the map in use."""
-        if time.monotonic() - self._told > TOLD or not self._told:
-            self._told = time.monotonic()
-            then = "raise index_map_size ([store]) or map_size ([relay]) and restart, or remove mail"
-            log.event("index.full", "error", path=self.path, used=used, size=self.env.info()["map_size"], then=then)
-
-    def _octets(self, txn: Reading, name: str) -> int:
-        """Octets of all pages of a table."""
-        stat = txn.stat(self.db[name])
-        return int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]) * self._page
+        """Log that the map is full, now and then. ``used``: octets of the map in use."""
+        self._space.tell_full(used)
 
     def last_commit(self) -> int:
         """Return the number of the last commit that a reader sees; what was read stays true while this number does not
@@ -606,58 +463,3 @@ class Environment:
             log.event(
                 "index.checkpoint", "error", path=self.path, error=error, then="the next start replays the journal"
             )
-
-
-def _last_state(path: str, tables: list[str]) -> State | None:
-    """Return the last checkpoint; None where there is none.
-
-    Also None where the checkpoint file is damaged but the LMDB file is sound by itself: it always is unless the machine
-    stopped. CorruptData when neither can be used."""
-    try:
-        return checkpoint.read(path)
-    except CorruptData as error:
-        found = examine(path, tables)
-        if found.damage:
-            raise
-        log.event("index.checkpoint", "error", path=path, error=error, then="the index is used as it is")
-        return None
-
-
-def _is_fresh(path: str) -> bool:
-    """True if there is no environment yet. CorruptData if there was one and its data file is gone or empty."""
-    data, lock = os.path.join(path, "data.mdb"), os.path.join(path, "lock.mdb")
-    for _ in range(FIRST_TRIES):
-        if os.path.exists(data) and os.path.getsize(data):
-            return False
-        if not os.path.exists(data) and not os.path.exists(lock):
-            return True
-        time.sleep(0.02)  # another process may be creating it at this moment
-    raise CorruptData(f"{data} is missing or empty")
-
-
-def table_names(env: Any) -> set[str]:
-    """Return the names of the tables of an open environment."""
-    with env.begin() as txn:
-        return {bytes(key).decode("ascii", "replace") for key in txn.cursor().iternext(values=False)}
-
-
-def _give_up(event: str, why: str) -> None:
-    log.event(event, "error", why=why)
-    if panic is not None:
-        panic()
-
-
-def translate(error: BaseException) -> Exception:
-    """Return the exception of model.errors that stands for an LMDB or operating-system error."""
-    if isinstance(error, lmdb.MapFullError):
-        return StorageFull("index map is full")
-    if isinstance(error, DAMAGE) or (isinstance(error, lmdb.Error) and "data format" in str(error)):
-        _give_up("index.damaged", str(error))
-        return CorruptData(f"{error}; {REPAIR}")
-    if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK)
-        return StorageFull(str(error)) if full else StorageFailed(str(error))
-    if isinstance(error, lmdb.Error):
-        text = str(error)
-        return StorageFull(text) if "No space" in text or "quota" in text.lower() else StorageFailed(text)
-    return StorageFailed(str(error))

@@ -109,7 +109,8 @@ def _home(conf: Block) -> str:
     return conf.get("mail_home")
 
 
-def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+def _mail_location(conf: Block) -> tuple[str, str, str, dict[str, str]]:
+    """Return where mail is: as Dovecot's configuration says it, the driver, the path, and options by name."""
     location = conf.get("mail_location")
     driver, _, rest = location.partition(":")
     options = dict(part.partition("=")[::2] for part in rest.split(":")[1:])
@@ -125,7 +126,11 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
         }
         if conf.get("mailbox_list_utf8") == "yes":
             options["UTF-8"] = ""
-    theirs = location or f"{driver}:{path}"
+    return location or f"{driver}:{path}", driver, path, options
+
+
+def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    theirs, driver, path, options = _mail_location(conf)
     if driver != "maildir":
         out.findings.append(
             Finding("mail", theirs, "only Maildir is taken over: convert with `doveadm sync` first", BLOCKS)
@@ -152,6 +157,15 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
             out.findings.append(Finding("index files", options["INDEX"], say, SAME))
     except CannotDo as error:
         out.findings.append(Finding("mail", theirs, f"set [store] maildir by hand: {error}", BLOCKS))
+    _folders(options, out, settings)
+    owner = conf.get("mail_uid")
+    if owner:
+        settings["server"]["user"] = _quoted(owner)
+        out.findings.append(Finding("owner of mail", owner, "[server] user: files stay that user's", SAME))
+
+
+def _folders(options: dict[str, str], out: Plan, settings: dict[str, dict[str, str]]) -> None:
+    """How folders lie in a Maildir, and how they are named."""
     kind = (options.get("LAYOUT") or "maildir++").lower()
     if kind == "fs":
         settings["store"]["layout"] = _quoted(kind)
@@ -166,10 +180,6 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
         if options.get(name):
             say = "folders and INBOX must lie in the Maildir itself: move them with `doveadm sync` first"
             out.findings.append(Finding("folders", f"{name}={options[name]}", say, BLOCKS))
-    owner = conf.get("mail_uid")
-    if owner:
-        settings["server"]["user"] = _quoted(owner)
-        out.findings.append(Finding("owner of mail", owner, "[server] user: files stay that user's", SAME))
 
 
 def _namespaces(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:

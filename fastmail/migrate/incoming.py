@@ -73,14 +73,7 @@ async def take_in(
     store: Store, account: Account, name: str, source: str, messages: AsyncIterator[Sequence[Found]], result: Result
 ) -> None:
     """Import one mailbox; batches come from ``messages``. ``source`` names the place, and is a part of identities."""
-    if store.find(account, name) is None:
-        try:
-            await store.create(account, name)
-        except MailboxExists:
-            pass
-    key = store.find(account, name)
-    if key is None:
-        raise CannotDo(f"{name} cannot be made")
+    key = await _mailbox(store, account, name)
     with store.snapshot(account) as snapshot:
         notes = {note: value for note, value in snapshot.notes(key).items() if note.startswith(NOTE)}
     known: dict[bytes, tuple[int, int]] = {}
@@ -130,6 +123,19 @@ async def take_in(
             if sum(message.size + len(message.summary) for _, _, message in fresh) > OCTETS:
                 await keep()
         await keep()
+
+
+async def _mailbox(store: Store, account: Account, name: str) -> bytes:
+    """Return the key of the mailbox of that name, which is created if there is none."""
+    if store.find(account, name) is None:
+        try:
+            await store.create(account, name)
+        except MailboxExists:
+            pass
+    key = store.find(account, name)
+    if key is None:
+        raise CannotDo(f"{name} cannot be made")
+    return key
 
 
 async def _change(store: Store, account: Account, key: bytes, uid: int, before: int, after: int) -> None:

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from fastmail.durable import beneath, segments
 from fastmail.durable.commit import PieceWrite
-from fastmail.durable.env import Environment, translate
+from fastmail.durable.env import Environment
+from fastmail.durable.errors import translate
 from fastmail.durable.segments import SegmentReader, SegmentWriter
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import CorruptData

@@ -30,7 +30,8 @@ from contextlib import suppress
 from typing import Any
 
 from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
-from fastmail.durable.env import Environment, Journaled
+from fastmail.durable.env import Environment
+from fastmail.durable.opening import Journaled
 from fastmail.durable.transaction import Txn
 from fastmail.message import transaction
 from fastmail.model.errors import CorruptData, StorageFailed, TooMuch

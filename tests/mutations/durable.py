@@ -9,6 +9,7 @@ STAGE = "fastmail/durable/stage.pyx"
 FIRST = "tests/unit/store/local/index/test_first_layout.py"
 FORMER = "tests/unit/store/local/index/test_former_arrivals.py"
 ENV = "fastmail/durable/env.py"
+OPENING = "fastmail/durable/opening.py"
 JOURNAL = "fastmail/durable/journal.py"
 CHECKPOINT = "fastmail/durable/checkpoint.py"
 RECOVERY = "fastmail/durable/recovery.py"
@@ -241,7 +242,7 @@ MUTATIONS = [
         "            self._open(path, tables, map_size, None)\n"
         "            try:\n"
         "                self._bring_over()\n"
-        "                self._continue(folder, tables, had_journal=state is not None)\n"
+        '                continue_journal(self.env, self.db["meta"], folder, tables, had_journal=state is not None)\n'
         "            finally:\n"
         "                self.env.close()\n"
         "        self._open(path, tables, map_size, journaled)\n",
@@ -254,14 +255,14 @@ MUTATIONS = [
     ),
     Mutation(
         "an earlier layout is brought over before the journal is replayed",
-        ENV,
-        "            self.path, self.env, known, state.position, journaled.base, owner, distrust, self._bring_over\n        )\n",
-        "            self.path, self.env, known, state.position, journaled.base, owner, distrust, lambda: None\n        )\n",
+        OPENING,
+        "state.position, journaled.base, owner, distrust, bring_over)\n",
+        "state.position, journaled.base, owner, distrust, lambda: None)\n",
         (f"{FORMER} -k kill",),
     ),
     Mutation(
         "records of other tables go on in a slot that numbers them otherwise",
-        ENV,
+        OPENING,
         " or any(one != ours for one in journal.tables_behind(folder, there)):\n",
         ":\n",
         (f"{FORMER} -k kill",),
@@ -303,8 +304,8 @@ MUTATIONS = [
     ),
     Mutation(
         "a recovery does not remember that there was a stop",
-        ENV,
-        "            stops.note(txn, meta, Stop(state.time or now, now))\n",
+        OPENING,
+        "        stops.note(txn, meta, Stop(state.time or now, now))\n",
         "",
         (f"{UNIT}/test_recovery.py -k remembered",),
     ),
@@ -325,9 +326,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a recovery uses pages of the checkpoint that it began from",
-        ENV,
-        "            self._pin = self.env.begin() if journaled is not None else None\n",
-        "            self._pin = self.env.begin()\n            self._pin.abort()\n",
+        OPENING,
+        "        pin = env.begin() if journaled else None\n",
+        "        pin = env.begin()\n        pin.abort()\n",
         (f"{UNIT}/test_recovery.py -k began_from",),
     ),
     Mutation(
@@ -420,9 +421,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a directory, a ban or a user is never synced",
-        ENV,
-        "                sync=journaled is None,\n",
-        "                sync=False,\n",
+        OPENING,
+        "            sync=not journaled,\n",
+        "            sync=False,\n",
         (f"{UNIT}/test_checkpoint.py -k while_it_is_opened",),
     ),
     Mutation(

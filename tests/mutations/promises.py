@@ -7,7 +7,7 @@ CERTIFICATE = "tests/unit/config/test_certificate.py"
 MUTATIONS = [
     Mutation(
         "R8: a full map of the index is told as trouble of the disk",
-        "fastmail/durable/env.py",
+        "fastmail/durable/errors.py",
         '        return StorageFull("index map is full")\n',
         '        return StorageFailed("index map is full")\n',
         ("tests/journey/test_resources.py -k 'r8 and maildir'",),
@@ -67,7 +67,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a damaged page of the index is believed",
-        "fastmail/durable/env.py",
+        "fastmail/durable/errors.py",
         '    if isinstance(error, DAMAGE) or (isinstance(error, lmdb.Error) and "data format" in str(error)):\n',
         "    if False:\n",
         ("tests/journey/test_damage.py -k 'anew and page-maildir'",),
@@ -75,7 +75,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an index that was there and is gone is taken for a new one",
-        "fastmail/durable/env.py",
+        "fastmail/durable/opening.py",
         '    raise CorruptData(f"{data} is missing or empty")\n',
         "    return True\n",
         ("tests/unit/durable/test_salvage.py::test_what_had_data_is_not_taken_for_new",),

@@ -10,8 +10,9 @@ from pathlib import Path
 from random import Random
 
 from fastmail.durable import checkpoint, journal
-from fastmail.durable.env import Environment, Journaled
+from fastmail.durable.env import Environment
 from fastmail.durable.layouts import Former
+from fastmail.durable.opening import Journaled
 from fastmail.durable.recovery import Files
 
 ROOT = Path(__file__).parents[2]

@@ -96,13 +96,20 @@ class LocalStore:
         self._maintaining: list[asyncio.Task[None]] = []
         self._room = Room()  # bounds long summaries in transactions
         self._going_on = GoingOn()
-
         self.account_paths = AccountPaths(homes)
         settings = Settings(directory, shards, map_size, kind == SEGMENTS, shared, partial(FileLocations, self.home_of))
         self.commits = Commits(settings, self._publish, self.account_paths, gone)
         self.paths = Paths(self.commits, self.account_paths)
         self.together = SharedMode(self.commits, self.account_paths, self._take_in_listed) if shared else None
-        lists: Lists | None = self.together
+        self._lists: Lists | None = self.together
+        self._make_followers(grace)
+        self.holds = self.holds_class(self.commits, self.maker, self.find, shared)
+        self._make_changes(shared)
+        self._mailboxes = self._make_mailboxes()
+        self._reading = Reading(self.commits, self.account_paths, self._take_in)
+
+    def _make_followers(self, grace: float) -> None:
+        """What keeps files and index alike: follower, tidier and sweeper."""
         self.follower = MaildirFollower(
             self.commits,
             self.account_paths,
@@ -116,13 +123,14 @@ class LocalStore:
         )
         tidying = self.together.tidying if self.together is not None else None
         self._tidier = Tidier(self.commits, self.paths, self.follower, tidying)
-        self.sweeper = Sweeper(self.commits, self.account_paths, self.touch, resolve, grace)
+        self.sweeper = Sweeper(self.commits, self.account_paths, self.touch, self._resolve, grace)
         self.commits.when_full = self.sweeper.hurry
+
+    def _make_changes(self, shared: bool) -> None:
+        """What adds, copies, moves and removes messages."""
         placing = Placing(self.commits, self.paths, self.maker, shared)
-        self.holds = self.holds_class(self.commits, self.maker, self.find, shared)
-        self._lists = lists
         self._removals = Removals(self.commits, self.views, self.sweeper.due, self.touch)
-        self._moves = Moves(self.commits, self._removals, self._going_on, resolve)
+        self._moves = Moves(self.commits, self._removals, self._going_on, self._resolve)
         self._deliveries = Deliveries(
             self.commits,
             placing,
@@ -131,7 +139,7 @@ class LocalStore:
             self.holds,
             self._moves,
             self._going_on,
-            lists,
+            self._lists,
             self.touch,
         )
         self._copies = Copies(
@@ -140,11 +148,13 @@ class LocalStore:
             self.maker,
             self._removals,
             self._going_on,
-            lists,
+            self._lists,
             self._take_in,
             self.touch,
         )
-        self._mailboxes = Mailboxes(
+
+    def _make_mailboxes(self) -> Mailboxes:
+        return Mailboxes(
             self.commits,
             self.account_paths,
             self.paths,
@@ -157,7 +167,6 @@ class LocalStore:
             self.read_only,
             self._going_on,
         )
-        self._reading = Reading(self.commits, self.account_paths, self._take_in)
 
     # ---------------------------------------------------------------- life
 

@@ -19,8 +19,9 @@ import pytest
 
 from fastmail.durable import checkpoint, files, journal
 from fastmail.durable.checkpoint import Lock, State
-from fastmail.durable.env import Environment, Journaled
+from fastmail.durable.env import Environment
 from fastmail.durable.journal import Position
+from fastmail.durable.opening import Journaled
 from fastmail.durable.salvage import TOP
 from fastmail.model.errors import ConfigError, CorruptData, StorageFailed, StorageFull
 from tests.support.examples import some
@@ -581,7 +582,7 @@ env = environment(Path(sys.argv[1]), least=1 << 16)
 put(env, {b"a": b"x" * 200_000})
 directory = str(Path(sys.argv[1]) / "env" / "journal")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, resource.RLIM_INFINITY))
-from fastmail.durable.env import translate
+from fastmail.durable.errors import translate
 full = 0
 for n in range(40):
     try:

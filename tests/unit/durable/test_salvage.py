@@ -7,8 +7,7 @@ from typing import Any
 import lmdb
 import pytest
 
-from fastmail.durable import env as durable_env
-from fastmail.durable import salvage
+from fastmail.durable import errors, salvage
 from fastmail.durable.env import Environment
 from fastmail.model.errors import CorruptData, StorageFailed
 from tests.support.examples import some
@@ -300,7 +299,7 @@ def test_a_map_of_any_size_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The page that says how long the file is asks for more than there is of address space."""
     rows = make(tmp_path)
     looks: list[bool] = []
-    monkeypatch.setattr(durable_env, "panic", lambda: looks.append(True))
+    monkeypatch.setattr(errors, "panic", lambda: looks.append(True))
     for page in (0, 1):
         last = page * 4096 + 16 + 120
         assert 0 < int.from_bytes((tmp_path / "data.mdb").read_bytes()[last : last + 8], "little") < 1 << 30

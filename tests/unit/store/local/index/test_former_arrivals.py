@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from fastmail._core import idents, mime, pages
-from fastmail.durable.env import Environment, Journaled
+from fastmail.durable.env import Environment
 from fastmail.durable.layouts import layout_of
+from fastmail.durable.opening import Journaled
 from fastmail.message.identity import TRAIL, named
 from fastmail.store.interface import Account, Delivery, Kind, NewMessage
 from fastmail.store.local.index import account_log, former_arrivals, layout, object_ids

@@ -8,7 +8,7 @@ import pytest
 
 from fastmail._core import mime
 from fastmail._core.uidset import UidSet
-from fastmail.durable.env import RESERVE
+from fastmail.durable.space import RESERVE
 from fastmail.model.errors import StorageFull
 from fastmail.model.flags import DELETED, SEEN
 from fastmail.store.interface import Account, Delivery, NewMessage
