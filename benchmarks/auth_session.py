@@ -19,7 +19,8 @@ from fastmail.feedback.days import Days
 from fastmail.feedback.service import Feedback
 from fastmail.net import networks
 from fastmail.policy import lists
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from fastmail.telemetry import log
 from tests.support.sessions import USER, Bench, Client, FakeListener
 

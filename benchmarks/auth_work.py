@@ -34,7 +34,8 @@ from fastmail.dns.interface import Answer, Budget
 from fastmail.dns.memory import MemoryResolver
 from fastmail.dns.resolver import Resolver
 from fastmail.policy import keys, lists, sign
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from fastmail.policy.sign import SigningKey
 from tests.support.growth import COUNTER, ROOT
 

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from fastmail._core import dkim as core
 from fastmail._core import dns
 from fastmail._core import links as scanner
+from fastmail._core.signed import Fields
 from fastmail.dns.interface import Budget
 from fastmail.dns.memory import MemoryResolver
 from fastmail.dns.resolver import Resolver
 from fastmail.policy import dkim, links, sign
 from fastmail.policy.claims import Claims
 from fastmail.policy.dkim import Content, Verifier
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from fastmail.policy.spf import Spf
 from fastmail.policy.strangers.gate import Gate
 from fastmail.policy.strangers.rules import Rules, rate
@@ -154,7 +155,7 @@ def test_an_answer_is_read(benchmark: Any) -> None:
 def test_relaxed_fields(benchmark: Any) -> None:
     header = parts(signed())[0]
     names = [b"from", b"to", b"subject", b"date", b"message-id"]
-    assert benchmark(lambda: core.Fields(header).canonical(names, True))
+    assert benchmark(lambda: Fields(header).canonical(names, True))
 
 
 SHOP = b'Dear reader, see <a href="https://www.shop.example/offer?id=1&amp;x=2">our offer</a>, or write to help@shop.example.\n'

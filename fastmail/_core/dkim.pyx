@@ -1,38 +1,34 @@
-"""Canonical forms of DKIM (RFC 6376 3.4): bodies as they come in, header fields, and which fields a signature covers.
+"""Canonical forms of DKIM (RFC 6376 3.4): bodies as they come in, and header fields.
 
 A line ends with CRLF, or with LF as content is kept here; both are CRLF in what comes out. A CR elsewhere is a
 character like any other. A body may be cut anywhere: what a cut leaves open (a CR, white space, empty lines) is a few
 numbers, so the result is the same.
 
 Promise: linear in what is given; a body holds TAKE octets and a block of its canonical form at most, however many empty
-lines it has; header fields of a message are walked once, however many signatures name them.
+lines it has.
 """
 
 from cpython.buffer cimport PyBUF_READ
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memchr, memcpy
 
-from os import urandom
-
-from fastmail._core.header cimport END, FIELD, Kind, Line, next_line
-from fastmail._core.octets cimport Out, lower
+from fastmail._core.octets cimport Out, get64, lower
 
 cdef enum:
-    MOST = 10000   # fields of a header that are looked at
     BLOCK = 4096   # octets of a body that are looked through at once for white space that relaxed changes
     STEP = 64      # of these in one go: a fixed number, so that the compiler makes vector instructions of it
     COPY = 32      # octets of a line that are copied in one go, for the same reason
     TAKE = 16384   # octets of a canonical form that are given on at once: they are hashed while they are in the cache
-    FIRST = 32     # fields for which there is room at first
-
-# The key of the hashes of names. Whoever chooses names does not know it, and cannot choose names that collide.
-cdef uint64_t KEY = int.from_bytes(urandom(8), "little") | 1
 
 cdef inline bint wsp(char c) noexcept nogil:
     return c == 32 or c == 9
+
+
+cdef inline bint any_space(const char* p) noexcept nogil:
+    """Is one of the eight octets at p a space, or below?"""
+    cdef uint64_t word = get64(<const uint8_t*>p)
+    return ((word - 0x2121212121212121ULL) & ~word & 0x8080808080808080ULL) != 0
 
 
 cdef bint tidy(const unsigned char* p, const unsigned char* end, const unsigned char* stop) noexcept nogil:
@@ -281,6 +277,10 @@ cdef int relaxed_field(Out out, const char* p, const char* colon, const char* en
             space = False
             to[0] = p[0]
             to += 1
+            while end - p > 8 and not any_space(p + 1):  # a word of some length, eight octets at a go
+                memcpy(to, p + 1, 8)
+                p += 8
+                to += 8
             while p + 1 < end and <unsigned char>p[1] > 32:
                 p += 1
                 to[0] = p[0]
@@ -303,220 +303,3 @@ def field(const unsigned char[::1] data, bint relaxed):
     cdef Out out = Out(512)
     put_field(out, <const char*>&data[0] if data.shape[0] else NULL, data.shape[0], relaxed)
     return out.take()
-
-
-cdef struct Place:
-    # Where a field is: its first octet, its colon, behind its end; octets of its name; the field of that name above it
-    Py_ssize_t start
-    Py_ssize_t colon
-    Py_ssize_t end
-    Py_ssize_t size
-    int above
-
-
-cdef inline uint32_t step(uint32_t found, const char* p, Py_ssize_t n) noexcept nogil:
-    """The hash with up to four octets more. Case does not count: 32 makes some other octets equal too, which only
-    means that they have to be compared."""
-    cdef uint32_t word = 0
-    memcpy(&word, p, n)
-    return <uint32_t>(((found ^ (word | 0x20202020)) * KEY) >> 32)
-
-
-cdef uint32_t hashed(const char* p, Py_ssize_t n) noexcept nogil:
-    """Of a name, without regard to case."""
-    cdef uint32_t found = <uint32_t>n
-    while n >= 4:
-        found = step(found, p, 4)
-        p += 4
-        n -= 4
-    return step(found, p, n) if n else found
-
-
-cdef inline bint alike(const char* p, const char* q, Py_ssize_t n) noexcept nogil:
-    """Are two names of that length the same, without regard to case?"""
-    cdef Py_ssize_t i = 0
-    while i < n and lower(p[i]) == lower(q[i]):
-        i += 1
-    return i == n
-
-
-cdef class Fields:
-    """The fields of a header, found once: which there are of each name, and their canonical forms."""
-    cdef bytes data
-    cdef Place* places   # in their order
-    cdef int room        # for so many of them
-    cdef int* last       # a table of names by their hashes: the last field of each, -1 where there is none
-    cdef int* left       # the same while a signature takes fields from the bottom up: the last that it has not taken
-    cdef uint32_t mask   # entries of the table, less one
-    cdef readonly int count
-    cdef readonly Py_ssize_t end  # where the walk ended
-    cdef readonly bint broken
-    cdef readonly bint cr         # there is a CR in it
-
-    def __cinit__(self, bytes data not None):
-        cdef const char* base = data
-        cdef const char* p = base
-        cdef const char* stop = p + len(data)
-        cdef Place* more
-        cdef Line line
-        cdef Kind kind
-        self.data = data
-        self.room = FIRST
-        self.places = <Place*>malloc(FIRST * sizeof(Place))
-        if self.places == NULL:
-            raise MemoryError()
-        while True:
-            kind = next_line(p, stop, &line)
-            if kind == END:
-                break
-            if kind == FIELD and self.count < MOST:
-                if self.count == self.room:
-                    more = <Place*>realloc(self.places, 2 * self.room * sizeof(Place))
-                    if more == NULL:
-                        raise MemoryError()
-                    self.places = more
-                    self.room *= 2
-                self.places[self.count] = Place(
-                    p - base, line.value - 1 - base, line.end - base, line.name - line.start, -1
-                )
-                self.count += 1
-            else:
-                self.broken = True
-            p = line.end
-        self.end = p - base
-        self.cr = self.end > 0 and memchr(base, 13, self.end) != NULL
-        self.make_table(base)
-
-    def __dealloc__(self):
-        free(self.places)
-        free(self.last)
-
-    cdef int make_table(self, const char* base) except -1:
-        """At most half of it is used, so a name is found after few looks."""
-        cdef uint32_t size = 2 * FIRST
-        cdef uint32_t slot
-        cdef int at
-        while size < <uint32_t>(2 * self.count):
-            size *= 2
-        self.last = <int*>malloc(2 * size * sizeof(int))
-        if self.last == NULL:
-            raise MemoryError()
-        self.left = self.last + size
-        self.mask = size - 1
-        memset(self.last, 0xff, size * sizeof(int))
-        for at in range(self.count):
-            slot = self.slot(base, base + self.places[at].start, self.places[at].size)
-            self.places[at].above = self.last[slot]
-            self.last[slot] = at
-        return 0
-
-    cdef uint32_t slot(self, const char* base, const char* name, Py_ssize_t size) noexcept:
-        """Where a name is in the table, or would be."""
-        cdef uint32_t slot = hashed(name, size) & self.mask
-        cdef Place* place
-        while self.last[slot] >= 0:
-            place = &self.places[self.last[slot]]
-            if place.size == size and alike(base + place.start, name, size):
-                break
-            slot = (slot + 1) & self.mask
-        return slot
-
-    cdef int newest(self, bytes name):
-        """The last field of a name; -1 for none."""
-        return self.last[self.slot(<const char*>self.data, <const char*>name, len(name))]
-
-    def named(self, bytes name not None):
-        cdef const char* base = self.data
-        cdef int at = self.newest(name)
-        cdef list found = []
-        cdef Place* place
-        while at >= 0:
-            place = &self.places[at]
-            found.append(PyBytes_FromStringAndSize(base + place.start, place.end - place.start))
-            at = place.above
-        found.reverse()
-        return found
-
-    def values(self, bytes name not None, Py_ssize_t most):
-        cdef const char* base = self.data
-        cdef int at = self.newest(name)
-        cdef list found = []
-        cdef Place* place
-        while at >= 0:
-            place = &self.places[at]
-            most -= place.end - place.start
-            if most < 0:
-                return None
-            found.append(PyBytes_FromStringAndSize(base + place.colon + 1, place.end - place.colon - 1))
-            at = place.above
-        found.reverse()
-        return found
-
-    cdef int how_many(self, bytes name):
-        cdef int at = self.newest(name), found = 0
-        while at >= 0:
-            found += 1
-            at = self.places[at].above
-        return found
-
-    def number(self, bytes name not None):
-        return self.how_many(name)
-
-    def numbers(self, tuple names not None, int most):
-        return tuple([min(self.how_many(name), most) for name in names])
-
-    cdef int place_of(self, bytes field):
-        """Which field these octets are; -1 for none."""
-        cdef const char* base = self.data
-        cdef const char* colon = <const char*>memchr(<const char*>field, 58, len(field))
-        cdef Py_ssize_t n = len(field), size = 0
-        cdef Place* place
-        cdef int at
-        if colon == NULL:
-            return -1
-        size = colon - <const char*>field
-        while size and wsp((<const char*>field)[size - 1]):
-            size -= 1
-        at = self.last[self.slot(base, <const char*>field, size)]
-        while at >= 0:
-            place = &self.places[at]
-            if place.end - place.start == n and memcmp(base + place.start, <const char*>field, n) == 0:
-                break
-            at = place.above
-        return at
-
-    cdef int take(self, Out out, names, bint relaxed, int own=-1) except -1:
-        """The fields that a signature covers, from the bottom up for each name; ``own``: the signature's field, which
-        is none of them."""
-        cdef const char* base = self.data
-        cdef bytes name
-        cdef uint32_t slot
-        cdef int at
-        cdef Place* place
-        memcpy(self.left, self.last, (self.mask + 1) * sizeof(int))
-        for name in names:
-            slot = self.slot(base, name, len(name))
-            at = self.left[slot]
-            if at >= 0 and at == own:
-                at = self.places[at].above
-            if at < 0:
-                continue
-            place = &self.places[at]
-            self.left[slot] = place.above
-            if relaxed:
-                relaxed_field(out, base + place.start, base + place.colon, base + place.end)
-            else:
-                simple_field(out, base + place.start, base + place.end)
-        return 0
-
-    def canonical(self, names, bint relaxed):
-        cdef Out out = Out(2048)
-        self.take(out, names, relaxed)
-        return out.take()
-
-    def signed(self, names, bint relaxed, bytes field not None, bytes unsigned not None):
-        cdef Out out = Out(2048)
-        self.take(out, names, relaxed, self.place_of(field))
-        put_field(out, unsigned, len(unsigned), relaxed)
-        out.len -= 2
-        return out.take()

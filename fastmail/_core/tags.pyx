@@ -89,6 +89,10 @@ cdef str tag_name(const char* p, const char* end):
 
 
 def without(bytes data not None, bytes name not None):
+    return cut(data, name)
+
+
+cdef bytes cut(bytes data, bytes name):
     cdef const char* base = data
     cdef const char* stop = base + len(data)
     cdef const char* p = <const char*>memchr(base, 58, len(data))
@@ -155,6 +159,10 @@ cdef bytes dense(const char* p, const char* end):
 
 
 def signature(bytes data not None):
+    return parts(data)
+
+
+cdef tuple parts(bytes data):
     cdef const char* base = data
     cdef const char* stop = base + len(data)
     cdef const char* p = <const char*>memchr(base, 58, len(data))
@@ -205,3 +213,52 @@ def signature(bytes data not None):
     if b is None or bh is None:
         return None
     return same.take(), b, bh, since, expires
+
+
+cdef int[256] VALUES  # of the characters of base64; -1 for others
+
+cdef int fill() except -1:
+    cdef const unsigned char* alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    cdef int n
+    for n in range(256):
+        VALUES[n] = -1
+    for n in range(64):
+        VALUES[alphabet[n]] = n
+    return 0
+
+fill()
+
+
+cdef bytes from_base64(bytes text):
+    cdef const unsigned char* p = text
+    cdef Py_ssize_t n = len(text)
+    cdef const unsigned char* stop = p + n
+    cdef bytes found
+    cdef char* to
+    cdef int word = 0, padding = 0, i
+    if n == 0 or n % 4:
+        return None
+    if (stop - 1)[0] == 61:
+        padding = 2 if (stop - 2)[0] == 61 else 1
+    found = PyBytes_FromStringAndSize(NULL, n // 4 * 3 - padding)
+    to = PyBytes_AS_STRING(found)
+    stop -= 4 if padding else 0
+    while p < stop:
+        word = (VALUES[p[0]] << 18) | (VALUES[p[1]] << 12) | (VALUES[p[2]] << 6) | VALUES[p[3]]
+        if word < 0:
+            return None
+        to[0] = <char>(word >> 16)
+        to[1] = <char>(word >> 8)
+        to[2] = <char>word
+        to += 3
+        p += 4
+    if padding:
+        word = 0
+        for i in range(4 - padding):
+            if VALUES[p[i]] < 0:
+                return None
+            word |= VALUES[p[i]] << (18 - 6 * i)
+        to[0] = <char>(word >> 16)
+        if padding == 1:
+            to[1] = <char>(word >> 8)
+    return found

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastmail.dns.resolver import Resolver
     from fastmail.net.bans import Rules
     from fastmail.net.tls import ServerTls
-    from fastmail.policy import receive, rotation
+    from fastmail.policy import received, rotation
     from fastmail.policy.judge import Judge
     from fastmail.policy.learning.counts import Learned
     from fastmail.policy.scanners.nouns import Scanner
@@ -72,14 +72,14 @@ def resolver_of(config: Config) -> "Resolver":
     return Resolver(relay.dns_servers, relay.ipv6, None if relay.dnssec == "auto" else bool(relay.dnssec))
 
 
-def policy_settings(config: Config) -> "receive.Settings":
+def policy_settings(config: Config) -> "received.Settings":
     """Return the settings by which mail from others is checked."""
     from fastmail.directory import named
-    from fastmail.policy import lists, receive
+    from fastmail.policy import lists, received
     from fastmail.policy.verdict import Thresholds
 
     own = config.policy
-    return receive.Settings(
+    return received.Settings(
         config.server.hostname,
         own.spf,
         own.dkim,

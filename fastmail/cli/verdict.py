@@ -21,7 +21,8 @@ from fastmail.policy import wishes
 from fastmail.policy.greylist import Greylist
 from fastmail.policy.learning.counts import EVERYBODY
 from fastmail.policy.reasons import Finding
-from fastmail.policy.receive import Look, Received, Receiver
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Look, Received
 from fastmail.policy.scanners.nouns import STRANGERS, Shown
 from fastmail.policy.wishes import Wanted, Wishes
 from fastmail.smtp import wanted

@@ -18,7 +18,7 @@ from fastmail.feedback.model import RESULTS, Policy, Row
 from fastmail.model.errors import MailError
 from fastmail.policy import verdict
 from fastmail.policy.dmarc import Dmarc, Record
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from fastmail.policy.spf import Checked
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count

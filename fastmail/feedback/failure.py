@@ -15,7 +15,7 @@ from fastmail.feedback import redaction
 from fastmail.policy import results, verdict
 from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc, Record
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from fastmail.policy.results import Result
 
 METHODS = ("dkim", "spf")

@@ -24,7 +24,7 @@ from fastmail.feedback.failure import Failure, Incident, failed, mail
 from fastmail.feedback.redaction import Hide
 from fastmail.feedback.targets import RUF, Agreements, Later
 from fastmail.model.errors import MailError
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from fastmail.queue.rates import Charge
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count

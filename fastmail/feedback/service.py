@@ -13,7 +13,7 @@ from fastmail.feedback import carrier
 from fastmail.feedback.counting import Tally
 from fastmail.feedback.failures import Failures
 from fastmail.feedback.taking import Octets, Taker
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 
 SUBJECT = b"report domain:"  # how the subject of an aggregate report begins (RFC 9990 3.5.2, RFC 8460 5.3)
 

@@ -22,7 +22,7 @@ from fastmail.feedback.model import Report
 from fastmail.model.address import comparable
 from fastmail.model.domain import comparable as comparable_name
 from fastmail.model.errors import MailError
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 

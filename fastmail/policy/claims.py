@@ -15,6 +15,7 @@ sender's domain may be asked for again later (``sender.unsure``). Results are ke
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from math import inf
 
 from fastmail.dns.interface import FAILED, FOUND, Budget, Names, ask_all
 from fastmail.model.domain import ascii_name, comparable
@@ -57,6 +58,10 @@ class Claims:
         found = self._at_once(ip, helo)
         return found if found is not None else self._hellos.get(comparable(helo))
 
+    def helo_until(self, ip: str, helo: str) -> float:
+        """As long as that counts, by the monotonic clock; 0 where nothing is known."""
+        return inf if self._at_once(ip, helo) is not None else self._hellos.until(comparable(helo))
+
     def _at_once(self, ip: str, helo: str) -> Sequence[Finding] | None:
         name = comparable(helo)
         if name == self._hostname:
@@ -92,6 +97,10 @@ class Claims:
             return ()
         return self._senders.get(comparable(domain))
 
+    def sender_until(self, domain: str) -> float:
+        """As long as that counts, by the monotonic clock; 0 where nothing is known."""
+        return inf if not domain or literal(domain) else self._senders.until(comparable(domain))
+
     async def sender(self, domain: str, budget: Budget) -> Sequence[Finding]:
         """What speaks against the domain of MAIL FROM; empty is that of a null sender."""
         known = self.known_sender(domain)
@@ -125,6 +134,16 @@ def _address(address: str, ip: str, bracketed: bool) -> Sequence[Finding]:
     if same:
         return () if bracketed else ((BARE, f"{address} without brackets"),)
     return ((OWN, address),) if is_own(address) else ((LITERAL, f"{address} is another host's"),)
+
+
+def refusal(noted: Sequence[Finding], helo: bool, sender: bool) -> Reply | None:
+    """The reply to the first finding that is enough by itself. ``helo``, ``sender``: whether those of the name in EHLO
+    are, and those of the sender's domain."""
+    if not (helo or sender):
+        return None
+    refusing = {"helo": helo, "sender": sender}
+    replies = (REFUSALS.get(name) for name, _ in noted if refusing.get(name.partition(".")[0]))
+    return next((reply for reply in replies if reply is not None), None)
 
 
 def generic(name: str, ip: str) -> Sequence[Finding]:

@@ -23,6 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fastmail._core import dkim as core
+from fastmail._core.signed import Fields
 from fastmail.dns.interface import FAILED, Answer, Budget, Names, ask_all
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
@@ -43,6 +44,7 @@ RECORDS = 10  # TXT records at one name that are tried
 DIGITS = 12  # of t=, x= and l=
 ABSENT = -1  # for one of them that is not there: 0 is a time, and a length
 FORMS = ("simple", "relaxed")
+Own = tuple[int, bytes, bytes, str, int, int]  # what of a signature is a message's own, as Fields.usual has it
 _FIELD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]+")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
 # Signatures by what they have in common with others of their signer; what is one message's own is not kept.
@@ -97,7 +99,7 @@ class Content:
     """A message as signatures see it: its header, and its body in the forms that were asked for."""
 
     def __init__(self, header: bytes) -> None:
-        self.fields = core.Fields(header[:HEADER])
+        self.fields = Fields(header[:HEADER])
         self.broken = self.fields.broken or len(header) > HEADER
         self._bodies: dict[bool, core.Body] = {}
         self._hashes: dict[bool, hashlib._Hash] = {}
@@ -180,7 +182,7 @@ def parse(field: bytes) -> Signature:
         return parse_all(field)
     common, own, body_hash, signed, expires = halves
     known = _known.get(common)
-    if known is not None and not _bad_times(signed, expires):
+    if known is not None and not bad_times(signed, expires):
         try:
             hashed, octets = a2b_base64(body_hash, strict_mode=True), a2b_base64(own, strict_mode=True)
         except (BadBase64, ValueError):
@@ -355,12 +357,12 @@ def _identity(text: str | None, domain: str) -> str:
 
 def _check_times(signed: int, expires: int) -> None:
     """RFC 6376 3.5. BadSignature."""
-    bad = _bad_times(signed, expires)
+    bad = bad_times(signed, expires)
     if bad is not None:
         raise BadSignature(*bad)
 
 
-def _bad_times(signed: int, expires: int) -> tuple[str, str] | None:
+def bad_times(signed: int, expires: int) -> tuple[str, str] | None:
     """What is wrong, and the result of that: x= has to come, and to be later than t= (RFC 6376 3.5)."""
     now = time.time()
     if expires != ABSENT and expires <= signed:
@@ -420,6 +422,16 @@ class Verifier:
         if said is None:
             said = _by_key(content, one, await self._names.ask(one.key_name, "TXT", budget))
         return said
+
+
+def fits(content: Content, known: Signature, key: Key, own: Own) -> bool:
+    """Is a signature good that has all in common with a ``known`` one but for what is its ``own``? ``key`` is known to be
+    the only one at its name."""
+    place, body_hash, signature, _, _, _ = own
+    if content.body_hash(known.body_relaxed) != body_hash:
+        return False
+    data = content.fields.covered(place, known.names, known.header_relaxed)
+    return key.verify(signature, hashlib.sha256(data).digest())
 
 
 def _said(one: Signature, result: str, why: str = "", bits: int = 0) -> Signed:

@@ -252,6 +252,10 @@ class Evaluator:
         """A result that is kept, of a message whose identifiers are all known."""
         return self._kept.get((domain, spf, *dkim))
 
+    def until(self, domain: str, spf: str, dkim: Sequence[str]) -> float:
+        """As long as it counts, by the monotonic clock; 0 where none is kept."""
+        return self._kept.until((domain, spf, *dkim))
+
     async def evaluate(
         self,
         domain: str,

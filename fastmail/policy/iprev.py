@@ -53,6 +53,10 @@ class Iprev:
         """A result that is kept."""
         return self._kept.get(ip)
 
+    def until(self, ip: str) -> float:
+        """As long as it counts, by the monotonic clock; 0 where none is kept."""
+        return self._kept.until(ip)
+
     async def check(self, ip: str, budget: Budget) -> Reverse:
         """Never raises for what the DNS says."""
         client = _client(ip)

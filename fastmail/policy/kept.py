@@ -22,6 +22,11 @@ class Kept(Generic[K, V]):
         found = self._held.get(key)
         return found[0] if found is not None and found[1] > time.monotonic() else None
 
+    def until(self, key: K) -> float:
+        """As long as the result counts that is kept, by the monotonic clock; 0 where none is."""
+        found = self._held.get(key)
+        return found[1] if found is not None else 0.0
+
     def put(self, key: K, value: V, until: float) -> None:
         """``until``: by the monotonic clock."""
         if until <= time.monotonic():

@@ -159,6 +159,10 @@ class Lists:
         answers count."""
         return self._kept.get(what)
 
+    def until(self, what: str | tuple[str, ...]) -> float:
+        """As long as these count, by the monotonic clock; 0 where none are known."""
+        return self._kept.until(what)
+
     async def client(self, ip: str, seconds: float = SECONDS) -> list[Listed]:
         """The listings of an address."""
         try:

@@ -16,119 +16,50 @@ What is kept of a message is its header, HEADER octets at most.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Coroutine, Sequence
+from math import inf
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec.structs import replace
 
 from fastmail._core import header as scanner
 from fastmail._core import lines
-from fastmail.directory.named import NOBODY, Book
 from fastmail.dns.interface import LOOKUPS, Budget, Names
 from fastmail.message import authors, header
 from fastmail.message.authors import MOST as MOST_FROM
-from fastmail.policy import arc, claims, dkim, dmarc, links, marks, outcome, received_spf, verdict, wishes
+from fastmail.policy import (
+    arc,
+    claims,
+    dkim,
+    dmarc,
+    links,
+    marks,
+    outcome,
+    received_spf,
+    results,
+    weighing,
+    wishes,
+)
 from fastmail.policy.arc import Arc
 from fastmail.policy.claims import Claims
-from fastmail.policy.dkim import HEADER, Content, Signature, Signed, Verifier
-from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
-from fastmail.policy.greylist import Greylist, place
+from fastmail.policy.dkim import HEADER, SIGNATURES, Content, Own, Signature, Signed, Verifier
+from fastmail.policy.dmarc import LONGEST, Dmarc, Evaluator, NoAuthor
+from fastmail.policy.greylist import Greylist
 from fastmail.policy.iprev import Iprev, Reverse
-from fastmail.policy.lists import DOMAINS, Listed, Lists, Zone
-from fastmail.policy.outcome import Outcome
-from fastmail.policy.reasons import RANK, Finding, Reply
+from fastmail.policy.lists import DOMAINS, Listed, Lists
+from fastmail.policy.reasons import RANK
+from fastmail.policy.received import Look, Received, Settings
+from fastmail.policy.series import Memory, Name, Origin, Series, signers
 from fastmail.policy.spf import Checked, Spf
 from fastmail.policy.strangers.rules import OFF, REFUSE
-from fastmail.policy.verdict import Checks, Thresholds, Verdict
+from fastmail.policy.verdict import Checks
 from fastmail.policy.wishes import Wishes
 from fastmail.telemetry.counters import count
 
 T = TypeVar("T")
-# asks those who look at the content, given our Authentication-Results field and the client's verified name
-Look = Callable[[bytes, str], Awaitable[Sequence[Finding]]]
 Octets = bytes | bytearray | memoryview
 LF = 10
 SENDER, HEAD, END = range(3)  # stages of a message, when the sender, the header and all of it are known
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is looked at. ``hostname`` names us in Authentication-Results; ``enforce``: act upon the verdict, or only
-    write it down; ``greylist``: the score from which a message of an unknown sender is put off, 0 for never; ``allow``,
-    ``block``: the operator's own lists, and ``junk``: what is blocked goes into Junk, otherwise it is refused;
-    ``received_spf``: write the results of SPF into fields of their own too; ``subject_tag``: what is put in front of
-    the subject of a message with ``subject_score`` or more, 0 for what is junk; empty for nothing; ``helo``,
-    ``sender``: what becomes of messages whose client's name in EHLO, or whose sender's domain, is not what it should be
-    (off, score, refuse); ``link_lists``: lists of what the content names."""
-
-    hostname: str
-    spf: bool = True
-    dkim: bool = True
-    dmarc: bool = True
-    arc: bool = True
-    reverse: bool = True
-    enforce: bool = False
-    seconds: float = 20.0
-    voids: int = 2
-    thresholds: Thresholds = Thresholds()
-    lists: Sequence[Zone] = ()
-    domain_lists: Sequence[Zone] = ()
-    greylist: float = 0.0
-    allow: Book = NOBODY
-    block: Book = NOBODY
-    junk: bool = False
-    received_spf: bool = False
-    subject_tag: str = ""
-    subject_score: float = 0.0
-    helo: str = OFF
-    sender: str = OFF
-    link_lists: Sequence[Zone] = ()
-
-    @property
-    def wishes(self) -> Wishes:
-        """What holds for recipients that ask for nothing else."""
-        level = wishes.Level(wishes.SERVER, self.allow, self.block, self.junk)
-        levels = (level,) if self.allow or self.block else ()
-        return Wishes(self.enforce, self.thresholds, self.greylist, levels, self.junk)
-
-
-class Received(msgspec.Struct, frozen=True):
-    """What the checks came to. ``add``: the fields to put in front of the message (LF); what to remove from it,
-    ``results.unwanted`` says of the content as it is kept, with ``remove`` for more of its fields. ``each``: the
-    verdict by what was asked for recipients; ``verdict`` is the mildest of these, and ``enforce`` says whether that
-    counts; ``tag``: what is put in front of its subject; ``earns``: who waits for nothing from now on if the message is
-    taken (policy.greylist), empty for nobody; ``words``: for the trace of the message, in one line."""
-
-    add: bytes
-    checks: Checks
-    verdict: Verdict
-    asked: int = 0
-    enforce: bool = False
-    remove: tuple[tuple[bytes, int], ...] = ()
-    each: tuple[tuple[Wishes, Verdict], ...] = ()
-    tag: str = ""
-    earns: str = ""
-    words: str = ""
-
-    def done(self, wanted: Wishes) -> str:
-        """The action for a recipient for whom this was asked."""
-        return next((one.done(decided) for one, decided in self.each if one == wanted), self.verdict.always)
-
-    @property
-    def action(self) -> str:
-        """What is done with the message: what the verdict says, where that counts."""
-        return self.verdict.action if self.enforce else self.verdict.always
-
-    def enforced(self, action: str) -> bool:
-        """Is this what is done?"""
-        return action == self.action
-
-    @property
-    def reply(self) -> Reply:
-        """Of what is done."""
-        return self.verdict.reply if self.enforce else self.verdict.always_reply
 
 
 class Receiver:
@@ -145,6 +76,8 @@ class Receiver:
         self.iprev = Iprev(names)
         self.lists = Lists(names, settings.lists, settings.domain_lists, settings.link_lists, settings.seconds)
         self.claims = Claims(names, settings.hostname)
+        self.names = names
+        self.memory = Memory()
 
     def begin(self, ip: str, helo: str) -> "Receiving":
         """A mail transaction of a client."""
@@ -159,9 +92,19 @@ class Receiving:
     __slots__ = (
         *("_receiver", "_settings", "_ip", "_helo", "_from"),  # who sends
         *("_spent", "_stage", "_tasks", "_finishing"),
-        *("_reverse", "_greeted", "_sender", "_lists", "_claims", "_noted"),  # what is known of him
+        *("_reverse", "_greeted", "_sender", "_lists", "_claims", "_noted", "_origin"),  # what is known of him
         *("_head", "_looked", "_content"),
-        *("_signatures", "_more", "_chain", "_author", "_written", "_nobody", "_listed"),  # what the header says
+        *(
+            "_signatures",
+            "_more",
+            "_chain",
+            "_author",
+            "_written",
+            "_nobody",
+            "_listed",
+            "_named",
+        ),  # what the header says
+        *("_name", "_own", "_series", "_subject", "_clean"),  # and which series it is of, if it is like most
     )
 
     def __init__(self, receiver: Receiver, ip: str, helo: str) -> None:
@@ -180,7 +123,8 @@ class Receiving:
         self._from = ""
         self._lists: list[asyncio.Task[list[Listed]] | list[Listed]] = []
         self._noted: list[claims.Finding] = []
-        self._claims: list[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]] = []
+        self._claims: Sequence[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]] = ()
+        self._origin: Origin | None = None
         # The content: its header until that has ended, then hashes of its body.
         self._head: bytes | bytearray = b""
         self._looked = 0  # octets of it in which no empty line begins
@@ -192,6 +136,12 @@ class Receiving:
         self._written: list[bytes] = []  # values of From
         self._nobody = ""
         self._listed = False
+        self._named: tuple[str, ...] = ()  # domains that lists are asked about
+        self._name: Name | None = None
+        self._own: Sequence[Own] = ()
+        self._series: Series | None = None
+        self._subject: bytes | None = None
+        self._clean = False
 
     def _budget(self, stage: int) -> Budget:
         """What all look-ups of the message may take together, for those of one of its stages. Its time begins anew with
@@ -215,9 +165,23 @@ class Receiving:
 
     def mail_from(self, sender: str) -> None:
         """Start what depends on client and sender."""
-        receiver, settings, ip, helo = self._receiver, self._settings, self._ip, self._helo
         self._from = sender
-        domain = sender.rpartition("@")[2]
+        name = self._ip, self._helo, sender.rpartition("@")[2]
+        origin = self._origin = self._receiver.memory.origins.get(name)
+        if origin is None:
+            self._ask(name[2])
+            if not self._tasks:  # all is known, and kept as one from now on
+                origin = self._origin_of(name[2])
+                self._receiver.memory.origins.put(name, origin, origin.until)
+            return
+        if origin.listed is not None:
+            self._lists.append(origin.listed)
+        self._reverse, self._greeted, self._sender = origin.reverse, origin.greeted, origin.sender
+        self._claims = origin.claims
+
+    def _ask(self, domain: str) -> None:
+        """``domain``: of MAIL FROM."""
+        receiver, settings, ip, helo = self._receiver, self._settings, self._ip, self._helo
         if settings.lists:
             listed = receiver.lists.known(ip)
             self._lists.append(self._start(receiver.lists.client(ip)) if listed is None else listed)
@@ -231,15 +195,38 @@ class Receiving:
                 self._greeted = self._start(receiver.spf.helo(ip, helo, self._budget(SENDER)))
             self._sender = receiver.spf.known(ip, domain or helo, "mailfrom")
             if self._sender is None:
-                self._sender = self._start(receiver.spf.mail_from(ip, helo, sender, self._budget(SENDER)))
+                self._sender = self._start(receiver.spf.mail_from(ip, helo, self._from, self._budget(SENDER)))
+        asked: list[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]] = []
         if settings.helo != OFF:
             said = receiver.claims.known_helo(ip, helo)
-            asked = self._start(receiver.claims.helo(ip, helo, self._budget(SENDER))) if said is None else said
-            self._claims.append(asked)
+            asked.append(self._start(receiver.claims.helo(ip, helo, self._budget(SENDER))) if said is None else said)
         if settings.sender != OFF:
             said = receiver.claims.known_sender(domain)
-            asked = self._start(receiver.claims.sender(domain, self._budget(SENDER))) if said is None else said
-            self._claims.append(asked)
+            asked.append(self._start(receiver.claims.sender(domain, self._budget(SENDER))) if said is None else said)
+        self._claims = asked
+
+    def _origin_of(self, domain: str) -> Origin:
+        """What ``_ask`` found, all of which was known."""
+        receiver, settings, ip, helo = self._receiver, self._settings, self._ip, self._helo
+        until = [inf]
+        if settings.lists:
+            until.append(receiver.lists.until(ip))
+        if settings.reverse:
+            until.append(receiver.iprev.until(ip))
+        if settings.spf:
+            until += receiver.spf.until(ip, helo, "helo"), receiver.spf.until(ip, domain or helo, "mailfrom")
+        if settings.helo != OFF:
+            until.append(receiver.claims.helo_until(ip, helo))
+        if settings.sender != OFF:
+            until.append(receiver.claims.sender_until(domain))
+        return Origin(
+            _at_hand(self._lists[0]) if self._lists else None,
+            _at_hand(self._reverse),
+            _at_hand(self._greeted),
+            _at_hand(self._sender),
+            tuple(map(_at_hand, self._claims)),
+            min(until),
+        )
 
     def note(self, name: str, why: str) -> None:
         """Add a reason of the session's, by its name."""
@@ -283,7 +270,7 @@ class Receiving:
         if end == len(data):
             return False
         self._head = b""
-        self._header(data[:end], content)
+        self._header(data, content)
         if content.wanted:
             content.feed(memoryview(data)[end + (1 if data[end] == LF else 2) :])
         return True
@@ -302,9 +289,46 @@ class Receiving:
         return (at + 1, at + 2) if at >= 0 else (-1, -1)
 
     def _header(self, head: bytes, content: Content | None = None) -> Content:
-        """The header has come: see what it asks for, and start it. ``content``: made of it, if it is already."""
-        settings, receiver = self._settings, self._receiver
+        """The header has come, perhaps with what is behind it: see what it asks for, and start it. ``content``: made of
+        it, if it is already."""
         content = self._content = content or Content(head)
+        if self._origin is None or not self._recognised(self._origin, content):
+            self._looked_at(head, content)
+        else:
+            self._head = head  # if the message turns out to be unlike its series
+        return content
+
+    def _recognised(self, origin: Origin, content: Content) -> bool:
+        """Is the message of a series that is known? Then no more has to be found out in its header."""
+        said = content.fields.usual(LONGEST, SIGNATURES, results.MARKS) if not content.broken else None
+        if said is None:
+            return False
+        settings, memory = self._settings, self._receiver.memory
+        author, replies, self._listed, self._subject, self._clean, common, self._own = said
+        self._written = [author]
+        try:
+            self._author = dmarc.author_of(self._written)
+        except NoAuthor:
+            return False
+        if not settings.dkim:
+            common, self._own = (), ()
+        self._name = origin, self._author, self._listed, replies if settings.domain_lists else b"", common
+        series = memory.series.get(self._name)
+        if series is None or self._noted:
+            return False
+        for *_, signed, expires in self._own:
+            if dkim.bad_times(signed, expires):
+                return False
+        for signer in series.signers:
+            content.want(signer.signature.body_relaxed)
+        self._series = series
+        return True
+
+    def _looked_at(self, head: bytes, content: Content) -> None:
+        """The same of a header by itself."""
+        settings, receiver = self._settings, self._receiver
+        if len(head) <= HEADER:
+            head = head[: content.fields.end]
         self._listed = content.fields.number(b"list-id") > 0
         self._find_author(head, content)
         if settings.dkim:
@@ -314,15 +338,15 @@ class Receiving:
         if settings.arc and arc.there(content):
             self._chain = arc.read(content)
         if settings.domain_lists:
-            signers = [one.domain for one in self._signatures if isinstance(one, Signature)]
+            domains = [one.domain for one in self._signatures if isinstance(one, Signature)]
             replies = self._values(head, content, b"reply-to")
             answered = authors.domains(replies, DOMAINS) if replies else ()
-            named = (self._helo, self._from.rpartition("@")[2], self._author, *signers, *answered)
+            named = (self._helo, self._from.rpartition("@")[2], self._author, *domains, *answered)
             listed = receiver.lists.known(named)
+            self._named = named
             self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
             self._start(receiver.dmarc.walk(self._author, self._budget(HEAD), {}))
-        return content
 
     def _find_author(self, head: bytes, content: Content) -> None:
         """The values of From, and the domain that they name."""
@@ -334,7 +358,7 @@ class Receiving:
             odd = content.broken or content.fields.cr
             self._author = dmarc.author(header.shown(lines.to_lf(head)), True) if odd else dmarc.author_of(values)
         except NoAuthor as error:
-            self._nobody = str(error)
+            self._author, self._nobody = "", str(error)
 
     def _values(self, head: bytes, content: Content, name: bytes) -> list[bytes] | None:
         """The values of the fields of a name; None where they are longer than MOST_FROM together."""
@@ -359,15 +383,23 @@ class Receiving:
             self.close()
 
     async def _finish(self, look: Look | None, wanted: Collection[Wishes], whole: Octets | None) -> Received:
-        settings = self._settings
+        settings, ip = self._settings, self._ip
         checks = await self._checks(whole)
-        found = {one: outcome.of(checks, one.thresholds, self._ip, settings.hostname) for one in wanted}
+        series, alike = self._series, 0
+        if series is None:
+            found = {one: outcome.of(checks, one.thresholds, ip, settings.hostname) for one in wanted}
+        else:
+            known = {one: series.outcome(one, ip, settings.hostname) for one in wanted}
+            found = {one: its for one, (its, _) in known.items()}
         mildest, usual = next(iter(found.items()))
         field = usual.field(checks.dkim or ())
         each, earns = {mildest: usual.decided}, ""
         if look is not None or self._receiver.greylist is not None or mildest.levels or len(found) > 1:
-            checks, each, earns = await self._weighed(checks, found, look, field)
+            letter = weighing.Letter(ip, self._from, self._written, self._receiver.greylist)
+            checks, each, earns = await weighing.weighed(letter, checks, found, look, field)
             mildest = min(each, key=lambda one: RANK[one.done(each[one])])
+        elif series is not None:
+            alike = known[mildest][1]
         decided = each[mildest]
         for name in usual.counters:
             count(name)
@@ -380,47 +412,39 @@ class Receiving:
             field += marks.fields(decided, checks.findings, limits)
             said = outcome.words(checks, decided)
         if settings.received_spf:
-            own = received_spf.fields(settings.hostname, self._ip, self._helo, self._from, checks.sender, checks.helo)
-            field = own + field
+            field = (
+                received_spf.fields(settings.hostname, ip, self._helo, self._from, checks.sender, checks.helo) + field
+            )
         removed = marks.removed(checks.findings) if checks.findings else ()
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
         tag = settings.subject_tag
         if tag and not wishes.tagged(each, settings.subject_score):
             tag = ""
-        return Received(field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag, earns, said)
-
-    async def _weighed(
-        self, checks: Checks, found: dict[Wishes, Outcome], look: Look | None, field: bytes
-    ) -> tuple[Checks, dict[Wishes, Verdict], str]:
-        """The checks with what is said of the content; the verdict for each by lists of senders, by that, and by
-        greylisting; and who earns to be greylisted no more. ``field``: our Authentication-Results."""
-        who = wishes.Who(self._ip)
-        if any(one.levels for one in found):
-            who = wishes.who(self._ip, self._from, self._written, checks)
-        each = {one: wishes.listed(its.decided, one, who) for one, its in found.items()}
-        if look is not None and any(one.done(decided) != verdict.REFUSE for one, decided in each.items()):
-            reverse = checks.reverse
-            verified = reverse.name if reverse is not None and reverse.result == "pass" else ""
-            checks = replace(checks, findings=tuple(await look(field, verified)))
-            each = {one: wishes.judged(checks, one, who) for one in each}
-        earns = ""
-        if self._receiver.greylist is not None and any(one.greylist > 0 for one in each):
-            suspect, sent_by = marks.suspect(checks.findings), place(self._ip, checks.sender)
-            if wishes.all_put_off(each, suspect):
-                each = self._put_off(self._receiver.greylist, each, sent_by)
-            elif wishes.all_good(each, suspect):
-                earns = sent_by
-        return checks, each, earns
+        return Received(
+            field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag, earns, said,
+            alike, self._subject, self._clean,
+        )  # fmt: skip
 
     async def _checks(self, whole: Octets | None) -> Checks:
         """What is found out without looking at the content's meaning, when all of it has come. ``whole``: that, for
         lists of what it names."""
-        settings, receiver = self._settings, self._receiver
         content = self._content
         if content is None:
             head, self._head = self._head, b""
             content = self._header(bytes(head))
         content.finish()
+        series = self._series
+        if series is not None:
+            checks = series.checked(content, self._own) if series.until > time.monotonic() else None
+            if checks is not None:
+                return checks
+            self._series = None
+            self._looked_at(bytes(self._head), content)
+        return await self._found_out(content, whole)
+
+    async def _found_out(self, content: Content, whole: Octets | None) -> Checks:
+        """The same of a message by itself."""
+        settings, receiver = self._settings, self._receiver
         linked = self._start(self._linked(whole)) if settings.link_lists and whole is not None else None
         reverse = await self._reverse if isinstance(self._reverse, asyncio.Task) else self._reverse
         greeted = await self._greeted if isinstance(self._greeted, asyncio.Task) else self._greeted
@@ -444,17 +468,26 @@ class Receiving:
         checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, listed)
         if self._claims or self._noted:
             noted = tuple(await self._all_noted(reverse))
-            checks = replace(checks, noted=noted, refusal=self._refusal(noted))
+            checks = replace(
+                checks, noted=noted, refusal=claims.refusal(noted, settings.helo == REFUSE, settings.sender == REFUSE)
+            )
+        if self._name is not None and self._spent is None and not self._tasks and not self._noted:
+            self._keep(self._name, checks)
         return checks
 
-    def _put_off(self, greylist: Greylist, each: dict[Wishes, Verdict], sent_by: str) -> dict[Wishes, Verdict]:
-        """The same verdicts, or, where the sender has to wait, later ones for all who do not refuse the message."""
-        seconds = greylist.wait(sent_by, self._from)
-        if not seconds:
-            return each
-        reply = (450, "4.7.1", f"not known here yet: try again in {seconds} seconds")
-        later = {one: replace(decided, action=verdict.LATER, reply=reply) for one, decided in each.items()}
-        return {one: each[one] if one.done(each[one]) == verdict.REFUSE else later[one] for one in each}
+    def _keep(self, name: Name, checks: Checks) -> None:
+        """Have these results for the next message of the series: all of them were known."""
+        receiver, settings = self._receiver, self._settings
+        found = signers(receiver.names, self._signatures, checks.dkim or ())
+        if found is None or self._nobody or settings.link_lists:
+            return
+        until = [name[0].until, found[1]]
+        if settings.domain_lists:
+            until.append(receiver.lists.until(self._named))
+        if settings.dmarc:
+            passed, domains, unsure = _vouching(checks.sender, checks.dkim or ())
+            until.append(0.0 if unsure else receiver.dmarc.until(self._author, passed, domains))
+        receiver.memory.series.put(name, Series(checks, found[0], min(until)), min(until))
 
     async def _linked(self, whole: Octets) -> list[Listed]:
         """What lists say of what the content names."""
@@ -471,28 +504,10 @@ class Receiving:
             found += claims.generic(reverse.name, self._ip)
         return self._noted + found
 
-    def _refusal(self, noted: Sequence[claims.Finding]) -> Reply | None:
-        """The reply to the first finding that is enough by itself."""
-        settings = self._settings
-        refusing = {kind for kind, done in (("helo", settings.helo), ("sender", settings.sender)) if done == REFUSE}
-        if not refusing:
-            return None
-        replies = (claims.REFUSALS.get(name) for name, _ in noted if name.partition(".")[0] in refusing)
-        return next((reply for reply in replies if reply is not None), None)
-
-    async def _evaluate(self, sender: Checked | None, signed: list[Signed]) -> Dmarc:
+    async def _evaluate(self, sender: Checked | None, signed: Sequence[Signed]) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""
-        evaluator, passed, unsure = self._receiver.dmarc, "", ""
-        domains = []
-        for one in signed:
-            if one.result == "pass":
-                domains.append(one.domain)
-            elif one.result == "temperror":
-                unsure = unsure or one.why
-        if sender is not None and sender.result == "pass":
-            passed = sender.domain
-        elif sender is not None and sender.result == "temperror":
-            unsure = unsure or sender.why
+        evaluator = self._receiver.dmarc
+        passed, domains, unsure = _vouching(sender, signed)
         known = evaluator.known(self._author, passed, domains) if not unsure else None
         if known is not None:
             return known
@@ -509,3 +524,26 @@ class Receiving:
 
 async def _found(result: "asyncio.Task[T] | T") -> T:
     return await result if isinstance(result, asyncio.Task) else result
+
+
+def _at_hand(result: "asyncio.Task[T] | T") -> T:
+    """What is no task, because nobody was asked."""
+    assert not isinstance(result, asyncio.Task)
+    return result
+
+
+def _vouching(sender: Checked | None, signed: Sequence[Signed]) -> tuple[str, list[str], str]:
+    """(the domain of MAIL FROM where SPF passed, domains of signatures that passed, why another of them could not be
+    known)."""
+    passed, unsure = "", ""
+    domains = []
+    for one in signed:
+        if one.result == "pass":
+            domains.append(one.domain)
+        elif one.result == "temperror":
+            unsure = unsure or one.why
+    if sender is not None and sender.result == "pass":
+        passed = sender.domain
+    elif sender is not None and sender.result == "temperror":
+        unsure = unsure or sender.why
+    return passed, domains, unsure

@@ -171,6 +171,7 @@ def _unquoted(found: re.Match[str]) -> str:
 
 
 READ = {b"authentication-results": server, b"received-spf": receiver}  # who wrote a field
+MARKS = (*READ, *OURS)  # what names of fields begin with that may have to be cut out
 
 
 def forged(header: Octets, hostname: str, marks: bool = True) -> list[tuple[int, int]]:
@@ -178,7 +179,7 @@ def forged(header: Octets, hostname: str, marks: bool = True) -> list[tuple[int,
     fields that only this server sets too."""
     mine = comparable(hostname)
     out: list[tuple[int, int]] = []
-    for start in memoryview(scanner.starting(header, (*READ, *OURS))).cast("I"):
+    for start in memoryview(scanner.starting(header, MARKS)).cast("I"):
         name, behind, end = scanner.field(header, start)
         word = bytes(header[start:name]).lower()
         reads = READ.get(word)
@@ -236,10 +237,14 @@ async def put(
     more: Sequence[tuple[bytes, int]] = (),
     marks: bool = True,
     tag: str = "",
+    clean: bool = False,
 ) -> Octets:
     """The message (LF) with ``add`` in front of it, without forged fields and ``more`` of its fields (``named``), and
     with ``tag`` in front of its subject; or the content itself where nothing changes. A large message, which lies in a
-    file, goes to a file again by ``staged``, and is not in memory."""
+    file, goes to a file again by ``staged``, and is not in memory. ``clean``: no name of a field begins with one of
+    MARKS."""
+    if clean and not more and not tag and len(content) <= ON_LOOP:  # as most messages
+        return b"".join((add, content))
 
     def changed() -> list[Octets]:
         cuts = unwanted(content, hostname, more, marks)

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fastmail._core import dkim as core
 from fastmail._core import header as scanner
+from fastmail._core.signed import Fields
 from fastmail.message.header import Octets
 from fastmail.policy.dkim import Content
 
@@ -77,18 +78,18 @@ class SigningKey:
         return self.private.sign(digest)
 
 
-def names(fields: core.Fields) -> list[bytes]:
+def names(fields: Fields) -> list[bytes]:
     """What h= says for a message."""
     return list(_covered(_numbers(fields))[0])
 
 
-def coverable(fields: core.Fields) -> bool:
+def coverable(fields: Fields) -> bool:
     """Can h= name all fields of a message that it should? Where it names only some of very many, others could be added
     to the signed message."""
     return max(_numbers(fields)) < MOST_NAMED
 
 
-def _numbers(fields: core.Fields) -> tuple[int, ...]:
+def _numbers(fields: Fields) -> tuple[int, ...]:
     """How many fields of each name of SIGNED and OVERSIGNED there are, as far as that counts."""
     return fields.numbers(NAMED, MOST_NAMED)
 

@@ -108,6 +108,10 @@ class Spf:
                 self._kept.put((domain, ip, identity), found, found.until)
         return found
 
+    def until(self, ip: str, domain: str, identity: str) -> float:
+        """As long as it counts, by the monotonic clock; 0 where none is kept."""
+        return self._kept.until((domain, ip, identity))
+
     async def check(self, ip: str, domain: str, identity: str, sender: str, helo: str, budget: Budget) -> Checked:
         """``check_host`` for one identity; never raises for what the DNS or the sender says."""
         kept = self.known(ip, domain, identity)

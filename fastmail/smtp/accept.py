@@ -32,7 +32,8 @@ from fastmail.message.header import Octets
 from fastmail.model.domain import comparable
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy import results, verdict
-from fastmail.policy.receive import Received, Receiving
+from fastmail.policy.receive import Receiving
+from fastmail.policy.received import Received
 from fastmail.policy.verdict import Checks
 from fastmail.policy.wishes import Wanted
 from fastmail.smtp import (

@@ -15,7 +15,7 @@ from fastmail.message.header import Octets
 from fastmail.policy import marks, verdict
 from fastmail.policy.learning.counts import EVERYBODY
 from fastmail.policy.reasons import Finding
-from fastmail.policy.receive import Look
+from fastmail.policy.received import Look
 from fastmail.policy.scanners.nouns import STRANGERS, USERS, Shown
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.service import LMTP

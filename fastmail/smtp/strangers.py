@@ -20,7 +20,7 @@ from collections.abc import Callable
 from fastmail.delivery.envelope import Outcome
 from fastmail.net.networks import address_in, is_here
 from fastmail.policy import verdict
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from fastmail.policy.strangers.gate import Stranger, Wait
 from fastmail.policy.strangers.rules import BAN, OFF, REFUSE, SCORE
 from fastmail.smtp.dialogue import Dialogue

@@ -19,7 +19,7 @@ from fastmail.delivery.forward import JUNK_BOX
 from fastmail.directory.lookup import ROLES, Destinations, Domains, home
 from fastmail.directory.records import Domain
 from fastmail.policy.reasons import JUNK, QUARANTINE, REFUSE
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from fastmail.policy.wishes import Wanted, Wishes, narrowed, refused_at_once
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.transaction import Transaction

@@ -17,7 +17,8 @@ from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import PUBLIC, List, Member
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from fastmail.policy.sign import SigningKey
 from fastmail.policy.signer import Signer
 from tests.integration.test_forwards import directory as forwarding

@@ -13,7 +13,8 @@ from fastmail.directory.records import PUBLIC, List, Member
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
 from fastmail.policy.reasons import Finding, Reason
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from fastmail.policy.wishes import Wishes
 from tests.integration.test_forwards import receive, say, sent, use
 from tests.integration.test_relay import World, world

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fastmail._core import dkim as core
 from fastmail._core import tags
+from fastmail._core.signed import Fields
 from fastmail.dns.interface import Budget
 from fastmail.dns.memory import MemoryResolver
 from fastmail.message import authors
@@ -143,7 +144,7 @@ def test_fields(fields: list[tuple[bytes, list[bytes]]], names: list[bytes], for
             words = re.sub(rb"[ \t]+", b" ", value.replace(b"\r\n", b"")).strip(b" ")
             field = label.strip().lower() + b":" + words + b"\r\n"
         wanted += field
-    made = core.Fields(b"".join(lines))
+    made = Fields(b"".join(lines))
     if not made.broken:
         assert made.canonical(names, form) == wanted
 

@@ -6,7 +6,7 @@ from fastmail.feedback.model import Policy, Report, Row
 from fastmail.policy import dmarc
 from fastmail.policy.dkim import Signed
 from fastmail.policy.dmarc import Dmarc
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from fastmail.policy.spf import Checked
 from fastmail.policy.verdict import ACCEPT, Checks, Verdict
 

@@ -6,7 +6,8 @@ from base64 import b64encode
 
 import pytest
 
-from fastmail._core.dkim import Body, Fields, field
+from fastmail._core.dkim import Body, field
+from fastmail._core.signed import Fields
 
 HEADER = b"A: X\r\nB : Y\t\r\n\tZ  \r\n"
 BODY = b" C \r\nD \t E\r\n\r\n\r\n"

@@ -13,7 +13,7 @@ from fastmail.app.reporting import Ways
 from fastmail.cli.common import read_config
 from fastmail.directory.records import Alias, Domain
 from fastmail.feedback.days import TOLD
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from tests.support.reporting import received
 from tests.unit.cli.place import USER, Place
 from tests.unit.feedback.test_taking import mail

@@ -14,7 +14,7 @@ from fastmail.feedback.failure import DMARC, SIGNATURE, SPF, Failure, Incident, 
 from fastmail.feedback.redaction import Hide
 from fastmail.policy import verdict
 from fastmail.policy.dkim import Signed
-from fastmail.policy.receive import Received
+from fastmail.policy.received import Received
 from fastmail.policy.spf import Checked
 from tests.support.reporting import received
 

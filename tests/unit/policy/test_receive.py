@@ -15,7 +15,8 @@ from fastmail.dns.memory import MemoryResolver
 from fastmail.policy.greylist import Greylist
 from fastmail.policy.lists import parse
 from fastmail.policy.reasons import Finding, Reason
-from fastmail.policy.receive import Received, Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Received, Settings
 from fastmail.policy.verdict import Thresholds
 from tests.support.signing import MESSAGE, key, published, signed
 

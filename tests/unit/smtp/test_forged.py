@@ -9,7 +9,8 @@ import pytest
 
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from tests.support.sessions import USER, Bench
 
 LOGIN = base64.b64encode(f"\0{USER}\0secret".encode())

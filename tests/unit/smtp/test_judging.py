@@ -12,7 +12,8 @@ from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
 from fastmail.policy.judge import Judge
 from fastmail.policy.reasons import Finding, Reason
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from fastmail.policy.scanners.nouns import Shown
 from fastmail.policy.scanners.panel import Panel
 from fastmail.policy.verdict import Thresholds

@@ -10,7 +10,8 @@ import pytest
 from fastmail.dns.memory import MemoryResolver
 from fastmail.net import networks
 from fastmail.policy.greylist import Greylist
-from fastmail.policy.receive import Received, Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Received, Settings
 from tests.support.sessions import USER, Bench
 from tests.support.signing import MESSAGE, key, published, signed
 from tests.unit.policy.test_receive import ZONE

@@ -14,7 +14,8 @@ from fastmail.dns.memory import MemoryResolver
 from fastmail.model.errors import StorageFull, TemporaryError
 from fastmail.net import networks
 from fastmail.policy.greylist import Greylist
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from fastmail.policy.strangers.gate import Gate
 from fastmail.policy.strangers.rules import Rules, rate
 from tests.support.sessions import USER, Bench, Client

@@ -14,7 +14,8 @@ from fastmail.directory.named import book
 from fastmail.directory.records import Domain
 from fastmail.dns.memory import MemoryResolver
 from fastmail.policy.greylist import Greylist
-from fastmail.policy.receive import Receiver, Settings
+from fastmail.policy.receive import Receiver
+from fastmail.policy.received import Settings
 from fastmail.policy.verdict import Thresholds
 from tests.support.sessions import USER, Bench
 from tests.support.signing import MESSAGE, key, published, signed
