@@ -77,6 +77,20 @@ class Tls:
 
 
 @dataclass(slots=True)
+class Certificate:
+    """A certificate for other names, each in a section of its own: clients that ask for one of them (SNI) get it. All
+    other clients get that of [tls]. Reread on SIGHUP too."""
+
+    certificate: str = _s("", "PEM file with the certificate and its chain.")
+    key: str = _s("", "PEM file with the private key.")
+    names: list[str] = _s(
+        [],
+        'Names of the server that it is for, such as "mail.example.org" or "*.example.org" (one label, the left-most '
+        "one). Empty: the DNS names in its subjectAltName.",
+    )
+
+
+@dataclass(slots=True)
 class Auth:
     """Logins."""
 
@@ -624,6 +638,7 @@ class Config:
     learning: Learning = field(default_factory=Learning)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
+    certificate: list[Certificate] = field(default_factory=list)
     scanner: list[Scanner] = field(default_factory=list)
     source: list[Source] = field(default_factory=list)
     path: str = ""
@@ -654,7 +669,8 @@ SECTIONS = {
     "limits": Limits,
     "log": Log,
 }
-TABLES = {"scanner": Scanner, "source": Source}  # sections that may be there several times, with [[ ]]
+# sections that may be there several times, with [[ ]]
+TABLES = {"certificate": Certificate, "scanner": Scanner, "source": Source}
 
 
 def in_order(section: Any) -> list[Any]:
