@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastmail.delivery.quarantine import Quarantine
     from fastmail.dns.resolver import Resolver
     from fastmail.net.bans import Rules
+    from fastmail.net.sni import Pair
     from fastmail.net.tls import ServerTls
     from fastmail.policy import received, rotation
     from fastmail.policy.judge import Judge
@@ -239,7 +240,9 @@ def make_tls(config: Config) -> "ServerTls | None":
     from fastmail.net.tls import ServerTls
 
     tls = config.tls
-    return ServerTls(tls.certificate, tls.key, tls.minimum_version, tls.client_ca, tls.client_crl)
+    return ServerTls(
+        tls.certificate, tls.key, tls.minimum_version, tls.client_ca, tls.client_crl, _more_certificates(config)
+    )
 
 
 def make_web_tls(config: Config) -> "ServerTls | None":
@@ -249,7 +252,13 @@ def make_web_tls(config: Config) -> "ServerTls | None":
     from fastmail.net.tls import ServerTls
 
     tls = config.tls
-    return ServerTls(tls.certificate, tls.key, tls.minimum_version)
+    return ServerTls(tls.certificate, tls.key, tls.minimum_version, more=_more_certificates(config))
+
+
+def _more_certificates(config: Config) -> "list[Pair]":
+    from fastmail.net.sni import Pair
+
+    return [Pair(one.certificate, one.key, tuple(one.names)) for one in config.certificate]
 
 
 def read_instance(config: Config) -> str:

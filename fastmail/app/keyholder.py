@@ -33,10 +33,12 @@ PATIENCE = 5.0  # s that the supervisor waits for the files
 
 class KeyHolder:
     """Made before root is dropped. ``paths``: certificate, key, and for clients their authorities and what these have
-    revoked, "" where there is none; ``who``: the user who will see them."""
+    revoked, "" where there is none; then certificates and keys of other names. ``who``: the user who will see them;
+    ``needed``: how many of the files must be readable. What cannot be read of the others is empty."""
 
-    def __init__(self, paths: Sequence[str], who: owner.Who | None) -> None:
+    def __init__(self, paths: Sequence[str], who: owner.Who | None, needed: int) -> None:
         self._paths = list(paths)
+        self._needed = needed
         self._who = who
         self._memory = os.memfd_create("fastmail-key")
         self._ours, theirs = socket.socketpair()
@@ -60,11 +62,13 @@ class KeyHolder:
             owner.keep_only_reading()
         while bell.recv(1):
             texts, error = [], ""
-            try:
-                for path in self._paths:
+            for number, path in enumerate(self._paths):
+                try:
                     texts.append(_read(path, self._who) if path else b"")
-            except OSError as problem:
-                error = f"{problem.filename}: {problem.strerror}"
+                except OSError as problem:
+                    texts.append(b"")
+                    if number < self._needed:
+                        error = error or f"{problem.filename}: {problem.strerror}"
             packed = msgspec.msgpack.encode([error, *texts])
             os.pwrite(self._memory, HEAD.pack(0, 0), 0)
             os.pwrite(self._memory, packed, HEAD.size)

@@ -34,7 +34,7 @@ from fastmail.durable import staging
 from fastmail.durable.replace import replace_file
 from fastmail.model.errors import ConfigError, CorruptData
 from fastmail.net.handover import AWAY, Exchange
-from fastmail.net.tls import ServerTls
+from fastmail.net.tls import FIRST_OF_MORE, ServerTls
 from fastmail.telemetry import log
 
 STOP_AFTER = 12.0  # s until children that do not stop are killed; more than a worker's GRACE
@@ -98,8 +98,8 @@ class Supervisor:
         for one in (tls, self._web.tls):
             if one is not None:  # workers may write nowhere else
                 one.scratch = os.path.join(self._config.server.data_dir, "staging")
-        for why in certificate.faults(self._config):
-            log.event("tls.certificate", "error", why=why, path=self._config.tls.certificate)
+        for path, why in certificate.faults(self._config):
+            log.event("tls.certificate", "error", why=why, path=path)
         self._bind()
         self._drop_privileges(tls)
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD}
@@ -198,9 +198,7 @@ class Supervisor:
         followed = any(one.sql or one.ldap for one in (self._config.directory, *self._config.source))
         preload.everything(followed, bool(self._config.web.listen))
         if tls is not None and os.geteuid() == 0:
-            own = self._config.tls
-            files = [own.certificate, own.key, own.client_ca, own.client_crl]
-            self._holder = KeyHolder(files, owner.root_for(self._config))
+            self._holder = KeyHolder(tls.files, owner.root_for(self._config), FIRST_OF_MORE)
         listen = self._config.listen
         sockets = [
             place[5:] for name in ports.PROTOCOLS for place in getattr(listen, name) if place.startswith("unix:")

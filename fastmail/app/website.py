@@ -25,7 +25,8 @@ from fastmail.config.settings import Config
 from fastmail.directory.local import LocalDirectory
 from fastmail.net import networks
 from fastmail.net.listener import Listener, Registry
-from fastmail.net.tls import ServerTls, reload_or_keep
+from fastmail.net.sni import hush_bad_names
+from fastmail.net.tls import ServerTls, reload_beside
 from fastmail.telemetry import counters, log
 
 ACTOR = "web"  # in the audit log
@@ -59,7 +60,8 @@ async def _main(config: Config, pipe: int, sockets: Sequence[socket.socket], tls
     stop = asyncio.Event()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload_or_keep, tls)
+    hush_bad_names()
+    loop.add_signal_handler(signal.SIGHUP, reload_beside, loop, tls)
     loop.add_signal_handler(signal.SIGUSR1, _report)
     directory = LocalDirectory(config.server.data_dir)
     directory.actor = ACTOR

@@ -27,7 +27,8 @@ from fastmail.durable.mapped import MappedPages
 from fastmail.model.errors import CorruptData
 from fastmail.net.handover import Exchange, Handover
 from fastmail.net.listener import Registry
-from fastmail.net.tls import ServerTls, reload_or_keep
+from fastmail.net.sni import hush_bad_names
+from fastmail.net.tls import ServerTls, reload_beside
 from fastmail.telemetry import counters, log
 
 GRACE = 8.0  # s that commands under way may take after SIGTERM; less than the supervisor's STOP_AFTER
@@ -112,7 +113,8 @@ async def _main(
     errors.panic = partial(os._exit, PANIC)  # the supervisor starts another one
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload_or_keep, tls)
+    hush_bad_names()
+    loop.add_signal_handler(signal.SIGHUP, reload_beside, loop, tls)
     loop.add_signal_handler(signal.SIGUSR1, _report, number)
     assembly = Assembly(config, number, instance, recover=number == 0)
     assembly.hub.start(loop, workers)

@@ -57,7 +57,7 @@ def serve(
         bool, typer.Option("--welcome", help="Print what `fastmail welcome` does, once the server can be used.")
     ] = False,
 ) -> None:
-    """Run the server until SIGTERM or Ctrl-C. SIGHUP rereads the certificate; SIGUSR1 logs the counters."""
+    """Run the server until SIGTERM or Ctrl-C. SIGHUP rereads the certificates; SIGUSR1 logs the counters."""
     from fastmail.app.supervisor import Supervisor  # all of the server, which the other commands here do without
 
     settings = load(config)
@@ -84,7 +84,7 @@ def check_config(config: ConfigOption = "fastmail.toml") -> None:
     make_tls(settings)
     wrong = certificate.faults(settings)
     if wrong:
-        raise ConfigError("\n".join(f"{settings.tls.certificate}: {one}" for one in wrong))
+        raise ConfigError("\n".join(f"{path}: {why}" for path, why in wrong))
     ports = [f"{p}={','.join(getattr(settings.listen, p))}" for p in first.PORTS if getattr(settings.listen, p)]
     ports += [f"web={','.join(settings.web.listen)}"] if settings.web.listen else []
     output.print(f"{settings.path} is right. It serves {settings.server.hostname} from {settings.server.data_dir}:")

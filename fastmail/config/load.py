@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastmail.config import strangers
 from fastmail.config.settings import SECTIONS, TABLES, Config
 from fastmail.model import place
 from fastmail.model.address import Address, comparable
+from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress, ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
@@ -176,6 +177,8 @@ def _finish(config: Config, text: str, path: str) -> None:
         for number, key, what in named_sources.faults(config):
             problems.append(f"{path}:{_line(text, 'source', key, number)}: {what}")
     _check_tls(config, problem)
+    for number, key, what in _certificates(config, base):
+        problems.append(f"{path}:{_line(text, 'certificate', key, number)}: {what}")
     if config.limits.message_size > 1 << 31:
         problem("limits", "message_size", "message_size must not be above 2 GiB")
     try:
@@ -269,6 +272,23 @@ def _names(config: Config, problem: Callable[[str, str, str], None]) -> None:
             setattr(owner, key, form(value))
         except ValueError as error:
             problem(section, key, f"{key} {error}")
+
+
+def _certificates(config: Config, base: str) -> Iterator[tuple[int, str, str]]:
+    """Make the paths of [[certificate]] absolute and its names comparable; yield what is wrong: which section, which
+    key, what."""
+    for number, one in enumerate(config.certificate):
+        if not one.certificate or not one.key:
+            yield number, "certificate", "certificate and key go together"
+        if not config.tls.certificate:
+            yield number, "certificate", "[[certificate]] needs [tls] certificate and key, for all other names"
+        one.certificate, one.key = os.path.join(base, one.certificate), os.path.join(base, one.key)
+        for at, name in enumerate(one.names):
+            star = "*." if name.startswith("*.") else ""
+            try:
+                one.names[at] = star + ascii_name(name.removeprefix(star))
+            except BadAddress:
+                yield number, "names", f"names: {name!r} is no name of a host"
 
 
 def _line(text: str, section: str, key: str, nth: int = 0) -> int:

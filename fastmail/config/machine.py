@@ -73,6 +73,20 @@ class Tls:
 
 
 @dataclass(slots=True)
+class Certificate:
+    """A certificate for other names, each in a section of its own: clients that ask for one of them (SNI) get it. All
+    other clients get that of [tls]. Reread on SIGHUP too."""
+
+    certificate: str = _s("", "PEM file with the certificate and its chain.")
+    key: str = _s("", "PEM file with the private key.")
+    names: list[str] = _s(
+        [],
+        'Names of the server that it is for, such as "mail.example.org" or "*.example.org" (one label, the left-most '
+        "one). Empty: the DNS names in its subjectAltName.",
+    )
+
+
+@dataclass(slots=True)
 class Web:
     """The web server, in a process of its own: members of mailing lists leave by it with one click (RFC 8058)."""
 
@@ -106,7 +120,12 @@ class Limits:
     connections: int = _s(10000, "Connections of one worker, all protocols.")
     connections_per_ip: int = _s(1000, "Of these from one address; loopback and Unix sockets are exempt.")
     idle_timeout: float = _s(1800.0, "A logged-in IMAP session without a command is ended after this.", "time")
-    command_timeout: float = _s(300.0, "SMTP and POP3: longest wait for a command, or for more of a message.", "time")
+    pop3_timeout: float = _s(
+        600.0, "A logged-in POP3 session without a command is ended after this; RFC 1939 asks for 10 minutes.", "time"
+    )
+    command_timeout: float = _s(
+        300.0, "SMTP: longest wait for a command, or for more of a message; all: for a peer that does not read.", "time"
+    )
     login_timeout: float = _s(60.0, "Longest time until an IMAP or POP3 session has logged in.", "time")
     quota_storage: int = _s(
         0, "Most that an account may hold; 0 for no limit. `fastmail account quota` differs.", "size"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fastmail.config.directories import Directory, Source
 from fastmail.config.logins import Auth, Oauth
-from fastmail.config.machine import Limits, Listen, Log, Server, Tls, Web
+from fastmail.config.machine import Certificate, Limits, Listen, Log, Server, Tls, Web
 from fastmail.config.mailboxes import Store
 from fastmail.config.sending import Relay
 from fastmail.config.strangers import Strangers
@@ -34,6 +34,7 @@ class Config:
     learning: Learning = field(default_factory=Learning)
     limits: Limits = field(default_factory=Limits)
     log: Log = field(default_factory=Log)
+    certificate: list[Certificate] = field(default_factory=list)
     scanner: list[Scanner] = field(default_factory=list)
     source: list[Source] = field(default_factory=list)
     path: str = ""
@@ -65,4 +66,5 @@ SECTIONS = {
     "log": Log,
 }
 # sections that may be there several times, with [[ ]]
-TABLES = {"scanner": Scanner, "source": Source}
+# sections that may be there several times, with [[ ]]
+TABLES = {"certificate": Certificate, "scanner": Scanner, "source": Source}

@@ -90,8 +90,10 @@ def parse(text: str) -> Iterator[str]:
     item: list[Token] = []
     group = angle = False
     # The comma at the end makes the last address end like every other one.
-    for token in [*_tokens(text), (",", ",")]:
+    for token in [*tokens(text), (",", ",")]:
         kind = token[0]
+        if kind in ("space", "comment"):
+            continue
         if kind == "<" and not angle:
             angle = True
         elif kind == ">":
@@ -113,19 +115,19 @@ def parse(text: str) -> Iterator[str]:
         raise Unreadable("it does not end")
 
 
-def _tokens(text: str) -> Iterator[Token]:
-    """Yield words and specials as (kind, text), without white space and comments."""
+def tokens(text: str) -> Iterator[Token]:
+    """Yield all of a structured value as (kind, text): words, specials, literals, "space" and "comment". Raises
+    Unreadable."""
     at = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None or "\0" in found.group():
             raise Unreadable("a character is in a wrong place")
-        at = found.end()
+        start, at = at, found.end()
         kind = found.lastgroup or ""
         if kind == "open":
-            at = _behind_comment(text, at)
-        elif kind != "space":
-            yield (found.group(), found.group()) if kind == "special" else (kind, found.group())
+            kind, at = "comment", _behind_comment(text, at)
+        yield (found.group(), found.group()) if kind == "special" else (kind, text[start:at])
 
 
 def _behind_comment(text: str, at: int) -> int:

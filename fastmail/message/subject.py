@@ -5,9 +5,8 @@ rules of RFC 2047 matter for what is put in front: an encoded word stands by its
 space between two of them is not shown (6.2). A signature of the message that covers Subject no longer holds.
 """
 
-from base64 import b64encode
-
 from fastmail._core import header as scanner
+from fastmail.message import encoded
 from fastmail.message.header import Octets
 
 LINE = 76  # octets after which the subject goes on in a line of its own (RFC 5322 2.1.1)
@@ -22,7 +21,7 @@ def valid(tag: str) -> bool:
 
 
 def _encoded(text: str) -> bytes:
-    return b"=?utf-8?b?" + b64encode(text.encode()) + b"?="
+    return encoded.word(text).encode()
 
 
 def edits(header: Octets, tag: str) -> list[Edit]:

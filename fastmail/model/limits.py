@@ -12,6 +12,7 @@ class Limits:
     connections: int = 10000
     connections_per_ip: int = 1000
     idle_timeout: float = 1800.0
+    pop3_timeout: float = 600.0
     command_timeout: float = 300.0
     login_timeout: float = 60.0
     quota_storage: int = 0

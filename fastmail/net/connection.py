@@ -29,6 +29,7 @@ from fastmail.net.proxy import ProxyError, ProxyHeader
 from fastmail.net.sending import LINGER, Sending, Worker
 from fastmail.net.session import Session
 from fastmail.net.started import rest_of
+from fastmail.net.sni import Context
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -346,7 +347,11 @@ class Connection(Sending):
     @property
     def end_point(self) -> bytes:
         """A digest of the server's certificate when the peer has seen it on this channel, empty otherwise."""
-        return self._listener.tls.end_point if self.tls and self._listener.tls is not None else b""
+        if not self.tls:
+            return b""
+        # the certificate of this channel: another name has another one, and so has a later connection after a reload
+        context: object = self.transport.get_extra_info("ssl_object").context
+        return context.end_point if isinstance(context, Context) else b""
 
     def blame(self, points: float, why: str) -> None:
         """Note that the peer behaved like a password guesser; enough points ban its network."""

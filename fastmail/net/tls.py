@@ -1,5 +1,5 @@
-"""The server's TLS context (RFC 8314): TLS 1.2 and later. Certificate, authorities of clients and lists of revoked
-client certificates are read again without a restart.
+"""The server's TLS context (RFC 8314): TLS 1.2 and later. Certificates, authorities of clients and lists of revoked
+client certificates are read again without a restart. net.sni chooses among several certificates.
 
 A client that asks for another protocol is talking to the wrong server, perhaps because an attacker redirected it.
 Python's TLS cannot refuse it in the handshake, so its protocol is accepted and the connection is closed before anything
@@ -10,17 +10,21 @@ since (RFC 8446 C.4); all workers would need the same key; and a resumed session
 certificate that was revoked meanwhile.
 
 ``reload`` makes a new context from the new files, which new connections use. If a file is bad, the old context stays in
-use and ConfigError says what is wrong. Where this process may not read the key itself (see app.keyholder), ``source``
+use and ConfigError says what is wrong. Of several certificates a bad one keeps its own old context, and the others are
+renewed; but where clients show certificates, all stay old, because an old context knows nothing of what was revoked
+since. Where this process may not read the key itself (see app.keyholder), ``source``
 gives it the content of the files.
 """
 
+import asyncio
 import hashlib
 import os
 import re
 import secrets
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from cryptography import x509
@@ -28,6 +32,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from fastmail.model.errors import ConfigError
+from fastmail.net.sni import Context, Pair, chooser, names_of, served
 from fastmail.telemetry import log
 
 # What a client may ask for by ALPN (RFC 7301): this server's protocols, then others that are accepted only to close.
@@ -47,53 +52,98 @@ FOREIGN = (
 )
 _PARAMETERS = re.compile(rb"-----BEGIN EC PARAMETERS-----.*?-----END EC PARAMETERS-----\s*", re.DOTALL)
 _CRL = re.compile(rb"-----BEGIN X509 CRL-----[^-]*-----END X509 CRL-----")
+FIRST_OF_MORE = 4  # files before those of the other certificates, see ServerTls.files
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class ServerTls:
-    """One context for all listeners of a worker.
+    """One context for all listeners of a worker; it leads to those of other certificates.
 
     ``client_ca``: authorities whose certificates clients may present; ``client_crl``: the lists of certificates that
-    these authorities revoked."""
+    these authorities revoked; ``more``: certificates for clients that ask for their names."""
 
     def __init__(
-        self, certificate: str, key: str, minimum: str = "1.2", client_ca: str = "", client_crl: str = ""
+        self,
+        certificate: str,
+        key: str,
+        minimum: str = "1.2",
+        client_ca: str = "",
+        client_crl: str = "",
+        more: Sequence[Pair] = (),
     ) -> None:
-        self._files = (certificate, key)
+        self._pairs = (Pair(certificate, key), *more)
+        self._others: list[Context] = []  # of ``more``, in its order
+        self._making = threading.Lock()
         self._client_ca = client_ca
         self._client_crl = client_crl
         self._minimum = VERSIONS[minimum]
-        # gives the content of certificate, key, client_ca and client_crl
+        # gives the content of ``files``
         self.source: Callable[[], list[bytes]] | None = None
         self.scratch = ""  # directory for short-lived files: an encrypted key, revocation lists
-        self.context, self.end_point = self._make()
+        self.context = self._make()
 
-    def _make(self) -> tuple[ssl.SSLContext, bytes]:
-        """Return a context from the files as they are now, and the digest that identifies this end of its channels.
-        ConfigError, OSError."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    @property
+    def files(self) -> list[str]:
+        """What is read; "" where there is none."""
+        first, *more = self._pairs
+        own = [first.certificate, first.key, self._client_ca, self._client_crl]
+        return own + [path for one in more for path in (one.certificate, one.key)]
+
+    @property
+    def end_point(self) -> bytes:
+        """The digest of the default certificate."""
+        return self.context.end_point
+
+    def _make(self) -> Context:
+        """Return the default context from the files as they are now. ConfigError, OSError."""
+        texts = self.source() if self.source is not None else []
+        first, *more = self._pairs
+        context = self._one(first, texts[:2], texts[2:4])
+        others: list[Context] = []
+        for number, pair in enumerate(more):
+            at = FIRST_OF_MORE + 2 * number
+            try:
+                others.append(self._one(pair, texts[at : at + 2], texts[2:4]))
+            except ConfigError as error:
+                if self.asks or not self._others:
+                    raise
+                log.event("tls.reload", "error", error=error, then="the old certificate of this name stays in use")
+                others.append(self._others[number])
+        if others:
+            context.sni_callback = chooser(context, others)
+        self._others = others
+        return context
+
+    def _one(self, pair: Pair, texts: list[bytes], trust: list[bytes]) -> Context:
+        """Return a context with one certificate. ``texts`` and ``trust``: content of its files, and of those about
+        clients; empty where they are read here. ConfigError."""
+        context = Context(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = self._minimum
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
         context.set_alpn_protocols([*OWN, *FOREIGN])
-        texts = self.source() if self.source is not None else []
         try:
-            self._load(context, texts)
-            end_point = _digest(texts[0] if texts else _read(self._files[0]))
+            self._load(context, pair, texts)
+            certificate = x509.load_pem_x509_certificate(texts[0] if texts else _read(pair.certificate))
+            context.end_point = _digest(certificate)
+            context.names = served(pair.names or names_of(certificate))
+            context.given = bool(pair.names)
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm, ssl.SSLError) as error:
-            raise ConfigError(f"cannot use certificate {self._files[0]} with key {self._files[1]}: {error}") from None
+            raise ConfigError(f"cannot use certificate {pair.certificate} with key {pair.key}: {error}") from None
+        if not context.names and pair is not self._pairs[0]:
+            raise ConfigError(f"certificate {pair.certificate} has no DNS name in it, and no names are given")
         if self._client_ca:
             try:
-                self._trust(context, texts[2] if texts else _read(self._client_ca))
+                self._trust(context, trust[0] if trust else _read(self._client_ca))
             except (OSError, ValueError, ssl.SSLError) as error:
                 raise ConfigError(f"cannot use client authorities {self._client_ca}: {error}") from None
         if self._client_ca and self._client_crl:
             try:
-                self._revoke(context, texts[3] if texts else _read(self._client_crl))
+                self._revoke(context, trust[1] if trust else _read(self._client_crl))
             except (OSError, ValueError, ssl.SSLError) as error:
                 raise ConfigError(f"cannot use revoked client certificates {self._client_crl}: {error}") from None
-        return context, end_point
+        return context
 
     def _trust(self, context: ssl.SSLContext, pem: bytes) -> None:
         """Ask clients for certificates of these authorities."""
@@ -116,9 +166,9 @@ class ServerTls:
         """True if clients are asked for a certificate."""
         return bool(self._client_ca)
 
-    def _load(self, context: ssl.SSLContext, texts: list[bytes]) -> None:
+    def _load(self, context: ssl.SSLContext, pair: Pair, texts: list[bytes]) -> None:
         if not texts:
-            context.load_cert_chain(*self._files)
+            context.load_cert_chain(pair.certificate, pair.key)
             return
         # The key is written to that file encrypted, with a password that is used only once.
         password = secrets.token_bytes(32).hex().encode()
@@ -143,8 +193,15 @@ class ServerTls:
             os.unlink(path)
 
     def reload(self) -> None:
-        """Use the files' new content for new connections. ConfigError, OSError."""
-        self.context, self.end_point = self._make()
+        """Use the files' new content for new connections. It reads and computes: not for an event loop. ConfigError,
+        OSError."""
+        with self._making:  # who comes later has read later
+            self.context = self._make()
+
+
+def reload_beside(loop: asyncio.AbstractEventLoop, tls: ServerTls | None) -> None:
+    """``reload_or_keep`` on a helper thread, for signals."""
+    loop.run_in_executor(None, reload_or_keep, tls)
 
 
 def reload_or_keep(tls: ServerTls | None) -> None:
@@ -168,9 +225,8 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _digest(pem: bytes) -> bytes:
+def _digest(certificate: x509.Certificate) -> bytes:
     """Return the digest of the certificate that identifies this server's end of the channel (RFC 5929 4.1)."""
-    certificate = x509.load_pem_x509_certificate(pem)
     used = certificate.signature_hash_algorithm
     name = used.name if used is not None and used.name not in ("md5", "sha1") else "sha256"
     return hashlib.new(name, certificate.public_bytes(serialization.Encoding.DER)).digest()

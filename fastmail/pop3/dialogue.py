@@ -22,12 +22,13 @@ PATIENCE = 50  # times as many errors are allowed after the login
 class Dialogue:
     """See the module. ``view`` is there from the login on: in the TRANSACTION state."""
 
-    __slots__ = ("_errors", "_viewed", "conn", "logging_in", "login", "service", "user", "view")
+    __slots__ = ("_errors", "_viewed", "conn", "logging_in", "login", "service", "user", "utf8", "view")
 
     def __init__(self, service: Service, connection: Connection) -> None:
         self.service = service
         self.conn = connection
         # before the login
+        self.utf8 = False  # header fields may be UTF-8 (RFC 6856)
         self.user: sasl.Login | None = None  # USER was given, and PASS is to come
         self.logging_in = Login(service.verifier, service.limits, "pop3", connection, connection)
         # after it
@@ -67,15 +68,15 @@ class Dialogue:
             return 0
         return number
 
-    # ---------------------------------------------------------------- replies
+    # ---------------------------------------------------------------- replies: of ASCII, as LANG promises
 
     def ok(self, text: str) -> None:
         """A success."""
-        self.conn.write(f"+OK {text}".rstrip().encode() + b"\r\n")
+        self.conn.write(f"+OK {text}".rstrip().encode("ascii", "replace") + b"\r\n")
 
     def err(self, text: str) -> None:
         """A failure that is not the client's."""
-        self.conn.write(f"-ERR {text}".encode() + b"\r\n")
+        self.conn.write(f"-ERR {text}".encode("ascii", "replace") + b"\r\n")
 
     def bad(self, text: str) -> None:
         """An error of the client; too many end the session."""

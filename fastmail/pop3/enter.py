@@ -10,7 +10,7 @@ from fastmail.pop3.view import View, taken
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
-EXTRAS = (b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"EXPIRE NEVER")
+EXTRAS = (b"TOP", b"UIDL", b"RESP-CODES", b"AUTH-RESP-CODE", b"PIPELINING", b"EXPIRE NEVER", b"UTF8 USER", b"LANG")
 
 
 def _may_login(session: Dialogue) -> bool:
@@ -22,13 +22,12 @@ def _mechanisms(session: Dialogue, between: str) -> bytes:
 
 
 def capa(session: Dialogue, rest: bytes) -> None:
-    """RFC 2449 5."""
+    """RFC 2449 5. Each of these is announced in both states, and differs in none (6, RFC 2595 4, RFC 6856 2, 3)."""
     lines = list(EXTRAS)
-    if session.view is None:
-        if _may_login(session):
-            lines += [b"USER", b"SASL " + _mechanisms(session, " ")]
-        if session.conn.tls_available and not session.conn.tls:
-            lines.append(b"STLS")
+    if _may_login(session):
+        lines += [b"USER", b"SASL " + _mechanisms(session, " ")]
+    if session.conn.tls_available and not session.conn.tls:
+        lines.append(b"STLS")
     lines.append(b"IMPLEMENTATION fastmail " + fastmail.__version__.encode())
     session.conn.write(b"+OK what is done here\r\n" + b"".join(x + b"\r\n" for x in lines) + b".\r\n")
 
@@ -39,6 +38,8 @@ def stls(session: Dialogue, rest: bytes) -> None:
         session.bad("TLS is on already")
     elif not session.conn.tls_available:
         session.bad("TLS is not available")
+    elif session.utf8:  # somebody in between may have sent UTF8 (RFC 6856 2.1)
+        session.bad("STLS comes before UTF8")
     else:
         session.ok("begin TLS now")
         session.conn.start_tls()
@@ -67,9 +68,21 @@ def pass_(session: Dialogue, rest: bytes) -> None:
     if named is None:
         session.bad("USER comes first")
         return
+    if session.utf8 and not _is_utf8(rest):
+        session.bad("[AUTH] password is not UTF-8")
+        return
     claim = named.step(rest)
     assert isinstance(claim, sasl.Credentials)
     session.conn.run(_check(session, claim))
+
+
+def _is_utf8(text: bytes) -> bool:
+    """RFC 6856 2.2. A client that has not said UTF8 may send a password as another server kept it (auth.schemes)."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def auth(session: Dialogue, rest: bytes) -> None:
@@ -140,7 +153,7 @@ async def _open(session: Dialogue, entry: Entry) -> None:
         session.conn.close()
         return
     session.view, session.login = view, entry.login
-    session.conn.touch(service.limits.command_timeout)
+    session.conn.touch(service.limits.pop3_timeout)
     count("pop3.logins")
     session.logging_in.entered(entry)
     session.ok(f"{len(view.sizes)} messages")

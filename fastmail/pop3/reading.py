@@ -1,12 +1,15 @@
-"""Sends messages: RETR (RFC 1939 5) and TOP (RFC 1939 7).
+"""Sends messages: RETR (RFC 1939 5) and TOP (RFC 1939 7); without UTF8, with header fields of ASCII (RFC 6856 4).
 
 Promise: a message is sent in pieces, and the next piece is made only after the peer has read the last one, however long
 the lines are.
 """
 
+import asyncio
 from collections.abc import Iterator
 
+from fastmail._core import mime
 from fastmail._core.lines import dot_stuffed, top_end
+from fastmail.message import surrogate
 from fastmail.model.errors import MailError
 from fastmail.pop3.dialogue import Dialogue
 from fastmail.pop3.view import View
@@ -46,7 +49,11 @@ async def _send(session: Dialogue, view: View, number: int, lines: int) -> None:
         return
     if lines < 0:
         view.read.add(number)
-    session.ok(f"{view.sizes[number - 1]} octets")
+    octets = view.sizes[number - 1]
+    if not session.utf8 and not content.isascii():
+        made = await asyncio.get_running_loop().run_in_executor(None, surrogate.of, content)
+        octets, content = octets if made is content else mime.served_size(made), made
+    session.ok(f"{octets} octets")
     for piece in sent_pieces(content if lines < 0 else content[: top_end(content, lines)]):
         session.conn.write(piece)
         if session.conn.full:

@@ -59,7 +59,7 @@ class Pop3Session(Dialogue):
         position, size = 0, len(data)
         conn = self.conn
         if self.view is not None:
-            conn.touch(self.service.limits.command_timeout)
+            conn.touch(self.service.limits.pop3_timeout)
         while position < size and not conn.busy and not conn.closing and not conn.full:
             end = find_crlf(data, position, size)
             long = self.logging_in.under_way or bytes(data[position : position + 5]).upper() == b"AUTH "

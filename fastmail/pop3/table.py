@@ -1,4 +1,5 @@
-"""Which command does what in which state (RFC 1939 3, RFC 2449, RFC 2595 4, RFC 5034): the one table of the POP3
+"""Which command does what in which state (RFC 1939 3, RFC 2449, RFC 2595 4, RFC 5034, RFC
+6856): the one table of the POP3
 sessions.
 
 A row has a function for the AUTHORIZATION state and one for the TRANSACTION state, which gets the view too. None is a
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from fastmail.pop3.dialogue import Dialogue
 from fastmail.pop3.enter import auth, capa, pass_, stls, user
+from fastmail.pop3.language import lang, lang_inside, utf8
 from fastmail.pop3.listing import list_, stat, uidl
 from fastmail.pop3.reading import retr, top
 from fastmail.pop3.removing import dele, leave, noop, quit_, rset
@@ -35,6 +37,8 @@ COMMANDS = {
     b"QUIT": Command(leave,         quit_),
     b"STLS": Command(stls,          None),
     b"AUTH": Command(auth,          None),
+    b"UTF8": Command(utf8,          None),
+    b"LANG": Command(lang,          lang_inside),
     b"USER": Command(user,          None),
     b"PASS": Command(pass_,         None),
     b"STAT": Command(None,          stat),

@@ -36,7 +36,7 @@ class View:
     def uidl(self, uid: int) -> str:
         """Return the unique id that UIDL shows for a UID."""
         known = self._uidls.get(uid) if self._uidls else None
-        return f"{uid:08x}{self.validity:08x}" if known is None else known.decode("ascii", "replace")
+        return f"{uid:08x}{self.validity:08x}" if known is None else known.decode("ascii", "backslashreplace")
 
     @property
     def has_own_form(self) -> bool:

@@ -45,16 +45,23 @@ def encrypted(config: Config) -> list[Line]:
             )
         ]
     try:
-        wrong, ends = certificate.faults(config), certificate.expires(config)
+        wrong, ends = certificate.faults(config), certificate.ends(config)
     except (OSError, ValueError) as error:
-        return [Line(check, ERROR, f"{config.tls.certificate} cannot be read: {error}", "see [tls] certificate")]
+        return [Line(check, ERROR, f"a certificate cannot be read: {error}", "see [tls] certificate, [[certificate]]")]
     if wrong:
-        return [Line(check, ERROR, one, "renew it, then reload the server (SIGHUP)") for one in wrong]
-    left = ends - datetime.now(UTC)
-    what = f"for {config.server.hostname}, until {ends:%Y-%m-%d}"
-    if left < SOON:
-        return [Line(check, WARNING, f"{what}: {left.days} days are left", "renew it; does the ACME client work?")]
-    return [Line(check, OK, what)]
+        renew = "renew it, then reload the server (SIGHUP)"
+        return [Line(check, ERROR, f"{path}: {why}" if config.certificate else why, renew) for path, why in wrong]
+    out = []
+    for number, (path, when) in enumerate(ends):
+        left = when - datetime.now(UTC)
+        what = f"{f'{path} is' if number else f'for {config.server.hostname},'} until {when:%Y-%m-%d}"
+        if left < SOON:
+            out.append(
+                Line(check, WARNING, f"{what}: {left.days} days are left", "renew it; does the ACME client work?")
+            )
+        elif not number:
+            out.append(Line(check, OK, what))
+    return out
 
 
 async def mail_hosts(asked: Asked) -> tuple[list[Line], list[str]]:

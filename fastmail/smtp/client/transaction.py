@@ -10,8 +10,9 @@ import time
 
 from fastmail._core import smtp as grammar
 from fastmail.message import orcpt as original
+from fastmail.message import surrogate
 from fastmail.model.esmtp import Rcpt
-from fastmail.smtp.client.content import header_needs_utf8, wire
+from fastmail.smtp.client.content import wire
 from fastmail.smtp.client.nouns import Sending, Sent
 from fastmail.smtp.client.replies import ClientTrouble, Lost, NoChunking, ProtocolError, Reply, Unsure, number
 from fastmail.smtp.client.session import SmtpClient, words
@@ -79,8 +80,8 @@ async def _needs_utf8(sending: Sending) -> bool:
     if not sending.options.utf8:
         return False
     if len(sending.content) > BLOCK:
-        return await asyncio.get_running_loop().run_in_executor(None, header_needs_utf8, sending.content)
-    return header_needs_utf8(sending.content)
+        return await asyncio.get_running_loop().run_in_executor(None, surrogate.needs_utf8, sending.content)
+    return surrogate.needs_utf8(sending.content)
 
 
 def _refusal(client: SmtpClient, sending: Sending, utf8: bool) -> Reply | None:

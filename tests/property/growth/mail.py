@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from fastmail._core import header as walk
 from fastmail.auth import sasl
-from fastmail.message import authors, dsn, header, submitted, trace
+from fastmail.message import authors, dsn, header, submitted, surrogate, trace
 from fastmail.message.dsn import About, Fate
 from tests.support.growth import Case
 
@@ -76,6 +76,23 @@ def _refused(step: Callable[[bytes], object]) -> Callable[[bytes], None]:
 
 
 CASES = [
+    *(
+        Case(f"surrogate: {name}", 400, made, surrogate.of)
+        for name, made in {
+            "many fields": lambda n: b"S: \xc3\xbc\n" * n,
+            "a long text": lambda n: b"S:" + b" \xc3\xbc a" * n,
+            "a long word": lambda n: b"S: " + b"\xc3\xbc" * n,
+            "many addresses": lambda n: b"To: " + b"\xc3\xbc <a@\xc3\xbc.test>, " * n,
+            "a long name": lambda n: b"To: " + b"\xc3\xbc " * n + b"<a@b.test>",
+            "members of a group": lambda n: b"To: a: " + b"\xc3\xbc@b.test, " * n + b";",
+            "comments": lambda n: b"Date: " + b"(\xc3\xbc)" * n,
+            "brackets": lambda n: b"Date: \xc3\xbc" + b"(" * n,
+            "parameters": lambda n: b"Content-Type: a/b" + b"; x=\xc3\xbc" * n,
+            "a long parameter": lambda n: b"Content-Type: a/b; x=" + b"\xc3\xbc" * n,
+            "quotes": lambda n: b'Content-Type: a/b; x=\xc3\xbc' + b'""' * n,
+            "Received": lambda n: b"Received: " + b"for \xc3\xbc@x " * n,
+        }.items()
+    ),
     Case("header: text and no header", 40_000, lambda n: b"some text\n" * n, _end),
     Case("header: folded lines of no field", 40_000, lambda n: b"some text\n" + b" x\n" * n, _end),
     Case("header: broken lines between fields", 20_000, lambda n: b"A: b\nbroken\n" * n, _end),

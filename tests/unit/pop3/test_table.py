@@ -1,4 +1,4 @@
-"""The POP3 command table against RFC 1939, 2449, 2595 and 5034: each command in each state."""
+"""The POP3 command table against RFC 1939, 2449, 2595, 5034 and 6856: each command in each state."""
 
 import asyncio
 from pathlib import Path
@@ -15,6 +15,7 @@ ALLOWED = {
     b"CAPA": BOTH, b"QUIT": BOTH, b"STLS": AUTHORIZATION, b"AUTH": AUTHORIZATION, b"USER": AUTHORIZATION,
     b"PASS": AUTHORIZATION, b"STAT": TRANSACTION, b"LIST": TRANSACTION, b"UIDL": TRANSACTION, b"RETR": TRANSACTION,
     b"TOP": TRANSACTION, b"DELE": TRANSACTION, b"NOOP": TRANSACTION, b"RSET": TRANSACTION,
+    b"UTF8": AUTHORIZATION, b"LANG": BOTH,
 }  # fmt: skip
 
 

@@ -1,0 +1,32 @@
+"""Certificates that sign themselves, for tests that look at which one a server shows."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+DAY = datetime.timedelta(days=1)
+
+
+def write(path: Path, stem: str, names: Sequence[str], end: int = 30, shown: str = "") -> bytes:
+    """Write ``stem.pem`` and ``stem.key``, valid until day ``end``; returns the certificate (DER). ``shown``: its
+    common name, where that is not the stem."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, shown or stem)])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - 9 * DAY).not_valid_after(now + end * DAY)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), False)
+    made = builder.sign(key, hashes.SHA256())
+    form = serialization.PrivateFormat.PKCS8
+    (path / f"{stem}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (path / f"{stem}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    )
+    return made.public_bytes(serialization.Encoding.DER)
