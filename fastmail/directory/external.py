@@ -26,7 +26,7 @@ from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
 from fastmail.directory.told import CATCH_ALL, Told, counting, told, within
-from fastmail.model.address import Address, account_address, comparable, domain_name
+from fastmail.model.address import Address, account_address, comparable, domain_name, refuse_unseen
 from fastmail.model.errors import ClientError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
@@ -341,7 +341,7 @@ def _is_usable(name: str, what: str = "an alias") -> bool:
     try:
         if what == LIST:
             account_address(name)
-        Address.parse(f"all{name}" if name.startswith("@") else name)
+        refuse_unseen(Address.parse(f"all{name}" if name.startswith("@") else name).key)
         domain_name(domain_of(name))
     except ClientError:
         once.event("directory.line", user=name[:100], why=f"no usable name of {what}")
