@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fastmail.auth import schemes
+from fastmail.config.load import refuse_path
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable.replace import replace_file
 from fastmail.model.address import Address
@@ -103,6 +104,7 @@ maildir = "mail/{{domain}}/{{user}}"
 def quickstart(directory: str, address: Address, hostname: str, password: str, standard_ports: bool) -> str:
     """Create everything and return the path of the configuration. ConfigError if there is one already."""
     path = os.path.join(directory, "fastmail.toml")
+    refuse_path(path)
     if os.path.exists(path):
         raise ConfigError(f"{path} is already there; choose another directory, or `fastmail serve -c {path}`")
     try:

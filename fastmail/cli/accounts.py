@@ -35,6 +35,7 @@ from fastmail.cli.common import (
     read_config,
     show,
     show_one,
+    write_content,
 )
 from fastmail.cli.renaming import follow_renames, may_rename, warn_of_settings
 from fastmail.config.settings import Config
@@ -214,7 +215,7 @@ def account_scripts(
         script = next((one for one in found if one.name == name), None)
         if script is None:
             raise NoSuchUser(f"{record.address} has no script {name}; `fastmail account scripts {address}` shows them")
-        output.print(script.text, markup=False, highlight=False, end="")
+        write_content(script.text.encode())
     else:
         rows = [
             {"name": one.name, "active": one.active, "stage": one.stage or "own", "characters": len(one.text)}
@@ -359,8 +360,10 @@ def _read_entries(file: str) -> Iterable[Entry]:
                     yield account_address(address).key, password, *conditions(fields)
                 except BadAddress as error:
                     raise DirectoryError(f"{file}:{number}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DirectoryError(f"cannot read {file}: {error}") from None
+    except OSError as error:
+        raise DirectoryError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DirectoryError(f"{file}: is not UTF-8 text") from None
 
 
 def _hashed(entry: Entry) -> tuple[str, ...]:

@@ -66,6 +66,8 @@ def add(
     except ValueError as error:
         fail(f"--for {error}", 2)
         return
+    if not why.isprintable():
+        fail("--why: a line of text is expected, without control characters", 2)
     ban = _bans(config).add(network, seconds, why)
     output.print(f"{ban.network} is banned until {_shown(ban.until)}")
 

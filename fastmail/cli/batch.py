@@ -218,7 +218,9 @@ def _wanted(file: str) -> dict[str, Any]:
             import tomllib
 
             found = tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise DirectoryError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise DirectoryError(f"cannot read {file}: {error}") from None
     if not isinstance(found, dict):
         raise DirectoryError(f"{file}: an object is expected")

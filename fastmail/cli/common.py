@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import cached_property, wraps
 from itertools import chain, islice
@@ -52,7 +53,10 @@ class Screen:
         _ = self.console
 
     def print(self, text: object = "", markup: bool = True, **how: Any) -> None:
-        """Text without markup needs no console."""
+        """Text without markup needs no console. Of names and other text in it that strangers wrote, nothing moves the
+        cursor."""
+        if isinstance(text, str):
+            text = "\n".join(map(_line_shown, text.split("\n")))
         if how or (markup and "[" in str(text)):
             self.console.print(text, markup=markup, **how)
         else:
@@ -108,7 +112,7 @@ def command(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except ConfigError as error:
-            fail(str(error), BAD_CONFIG)
+            fail(str(error), BAD_CONFIG, lines=True)
         except DamagedAccount as error:  # a program that delivers keeps the message until it is mended
             fail(str(error), TRY_LATER)
         except BadAddress as error:
@@ -136,14 +140,12 @@ def trouble(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)}: {why}" if isinstance(error.filename, str | bytes) else why
 
 
-def fail(text: str, code: int = FAILED) -> None:
-    """One line on standard error, and out."""
-    errors.print(f"[bold red]error:[/] {_plain(text)}")
+def fail(text: str, code: int = FAILED, lines: bool = False) -> None:
+    """One line on standard error, and out. ``lines``: the text has several, each of which is shown; without it a line
+    break is part of a name, which must not look like a line of ours."""
+    errors.print("[bold red]error:[/]", end=" ")
+    errors.print(text if lines else for_terminal(text), markup=False)
     raise typer.Exit(code)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
 
 
 def read_config(path: str) -> Config:
@@ -205,10 +207,30 @@ def account_of(place: LocalDirectory, text: str) -> AccountRecord:
     return record
 
 
+def first_line() -> str:
+    """The first line of standard input, without its end. DirectoryError where it is no text."""
+    with _as_text():
+        return sys.stdin.readline().rstrip("\r\n")
+
+
+def all_input() -> str:
+    """Standard input. DirectoryError where it is no text."""
+    with _as_text():
+        return sys.stdin.read()
+
+
+@contextmanager
+def _as_text() -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DirectoryError(f"standard input is not {error.encoding.upper()} text: convert it with iconv") from None
+
+
 def ask_password(from_stdin: bool, twice: bool = True) -> str:
     """A password from standard input's first line, or asked for."""
     if from_stdin or not sys.stdin.isatty():
-        password = sys.stdin.readline().rstrip("\r\n")
+        password = first_line()
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=twice)
     if not password:
@@ -321,13 +343,29 @@ def _as_table(sample: Sequence[Row], rest: Iterator[Row]) -> Iterator[str]:
 def _cell(value: Any) -> str:
     """A value on one line; what would move a terminal's cursor is shown as a question mark, because strangers write
     what is listed."""
-    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if text.isascii() and text.isprintable() else _CONTROL.sub("?", text)
+    return for_terminal(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def for_terminal(text: str) -> str:
     """A line of text that strangers may have written: see ``_cell``."""
-    return _cell(text)
+    return text if text.isascii() and text.isprintable() else _CONTROL.sub("?", text)
+
+
+def _line_shown(text: str) -> str:
+    """A line of ours, which may have tabs."""
+    return "\t".join(map(for_terminal, text.split("\t")))
+
+
+def write_content(octets: bytes) -> None:
+    """Write a message or a script that strangers wrote: as it is, but on a terminal so that nothing in it moves the
+    cursor."""
+    if sys.stdout.isatty():
+        text = octets.decode("utf-8", "replace").replace("\r\n", "\n")
+        sys.stdout.write("\n".join(map(_line_shown, text.split("\n"))))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(octets)
+    sys.stdout.flush()
 
 
 def _padded(text: str, width: int) -> str:

@@ -216,7 +216,8 @@ def member_add(
     row = _list(place, address)
     if name and len(members) > 1:
         raise DirectoryError("--name is for one member")
-    joining = [_member(place, row.address, one, fields.line(name)) for one in members]
+    said = fields.read("member", {"name": name})["name"]
+    joining = [_member(place, row.address, one, said) for one in members]
     new = place.put_members(row.address, joining, replace)
     output.print(f"{len(members)} members, {new} of them new")
 
@@ -340,7 +341,9 @@ def _entries(place: LocalDirectory, of: str, file: str) -> Iterator[Entry]:
                 yield from _of_csv(place, of, csv.DictReader(opened, fieldnames=names))
             else:
                 yield from _of_lines(place, of, opened)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DirectoryError(f"cannot read {file}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DirectoryError(f"cannot read {file}: {error}") from None
 
 

@@ -1,7 +1,11 @@
 """``fastmail``: the command line. A command's module is imported when the command is used, because most of the time
 that a short command takes is spent importing what the other commands need."""
 
+import io
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -75,6 +79,19 @@ def _first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?])\s", " ".join(text.partition("\n\n")[0].split()), maxsplit=1)[0]
 
 
+@contextmanager
+def _shown_safely() -> Iterator[None]:
+    """Let an error about words that mean nothing show them so that they do not move a terminal's cursor."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's ClickException, which typer has in it or beside it
+            from fastmail.cli.common import for_terminal
+
+            error.message = for_terminal(str(error.message))  # type: ignore[attr-defined]
+        raise
+
+
 class Commands(typer.core.TyperGroup):
     """The commands of the table, each imported when it is asked for."""
 
@@ -94,6 +111,14 @@ class Commands(typer.core.TyperGroup):
                 self.commands[cmd_name].name = cmd_name
             _as_written(self.commands[cmd_name])
         return super().get_command(ctx, cmd_name)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _shown_safely():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _shown_safely():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if tuple(args[:2]) in ALSO:
@@ -130,5 +155,10 @@ def root(
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. In every locale, characters that the terminal's encoding does not have are shown by their
+    numbers, and what comes in and is no text is an error, rather than a password or a name with lone surrogates."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="strict")
     app()

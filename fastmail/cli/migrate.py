@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -24,9 +23,11 @@ from fastmail.cli.common import (
     FAILED,
     ConfigOption,
     JsonOption,
+    all_input,
     command,
     errors,
     fail,
+    for_terminal,
     output,
     progress_bar,
     read_config,
@@ -101,14 +102,14 @@ def plan(
     if out:
         _write(Path(out), made)
     elif made.config and not json:
-        output.print("\n" + made.config.replace("[", "\\["))
+        output.print("\n" + made.config, markup=False)
     if any(one.state == BLOCKS for one in made.findings):
         raise typer.Exit(FAILED)
 
 
 def _doveconf(conf: str) -> str:
     if conf == "-":
-        return sys.stdin.read()
+        return all_input()
     if conf:
         return doveconf.load(conf)
     program = shutil.which("doveconf") or shutil.which("doveconf", path="/usr/bin:/usr/sbin:/usr/local/bin")
@@ -116,7 +117,7 @@ def _doveconf(conf: str) -> str:
         fail("doveconf is not here: run `doveconf -n > FILE` on the old server, and give --conf FILE")
     done = subprocess.run([str(program), "-n"], capture_output=True, text=True, check=False)
     if done.returncode:
-        fail(f"doveconf: {done.stderr.strip()}")
+        fail(f"doveconf: {done.stderr.strip()}", lines=True)
     return done.stdout
 
 
@@ -133,8 +134,10 @@ def _write(out: Path, made: Plan) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+    shown = for_terminal(str(out))
     errors.print(
-        f"written: {out}/fastmail.toml, accounts and domains. Next: fastmail check-config -c {out}/fastmail.toml"
+        f"written: {shown}/fastmail.toml, accounts and domains. Next: fastmail check-config -c {shown}/fastmail.toml",
+        markup=False,
     )
 
 
@@ -212,7 +215,7 @@ def switch(accounts: AccountArgument = None, config: ConfigOption = "fastmail.to
     for text in left:
         output.print(f"left out: {text}", markup=False)
     if problems:
-        fail("\n".join(problems))
+        fail("\n".join(problems), lines=True)
 
 
 async def _take_rights(assembly: Assembly, account: Account, box: Mailbox) -> list[str]:
@@ -383,4 +386,4 @@ def back(
     problems = asyncio.run(_each(config, accounts, work))
     show([asdict(row) for row in rows], json)
     if problems:
-        fail("\n".join(problems))
+        fail("\n".join(problems), lines=True)

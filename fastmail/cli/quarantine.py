@@ -2,7 +2,6 @@
 server."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -26,6 +25,7 @@ from fastmail.cli.common import (
     read_config,
     show,
     show_one,
+    write_content,
 )
 from fastmail.delivery.envelope import Envelope, NotAll, Outcome
 from fastmail.delivery.quarantine import Kept
@@ -71,11 +71,11 @@ def show_(
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
-    """All that is known of a message, or the message itself as it was kept. Mind what a terminal makes of it."""
+    """All that is known of a message, or the message itself as it was kept. A terminal gets question marks in place of
+    what would move its cursor."""
     kept, message = quarantine_of(read_config(config)).load(ident)
     if content:
-        sys.stdout.buffer.write(message)
-        sys.stdout.buffer.flush()
+        write_content(message)
         return
     more = {"message_id": kept.message_id, "helo": kept.helo, "peer": kept.peer, "protocol": kept.protocol}
     show_one(_row(kept) | more, json)

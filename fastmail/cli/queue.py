@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 
 from fastmail.app.assembly import Assembly, beside
-from fastmail.cli.common import ConfigOption, JsonOption, command, fail, moment, output, read_config, show
+from fastmail.cli.common import (
+    ConfigOption,
+    JsonOption,
+    command,
+    fail,
+    for_terminal,
+    moment,
+    output,
+    read_config,
+    show,
+    write_content,
+)
 from fastmail.message import dsn
 from fastmail.model import domain as names
 from fastmail.model.address import comparable
@@ -224,13 +235,14 @@ def show_(
 
     rows, text = _run(config, work)
     if content:
-        print(text.decode("utf-8", "replace"), end="")
+        write_content(text)
     elif json:
         show(rows, True)
     else:
         for row in rows:
             for name, value in row.items():
-                output.print(f"{name:12} {', '.join(value) if isinstance(value, list) else value}", markup=False)
+                shown = for_terminal(", ".join(value) if isinstance(value, list) else str(value))
+                output.print(f"{name:12} {shown}", markup=False)
             output.print()
 
 

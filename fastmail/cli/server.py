@@ -11,7 +11,16 @@ from fastmail.app import owner
 from fastmail.app import quickstart as first
 from fastmail.app.derived import make_tls
 from fastmail.auth import schemes
-from fastmail.cli.common import ConfigOption, PasswordStdin, ask_password, command, errors, output, read_config
+from fastmail.cli.common import (
+    ConfigOption,
+    PasswordStdin,
+    ask_password,
+    command,
+    errors,
+    for_terminal,
+    output,
+    read_config,
+)
 from fastmail.config import certificate
 from fastmail.config.load import load
 from fastmail.config.settings import Config
@@ -40,11 +49,11 @@ def quickstart(
     owner.act_as_owner_of(directory)
     password = secrets.token_urlsafe(12) if generate else ask_password(password_stdin)
     path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports)
-    output.print(f"Wrote [bold]{path}[/] with the account [bold]{account}[/].")
+    output.print(f"Wrote {for_terminal(path)} with the account {account}.", markup=False)
     if generate:
         first.remember(directory, account.key, password)
-        output.print(f"Password: [bold]{password}[/]")
-    output.print(f"Next: [bold]fastmail serve -c {path}[/]")
+        output.print(f"Password: {password}", markup=False)
+    output.print(f"Next: fastmail serve -c {for_terminal(path)}", markup=False)
 
 
 @command
@@ -87,7 +96,8 @@ def check_config(config: ConfigOption = "fastmail.toml") -> None:
         raise ConfigError("\n".join(f"{path}: {why}" for path, why in wrong))
     ports = [f"{p}={','.join(getattr(settings.listen, p))}" for p in first.PORTS if getattr(settings.listen, p)]
     ports += [f"web={','.join(settings.web.listen)}"] if settings.web.listen else []
-    output.print(f"{settings.path} is right. It serves {settings.server.hostname} from {settings.server.data_dir}:")
+    serves = f"It serves {settings.server.hostname} from {settings.server.data_dir}:"
+    output.print(f"{settings.path} is right. {serves}", markup=False)
     output.print("  " + " ".join(ports) if ports else "  nothing: [listen] is empty", markup=False)
     if settings.web.listen and not settings.web.url:
         output.print("  but [web] has no url, so mail of lists has no link to it", markup=False)
@@ -98,7 +108,7 @@ def check_config(config: ConfigOption = "fastmail.toml") -> None:
         for note in owner.unreadable(settings):
             output.print(f"  but {note}", markup=False)
     else:
-        output.print(f"  {settings.server.data_dir} does not exist yet; `fastmail serve` makes it.")
+        output.print(f"  {settings.server.data_dir} does not exist yet; `fastmail serve` makes it.", markup=False)
 
 
 @command

@@ -5,7 +5,6 @@ A run without ``--apply`` tries the import on a copy of the directory, so it say
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from fastmail.cli.common import (
     command,
     directory,
     fail,
+    first_line,
     output,
     progress_bar,
     read_config,
@@ -111,7 +111,7 @@ def _allowed(maildirs: str, homes: str) -> str:
 def _dsn(source: str, given: str) -> str:
     if source not in SITES:
         fail(f"--from is one of {NAMES}", 2)
-    url = sys.stdin.readline().strip() if given == "-" else given
+    url = first_line().strip() if given == "-" else given
     if not url:
         fail(f"--dsn is needed: {FORMS}", 2)
     if url.startswith("mssql:") and source != "hmailserver":

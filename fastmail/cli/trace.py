@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fastmail.app.assembly import Assembly
-from fastmail.cli.common import ConfigOption, JsonOption, command, fail, output, read_config, show
+from fastmail.cli.common import ConfigOption, JsonOption, command, fail, for_terminal, output, read_config, show
 from fastmail.delivery.history import Event
 
 STYLES = {
@@ -51,7 +51,7 @@ def trace(
             stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
             style = STYLES.get(event.what, "none")
             output.print(f"  {stamp}  [{style}]{event.what:9}[/]", end="")
-            output.print("  " + _fields(event.fields), markup=False)
+            output.print("  " + for_terminal(_fields(event.fields)), markup=False)
         output.print()
 
 

@@ -21,6 +21,7 @@ from fastmail.cli.common import (
     command,
     errors,
     fail,
+    for_terminal,
     progress_bar,
     read_config,
     show,
@@ -65,12 +66,12 @@ def _run(
 
     async def go() -> list[Any]:
         async with beside(settings) as assembly:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
             with progress_bar(*columns) as progress:
                 task = progress.add_task("begin", total=None)
 
                 def told(row: Any) -> None:
-                    progress.update(task, description=f"{row.account} {row.mailbox}")
+                    progress.update(task, description=for_terminal(f"{row.account} {row.mailbox}"))
 
                 return await work(assembly, told)
 

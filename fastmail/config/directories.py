@@ -40,11 +40,14 @@ class Directory:
     sql_password_query: str = _s(
         "",
         "Or, in place of sql_accounts, Dovecot's own queries with its variables (%u, %{user | domain}), asked for each "
-        "user who logs in or gets mail: password_query, as in dovecot-sql.conf.ext or in passdb sql.",
+        "user who logs in or gets mail: password_query, as in dovecot-sql.conf.ext or in passdb sql. Aliases, domains "
+        "and lists come from the queries above all the same.",
     )
     sql_user_query: str = _s("", "user_query: home, mail and quota_rule or quota_storage_size count.")
     sql_iterate_query: str = _s(
-        "", "iterate_query: names everybody, so that accounts are known, and disabled, before they are asked for."
+        "",
+        "iterate_query: names everybody, so that accounts are known, and disabled, before they are asked for. A look "
+        "at everybody, and at what the queries above say, comes every five minutes at most then.",
     )
     sql_scheme: str = _s("CRYPT", "default_pass_scheme: of passwords without {SCHEME}.")
     sql_every: float = _s(

@@ -17,6 +17,7 @@ from fastmail.model.errors import BadAddress, ConfigError
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
 
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 TLS = ("none", "may", "encrypt", "verify")  # of [relay] tls; queue.routes has the same for each route
 _CHOICES = {
     "minimum_version": ("1.2", "1.3"),
@@ -34,6 +35,7 @@ _CHOICES = {
 
 def load(path: str) -> Config:
     """The configuration; ConfigError with all that is wrong, a line each."""
+    refuse_path(path)
     try:
         with open(path, encoding="utf-8-sig") as file:  # editors of Windows put a mark in front
             text = file.read()
@@ -44,6 +46,14 @@ def load(path: str) -> Config:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     return parse(text, path)
+
+
+def refuse_path(path: str) -> None:
+    """ConfigError for the path of a configuration that is not UTF-8, or has control characters: paths of the data begin
+    with it, and LMDB, TOML and the log have to take them."""
+    whole = os.path.abspath(path)
+    if _UNUSABLE.search(whole):
+        raise ConfigError(f"{path!r}: the path has octets that are not UTF-8, or controls: choose another directory")
 
 
 def parse(text: str, path: str = "fastmail.toml") -> Config:

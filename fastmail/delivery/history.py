@@ -201,12 +201,12 @@ def _octets(stat: dict[str, int]) -> int:
 
 def _start(word: str) -> bytes:
     """Return the first part of a key of ``word``."""
-    return word.encode()[:300]
+    return word.encode("utf-8", "replace")[:300]
 
 
 def _end(ident: str) -> bytes:
     """Return the part after it."""
-    return b"\0" + ident.encode()[:60] + b"\0"
+    return b"\0" + ident.encode("utf-8", "replace")[:60] + b"\0"
 
 
 def _words(fields: dict[str, Any]) -> set[str]:

@@ -28,6 +28,7 @@ from fastmail.telemetry.counters import count
 
 PLACE = "quarantine"
 MODE = 0o600
+LONGEST_ID = 64  # characters
 MOST = 10_000  # messages
 HEAD = 4 << 20  # octets of the first line; a transaction has limits.recipients addresses
 EVERY = 3600.0  # s between two looks for what is too old
@@ -110,7 +111,7 @@ class Quarantine:
 
     def _path(self, ident: str, front: str = "") -> str:
         """CannotDo for what is no id: it may come from a command line."""
-        if not ident.isascii() or not ident.isalnum():
+        if not ident.isascii() or not ident.isalnum() or len(ident) > LONGEST_ID:
             raise CannotDo("an id such as 1K3M5P7R9T2V4 is expected; `fastmail quarantine list` shows them")
         return os.path.join(self._directory, front + ident)
 

@@ -26,7 +26,7 @@ from fastmail.directory.interface import AccountRecord, Line
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.origins import domain_of
 from fastmail.directory.told import CATCH_ALL, Told, counting, told, within
-from fastmail.model.address import Address, account_address, comparable, domain_name
+from fastmail.model.address import Address, account_address, comparable, domain_name, refuse_unseen
 from fastmail.model.errors import ClientError, DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.telemetry import log
@@ -41,9 +41,11 @@ _QUOTA = re.compile(r"(?:userdb_)?quota_rule\d{0,3}=\*:[^=\s]*storage=(\d{1,18})
 @dataclass(slots=True)
 class Content:
     """All that a source says; ``aliases``, ``groups`` (members by name), ``domains`` and ``lists`` (fields by name)
-    None where it says nothing of them. ``members``: those of the lists."""
+    None where it says nothing of them. ``members``: those of the lists. ``every``: False where the source names nobody
+    by itself, because accounts are asked for one by one (directory.live): who is not in ``lines`` may be there."""
 
     lines: dict[str, Line] = field(default_factory=dict)
+    every: bool = True
     aliases: dict[str, list[str]] | None = None
     groups: dict[str, list[str]] | None = None
     domains: dict[str, Told] | None = None
@@ -270,7 +272,7 @@ class AccountSync:
     def _suddenly_without(self, content: Content) -> str:
         """What the source had, and has nothing of now; empty where there is no such thing."""
         place, name = self._directory, self._name
-        if not content.lines and any(True for _ in place.accounts_from(name)):
+        if content.every and not content.lines and any(True for _ in place.accounts_from(name)):
             return "accounts"
         domains = (one for one in place.each_domain() if one.said and place.is_from(name, f"@{one.name}"))
         if content.domains is not None and not content.domains and any(domains):
@@ -293,7 +295,7 @@ def apply(directory: LocalDirectory, content: Content, name: str = "") -> int:
         why = "their domains have their accounts elsewhere: domain set source="
         once.event("directory.others", source=name, accounts=len(others), such_as=others[0], why=why)
     there = {comparable(line.address) for line in lines}
-    known = directory.accounts_from(name)
+    known = directory.accounts_from(name) if content.every else ()
     gone = [one.address for one in known if one.enabled and comparable(one.address) not in there]
     aliases = {one: targets for one, targets in (content.aliases or {}).items() if _is_usable(one) and mine(one)}
     aliases = {one: targets for one, targets in aliases.items() if not _is_other_name(directory, one)}
@@ -339,7 +341,7 @@ def _is_usable(name: str, what: str = "an alias") -> bool:
     try:
         if what == LIST:
             account_address(name)
-        Address.parse(f"all{name}" if name.startswith("@") else name)
+        refuse_unseen(Address.parse(f"all{name}" if name.startswith("@") else name).key)
         domain_name(domain_of(name))
     except ClientError:
         once.event("directory.line", user=name[:100], why=f"no usable name of {what}")

@@ -12,7 +12,7 @@ from fastmail.directory.records import Group
 from fastmail.directory.rows import GROUPS, address_key
 from fastmail.directory.tables import Txn
 from fastmail.directory.writing import replace
-from fastmail.model.address import Address
+from fastmail.model.address import Address, refuse_unseen
 from fastmail.model.errors import CorruptData
 
 SHOWN = 3  # members that the audit log names
@@ -59,6 +59,7 @@ class Groups(AppPasswords):
                 raise DirectoryError(f"{there} is not a domain of this server; `fastmail domain add {there}`")
             if domain.alias_of:
                 raise DirectoryError(f"{name}: {domain.name} is another name of {domain.alias_of}; add it there")
+            refuse_unseen(name)
             if txn.get(GROUP_TABLE, key) is not None:
                 raise DirectoryError(f"group {name} is already there; `fastmail group set` changes it")
             new = Group(name, self._numbers(txn, members), description, source)

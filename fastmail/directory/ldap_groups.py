@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fastmail.directory import once
 from fastmail.directory.membership import MOST
-from fastmail.model.address import Address
+from fastmail.model.address import Address, refuse_unseen
 from fastmail.model.errors import BadAddress
 
 NO, FOLLOW, CHAIN = "no", "follow", "chain"
@@ -61,7 +61,9 @@ def _name(entry: Entry, attribute: str, domain: str) -> str:
     """The group's name; empty where it has none that can be used."""
     name = text(next(iter(entry["raw_attributes"].get(attribute, [])), b"")).strip().lower()
     try:
-        return Address.parse(f"{name}@{domain}").key
+        key = Address.parse(f"{name}@{domain}").key
+        refuse_unseen(key)
+        return key
     except BadAddress:
         once.event("directory.group", group=name[:100], why="no usable name")
         return ""

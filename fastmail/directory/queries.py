@@ -1,5 +1,6 @@
 """Dovecot's own SQL, as an admin wrote it: ``password_query``, ``user_query`` and ``iterate_query`` with Dovecot's
-variables, run for one user at a time, and for all of them now and then.
+variables, run for one user at a time, and for all of them now and then. Domains, aliases and mailing lists may come
+from queries of ours beside them (directory.sql).
 
 Variables: %u %n %d with L or U, %{user}, %{username}, %{domain} and 2.4's filters ``%{user | username | lower}``; %s
 (service) is imap. What they stand for is escaped; an address with a backslash or a control character is nobody's. From
@@ -15,9 +16,11 @@ from typing import Any
 from fastmail.directory.database import Database
 from fastmail.directory.external import UNUSABLE, Content, make_line, parse_quota
 from fastmail.directory.interface import Line
+from fastmail.directory.sql import Sql
 from fastmail.model.errors import ConfigError
 from fastmail.telemetry import log
 
+EVERYBODY = 300.0  # s between two looks at all accounts, at least
 _VARIABLE = re.compile(r"%(?:\{([^}]*)\}|([LU]?)([A-Za-z%]))")
 _SHORT = {"u": "user", "n": "username", "d": "domain", "s": "service", "%": "%"}
 _SAME = {"auth_user": "user", "login_user": "user", "orig_user": "user", "auth_username": "username",
@@ -87,12 +90,16 @@ def fill(compiled: list[str | tuple[str, list[str]]], user: str, backslash: bool
 
 class DovecotSql:
     """See external.Source; ``lookup`` besides. ``every``: s between two looks at everybody, of which the first is at
-    the start."""
+    the start. ``beside``: what is asked for all but the accounts."""
 
-    def __init__(self, url: str, queries: Queries, domain: str, every: float, homes: str = "") -> None:
+    def __init__(
+        self, url: str, queries: Queries, domain: str, every: float, homes: str = "", beside: Sql | None = None
+    ) -> None:
         self._database = Database(url, keep=True)
         self.name = self._database.name
-        self.every = max(every, 300.0)
+        self._beside = beside
+        # everybody costs queries for each; without them, what is asked beside it may be looked at as often as is wanted
+        self.every = max(every, EVERYBODY) if queries.iterate or beside is None else every
         self._scheme = queries.scheme.strip("{}").upper() or "CRYPT"
         self._domain, self._homes = domain, homes
         if not queries.password:
@@ -108,20 +115,33 @@ class DovecotSql:
         self._said = None
 
     async def read(self) -> Content | None:
-        """Everybody whom iterate_query names; None without one, and when that is as it was."""
-        if not self._iterate:
+        """Everybody whom iterate_query names, and what the queries beside it say; None when that is as it was."""
+        out = Content(every=False)
+        if self._beside is not None:
+            self._beside.forget()  # all of it: what is compared here is the whole
+            out = await self._beside.read() or out
+        try:
+            if self._iterate:
+                out.lines, out.every = await self._everybody(), True
+        except BaseException:
+            out.close()
+            raise
+        if self._said == out:
+            out.close()
             return None
+        self._said = out
+        return out
+
+    async def _everybody(self) -> dict[str, Line]:
+        """The accounts that iterate_query names."""
+        lines = {}
         (table,) = await self._database.select([self._iterate])
-        out = Content()
         for row in table.dicts():
             user = _name(row) or str(next(iter(row.values())) or "")
             line = await self.lookup(user.strip().lower()) if user else None
             if line is not None:
-                out.lines[line.address] = line
-        if self._said == out:
-            return None
-        self._said = out
-        return out
+                lines[line.address] = line
+        return lines
 
     async def lookup(self, user: str) -> Line | None:
         """The account of a login or an address; None when there is none."""

@@ -36,7 +36,7 @@ from fastmail.directory.rows import (
 from fastmail.directory.tables import Txn
 from fastmail.directory.writing import _no_account, _no_alias, _no_domain, replace
 from fastmail.model import domain as names
-from fastmail.model.address import comparable, without_detail
+from fastmail.model.address import comparable, refuse_unseen, without_detail
 from fastmail.model.errors import CorruptData
 
 KEPT_ELSEWHERE = "its program keeps it: rename it there"
@@ -162,6 +162,7 @@ class Renames(Groups):
         if domain.alias_of:
             raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; name that one")
         taken.refuse_while_renaming(txn, address)
+        refuse_unseen(address)
         for table, what in (("accounts", "an account"), ("aliases", "an alias"), ("lists", "a mailing list")):
             if txn.get(table, key) is not None:
                 raise DirectoryError(f"{address} is already {what}")

@@ -98,13 +98,19 @@ def password_of(given: dict[str, Any], hashed: Hash) -> tuple[str, str] | None:
     stored, plain = given.pop("hash", None), given.pop("password", None)
     if stored is None and plain is None:
         return None
-    if not isinstance(stored if stored is not None else plain, str) or not (stored or plain):
-        raise DirectoryError("a password is a text that is not empty")
+    text = stored if stored is not None else plain
+    if not isinstance(text, str) or not text or not _is_utf8(text):
+        raise DirectoryError("a password is a text that is not empty, without half a pair of surrogates")
     if stored is not None:
         if not str(stored).startswith("{"):
             raise DirectoryError("hash: {SCHEME}hash is expected")
         return str(stored), ""
     return hashed(str(plain))
+
+
+def _is_utf8(text: str) -> bool:
+    """False for halves of surrogate pairs, which JSON can have and no login can send."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def _add_account(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fastmail.directory import ldap
-from fastmail.directory.database import Unreadable
+from fastmail.directory.database import Database, Unreadable
 from fastmail.directory.external import AccountSync, PasswdFile, Source
 from fastmail.directory.live import Finder, Live, LiveByDomain
 from fastmail.directory.local import LocalDirectory
@@ -19,6 +19,24 @@ from fastmail.directory.told import CATCH_ALL, FIELDS, OF_DOMAIN, OF_LIST
 from fastmail.model import secret
 from fastmail.model.errors import ConfigError
 from fastmail.telemetry import log
+
+# Settings with queries: for the tables of directory.sql, in their order there; and beside sql_password_query.
+OF_SQL = ("sql_accounts", "sql_aliases", "sql_domains", "sql_lists", "sql_members")
+OF_DOVECOT = ("sql_password_query", "sql_user_query", "sql_iterate_query")
+# what to use in place of them where accounts come from elsewhere
+OF_LDAP = {
+    "sql_accounts": "ldap_filter says which entries are accounts",
+    "sql_aliases": "further values of ldap_address are aliases",
+    "sql_domains": "ldap_domains says which entries are domains",
+    "sql_lists": "ldap_lists says which entries are mailing lists",
+    "sql_members": "ldap_list_members says where members are",
+}
+KEPT_HERE = {
+    "sql_aliases": "aliases of its accounts are kept here, by `fastmail alias`",
+    "sql_domains": "their domains are kept here, by `fastmail domain`",
+    "sql_lists": "mailing lists are kept here, by `fastmail list`",
+    "sql_members": "mailing lists are kept here, by `fastmail list`",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +132,13 @@ def finder(settings: Any, domain: str, homes: str = "", base: str = "") -> Finde
     return _queries(settings, domain, homes)
 
 
-def _queries(settings: Any, domain: str, homes: str) -> DovecotSql | None:
+def _queries(settings: Any, domain: str, homes: str, beside: Sql | None = None) -> DovecotSql | None:
     if not settings.sql or not settings.sql_password_query:
         return None
     queries = Queries(
         settings.sql_password_query, settings.sql_user_query, settings.sql_iterate_query, settings.sql_scheme
     )
-    return DovecotSql(settings.sql, queries, domain, settings.sql_every, homes)
+    return DovecotSql(settings.sql, queries, domain, settings.sql_every, homes, beside)
 
 
 def source(settings: Any, domain: str, base: str = "", homes: str = "") -> Source | None:
@@ -129,25 +147,35 @@ def source(settings: Any, domain: str, base: str = "", homes: str = "") -> Sourc
     named = [name for name in ("passwd_file", "sql", "ldap") if getattr(settings, name)]
     if len(named) > 1:
         raise ConfigError(f"{' and '.join(named)}: give one of them")
+    if settings.sql:
+        return _sql(settings, domain, homes)
+    for key in (*OF_SQL, *OF_DOVECOT):
+        if named and getattr(settings, key):
+            what = OF_LDAP.get(key, "") if settings.ldap else KEPT_HERE.get(key, "")
+            raise ConfigError(f"{key} is for sql, which is not set{what and f': {what}'}")
     if settings.passwd_file:
         return PasswdFile(settings.passwd_file, domain, homes)
-    if settings.sql and settings.sql_password_query:
-        for key in ("sql_accounts", "sql_aliases", "sql_domains", "sql_lists", "sql_members"):
+    return ldap.Ldap(_ldap(settings, base), domain, settings.sql_every) if settings.ldap else None
+
+
+def _sql(settings: Any, domain: str, homes: str) -> Source:
+    """Accounts by a query of ours or by those of Dovecot, and the rest by queries of ours."""
+    Database(settings.sql)  # a URL that is none is said first
+    asked = Statements(*(getattr(settings, key) for key in OF_SQL))
+    if not settings.sql_password_query:
+        for key in OF_DOVECOT:
             if getattr(settings, key):
-                raise ConfigError(f"{key} and sql_password_query: give one of them")
-        return _queries(settings, domain, homes)
-    if settings.sql:
-        asked = Statements(
-            settings.sql_accounts,
-            settings.sql_aliases,
-            settings.sql_domains,
-            settings.sql_lists,
-            settings.sql_members,
-        )
+                raise ConfigError(f"{key} needs sql_password_query")
+        if not asked.accounts:
+            raise ConfigError("sql_accounts is needed, a query for address and password; or sql_password_query")
         return Sql(settings.sql, asked, domain, settings.sql_every)
-    if settings.ldap:
-        return ldap.Ldap(_ldap(settings, base), domain, settings.sql_every)
-    return None
+    if asked.accounts:
+        raise ConfigError("sql_accounts and sql_password_query: give one of them; the other queries go with either")
+    # of its own: it gives on members as they come, which a connection that is kept cannot
+    beside = Sql(settings.sql, asked, domain, settings.sql_every) if asked != Statements() else None
+    found = _queries(settings, domain, homes, beside)
+    assert found is not None
+    return found
 
 
 def _ldap(settings: Any, base: str) -> ldap.Settings:

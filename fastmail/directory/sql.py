@@ -20,11 +20,11 @@ from fastmail.model.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Queries; empty for none. ``accounts``: address, password and, if there is a third column, quota in octets;
-    ``aliases``: address and targets, several rows or commas for several targets; ``domains``: a name; ``lists``: an
-    address; ``members``: the address of a list, that of a member and perhaps a name."""
+    """Queries, of which one is needed; empty for none. ``accounts``: address, password and, if there is a third column,
+    quota in octets; ``aliases``: address and targets, several rows or commas for several targets; ``domains``: a name;
+    ``lists``: an address; ``members``: the address of a list, that of a member and perhaps a name."""
 
-    accounts: str
+    accounts: str = ""
     aliases: str = ""
     domains: str = ""
     lists: str = ""
@@ -33,7 +33,8 @@ class Statements:
 
 class Sql:
     """See external.Source. Columns of accounts that are called allow_nets, nologin, reason, proxy and host are
-    conditions on logins; ``domain`` completes addresses without one."""
+    conditions on logins; ``domain`` completes addresses without one. Without a query for accounts, nothing is said of
+    these (``Content.every``)."""
 
     def __init__(self, url: str, statements: Statements, domain: str, every: float) -> None:
         self._database = Database(url)
@@ -42,7 +43,7 @@ class Sql:
         self.every = every
         self.name = self._database.name
         self._said: Content | None = None
-        if not statements.accounts:
+        if statements == Statements():
             raise ConfigError("sql_accounts is needed: a query for address and password")
         if statements.members and not statements.lists:
             raise ConfigError("sql_members needs sql_lists: a query for the addresses of the lists")
@@ -87,8 +88,9 @@ class Sql:
 
     def _content(self, tables: Mapping[str, Table]) -> Content:
         """Off the loop: there may be a hundred thousand."""
-        out = Content()
-        self._accounts(tables["accounts"], out)
+        out = Content(every="accounts" in tables)
+        if out.every:
+            self._accounts(tables["accounts"], out)
         if "domains" in tables:
             out.domains = {}
             for name, values in _named(tables["domains"]):

@@ -30,6 +30,7 @@ from fastmail.directory.records import Account, Alias, Domain, List, Used
 from fastmail.directory.rows import ACCOUNTS, ALIASES, COUNTS, DOMAINS, NUL, U64, address_key, domain_key
 from fastmail.directory.tables import META, Txn
 from fastmail.directory.told import said_anew
+from fastmail.model.address import refuse_unseen
 from fastmail.model.errors import CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
@@ -421,6 +422,7 @@ class Writing(Origins):
             if domain.alias_of:
                 raise DirectoryError(f"{address}: {domain.name} is another name of {domain.alias_of}; add it there")
             taken.refuse_while_renaming(txn, address)
+            refuse_unseen(address)
             if txn.get("accounts", key) is not None:
                 raise DirectoryError(f"{address} is already an account")
             if txn.get("lists", key) is not None:

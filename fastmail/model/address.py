@@ -71,6 +71,17 @@ def _is_safe(local: str) -> bool:
     return _SAFE.fullmatch(plain) is not None
 
 
+def refuse_unseen(address: str) -> None:
+    """Refuse an address that is to be kept here if people could not read it back and type it: with characters that are
+    not seen (controls, marks of direction, joiners, blanks that are no ASCII space), or with a local-part that is too
+    long in lower case. Addresses of other hosts may be such. BadAddress."""
+    local = address.rpartition("@")[0]
+    if not local.isprintable():
+        raise BadAddress(f"{address!r} has characters that cannot be seen: write it without them")
+    if len(local.encode()) > LONGEST_LOCAL:  # capitals may be shorter
+        raise BadAddress(f"{address!r} has more than {LONGEST_LOCAL} octets in front of the @")
+
+
 def domain_name(text: str) -> str:
     """A domain that may be this server's, in its one form, with the labels it was written with. BadAddress."""
     name = names.mapped_name(text.strip())

@@ -15,6 +15,8 @@ from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 ITEM_KEY = struct.Struct(">Q")
 KEY = struct.Struct(">QH")  # of a job: item, number of the job
 LONGEST_NAME = 400  # octets of a destination or domain in a key; LMDB allows 511 in all
+DIGITS = 13  # of an id in the form for people, of five bits each
+MOST_IDS = 1 << 64
 LOCAL = "local"  # the destination of recipients whose mailboxes are on this server
 
 
@@ -30,7 +32,10 @@ def item_of(key: bytes | memoryview) -> bytes:
 
 def id_of(number: str) -> int:
     """Return the id that ``number_of`` wrote; ValueError when the text is not one."""
-    return trace.undigits(number.upper())
+    found = trace.undigits(number.upper()) if len(number) <= DIGITS else MOST_IDS
+    if found >= MOST_IDS:
+        raise ValueError("an id is a number of 64 bits")
+    return found
 
 
 @dataclass(slots=True)

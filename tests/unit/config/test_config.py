@@ -273,6 +273,9 @@ def test_sources_are_sections_of_their_own() -> None:
     assert parse(reference()).source == [] and '# name = ""' in lines[begins : begins + 8]
 
 
+SQL = "[[source]]\nname = 'x'\nsql = 'sqlite:x'\nsql_password_query = 'SELECT 1'\n"
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
@@ -282,6 +285,12 @@ def test_sources_are_sections_of_their_own() -> None:
         ("[[source]]\npasswd_file = 'users'\n", "f.toml:1: name '' must be"),
         ("[[source]]\nname = 'office'\n", "f.toml:2: source office needs one of passwd_file, sql and ldap"),
         (SOURCE + "ldap = 'ldap://x'\n", "f.toml:3: source office: passwd_file and ldap: give one of them"),
+        (
+            SOURCE + "sql_lists = 'SELECT 1'\n",
+            "f.toml:4: source office: sql_lists is for sql, which is not set: mailing",
+        ),
+        (SQL + "sql_accounts = 'SELECT 1'\n", "f.toml:5: source x: sql_accounts and sql_password_query: give one of"),
+        (SQL + "sql_members = 'SELECT 1'\n", "f.toml:5: source x: sql_members needs sql_lists"),
         (SOURCE + "domain = 'a b'\n", "f.toml:4: domain "),
         (SOURCE + "sql_accouts = ''\n", "f.toml:4: unknown key sql_accouts in [[source]]; did you mean sql_accounts?"),
         ("[[source]]\nname = 'x'\nsql = 'oracle://x'\n", "source x: sql must be"),

@@ -287,5 +287,17 @@ def test_what_cannot_work_is_said() -> None:
     both = Directory(passwd_file="users", ldap="ldap://x")
     with pytest.raises(ConfigError, match="passwd_file and ldap: give one of them"):
         source(both, "")
+    dovecot = {"sql": "sqlite:x", "sql_password_query": "SELECT 1"}
+    for given, say in (
+        (dovecot | {"sql_accounts": "SELECT 1"}, "the other queries go with either"),
+        (dovecot | {"sql_members": "SELECT 1"}, "sql_members needs sql_lists"),
+        ({"sql": "sqlite:x", "sql_domains": "SELECT 1"}, "sql_accounts is needed, .* or sql_password_query"),
+        ({"sql": "sqlite:x", "sql_accounts": "SELECT 1", "sql_user_query": "x"}, "sql_user_query needs sql_password_q"),
+        ({"passwd_file": "users", "sql_domains": "SELECT 1"}, "sql_domains is for sql, .* `fastmail domain`"),
+        ({"passwd_file": "users", "sql_iterate_query": "SELECT 1"}, "sql_iterate_query is for sql, which is not set"),
+        ({"ldap": "ldap://x", "ldap_base": "dc=x", "sql_lists": "SELECT 1"}, "ldap_lists says which"),
+    ):
+        with pytest.raises(ConfigError, match=say):
+            source(Directory(**given), "")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="cannot read it"):
         source(Directory(ldap="ldap://x", ldap_base="dc=x", ldap_password_file="nowhere"), "")

@@ -333,7 +333,7 @@ def test_readings_are_equal_in_any_order() -> None:
 
 
 def test_queries_that_go_together(tmp_path: Path) -> None:
-    for statements in (Statements(""), Statements("SELECT 1", members="SELECT 2")):
+    for statements in (Statements(), Statements("SELECT 1", members="SELECT 2")):
         with pytest.raises(ConfigError):
             Sql("sqlite:x", statements, "one.test", 1.0)
     one = Followed(tmp_path, Statements(ALL.accounts, lists=ALL.lists, members="SELECT list FROM members"))

@@ -11,12 +11,15 @@ import pytest
 
 from fastmail.app.homes import Homes
 from fastmail.auth.verifier import Verifier
+from fastmail.config.directories import Directory
 from fastmail.directory import live as live_module
+from fastmail.directory import sources
 from fastmail.directory.external import AccountSync, parse_quota
 from fastmail.directory.interface import fresh
 from fastmail.directory.live import Live
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.queries import DovecotSql, Queries, compile_query, fill
+from fastmail.directory.sources import source
 from fastmail.model.errors import ConfigError, TemporaryError
 from fastmail.model.quota import Quota
 
@@ -266,3 +269,132 @@ def test_a_home_that_nobody_says(tmp_path: Path, base: sqlite3.Connection) -> No
         directory.close()
 
     asyncio.run(work())
+
+
+# ---------------------------------------------------------------- beside other queries
+
+TEAM = "team@one.test"
+BESIDE = {
+    "sql_domains": "SELECT name, description, catch_all FROM domains",
+    "sql_aliases": "SELECT address, goto FROM aliases",
+    "sql_lists": "SELECT address, owners FROM lists",
+    "sql_members": "SELECT list, address FROM members",
+}
+
+
+class Beside:
+    """A directory that asks Dovecot's queries for accounts, and queries of ours for the rest, as configured."""
+
+    def __init__(self, tmp_path: Path, base: sqlite3.Connection, iterate: str = "", **more: str) -> None:
+        base.executescript(
+            "CREATE TABLE domains (name, description, catch_all); CREATE TABLE aliases (address, goto);"
+            "CREATE TABLE lists (address, owners); CREATE TABLE members (list, address);"
+            "INSERT INTO domains VALUES ('one.test', 'One', NULL), ('two.test', 'Two', 'anna@one.test');"
+            "INSERT INTO aliases VALUES ('info@one.test', 'anna@one.test'), ('anna@one.test', 'anna@one.test');"
+            f"INSERT INTO lists VALUES ('{TEAM}', 'anna@one.test'); INSERT INTO members VALUES ('{TEAM}', 'x@away.test')"
+        )
+        self.tmp_path, self.base, self.iterate = tmp_path, base, iterate
+        self.place = LocalDirectory(str(tmp_path / "data"))
+        self.place.sources = frozenset([""])
+        self.ask(**(more or BESIDE))
+
+    def ask(self, **more: str) -> None:
+        """From now on with these queries."""
+        settings = Directory(
+            sql=f"sqlite:{self.tmp_path}/users.sqlite",
+            sql_password_query=PASSWORD,
+            sql_user_query=USER,
+            sql_iterate_query=self.iterate,
+            sql_scheme="PLAIN",
+            **more,  # type: ignore[arg-type]
+        )
+        found = source(settings, "one.test", homes="/srv/homes")
+        assert found is not None
+        self.source = found
+        self.sync = AccountSync(self.place, found)
+        self.settings = settings
+
+    def look(self) -> int:
+        return asyncio.run(self.sync.take_in())
+
+    async def freshen(self, address: str) -> str:
+        finder = sources.finder(self.settings, "one.test", "/srv/homes")
+        assert finder is not None
+        live = Live(self.place, finder, 0.0)
+        try:
+            return await live.freshen(address)
+        finally:
+            await live.close()
+
+
+def test_domains_and_lists_of_a_source_that_is_asked_for_accounts(tmp_path: Path, base: sqlite3.Connection) -> None:
+    """Nobody is named by the looks, so nobody is switched off by them."""
+    one = Beside(tmp_path, base)
+    assert one.source.every == 30.0
+    assert one.look() > 0 and one.look() == 0
+    found = one.place.domain("two.test")
+    assert found is not None and found.description == "Two" and list(one.place.each_account()) == []
+    assert [row.address for row in one.place.each_member(TEAM)] == ["x@away.test"]
+    assert asyncio.run(one.freshen("anna@one.test")) == "anna@one.test"
+    for address in ("anna@one.test", "info@one.test", "nobody@two.test"):
+        assert [row.address for row in one.place.resolve(address)] == ["anna@one.test"], address
+    base.execute("UPDATE domains SET description = 'New' WHERE name = 'two.test'")
+    base.execute("DELETE FROM aliases WHERE address = 'info@one.test'")
+    base.execute("INSERT INTO members VALUES (?, 'y@away.test')", (TEAM,))
+    assert one.look() > 0 and one.look() == 0
+    record, found = one.place.account("anna@one.test"), one.place.domain("two.test")
+    assert record is not None and record.enabled and found is not None and found.description == "New"
+    assert one.place.alias("info@one.test") is None and one.place.alias("anna@one.test") is None
+    assert one.place.count_members(TEAM) == 2
+    base.execute("DELETE FROM users WHERE username = 'anna'")
+    assert asyncio.run(one.freshen("anna@one.test")) == "anna@one.test"
+    record = one.place.account("anna@one.test")
+    assert record is not None and not record.enabled, "who is asked for and not there is switched off"
+    one.place.close()
+
+
+def test_domains_and_lists_beside_everybody(tmp_path: Path, base: sqlite3.Connection) -> None:
+    """With iterate_query, who is not named is switched off, as without the other queries."""
+    one = Beside(tmp_path, base, ITERATE)
+    assert one.source.every == 300.0
+    assert one.look() > 0 and one.look() == 0
+    assert [row.address for row in one.place.each_account()] == ["anna@one.test", "o'brien@one.test"]
+    assert one.place.count_members(TEAM) == 1 and one.place.alias("info@one.test") is not None
+    base.execute("DELETE FROM users WHERE username = 'anna'")
+    assert one.look() == 1
+    record = one.place.account("anna@one.test")
+    assert record is not None and not record.enabled and one.place.is_local("two.test")
+    base.execute("DELETE FROM lists")
+    assert one.look() == -1, "all lists at once are an outage"
+    base.execute("INSERT INTO lists VALUES ('new@one.test', 'anna@one.test')")
+    assert one.look() > 0
+    old = one.place.mailing_list(TEAM)
+    assert old is not None and not old.enabled
+    one.place.close()
+
+
+def test_queries_that_are_taken_away(tmp_path: Path, base: sqlite3.Connection) -> None:
+    """What they said is kept here from then on, and may be changed here."""
+    one = Beside(tmp_path, base)
+    one.look()
+    found = one.place.domain("one.test")
+    assert found is not None and one.place.said_of(found) == ["description", "enabled"]
+    one.ask()
+    one.look()
+    found = one.place.domain("one.test")
+    assert found is not None and found.description == "One" and one.place.said_of(found) == []
+    one.place.close()
+
+
+def test_a_query_that_fails_changes_nothing(tmp_path: Path, base: sqlite3.Connection) -> None:
+    one = Beside(tmp_path, base, ITERATE)
+    one.look()
+    base.execute("ALTER TABLE users RENAME TO away")
+    assert one.look() == -1 and one.place.is_uncertain("one.test")
+    base.execute("ALTER TABLE away RENAME TO users")
+    base.execute("ALTER TABLE domains RENAME TO away")
+    assert one.look() == -1
+    base.execute("ALTER TABLE away RENAME TO domains")
+    assert one.look() == 0 and not one.place.is_uncertain("one.test")
+    assert all(row.enabled for row in one.place.each_account())
+    one.place.close()

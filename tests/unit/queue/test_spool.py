@@ -38,6 +38,10 @@ def test_numbers_of_items() -> None:
     assert id_of(number_of(1234567890123456789)) == 1234567890123456789
     with pytest.raises(ValueError):
         id_of("hello, world")
+    for text in ("Z" * 13, "Z" * 5000, "G000000000000"):  # more than 64 bits
+        with pytest.raises(ValueError, match="64 bits"):
+            id_of(text)
+    assert id_of("FZZZZZZZZZZZZ") == (1 << 64) - 1
 
 
 def test_jobs_come_by_destination_and_when_they_are_due(tmp_path: Path) -> None:
