@@ -28,8 +28,8 @@ from fastmail.net.networks import is_here, plain
 from fastmail.net.proxy import ProxyError, ProxyHeader
 from fastmail.net.sending import LINGER, Sending, Worker
 from fastmail.net.session import Session
-from fastmail.net.started import rest_of
 from fastmail.net.sni import Context
+from fastmail.net.started import rest_of
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
