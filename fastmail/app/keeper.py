@@ -46,6 +46,9 @@ def run(config: Config, supervisor: int, pipe: int) -> None:
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_SETMASK, {*ends, signal.SIGHUP, DIED})
     every = environments(config)
+    # An earlier server's keeper goes on for a while when that server was killed. Nobody recovers an environment that it
+    # has open, and nobody could tell it which workers died.
+    _note_stop([env for env in every if env.joined])
     with suppress(OSError):
         os.write(pipe, READY)
     log.event("keeper.ready", environments=len(every))

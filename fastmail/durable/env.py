@@ -80,6 +80,7 @@ class Environment:
         self._devices: dict[bytes, int] = {}  # device number by directory, so that most commits need no stat
         self._noted: dict[int, int] = {}  # by device: the last checkpoint known when its FILE_SYSTEM_ROW was written
         self.recovered = 0
+        self.joined = False  # was it open in another process already?
         if journaled is None:
             self._open(path, tables, map_size, None)
             self._bring_over()
@@ -102,6 +103,7 @@ class Environment:
         # Every process that has the environment open holds "users" shared. Getting it exclusively means that no
         # other process has it open, and so that recovery, if it is needed, is this process's work.
         first = self._users.take(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.joined = not first
         state = last_state(path, tables) if first else None
         if first:
             journal.clear(folder)

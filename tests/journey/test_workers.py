@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmail.durable.recovery import EPOCH_ROW, NUMBER
 from fastmail.net.handover import SHARE
 from fastmail.store.local.index.shard import open_index
 from tests.support.server import PATIENCE, Server
@@ -259,6 +260,24 @@ def test_a_worker_that_dies_is_noted(tmp_path: Path) -> None:
             while not server.keeper() or len(server.workers()) < 2:
                 assert time.monotonic() < deadline, server.log.read_text()
                 time.sleep(0.05)
+    finally:
+        index.close()
+        server.stop()
+
+
+def test_workers_that_died_with_their_supervisor_are_noted(tmp_path: Path) -> None:
+    """Also where another process has the index open, as a keeper may whose server was killed: it is not recovered."""
+    server = Server(tmp_path, workers=2)
+    server.start()
+    index = open_index(str(tmp_path / "data"), 0, 64 << 30, None)
+    try:
+        before = len(index.stops())
+        server.kill()
+        server.start()
+        with index.read() as txn:
+            recovered = txn.get(EPOCH_ROW, db=index.db["meta"]) or bytes(4)
+        assert NUMBER.unpack(recovered)[0] == index.recovered, "it was recovered"
+        assert len(index.stops()) == before + 1 and abs(index.stops()[-1].until - time.time()) < PATIENCE
     finally:
         index.close()
         server.stop()

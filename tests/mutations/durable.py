@@ -318,6 +318,14 @@ MUTATIONS = [
         slow=True,
     ),
     Mutation(
+        "nobody notes that workers died whose index another process kept open",
+        "fastmail/app/keeper.py",
+        "    _note_stop([env for env in every if env.joined])\n",
+        "",
+        ("tests/journey/test_workers.py -k supervisor_are_noted",),
+        slow=True,
+    ),
+    Mutation(
         "an upgrade that is cut short loses what it had taken",
         "fastmail/durable/layouts.py",
         "            if done:\n                for table in old.values():\n",
