@@ -83,7 +83,7 @@ def test_the_life_of_a_message_can_be_read(near: Server, far: Server) -> None:
     until(lambda: "Undelivered Mail" in subjects(near, "me@near.test") and "traced" in subjects(near, "me@near.test"))
     near.traced(far.user, "sent")
     far.traced(far.user, "accepted")
-    time.sleep(1.5)
+    until(lambda: len(json.loads(near.cli("trace", far.user, "--json").stdout)) >= 6)  # written once a second
     events = json.loads(near.cli("trace", far.user, "--json").stdout)
     whats = [event["what"] for event in events]
     assert whats[0] == "accepted" and sorted(whats[1:]) == ["failed", "reported", "sent", "sent", "stored"]

@@ -6,14 +6,14 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from tests.support import commands
+from tests.support.commands import CLI
 from tests.support.ports import free_ports
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
-CLI = [sys.executable, "-c", "from fastmail.cli.main import main; main()"]
 
 PATIENCE = 60.0  # s for a start, a stop or a command: on a busy machine it takes long, and an idle one does not wait
 
@@ -55,8 +55,8 @@ class Server:
         self, *args: str, stdin: str = "", config: bool = True, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of ours."""
-        command = [*CLI, *args] + (["-c", str(self.config)] if config else [])
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=2 * PATIENCE)
+        more = ["-c", str(self.config)] if config else []
+        done = commands.run(*args, *more, stdin=stdin, timeout=2 * PATIENCE)
         if check and done.returncode:
             raise AssertionError(f"{args} exited with {done.returncode}: {done.stdout}{done.stderr}")
         return done

@@ -1,0 +1,192 @@
+"""Commands of ours, run quickly: a process that has imported the program forks a child for each.
+
+Most of what a short command computes is importing, and journeys run hundreds. A forked child has its own arguments,
+directory, standard files, exit status and end, as a command that a shell starts; only the imports were done before. A
+command whose environment is another than this process had at first is started in the usual way, as what it imports may
+depend on that.
+
+The process that forks (``main``) ends with the process that started it, whose pipe is its standard input. A connection
+to its abstract socket is one command: the request (JSON and three file descriptors), then, as answers, the child's pid
+and its exit status, each a line.
+"""
+
+import atexit
+import contextlib
+import gc
+import json
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+ROOT = Path(__file__).parents[2]
+CLI = [sys.executable, "-c", "from fastmail.cli.main import main; main()"]
+IMPORTED = ("fastmail.app.assembly", "fastmail.cli.common", "fastmail.cli.main", "rich.console", "rich.table")
+MOST = 1 << 20  # octets of a request
+START = 60.0  # s for the imports, on a busy machine
+
+
+def environment() -> dict[str, str]:
+    """What a command may depend on; pytest's own variable names the test that runs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+class Forker:
+    """The process that forks, as long as this process lives; started by the first command."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0  # the process that started it: one that was forked from that one starts its own
+        self._name = ""
+        self._environment: dict[str, str] = {}
+
+    def usable(self) -> bool:
+        """True if it has the environment that a command should have now."""
+        with self._lock:
+            if self._process is None or self._owner != os.getpid():
+                self._start()
+            return self._environment == environment()
+
+    def _start(self) -> None:
+        self._name = f"fastmail-commands-{os.getpid()}-{secrets.token_hex(8)}"
+        self._environment, self._owner = environment(), os.getpid()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from tests.support.commands import main; main()", self._name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self._environment
+            | {"PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])},
+        )
+        atexit.register(self._stop, self._process)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+
+    @staticmethod
+    def _stop(process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(START)
+
+    def run(self, args: tuple[str, ...], files: tuple[BinaryIO, BinaryIO, BinaryIO], timeout: float) -> int:
+        """Run a command and return its exit status, as subprocess has it. TimeoutExpired: it was killed."""
+        request = json.dumps({"args": args, "directory": os.getcwd(), "environment": dict(os.environ)}).encode()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(timeout)
+            sock.connect("\0" + self._name)
+            socket.send_fds(sock, [len(request).to_bytes(4, "big")], [one.fileno() for one in files])
+            sock.sendall(request)
+            with sock.makefile("rb") as answers:
+                pid = int(answers.readline())
+                try:
+                    return int(answers.readline())
+                except TimeoutError:
+                    os.kill(pid, signal.SIGKILL)
+                    raise subprocess.TimeoutExpired(list(args), timeout) from None
+
+
+FORKER = Forker()
+
+
+def run(*args: str, stdin: str = "", timeout: float) -> "subprocess.CompletedProcess[str]":
+    """Run ``fastmail`` with these arguments and return what it wrote, as subprocess.run does with text."""
+    if not FORKER.usable():
+        return subprocess.run([*CLI, *args], input=stdin, capture_output=True, text=True, timeout=timeout)
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        status = FORKER.run(args, (given, out, err), timeout)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess([*CLI, *args], status, out.read().decode(), err.read().decode())
+
+
+def _command(sock: socket.socket) -> list[str] | None:
+    """Serve a connection in a process of its own. Returns the arguments in the child that is to be the command, None in
+    the process that waits for it and has answered."""
+    head, fds, _, _ = socket.recv_fds(sock, 4, 3)
+    length, data = int.from_bytes(head, "big"), b""
+    assert length <= MOST
+    while len(data) < length:
+        data += sock.recv(length - len(data))
+    request = json.loads(data)
+    child = os.fork()
+    if child:
+        sock.sendall(b"%d\n" % child)
+        sock.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return None
+    sock.close()
+    for number, fd in enumerate(fds):
+        os.dup2(fd, number)
+        os.close(fd)
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    arguments: list[str] = request["args"]
+    return arguments
+
+
+def serve(name: str) -> list[str]:
+    """Fork a child for each connection, until standard input ends. Returns only in a child, with its arguments."""
+    for module in IMPORTED:
+        import_module(module)
+    gc.collect()
+    gc.freeze()  # or each child would copy the memory that its garbage collector walks over
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("\0" + name)
+        listener.listen(64)
+        os.write(1, b"ready\n")
+        while True:
+            ready, _, _ = select.select([listener.fileno(), 0], [], [])
+            if 0 in ready:
+                os._exit(0)
+            sock, _ = listener.accept()
+            if not os.fork():
+                listener.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the command was killed for its time
+                    arguments = _command(sock)
+                    if arguments is not None:
+                        return arguments
+                os._exit(0)
+            sock.close()
+
+
+def _end(command: Callable[[], None]) -> NoReturn:
+    """Run a command and end this process as the interpreter would, but for freeing memory, which takes longer than most
+    commands."""
+    status = 0
+    try:
+        command()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def main() -> None:
+    """The process that forks; in a child, the command."""
+    arguments = serve(sys.argv[1])
+    from fastmail.cli.main import main as command
+
+    sys.argv = ["-c", *arguments]
+    _end(command)
