@@ -77,6 +77,11 @@ def counts(found: AppPassword, protocol: str, host: str, now: float = 0.0) -> bo
 
 def networks(texts: Sequence[str]) -> str:
     """Networks as a record keeps them. ValueError."""
-    return ",".join(
-        text if text == "local" else str(ipaddress.ip_network(text.strip(), strict=False)) for text in texts
-    )
+    return ",".join(text if text == "local" else _network(text.strip()) for text in texts)
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError(f"{text[:50]!r} is no network such as 192.0.2.0/24, and not local") from None
