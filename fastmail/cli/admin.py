@@ -224,7 +224,9 @@ def passkey_remove(
     record = account_of(place, address)
     found = next((one for one in place.passkeys(record.id) if ident(one) == key.lower()), None)
     if found is None:
-        raise NoSuchUser(f"{record.address} has no passkey {key}; `fastmail admin passkey list` shows them")
+        raise NoSuchUser(
+            f"{record.address} has no passkey {key}; `fastmail admin passkey list {record.address}` shows them"
+        )
     place.remove_passkey(record.address, found.id)
     if json:
         show_one({"address": record.address, "id": ident(found), "name": found.name}, True)

@@ -60,7 +60,9 @@ def named(place: Keeper, account: Account, text: str) -> AppPassword:
     """The app password that commands call so. NoSuchUser."""
     found = next((one for one in place.app_passwords(account.id) if ident(one) == text.lower()), None)
     if found is None:
-        raise NoSuchUser(f"{account.address} has no app password {text}; `fastmail app-password list` shows them")
+        raise NoSuchUser(
+            f"{account.address} has no app password {text}; `fastmail app-password list {account.address}` shows them"
+        )
     return found
 
 

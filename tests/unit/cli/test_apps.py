@@ -29,8 +29,17 @@ def test_it_is_switched_off_and_on(place: Place) -> None:
     assert state(place, ident) == "on"
     place.run("app-password", "set", USER, ident, "enabled=no", "name=tablet")
     assert state(place, ident) == "off"
-    place.run("app-password", "disable", USER, "nothere", code=67)
+    said = place.run("app-password", "disable", USER, "nothere", code=67)
+    assert f"`fastmail app-password list {USER}` shows them" in said
     assert "enabled: no -> yes" in place.run("audit", USER)
+
+
+def test_one_that_is_too_old_says_so(place: Place) -> None:
+    ident = made(place)
+    place.run("app-password", "set", USER, ident, "expires=2020-01-31")
+    assert state(place, ident) == "expired"
+    place.run("app-password", "set", USER, ident, "expires=2999-01-31")
+    assert state(place, ident) == "on"
 
 
 def test_by_batch(place: Place, asked: Batch) -> None:
