@@ -21,18 +21,22 @@ from fastmail.cli.common import (
     directory,
     moment,
     output,
+    pairs,
     show,
     show_one,
 )
 from fastmail.config.load import load
+from fastmail.directory import fields
 from fastmail.directory.errors import DirectoryError, NoSuchUser
 from fastmail.directory.local import LocalDirectory
-from fastmail.directory.records import Passkey, Totp
+from fastmail.directory.records import Account, Passkey, Totp
+from fastmail.model.address import account_address
 from fastmail.model.errors import DamagedAccount
 
+FIELDS = ("role", "administers")
 app = typer.Typer(
     no_args_is_help=True,
-    help="Accounts that administer (`fastmail account set ADDRESS role=server`), and their second factors.",
+    help="Accounts that administer (`fastmail admin set ADDRESS role=server`), and their second factors.",
 )
 totp = typer.Typer(no_args_is_help=True, help="One-time codes of an authenticator program (TOTP).")
 passkey = typer.Typer(no_args_is_help=True, help="Passkeys: keys of devices, made in a browser.")
@@ -60,13 +64,17 @@ def admin_list(
 def _rows(place: LocalDirectory, domain: str, after: str) -> Iterator[dict[str, Any]]:
     for one in place.each_account(domain, after):
         if one.role:
-            yield {
-                "address": one.address,
-                "role": one.role,
-                "administers": list(one.administers),
-                "totp": _state(place, one.id),
-                "passkeys": len(place.passkeys(one.id)),
-            }
+            yield _row(place, one)
+
+
+def _row(place: LocalDirectory, one: Account) -> dict[str, Any]:
+    return {
+        "address": one.address,
+        "role": one.role,
+        "administers": list(one.administers),
+        "totp": _state(place, one.id),
+        "passkeys": len(place.passkeys(one.id)),
+    }
 
 
 def _state(place: LocalDirectory, number: int) -> str:
@@ -75,6 +83,32 @@ def _state(place: LocalDirectory, number: int) -> str:
     except DamagedAccount:
         return "damaged"
     return "off" if found is None else "on" if found.confirmed else "not confirmed"
+
+
+@app.command("show")
+@command
+def admin_show(address: AddressArgument, config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
+    """What an account may administer, and its second factors."""
+    place = directory(config)
+    show_one(_row(place, account_of(place, address)), json)
+
+
+@app.command("set")
+@command
+def admin_set(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Of an account.")],
+    settings: Annotated[list[str], typer.Argument(metavar="FIELD=VALUE...", help=f"{', '.join(FIELDS)}.")],
+    config: ConfigOption = "fastmail.toml",
+) -> None:
+    """Let an account administer: `role=server`, `role=domain administers=example.org`, `role=helpdesk`; `role=` ends
+    it. It counts at once."""
+    given = pairs(settings)
+    other = next((name for name in given if name not in FIELDS), None)
+    if other is not None:
+        raise DirectoryError(f"{other}: {' and '.join(FIELDS)} are set here, other fields by `fastmail account set`")
+    values = fields.read("account", given)
+    record = directory(config).change_account(account_address(address).key, lambda old: fields.changed(old, values))
+    output.print(f"changed {record.address}", markup=False)
 
 
 # ---------------------------------------------------------------- one-time codes
@@ -190,7 +224,9 @@ def passkey_remove(
     record = account_of(place, address)
     found = next((one for one in place.passkeys(record.id) if ident(one) == key.lower()), None)
     if found is None:
-        raise NoSuchUser(f"{record.address} has no passkey {key}; `fastmail admin passkey list` shows them")
+        raise NoSuchUser(
+            f"{record.address} has no passkey {key}; `fastmail admin passkey list {record.address}` shows them"
+        )
     place.remove_passkey(record.address, found.id)
     if json:
         show_one({"address": record.address, "id": ident(found), "name": found.name}, True)

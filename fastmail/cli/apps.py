@@ -94,12 +94,18 @@ def app_show(
     show_one(_row(place, record.id, apps.named(place, record, ident)), json)
 
 
+def _state(one: AppPassword) -> str:
+    if not one.enabled:
+        return "off"
+    return "expired" if 0 < one.expires <= time.time() else "on"
+
+
 def _row(place: LocalDirectory, number: int, one: AppPassword) -> dict[str, str]:
     last = max(place.used(number, one.digest).items(), key=lambda item: item[1], default=("", 0))
     return {
         "id": apps.ident(one),
         "name": one.name,
-        "state": "on" if one.enabled else "off",
+        "state": _state(one),
         "protocols": ",".join(one.protocols) or "all",
         "nets": one.nets or "all",
         "created": moment(one.created),

@@ -1,10 +1,23 @@
 """``fastmail audit``: who changed what in the directory."""
 
+from collections import deque
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
-from fastmail.cli.common import ConfigOption, CsvOption, JsonOption, MatchOption, command, directory, moment, show
+from fastmail.cli.common import (
+    ConfigOption,
+    CsvOption,
+    JsonOption,
+    MatchOption,
+    Row,
+    chosen,
+    command,
+    directory,
+    moment,
+    show,
+)
 
 
 @command
@@ -21,8 +34,10 @@ def audit(
 ) -> None:
     """Changes of domains, accounts, aliases and app passwords, and logins of master users, the latest at the end. No
     password is ever in it."""
-    rows = (
+    rows: Iterable[Row] = (
         {"when": moment(one.at), "who": one.who, "what": one.what, "name": one.name, "change": one.text or "-"}
-        for one in directory(config).audit(last, name, logins)
+        for one in directory(config).audit(0 if match else last, name, logins)
     )
-    show(rows, json, match=match, csv=csv)
+    if match:  # the last ones of those that fit
+        rows = deque(chosen(rows, match), last or None)
+    show(rows, json, csv=csv)

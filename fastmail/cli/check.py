@@ -16,6 +16,7 @@ from fastmail.backup import others
 from fastmail.cli import upgrading
 from fastmail.cli.common import FAILED, ConfigOption, JsonOption, command, fail, progress_bar, read_config, show
 from fastmail.config.settings import Config
+from fastmail.directory.lookup import NOT_FOUND
 from fastmail.directory.records import REVOKED
 from fastmail.durable import checkpoint
 from fastmail.durable.layouts import layout_of
@@ -216,11 +217,13 @@ def _files(settings: Config, mend: bool, json: bool) -> list[Problem]:
 
 
 def _leads(assembly: Assembly, target: str) -> bool:
-    """To an account, sound or damaged, or to another host."""
+    """To an account, sound or damaged, or to another host. One that only takes no mail now was switched off by
+    somebody, and is no fault."""
+    if not assembly.directory.is_local(target.rpartition("@")[2]):
+        return True
     try:
-        return not assembly.directory.is_local(target.rpartition("@")[2]) or bool(
-            assembly.directory.destinations(target)
-        )
+        there = assembly.directory.destinations(target)
+        return bool(there) or there.refusal != NOT_FOUND
     except DamagedAccount:
         return True
 

@@ -12,6 +12,7 @@ from fastmail.cli.common import (
     AfterOption,
     ConfigOption,
     CsvOption,
+    DomainOption,
     DropOldOption,
     JsonOption,
     LimitOption,
@@ -151,6 +152,7 @@ def list_remove(address: ListArgument, config: ConfigOption = "fastmail.toml") -
 @command
 def list_list(
     domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="Only lists of this domain.")] = "",
+    of: DomainOption = "",
     match: MatchOption = "",
     limit: LimitOption = 0,
     after: AfterOption = "",
@@ -167,7 +169,7 @@ def list_list(
             "owners": list(one.owners),
             "state": "on" if one.enabled else "off",
         }
-        for one in directory(config).each_list(domain, after)
+        for one in directory(config).each_list(of or domain, after)
     )
     show(rows, json, match=match, limit=limit, csv=csv)
 

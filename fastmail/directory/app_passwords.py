@@ -30,7 +30,7 @@ class AppPasswords(Writing):
             key = app_key(record.id, new.digest)
             row = txn.get("apps", key)
             if row is None:
-                raise NoSuchUser(f"{record.address} has no such app password; `fastmail app-password list` shows them")
+                raise _no_app(record.address)
             txn.put("apps", key, APPS.pack(key, new))
             self._revoke(txn, ())
             self._note(
@@ -43,7 +43,11 @@ class AppPasswords(Writing):
             record = self._account_row(txn, address)
             key = app_key(record.id, new.digest)
             if not txn.delete("apps", key):
-                raise NoSuchUser(f"{record.address} has no such app password; `fastmail app-password list` shows them")
+                raise _no_app(record.address)
             txn.delete("used", key)
             self._revoke(txn, ())
             self._note(txn, "app-password remove", record.address, new.name)
+
+
+def _no_app(address: str) -> NoSuchUser:
+    return NoSuchUser(f"{address} has no such app password; `fastmail app-password list {address}` shows them")

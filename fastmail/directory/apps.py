@@ -60,7 +60,9 @@ def named(place: Keeper, account: Account, text: str) -> AppPassword:
     """The app password that commands call so. NoSuchUser."""
     found = next((one for one in place.app_passwords(account.id) if ident(one) == text.lower()), None)
     if found is None:
-        raise NoSuchUser(f"{account.address} has no app password {text}; `fastmail app-password list` shows them")
+        raise NoSuchUser(
+            f"{account.address} has no app password {text}; `fastmail app-password list {account.address}` shows them"
+        )
     return found
 
 
@@ -77,6 +79,11 @@ def counts(found: AppPassword, protocol: str, host: str, now: float = 0.0) -> bo
 
 def networks(texts: Sequence[str]) -> str:
     """Networks as a record keeps them. ValueError."""
-    return ",".join(
-        text if text == "local" else str(ipaddress.ip_network(text.strip(), strict=False)) for text in texts
-    )
+    return ",".join(text if text == "local" else _network(text.strip()) for text in texts)
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError(f"{text[:50]!r} is no network such as 192.0.2.0/24, and not local") from None

@@ -114,6 +114,13 @@ def kept_here(domain: Domain | None, then: str) -> None:
         raise DirectoryError(f"the accounts of {domain.name} come from the source {domain.source}: {then}")
 
 
+def full(domain: Domain, what: str, most: int) -> DirectoryError:
+    """What is said where a domain has as many as it may. ``what``: accounts, aliases or lists."""
+    called = "mailing lists" if what == "lists" else what
+    more = f"`fastmail domain set {domain.name} most_{what}=NUMBER` allows more"
+    return DirectoryError(f"domain {domain.name} has its {most} {called}: {more}")
+
+
 def password(address: str, stored: str) -> None:
     """Nobody's logins keep those of others waiting."""
     why = hash_costs.refusal(stored)

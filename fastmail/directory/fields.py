@@ -59,6 +59,7 @@ Record = TypeVar("Record", bound=Domain | Account | Alias | List | AppPassword)
 MOST_TEXT = 10_000  # characters
 LINE = 500
 MOST_DAYS = 365
+MOST_DIGITS = 20
 SEPARATORS = "+-_.=#~!"  # that may begin a detail
 YES, NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
 QUOTA_FIELDS = ("quota_storage", "quota_messages", "quota_mailboxes")
@@ -91,7 +92,11 @@ def text(value: Any) -> str:
 
 def number(value: Any) -> int:
     """A number; none and 0 are no limit."""
-    found = 0 if value == "none" else int(value)
+    if value == "none":
+        return 0
+    if isinstance(value, str) and (not value.strip().isdecimal() or len(value) > MOST_DIGITS):
+        raise ValueError("a number is expected, or none")
+    found = int(value)
     if isinstance(value, bool) or not 0 <= found < 1 << 53:
         raise ValueError("a number is expected, or none")
     return found
@@ -182,7 +187,10 @@ def moment(value: Any) -> int:
         return 0
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40:
         return value
-    found = datetime.fromisoformat(str(value))
+    try:
+        found = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("a date is expected, such as 2027-01-31, a time, such as 2027-01-31T12:00, or never") from None
     return int((found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp())
 
 
@@ -216,7 +224,10 @@ def score(value: Any) -> float | None:
     """A score, or default."""
     if value in ("default", "", None):
         return None
-    found = float(value)
+    try:
+        found = float(value)
+    except ValueError:
+        found = math.nan
     if isinstance(value, bool) or not math.isfinite(found) or abs(found) > HIGHEST:
         raise ValueError(f"a score of at most {HIGHEST:g} is expected, or default")
     return found

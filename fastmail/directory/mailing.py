@@ -59,7 +59,7 @@ class Mailing(Scripts):
                 raise DirectoryError(f"list {address} is already there; `fastmail list set` changes it")
             most = domain.most_lists
             if most and row is None and sum(1 for _ in self._addresses("lists", domain.name, "")) >= most:
-                raise DirectoryError(f"domain {domain.name} has its {most} mailing lists")
+                raise checks.full(domain, "lists", most)
             new = replace(new, address=address, created=new.created or int(time.time()))
             checks.mailing_list(self, new)
             joining = self._checked(txn, key, members, Planned(self, address, mailing_list=new))

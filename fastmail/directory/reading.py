@@ -39,6 +39,7 @@ from fastmail.directory.rows import (
     domain_key,
 )
 from fastmail.directory.tables import META, Tables, Txn
+from fastmail.model.address import comparable
 from fastmail.model.errors import CorruptData, DamagedAccount
 from fastmail.model.quota import Quota
 
@@ -409,18 +410,19 @@ class Reading:
         return _pair(found)
 
     def audit(self, limit: int = 0, name: str = "", logins: bool = False) -> Iterator[Change]:
-        """The last changes, and logins of master users, the oldest of them first: of one thing, if asked, or of
-        ``logins`` alone."""
+        """The last changes, and logins of master users, the oldest of them first: of one thing or of whoever changed
+        things, if asked, or of ``logins`` alone."""
         tables = (ACTED,) if logins else (CHANGED, ACTED)
         rows = heapq.merge(*(self._noted(table, limit, name) for table in tables), key=lambda one: one.at)
-        yield from deque(rows, limit) if limit and not name else rows
+        yield from deque(rows, limit) if limit else rows
 
     def _noted(self, table: str, limit: int, name: str) -> Iterator[Change]:
         start = max(0, self._tables_last(table) + 1 - limit) if limit and not name else 0
+        wanted = comparable(name)
         for key, row in self._each(table, U64.pack(start)):
             with suppress(CorruptData):
                 found = AUDIT.unpack(key, row)
-                if not name or name in (found.name, found.who):
+                if not name or name == found.who or wanted == comparable(found.name):
                     yield found
 
     def _tables_last(self, table: str) -> int:

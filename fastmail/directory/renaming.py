@@ -126,7 +126,7 @@ class Renames(Groups):
             here = key.partition(NUL)[0] == new_key.partition(NUL)[0]
             most = domain.most_aliases + (here and not keep)
             if domain.most_aliases and _pair(txn.get("counts", new_key.partition(NUL)[0]))[1] >= most:
-                raise DirectoryError(f"domain {domain.name} has its {domain.most_aliases} aliases")
+                raise checks.full(domain, "aliases", domain.most_aliases)
             txn.delete("aliases", key)
             self._count(txn, key, 0, -1)
             txn.put("aliases", new_key, ALIASES.pack(new_key, renamed))
@@ -147,7 +147,7 @@ class Renames(Groups):
             here = key.partition(NUL)[0] == new_key.partition(NUL)[0]
             most = domain.most_lists if not here else 0
             if most and sum(1 for _ in self.each_list(domain.name)) >= most:
-                raise DirectoryError(f"domain {domain.name} has its {most} mailing lists")
+                raise checks.full(domain, "lists", most)
             checks.room_for_parts(address)
             renamed = list_names.move(txn, key, known, address)
             self._lead(txn, "list rename", Renamed(known.address, address), key, keep, lookup.PARTS)
@@ -203,7 +203,7 @@ class Renames(Groups):
             self._count(txn, key, 0, -1)
         there, here = key.partition(NUL)[0], old_key.partition(NUL)[0]
         if domain.most_accounts and there != here and _pair(txn.get("counts", there))[0] >= domain.most_accounts:
-            raise DirectoryError(f"domain {domain.name} has its {domain.most_accounts} accounts")
+            raise checks.full(domain, "accounts", domain.most_accounts)
 
     def _move_account(self, txn: Txn, key: bytes, record: Account, new_key: bytes, address: str) -> None:
         """The account's row under its new name; its Maildir stays."""

@@ -35,6 +35,8 @@ def perform(
         roles.check(place, by, request)
     what, name, given = request.get("do"), request.get("name"), request.get("fields", {})
     action = ACTIONS.get(what) if isinstance(what, str) else None
+    if what == "account.remove":
+        raise DirectoryError("account.remove: mail belongs to an account: `fastmail account remove ADDRESS` does it")
     if action is None:
         raise DirectoryError(f"do: one of {', '.join(ACTIONS)} is expected")
     if not isinstance(name, str) or not isinstance(given, Mapping):
@@ -48,6 +50,8 @@ def alias_name(text: str) -> str:
 
 
 def _add_domain(place: Administration, name: str, given: dict[str, Any], hashed: Hash) -> dict[str, Any]:
+    if "catch_all" in given:  # it is another row, which may not be possible, and a request is done whole or not at all
+        raise DirectoryError("catch_all: set it by domain.set, in a request of its own")
     place.add_domain(fields.changed(Domain(domain_name(name)), fields.read("domain", given)))
     return {}
 
@@ -90,7 +94,9 @@ def _show_domain(place: Administration, name: str, given: dict[str, Any], hashed
         raise DirectoryError(f"there is no domain {name}")
     accounts, aliases = place.counts(found.name)
     shown = {"fields": fields.shown(found), "dkim": fields.keys_shown(found), "from_source": place.said_of(found)}
-    return {"name": found.name, "accounts": accounts, "aliases": aliases, **shown}
+    caught = place.alias(f"@{found.name}")
+    more = {"catch_all": list(caught.targets) if caught is not None else []}
+    return {"name": found.name, "accounts": accounts, "aliases": aliases, **more, **shown}
 
 
 def password_of(given: dict[str, Any], hashed: Hash) -> tuple[str, str] | None:

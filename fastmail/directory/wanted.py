@@ -16,6 +16,7 @@ from fastmail.directory.groups import group_name
 from fastmail.directory.interface import Administration
 from fastmail.directory.records import Account, Alias, Domain, Group, List
 from fastmail.directory.requests import alias_name, members_of
+from fastmail.directory.told import CATCH_ALL
 from fastmail.model.address import account_address, comparable, domain_name
 
 PLURALS = {"domains": "domain", "accounts": "account", "aliases": "alias", "groups": "group", "lists": "list",
@@ -46,9 +47,10 @@ def steps(place: Administration, wanted: Mapping[str, Any]) -> Iterator[Step]:
         if not isinstance(rows, Mapping) or not all(isinstance(one, Mapping) for one in rows.values()):
             raise DirectoryError(f"{plural}: names with their fields are expected")
         for name, given in rows.items():
-            found = STEPS[kind](place, name, dict(given))
-            if found is not None:
-                yield found
+            plain = dict(given)
+            caught = plain.pop(CATCH_ALL, None) if kind == "domain" else None
+            found = [STEPS[kind](place, name, plain), _caught(place, name, caught) if caught is not None else None]
+            yield from (one for one in found if one is not None)
 
 
 def _made(kind: str, name: str, given: Fields, text: str) -> Step:
@@ -67,6 +69,18 @@ def _domain(place: Administration, name: str, given: Fields) -> Step | None:
     if old is None:
         return _made("domain", name, given, audit.difference(None, new))
     return _set("domain", name, given, audit.difference(old, new))
+
+
+def _caught(place: Administration, name: str, wanted: Any) -> Step | None:
+    """The catch-all of a domain, which is an alias: nobody gets it where no targets are wanted. What else is set of it
+    stays."""
+    targets = fields.read("alias", {"targets": wanted})["targets"]
+    domain = place.domain(domain_name(name))
+    address = f"@{domain.name if domain is not None else domain_name(name)}"
+    if targets:
+        return _alias(place, address, {"targets": list(targets)})
+    old = place.alias(address)
+    return Step({"do": "alias.remove", "name": address}, audit.difference(old, Alias(address, ()))) if old else None
 
 
 def _account(place: Administration, name: str, given: Fields) -> Step | None:

@@ -241,7 +241,7 @@ class Writing(Origins):
         if row is None:
             most = domain.most_accounts
             if most and _pair(txn.get("counts", key.partition(NUL)[0]))[0] >= most:
-                raise DirectoryError(f"domain {domain.name} has its {most} accounts")
+                raise checks.full(domain, "accounts", most)
         if change is not None:  # before anything is written
             plain = Account(0, address, password)
             checks.account(self, plain, replace(change(plain), id=0, address=address))
@@ -431,7 +431,7 @@ class Writing(Origins):
                 raise DirectoryError(f"alias {address} is already there; `fastmail alias set` changes it")
             most = domain.most_aliases
             if most and _pair(txn.get("counts", key.partition(NUL)[0]))[1] >= most:
-                raise DirectoryError(f"domain {domain.name} has its {most} aliases")
+                raise checks.full(domain, "aliases", most)
             new = checks.alias(self, replace(new, address=address))
             txn.put("aliases", key, ALIASES.pack(key, new))
             self._count(txn, key, 0, 1)

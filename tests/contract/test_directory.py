@@ -402,6 +402,8 @@ def test_the_audit_log_says_who_did_what(place: Following) -> None:
     assert not any("secret" in row.text or "hidden" in row.text for row in place.audit())
     assert [row.name for row in place.audit(2)] == ["a@d.test", "c@d.test"]
     assert {row.name for row in place.audit(name="a@d.test")} == {"a@d.test"}
+    assert list(place.audit(1, "A@D.Test")) == list(place.audit(name="a@d.test"))[-1:] == [one]
+    assert list(place.audit(1, "root")) == [one] and list(place.audit(1, "source")) == [two]
 
 
 def test_what_a_login_notes_changes_nothing_that_is_remembered(place: Following) -> None:

@@ -116,3 +116,29 @@ def test_an_alias_comes_and_goes(place: Place) -> None:
     place.run("alias", "remove", "team@example.test")
     place.run("alias", "remove", "team@example.test", code=67)
     assert "team@example.test" not in {row["alias"] for row in place.rows("alias", "list")}
+
+
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("recipients_per_hour=many", "a number is expected, or none"),
+        ("recipients_per_hour=" + "9" * 5000, "a number is expected, or none"),
+        ("answer_begins=tomorrow", "a date is expected, such as 2027-01-31"),
+        ("answer_ends=2027-13-01", "a date is expected, such as 2027-01-31"),
+        ("junk_score=high", "a score of at most"),
+        ("nets=10.0.0.0/33", "is no network such as"),
+    ],
+)
+def test_a_value_that_is_none_is_answered_in_words(place: Place, field: str, says: str) -> None:
+    assert says in place.run("account", "set", USER, field, code=1)
+
+
+def test_a_domain_that_is_full_says_what_to_do(place: Place) -> None:
+    place.run("domain", "set", "example.test", "most_accounts=1", "most_lists=1")
+    said = place.run("account", "add", "b@example.test", "--password-stdin", stdin="x\n", code=1)
+    assert "`fastmail domain set example.test most_accounts=NUMBER` allows more" in said
+    place.run("list", "add", "team@example.test", f"owners={USER}")
+    assert "most_lists=NUMBER" in place.run("list", "add", "crew@example.test", f"owners={USER}", code=1)
+    listed = [row["list"] for row in place.rows("list", "list", "--domain", "example.test")]
+    assert listed == [row["list"] for row in place.rows("list", "list", "example.test")] == ["team@example.test"]
+    assert place.rows("list", "list", "--domain", "other.test") == []

@@ -130,3 +130,16 @@ def test_an_answer_is_kept_with_all_its_fields(place: Place, monkeypatch: pytest
     assert again == shown | {"answer_enabled": False}
     assert "at most 365 days" in place.run("account", "set", USER, "answer_days=366", code=1)
     assert "no automatic answer is sent yet" in " ".join(place.run("account", "set", "--help").split())
+
+
+def test_who_administers(place: Place) -> None:
+    place.run("admin", "set", USER, "role=domain", "administers=example.test")
+    row = {"address": USER, "role": "domain", "administers": ["example.test"], "totp": "off", "passkeys": 0}
+    assert json.loads(place.run("admin", "show", USER, "--json")) == row and place.rows("admin", "list") == [row]
+    assert "`fastmail account set`" in place.run("admin", "set", USER, "role=server", "name=x", code=1)
+    assert place.rows("admin", "list") == [row]
+    assert "is expected" in place.run("admin", "set", USER, "role=king", code=1)
+    place.run("admin", "set", USER, "role=", "administers=")
+    assert place.rows("admin", "list") == []
+    assert "no account" in place.run("admin", "show", "x@example.test", code=67)
+    assert "no account" in place.run("admin", "set", "x@example.test", "role=server", code=67)

@@ -29,8 +29,17 @@ def test_it_is_switched_off_and_on(place: Place) -> None:
     assert state(place, ident) == "on"
     place.run("app-password", "set", USER, ident, "enabled=no", "name=tablet")
     assert state(place, ident) == "off"
-    place.run("app-password", "disable", USER, "nothere", code=67)
+    said = place.run("app-password", "disable", USER, "nothere", code=67)
+    assert f"`fastmail app-password list {USER}` shows them" in said
     assert "enabled: no -> yes" in place.run("audit", USER)
+
+
+def test_one_that_is_too_old_says_so(place: Place) -> None:
+    ident = made(place)
+    place.run("app-password", "set", USER, ident, "expires=2020-01-31")
+    assert state(place, ident) == "expired"
+    place.run("app-password", "set", USER, ident, "expires=2999-01-31")
+    assert state(place, ident) == "on"
 
 
 def test_by_batch(place: Place, asked: Batch) -> None:
@@ -53,3 +62,15 @@ def test_by_a_wanted_state(place: Place, tmp_path: Path) -> None:
         file.write_text(f'[app_passwords."{name}"]\nenabled = true\n')
         place.run("apply", str(file), "--yes", code=code)
     assert state(place, ident) == "off"
+
+
+def test_the_last_changes_of_one(place: Place) -> None:
+    """``--last`` counts those that are asked for, by name and by text."""
+    for number in range(3):
+        place.run("account", "set", USER, f"name=N{number}")
+        place.run("domain", "set", "example.test", f"description=D{number}")
+    assert [row["change"] for row in place.rows("audit", USER, "--last", "2")] == ["name: N0 -> N1", "name: N1 -> N2"]
+    rows = place.rows("audit", "--match", "domain set", "--last", "2")
+    assert [row["change"] for row in rows] == ["description: D0 -> D1", "description: D1 -> D2"]
+    assert len(place.rows("audit", "--match", "domain set", "--last", "0")) == 3
+    assert len(place.rows("audit", "Example.TEST", "--last", "1")) == 1

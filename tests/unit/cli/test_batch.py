@@ -209,3 +209,45 @@ def test_a_catch_all_keeps_what_else_is_set(place: Place, asked: Batch) -> None:
     assert "of its own" in str(asked(both, code=1)[0]["error"])
     asked({"do": "domain.set", "name": domain, "fields": {"catch_all": ""}})
     assert place.call("alias", "show", f"@{domain}").exit_code
+
+
+def test_a_catch_all_that_is_wanted(place: Place, tmp_path: Path) -> None:
+    """In the table of its domain, as `domain set` has it, also of one that is new; doing it twice changes nothing."""
+    file = tmp_path / "wanted.toml"
+    file.write_text(
+        f"""
+        [domains."example.test"]
+        description = "x"
+        catch_all = "new@new.test"
+        [domains."new.test"]
+        catch_all = ["{USER}", "x@far.test"]
+        [accounts."new@new.test"]
+        hash = "{{PLAIN}}x"
+        """
+    )
+    said = {row["do"]: row["change"] for row in place.rows("apply", str(file), "--yes")}
+    assert said["alias.add @example.test"].endswith("targets: none -> new@new.test")
+    assert said["domain.set example.test"] == "description: none -> x"
+    assert place.rows("apply", str(file), "--yes") == []
+    shown = json.loads(place.run("domain", "show", "new.test", "--json"))
+    assert shown["catch_all"] == [USER, "x@far.test"]
+    file.write_text(f'domains."new.test".catch_all = "{USER}"\ndomains."example.test".catch_all = []\n')
+    said = {row["do"]: row["change"] for row in place.rows("apply", str(file), "--yes")}
+    assert said == {
+        "alias.set @new.test": f"targets: {USER},x@far.test -> {USER}",
+        "alias.remove @example.test": "targets: new@new.test -> none",
+    }
+    assert place.rows("apply", str(file), "--yes") == []
+    file.write_text('domains."new.test".catch_all = "no@example.test"\n')
+    assert "nobody here gets mail" in place.run("apply", str(file), "--yes", code=67)
+
+
+def test_requests_that_go_another_way(asked: Batch) -> None:
+    shown, removed, added = asked(
+        {"do": "domain.show", "name": "example.test"},
+        {"do": "account.remove", "name": USER},
+        {"do": "domain.add", "name": "new.test", "fields": {"catch_all": USER}},
+        code=1,
+    )
+    assert shown["catch_all"] == []
+    assert "`fastmail account remove" in str(removed["error"]) and "a request of its own" in str(added["error"])

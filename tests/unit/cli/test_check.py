@@ -36,6 +36,14 @@ def test_an_alias_that_leads_nowhere(place: Place) -> None:
     assert found["where"] == "alias team@example.test" and "gone@example.test" in found["problem"]
 
 
+@pytest.mark.parametrize("words", [("account", "set", USER, "receives=no"), ("domain", "disable", "example.test")])
+def test_an_alias_of_somebody_who_takes_no_mail_now(place: Place, words: tuple[str, ...]) -> None:
+    """Somebody wanted it so: the alias is right, and there is nothing to mend."""
+    place.run("alias", "add", "team@example.test", USER)
+    place.run(*words)
+    assert place.run("check") == "all is well\n"
+
+
 def test_layouts_are_those_of_this_version(place: Place) -> None:
     place.deliver("one")
     rows = place.rows("upgrade", "--dry-run")
