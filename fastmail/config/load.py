@@ -213,7 +213,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     _check_reports(config, problem)
     _check_lists(config, problem)
     _check_named(config, problem)
-    for key, what in strangers.faults(config.strangers):
+    for key, what in strangers.faults(config.strangers, config.policy.spf):
         problem("strangers", key, what)
     kinds = config.policy.dkim_kinds
     if not kinds or not set(kinds) <= {"rsa", "ed25519"}:
