@@ -308,7 +308,8 @@ class Receiving(msgspec.Struct, eq=False):
         settings, ip = self._settings, self._ip
         checks = await self._checks(whole)
         series, mildest = self._series, next(iter(wanted))
-        others = look is not None or self._receiver.greylist is not None or mildest.levels or len(wanted) > 1
+        greylisted = self._receiver.greylist is not None and mildest.greylist > 0
+        others = look is not None or greylisted or mildest.levels or len(wanted) > 1
         if series is not None and not others:
             return self._ended(checks, series.ending(mildest, settings, ip))
         found = {one: outcome.of(checks, one.thresholds, ip, settings.hostname) for one in wanted}

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 
 from fastmail.directory.named import Book
 from fastmail.policy import series
+from fastmail.policy.greylist import Greylist
 from fastmail.policy.lists import parse
 from fastmail.policy.receive import Receiver
 from fastmail.policy.received import Received, Settings
@@ -217,6 +219,22 @@ def test_what_recipients_ask_for_makes_another_ending() -> None:
         for number in range(series.OUTCOMES):
             more = await one(Wishes(thresholds=Thresholds(junk=6.0 + number)))
         assert more.alike == 0 and more.action == "accept", "so many are kept"
+
+    asyncio.run(run())
+
+
+def test_greylisting_counts_where_it_is_asked_for(tmp_path: Path) -> None:
+    receiver = Receiver(AtHand(ZONE), SETTINGS, Greylist(str(tmp_path)))
+
+    async def run() -> None:
+        for number in range(6):
+            wanted = Wishes(enforce=True, greylist=1.0 if number >= 4 else 0.0)
+            receiving = receiver.begin(*MAIL[:2])
+            receiving.mail_from(MAIL[2])
+            receiving.feed(numbered(number))
+            found = await receiving.finish(wanted=[wanted])
+            assert bool(found.alike) is (number in (2, 3))
+            assert bool(found.earns) is (number >= 4), "good mail of who would have to wait otherwise"
 
     asyncio.run(run())
 
