@@ -174,7 +174,7 @@ class Tally:
             return
         policy, row = found
         at = self._place(day, policy, row)
-        if at >= 0 and received.alike:
+        if at >= 0 and received.alike and len(self._alike) < MOST:
             self._alike[received.alike] = self._seen[day, policy.domain], policy, at
 
     def _place(self, day: int, policy: Policy, row: Row) -> int:

@@ -442,7 +442,7 @@ class Receiving(msgspec.Struct, eq=False):
         if settings.dmarc:
             passed, domains, unsure = _vouching(checks.sender, checks.dkim or ())
             until.append(0.0 if unsure else receiver.dmarc.until(self._author, passed, domains))
-        receiver.memory.series.put(name, Series(checks, known[0], min(until)), min(until))
+        receiver.memory.keep(name, Series(checks, known[0], min(until)))
 
     async def _linked(self, whole: Octets) -> list[Listed]:
         """What lists say of what the content names."""

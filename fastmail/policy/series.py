@@ -33,6 +33,7 @@ from fastmail.policy.wishes import Wishes
 ORIGINS = 10_000
 SERIES = 4_096
 OUTCOMES = 8  # by what recipients ask for
+OCTETS = 2048  # of a message by which its series is known: Reply-To, and what its signatures have in common
 # (origin, domain of the author, is there a List-Id, value of Reply-To where that is looked up, what signatures share)
 Name = tuple[Origin, str, bool, bytes, tuple[bytes, ...]]
 _numbers = itertools.count(1)
@@ -120,3 +121,8 @@ class Memory:
     def __init__(self) -> None:
         self.origins: Kept[OriginKey, Origin] = Kept(ORIGINS)
         self.series: Kept[Name, Series] = Kept(SERIES)
+
+    def keep(self, name: Name, made: Series) -> None:
+        """Have it for the next message, unless its name is long."""
+        if len(name[3]) + sum(map(len, name[4])) <= OCTETS:
+            self.series.put(name, made, made.until)

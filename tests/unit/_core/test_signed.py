@@ -139,6 +139,9 @@ def test_fields_that_may_have_to_be_cut_out() -> None:
         HEADER + b"DKIM-Signature: bh=; b=eA==\n",
         HEADER + b"DKIM-Signature: bh=eA==; b=e===\n",
         HEADER + b"DKIM-Signature: bh=eA==; b=eA=?\n",
+        HEADER + b"DKIM-Signature: bh=eA==; b=eB==\n",
+        HEADER + b"DKIM-Signature: bh=eHl=; b=eA==\n",
+        HEADER + b"DKIM-Signature: bh=====; b=eA==\n",
     ],
 )
 def test_other_headers(header: bytes) -> None:

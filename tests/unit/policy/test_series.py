@@ -190,6 +190,16 @@ def test_what_the_session_notes_is_none() -> None:
     asyncio.run(run())
 
 
+def test_what_names_a_series_is_not_long() -> None:
+    keys = [key(selector=f"{'s' * 40}.{'t' * 40}{n}") for n in range(5)]
+    names = AtHand({**ZONE, **published(*keys)})
+    contents = [numbered(n, MESSAGE, *keys) for n in range(4)]
+    assert kinds(contents, names=names) == [0, 0, 1, 1]
+    answers = b"Reply-To: " + b"a@b.test,\n " * 90 + b"a@b.test\n"
+    contents = [numbered(n, answers + MESSAGE, *keys) for n in range(4)]
+    assert kinds(contents, names=names) == [0, 0, 0, 0]
+
+
 def test_two_keys_at_a_name_make_none() -> None:
     """Which of them is the right one has to be tried."""
     assert kinds([numbered(n, MESSAGE, key(selector="twice")) for n in range(4)]) == [0, 0, 0, 0]
