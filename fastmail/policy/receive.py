@@ -222,7 +222,9 @@ class Receiving(msgspec.Struct, eq=False):
 
     def _recognised(self, content: Content) -> bool:
         """Is the message of a series that is known? Then no more has to be found out in its header."""
-        said = content.fields.usual(LONGEST, SIGNATURES, results.MARKS) if not content.broken else None
+        if not self._origin.until or content.broken:  # no series is known, and none can be made of this message
+            return False
+        said = content.fields.usual(LONGEST, SIGNATURES, results.MARKS)
         if said is None:
             return False
         settings, memory = self._settings, self._receiver.memory
