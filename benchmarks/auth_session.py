@@ -3,17 +3,26 @@
 Each message goes through a session of port 25 into a store in memory, so neither sockets nor the disk nor other
 processes are in what is measured: the difference is what the checks cost a delivery, with what follows from them (the
 field in front, the row of the aggregate report, the words for the trace), at caches that the delivery has used too.
+
+Run as a program it counts the instructions of a message in place of measuring, as ``benchmarks.auth_work`` does, and
+prints them: ``python -m benchmarks.auth_session``.
 """
 
 import asyncio
+import ctypes
 import gc
 import itertools
+import json
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import uvloop
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from benchmarks.auth_work import HELO, IP, SENDER, SIZE, ZONES, Warm, private, signed, zone
+from benchmarks.auth_work import COUNTED, HELO, IP, SENDER, SIZE, ZONES, Warm, counted, private, signed, zone
 from fastmail.feedback.counting import Tally
 from fastmail.feedback.days import Days
 from fastmail.feedback.service import Feedback
@@ -54,8 +63,9 @@ async def _deliver(client: Client, texts: list[bytes]) -> float:
     return took / len(texts) / 1000
 
 
-async def _measure(rounds: int, staging: str) -> dict[str, list[float]]:
-    signer = private()
+async def _sessions(staging: str, pem: bytes) -> tuple[dict[str, tuple[Bench, Busy]], Iterator[bytes]]:
+    """A server and a session of it, without the checks and with them; and messages, each another one."""
+    signer = private(pem)
     listed, named = ([lists.parse(one) for one in zones] for zones in ZONES)
     settings = Settings("mx.example.test", lists=listed, domain_lists=named)
     shared = {"policy": Receiver(Warm(zone(signer)), settings), "feedback": Feedback(Tally(Days(staging)))}
@@ -65,6 +75,11 @@ async def _measure(rounds: int, staging: str) -> dict[str, list[float]]:
         bench = Bench(staging, outbound={**shared, "exempt": exempt})
         clients[name] = bench, Busy(FakeListener(bench.makers["smtp"], bench.limits), IP)
         await clients[name][1].send(f"EHLO {HELO}\r\n".encode())
+    return clients, texts
+
+
+async def _measure(rounds: int, staging: str) -> dict[str, list[float]]:
+    clients, texts = await _sessions(staging, b"")
     gc.set_threshold(20_000, 20, 20)  # as workers do
     found: dict[str, list[float]] = {"without": [], "with": []}
     for _ in range(rounds + 1):
@@ -80,3 +95,42 @@ def measure(rounds: int) -> dict[str, list[float]]:
     log.setup(level="warning")  # not a line for each message
     with tempfile.TemporaryDirectory() as staging:
         return uvloop.run(_measure(rounds, staging))
+
+
+# ---------------------------------------------------------------- instructions
+
+
+async def _count(place: Path) -> None:
+    """In the process that valgrind watches: a line of JSON [name, instructions of a message] for each session."""
+    counter = ctypes.CDLL(str(place / "counter.so"))
+    counter.start()
+    clients, texts = await _sessions(str(place), (place / "key").read_bytes())
+    for number, (name, (_, client)) in enumerate(clients.items(), 1):
+        await _deliver(client, list(itertools.islice(texts, 2 * COUNTED)))
+        given = list(itertools.islice(texts, COUNTED))
+        gc.collect()
+        gc.disable()
+        counter.begin()
+        await _deliver(client, given)
+        counter.end()
+        gc.enable()
+        totals = (place / f"counts.{number}").read_text().rpartition("\ntotals: ")[2]
+        print(json.dumps([name, int(totals.split()[0]) // COUNTED]), flush=True)
+
+
+def main(place: str = "") -> None:
+    """``place``: where the counter is, in the process that valgrind watches."""
+    if place:
+        log.setup(level="warning")
+        asyncio.new_event_loop().run_until_complete(_count(Path(place)))
+        return
+    pem = private().private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    counts = counted(pem, "benchmarks.auth_session")
+    if counts:
+        print(
+            f"{counts['without']:,} without, {counts['with']:,} with, {counts['with'] - counts['without']:,} the checks"
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+Own = tuple[int, bytes, bytes, str, int, int]  # see Fields.usual
+
 class Fields:
     """The fields of a header (LF or CRLF; the empty line and what is behind it do not count). ``count``: how many;
     ``end``: where the header ends; ``broken``: some line of it is no field, or there are more than 10,000 of them;
@@ -27,7 +29,9 @@ class Fields:
         colon."""
     def usual(
         self, longest: int, most: int, marks: tuple[bytes, ...]
-    ) -> tuple[bytes, bytes, bool, bytes, bool, tuple[bytes, ...], list[tuple[int, bytes, bytes, str, int, int]]] | None:
+    ) -> (
+        tuple[bytes, bytes, bool, bytes, bool, tuple[bytes, ...], list[tuple[int, bytes, bytes, str, int, int]]] | None
+    ):
         """What a header says, if it is like nearly all: each line is of a field, there is no CR, one From, one Reply-To
         at most, nothing of ARC, ``most`` signatures of DKIM at most. Returned are
 
@@ -42,5 +46,5 @@ class Fields:
         ``longest`` octets, or where b= or bh= is not base64 as it is usually written."""
 
     def covered(self, place: int, names: Sequence[bytes], relaxed: bool) -> bytes:
-        """What the signature in the field at ``place`` is of: the same as ``signed`` of that field and of it without its
-        b=. IndexError where there is no such field."""
+        """What the signature in the field at ``place`` is of: the same as ``signed`` of that field and of it without
+        its b=. IndexError where there is no such field."""

@@ -23,6 +23,7 @@ cdef enum:
     FOLDS = 4        # times what signatures have in common that a signature may have in all
     SHOWN = 8        # characters of b= in results (RFC 6008 4)
     BEGINNING = 100  # octets of a Subject
+    MARKS = 16       # beginnings of names that one call can look for
 
 # The key of the hashes of names. Whoever chooses names does not know it, and cannot choose names that collide.
 cdef uint64_t KEY = int.from_bytes(urandom(8), "little") | 1
@@ -259,14 +260,19 @@ cdef class Fields:
 
     cdef bint marked(self, tuple names) except -1:
         """Does the name of a field begin with one of these?"""
-        cdef const char* base = self.data
-        cdef Place* place
-        cdef bytes name
-        cdef int at
+        cdef const char* starts[MARKS]
+        cdef Py_ssize_t sizes[MARKS]
+        cdef const char* start
+        cdef int n, at, count = len(names)
+        if count > MARKS:
+            raise ValueError("too many names")
+        for n in range(count):
+            starts[n] = <bytes>names[n]
+            sizes[n] = len(<bytes>names[n])
         for at in range(self.count):
-            place = &self.places[at]
-            for name in names:
-                if len(name) <= place.size and alike(base + place.start, <const char*>name, len(name)):
+            start = <const char*>self.data + self.places[at].start
+            for n in range(count):
+                if sizes[n] <= self.places[at].size and alike(start, starts[n], sizes[n]):
                     return True
         return False
 

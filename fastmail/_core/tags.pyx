@@ -258,6 +258,8 @@ cdef bytes from_base64(bytes text):
             if VALUES[p[i]] < 0:
                 return None
             word |= VALUES[p[i]] << (18 - 6 * i)
+        if word & (0xff if padding == 1 else 0xffff):  # bits that no octet has
+            return None
         to[0] = <char>(word >> 16)
         if padding == 1:
             to[1] = <char>(word >> 8)

@@ -205,7 +205,7 @@ def _finish(config: Config, text: str, path: str) -> None:
     _check_reports(config, problem)
     _check_lists(config, problem)
     _check_named(config, problem)
-    for key, what in strangers.faults(config.strangers):
+    for key, what in strangers.faults(config.strangers, config.policy.spf):
         problem("strangers", key, what)
     _check_signing(config, problem)
     if config.scanner:

@@ -66,8 +66,8 @@ CHOICES = {
 }
 
 
-def faults(found: Strangers) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong) for each fault."""
+def faults(found: Strangers, spf: bool) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) for each fault. ``spf``: is SPF looked at?"""
     if found.tarpit > 30:
         yield "tarpit", "tarpit must not be above 30 seconds: clients give up"
     if found.banner_wait > 60:
@@ -76,6 +76,9 @@ def faults(found: Strangers) -> Iterator[tuple[str, str]]:
         from fastmail.policy.strangers import rules  # which a configuration without rates need not load
 
         try:
-            rules.rate(text)
+            by = rules.rate(text).by
         except ValueError as error:
             yield "rates", str(error)
+        else:
+            if by == rules.SENDER and not spf:
+                yield "rates", f"{text!r} needs [policy] spf: without it nothing shows who sends for a domain"

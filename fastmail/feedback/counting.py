@@ -8,7 +8,6 @@ are not counted, because they come again.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -135,10 +134,10 @@ def _signatures(signed: Sequence[tuple[str, str, str]], found: Dmarc) -> tuple[t
 
 @dataclass(slots=True)
 class _Seen:
-    """A domain's day, in memory."""
+    """A domain's day, in memory. ``rows``: where each is counted."""
 
     policy: Policy
-    rows: Counter[Row] = field(default_factory=Counter)
+    rows: dict[Row, int] = field(default_factory=dict)
     left_out: int = 0
 
 
@@ -147,35 +146,60 @@ class Tally:
 
     def __init__(self, days: Days) -> None:
         self._days = days
-        self._seen: dict[Key, _Seen] = {}
-        self._rows = 0
         self._task: asyncio.Task[None] | None = None
         self._writing: asyncio.Future[None] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        """Begin with nothing counted."""
+        self._seen: dict[Key, _Seen] = {}
+        self._rows = 0  # rows and domains' days, of which there are MOST
+        self._counts: list[int] = []  # messages of each row
+        self._alike: dict[int, tuple[_Seen, Policy, int]] = {}  # where messages of a number count (Received.alike)
+        self._day = 0  # of which these are
 
     def note(self, received: Received, ip: str, sender: str) -> None:
         """One message whose checks are done, and whose fate is decided."""
+        day = day_of(time.time())
+        if day != self._day:
+            self._day, self._alike = day, {}
+        known = self._alike.get(received.alike)
+        if known is not None:
+            seen, policy, at = known
+            seen.policy = policy
+            self._counts[at] += 1
+            return
         found = evaluated(received, ip, sender)
         if found is None:
             return
         policy, row = found
-        key = day_of(time.time()), policy.domain
+        at = self._place(day, policy, row)
+        if at >= 0 and received.alike and len(self._alike) < MOST:
+            self._alike[received.alike] = self._seen[day, policy.domain], policy, at
+
+    def _place(self, day: int, policy: Policy, row: Row) -> int:
+        """Count one message of a row. Returns where it is counted, -1 if it is left out."""
+        key = day, policy.domain
         seen = self._seen.get(key)
         if seen is None:
             if self._rows >= MOST:
                 count("feedback.left_out")
-                return
+                return -1
             seen = self._seen[key] = _Seen(policy)
             self._rows += 1
         seen.policy = policy
-        if row in seen.rows:
-            seen.rows[row] += 1
+        at = seen.rows.get(row, -1)
+        if at >= 0:
+            self._counts[at] += 1
         elif self._rows < MOST:
-            seen.rows[row] = 1
+            at = seen.rows[row] = len(self._counts)
+            self._counts.append(1)
             self._rows += 1
         else:
             seen.left_out += 1
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._write_soon())
+        return at
 
     async def _write_soon(self) -> None:
         try:
@@ -187,18 +211,19 @@ class Tally:
 
     async def write(self) -> None:
         """Write down what was counted. What the disk does not take is forgotten: reports are no mail."""
-        seen, self._seen, self._rows = self._seen, {}, 0
+        seen, counts = self._seen, self._counts
+        self._start()
         if not seen:
             return
-        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, seen)
+        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, seen, counts)
         try:
             await asyncio.shield(self._writing)
         except (MailError, OSError) as error:
             log.event("feedback.failed", "warning", error=error)
 
-    def _write(self, seen: dict[Key, _Seen]) -> None:
+    def _write(self, seen: dict[Key, _Seen], counts: list[int]) -> None:
         more = {
-            key: More({pack(row): messages for row, messages in one.rows.items()}, one.left_out, pack(one.policy))
+            key: More({pack(row): counts[at] for row, at in one.rows.items()}, one.left_out, pack(one.policy))
             for key, one in seen.items()
         }
         self._days.add(SEEN, more)

@@ -34,8 +34,10 @@ class Feedback:
         if self.taker is not None and all(map(self.taker.is_for, recipients)):
             return
         checked = received.checks.dmarc
-        if checked is not None and checked.result == "pass" and carrier.subject(content).lower().startswith(SUBJECT):
-            return
+        if checked is not None and checked.result == "pass":
+            subject = carrier.subject(content) if received.subject is None else received.subject.strip()
+            if subject[: len(SUBJECT)].lower() == SUBJECT:
+                return
         if self.tally is not None:
             self.tally.note(received, ip, sender)
         if self.failures is not None:

@@ -14,10 +14,10 @@ from fastmail.policy.verdict import Checks
 
 def joined(texts: Sequence[str], left: Sequence[int], signed: Sequence[Signed]) -> bytes:
     """The whole field (LF), of its ``parts``."""
-    out = [texts[0]]
-    for text, room, one in zip(texts[1:], left, signed, strict=True):
-        out += (results.more("header.b", one.shown, room), text)
-    return "".join(out).encode("ascii")
+    out = texts[0]
+    for n, one in enumerate(signed):
+        out += results.more("header.b", one.shown, left[n]) + texts[n + 1]
+    return out.encode("ascii")
 
 
 def parts(hostname: str, checks: Checks, ip: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

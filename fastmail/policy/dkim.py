@@ -96,35 +96,35 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 class Content:
-    """A message as signatures see it: its header, and its body in the forms that were asked for."""
+    """A message as signatures see it: its header, and its body in the forms that were asked for. ``wanted``: is there
+    one?"""
+
+    __slots__ = ("_forms", "_sums", "broken", "fields", "wanted")
 
     def __init__(self, header: bytes) -> None:
         self.fields = Fields(header[:HEADER])
         self.broken = self.fields.broken or len(header) > HEADER
-        self._bodies: dict[bool, core.Body] = {}
-        self._hashes: dict[bool, hashlib._Hash] = {}
+        self.wanted = False
+        self._forms: dict[bool, tuple[core.Body, hashlib._Hash]] = {}
         self._sums: dict[bool, bytes] = {}
 
     def want(self, relaxed: bool) -> None:
         """Hash the body in that form too. Before the first octet of it."""
-        if relaxed not in self._bodies:
-            made = self._hashes[relaxed] = hashlib.sha256()
-            self._bodies[relaxed] = core.Body(relaxed, made.update)
-
-    @property
-    def wanted(self) -> bool:
-        return bool(self._bodies)
+        if relaxed not in self._forms:
+            made = hashlib.sha256()
+            self._forms[relaxed] = core.Body(relaxed, made.update), made
+            self.wanted = True
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """More of the body (LF or CRLF), cut anywhere."""
-        for body in self._bodies.values():
+        for body, _ in self._forms.values():
             body.feed(data)
 
     def finish(self) -> None:
         """All of it has come."""
-        for relaxed, body in self._bodies.items():
+        for relaxed, (body, made) in self._forms.items():
             body.finish()
-            self._sums[relaxed] = self._hashes[relaxed].digest()
+            self._sums[relaxed] = made.digest()
 
     def know(self, relaxed: bool, digest: bytes) -> None:
         """Take the hash of the body in that form from another message that has the same body."""
@@ -135,7 +135,7 @@ class Content:
 
     def body_size(self, relaxed: bool) -> int:
         """Octets of the canonical form."""
-        return self._bodies[relaxed].size
+        return self._forms[relaxed][0].size
 
 
 def read(content: Content) -> tuple[list[Signature | Signed], int]:
@@ -425,8 +425,8 @@ class Verifier:
 
 
 def fits(content: Content, known: Signature, key: Key, own: Own) -> bool:
-    """Is a signature good that has all in common with a ``known`` one but for what is its ``own``? ``key`` is known to be
-    the only one at its name."""
+    """Is a signature good that has all in common with a ``known`` one but for what is its ``own``? ``key`` is known to
+    be the only one at its name."""
     place, body_hash, signature, _, _, _ = own
     if content.body_hash(known.body_relaxed) != body_hash:
         return False

@@ -17,9 +17,9 @@ What is kept of a message is its header, HEADER octets at most.
 import asyncio
 import time
 from collections.abc import Collection, Coroutine, Sequence
-from math import inf
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from fastmail._core import header as scanner
@@ -34,23 +34,24 @@ from fastmail.policy import (
     dmarc,
     links,
     marks,
+    origin,
     outcome,
     received_spf,
     results,
     weighing,
     wishes,
 )
-from fastmail.policy.arc import Arc
-from fastmail.policy.claims import Claims
-from fastmail.policy.dkim import HEADER, SIGNATURES, Content, Own, Signature, Signed, Verifier
-from fastmail.policy.dmarc import LONGEST, Dmarc, Evaluator, NoAuthor
+from fastmail.policy.checkers import Checkers
+from fastmail.policy.dkim import HEADER, SIGNATURES, Content, Own, Signature, Signed
+from fastmail.policy.dmarc import LONGEST, Dmarc, NoAuthor
 from fastmail.policy.greylist import Greylist
-from fastmail.policy.iprev import Iprev, Reverse
-from fastmail.policy.lists import DOMAINS, Listed, Lists
+from fastmail.policy.iprev import Reverse
+from fastmail.policy.lists import DOMAINS, Listed
+from fastmail.policy.origin import Origin, found
 from fastmail.policy.reasons import RANK
 from fastmail.policy.received import Look, Received, Settings
-from fastmail.policy.series import Memory, Name, Origin, Series, signers
-from fastmail.policy.spf import Checked, Spf
+from fastmail.policy.series import Ending, Memory, Name, Series, signers
+from fastmail.policy.spf import Checked
 from fastmail.policy.strangers.rules import OFF, REFUSE
 from fastmail.policy.verdict import Checks
 from fastmail.policy.wishes import Wishes
@@ -59,89 +60,62 @@ from fastmail.telemetry.counters import count
 T = TypeVar("T")
 Octets = bytes | bytearray | memoryview
 LF = 10
+NOWHERE = Origin()
 SENDER, HEAD, END = range(3)  # stages of a message, when the sender, the header and all of it are known
 
 
-class Receiver:
-    """What the transactions of a worker share: resolver, caches, settings."""
+class Receiver(Checkers):
+    """What the transactions of a worker share: settings, checks, and what is known of those who send."""
 
     def __init__(self, names: Names, settings: Settings, greylist: Greylist | None = None) -> None:
+        super().__init__(names, settings)
         self.greylist = greylist
-        self.settings = settings
         self.wishes = settings.wishes
-        self.spf = Spf(names, settings.hostname, settings.voids)
-        self.dkim = Verifier(names)
-        self.dmarc = Evaluator(names)
-        self.arc = Arc(names, self.dkim)
-        self.iprev = Iprev(names)
-        self.lists = Lists(names, settings.lists, settings.domain_lists, settings.link_lists, settings.seconds)
-        self.claims = Claims(names, settings.hostname)
-        self.names = names
         self.memory = Memory()
 
     def begin(self, ip: str, helo: str) -> "Receiving":
         """A mail transaction of a client."""
-        return Receiving(self, ip, helo)
+        return Receiving(self, self.settings, ip, helo)
 
 
-class Receiving:
+class Receiving(msgspec.Struct, eq=False):
     """One mail transaction; see the module. It is made within the event loop. What is known needs no task, and most of
     a message's checks are: so a budget, a task or a coroutine is made where something has to be asked, and nowhere
     else."""
 
-    __slots__ = (
-        *("_receiver", "_settings", "_ip", "_helo", "_from"),  # who sends
-        *("_spent", "_stage", "_tasks", "_finishing"),
-        *("_reverse", "_greeted", "_sender", "_lists", "_claims", "_noted", "_origin"),  # what is known of him
-        *("_head", "_looked", "_content"),
-        *(
-            "_signatures",
-            "_more",
-            "_chain",
-            "_author",
-            "_written",
-            "_nobody",
-            "_listed",
-            "_named",
-        ),  # what the header says
-        *("_name", "_own", "_series", "_subject", "_clean"),  # and which series it is of, if it is like most
-    )
-
-    def __init__(self, receiver: Receiver, ip: str, helo: str) -> None:
-        self._receiver = receiver
-        self._settings = receiver.settings
-        self._ip = ip
-        self._helo = helo
-        self._spent: Budget | None = None
-        self._stage = SENDER
-        self._tasks: list[asyncio.Task[Any]] = []
-        self._finishing = False
-        # What is known at once, or the task that finds it out.
-        self._reverse: asyncio.Task[Reverse] | Reverse | None = None
-        self._greeted: asyncio.Task[Checked] | Checked | None = None
-        self._sender: asyncio.Task[Checked] | Checked | None = None
-        self._from = ""
-        self._lists: list[asyncio.Task[list[Listed]] | list[Listed]] = []
-        self._noted: list[claims.Finding] = []
-        self._claims: Sequence[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]] = ()
-        self._origin: Origin | None = None
-        # The content: its header until that has ended, then hashes of its body.
-        self._head: bytes | bytearray = b""
-        self._looked = 0  # octets of it in which no empty line begins
-        self._content: Content | None = None
-        self._signatures: list[Signature | Signed] = []
-        self._more = 0
-        self._chain: arc.Found | None = None
-        self._author = ""
-        self._written: list[bytes] = []  # values of From
-        self._nobody = ""
-        self._listed = False
-        self._named: tuple[str, ...] = ()  # domains that lists are asked about
-        self._name: Name | None = None
-        self._own: Sequence[Own] = ()
-        self._series: Series | None = None
-        self._subject: bytes | None = None
-        self._clean = False
+    _receiver: Receiver
+    _settings: Settings
+    # who sends, and what is known of that
+    _ip: str
+    _helo: str
+    _from: str = ""
+    _origin: Origin = NOWHERE
+    _noted: list[claims.Finding] = []
+    # what is asked
+    _spent: Budget | None = None
+    _stage: int = SENDER
+    _tasks: list[asyncio.Task[Any]] = []
+    _finishing: bool = False
+    # the content: its header until that has ended, then hashes of its body
+    _head: bytes | bytearray = b""
+    _looked: int = 0  # octets of it in which no empty line begins
+    _content: Content | None = None
+    # what the header says
+    _signatures: list[Signature | Signed] = []
+    _more: int = 0
+    _chain: arc.Found | None = None
+    _author: str = ""
+    _written: list[bytes] = []  # values of From
+    _nobody: str = ""
+    _listed: bool = False
+    _named: tuple[str, ...] = ()  # domains that lists are asked about
+    _lists: asyncio.Task[list[Listed]] | list[Listed] = []  # what they say
+    # which series the message is of, if its header is like most (Fields.usual)
+    _name: Name | None = None
+    _own: Sequence[Own] = ()
+    _series: Series | None = None
+    _subject: bytes | None = None
+    _clean: bool = False
 
     def _budget(self, stage: int) -> Budget:
         """What all look-ups of the message may take together, for those of one of its stages. Its time begins anew with
@@ -166,67 +140,15 @@ class Receiving:
     def mail_from(self, sender: str) -> None:
         """Start what depends on client and sender."""
         self._from = sender
-        name = self._ip, self._helo, sender.rpartition("@")[2]
-        origin = self._origin = self._receiver.memory.origins.get(name)
-        if origin is None:
-            self._ask(name[2])
+        origins = self._receiver.memory.origins
+        key = self._ip, self._helo, sender.rpartition("@")[2]
+        known = origins.get(key)
+        if known is None:
+            known = origin.ask(self._receiver, key, sender, self._start, lambda: self._budget(SENDER))
             if not self._tasks:  # all is known, and kept as one from now on
-                origin = self._origin_of(name[2])
-                self._receiver.memory.origins.put(name, origin, origin.until)
-            return
-        if origin.listed is not None:
-            self._lists.append(origin.listed)
-        self._reverse, self._greeted, self._sender = origin.reverse, origin.greeted, origin.sender
-        self._claims = origin.claims
-
-    def _ask(self, domain: str) -> None:
-        """``domain``: of MAIL FROM."""
-        receiver, settings, ip, helo = self._receiver, self._settings, self._ip, self._helo
-        if settings.lists:
-            listed = receiver.lists.known(ip)
-            self._lists.append(self._start(receiver.lists.client(ip)) if listed is None else listed)
-        if settings.reverse:
-            self._reverse = receiver.iprev.known(ip)
-            if self._reverse is None:
-                self._reverse = self._start(receiver.iprev.check(ip, self._budget(SENDER)))
-        if settings.spf:
-            self._greeted = receiver.spf.known(ip, helo, "helo")
-            if self._greeted is None:
-                self._greeted = self._start(receiver.spf.helo(ip, helo, self._budget(SENDER)))
-            self._sender = receiver.spf.known(ip, domain or helo, "mailfrom")
-            if self._sender is None:
-                self._sender = self._start(receiver.spf.mail_from(ip, helo, self._from, self._budget(SENDER)))
-        asked: list[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]] = []
-        if settings.helo != OFF:
-            said = receiver.claims.known_helo(ip, helo)
-            asked.append(self._start(receiver.claims.helo(ip, helo, self._budget(SENDER))) if said is None else said)
-        if settings.sender != OFF:
-            said = receiver.claims.known_sender(domain)
-            asked.append(self._start(receiver.claims.sender(domain, self._budget(SENDER))) if said is None else said)
-        self._claims = asked
-
-    def _origin_of(self, domain: str) -> Origin:
-        """What ``_ask`` found, all of which was known."""
-        receiver, settings, ip, helo = self._receiver, self._settings, self._ip, self._helo
-        until = [inf]
-        if settings.lists:
-            until.append(receiver.lists.until(ip))
-        if settings.reverse:
-            until.append(receiver.iprev.until(ip))
-        if settings.spf:
-            until += receiver.spf.until(ip, helo, "helo"), receiver.spf.until(ip, domain or helo, "mailfrom")
-        if settings.helo != OFF:
-            until.append(receiver.claims.helo_until(ip, helo))
-        if settings.sender != OFF:
-            until.append(receiver.claims.sender_until(domain))
-        return Origin(
-            _at_hand(self._lists[0]) if self._lists else None,
-            _at_hand(self._reverse),
-            _at_hand(self._greeted),
-            _at_hand(self._sender),
-            tuple(map(_at_hand, self._claims)),
-            min(until),
-        )
+                known.until = origin.until(self._receiver, key)
+                origins.put(key, known, known.until)
+        self._origin = known
 
     def note(self, name: str, why: str) -> None:
         """Add a reason of the session's, by its name."""
@@ -292,15 +214,17 @@ class Receiving:
         """The header has come, perhaps with what is behind it: see what it asks for, and start it. ``content``: made of
         it, if it is already."""
         content = self._content = content or Content(head)
-        if self._origin is None or not self._recognised(self._origin, content):
-            self._looked_at(head, content)
-        else:
+        if self._recognised(content):
             self._head = head  # if the message turns out to be unlike its series
+        else:
+            self._looked_at(head, content)
         return content
 
-    def _recognised(self, origin: Origin, content: Content) -> bool:
+    def _recognised(self, content: Content) -> bool:
         """Is the message of a series that is known? Then no more has to be found out in its header."""
-        said = content.fields.usual(LONGEST, SIGNATURES, results.MARKS) if not content.broken else None
+        if not self._origin.until or content.broken:  # no series is known, and none can be made of this message
+            return False
+        said = content.fields.usual(LONGEST, SIGNATURES, results.MARKS)
         if said is None:
             return False
         settings, memory = self._settings, self._receiver.memory
@@ -312,7 +236,7 @@ class Receiving:
             return False
         if not settings.dkim:
             common, self._own = (), ()
-        self._name = origin, self._author, self._listed, replies if settings.domain_lists else b"", common
+        self._name = self._origin, self._author, self._listed, replies if settings.domain_lists else b"", common
         series = memory.series.get(self._name)
         if series is None or self._noted:
             return False
@@ -344,7 +268,7 @@ class Receiving:
             named = (self._helo, self._from.rpartition("@")[2], self._author, *domains, *answered)
             listed = receiver.lists.known(named)
             self._named = named
-            self._lists.append(self._start(receiver.lists.names(named)) if listed is None else listed)
+            self._lists = self._start(receiver.lists.names(named)) if listed is None else listed
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
             self._start(receiver.dmarc.walk(self._author, self._budget(HEAD), {}))
 
@@ -385,25 +309,22 @@ class Receiving:
     async def _finish(self, look: Look | None, wanted: Collection[Wishes], whole: Octets | None) -> Received:
         settings, ip = self._settings, self._ip
         checks = await self._checks(whole)
-        series, alike = self._series, 0
-        if series is None:
-            found = {one: outcome.of(checks, one.thresholds, ip, settings.hostname) for one in wanted}
-        else:
-            known = {one: series.outcome(one, ip, settings.hostname) for one in wanted}
-            found = {one: its for one, (its, _) in known.items()}
-        mildest, usual = next(iter(found.items()))
+        series, mildest = self._series, next(iter(wanted))
+        greylisted = self._receiver.greylist is not None and mildest.greylist > 0
+        others = look is not None or greylisted or mildest.levels or len(wanted) > 1
+        if series is not None and not others:
+            return self._ended(checks, series.ending(mildest, settings, ip))
+        found = {one: outcome.of(checks, one.thresholds, ip, settings.hostname) for one in wanted}
+        usual = found[mildest]
         field = usual.field(checks.dkim or ())
         each, earns = {mildest: usual.decided}, ""
-        if look is not None or self._receiver.greylist is not None or mildest.levels or len(found) > 1:
+        if others:
             letter = weighing.Letter(ip, self._from, self._written, self._receiver.greylist)
             checks, each, earns = await weighing.weighed(letter, checks, found, look, field)
             mildest = min(each, key=lambda one: RANK[one.done(each[one])])
-        elif series is not None:
-            alike = known[mildest][1]
         decided = each[mildest]
-        for name in usual.counters:
+        for name in (*usual.counters, f"policy.{decided.action}"):
             count(name)
-        count(f"policy.{decided.action}")
         if decided is usual.decided and len(each) == 1:  # nobody had a say but the checks
             field += usual.marks
             said = usual.words
@@ -412,18 +333,58 @@ class Receiving:
             field += marks.fields(decided, checks.findings, limits)
             said = outcome.words(checks, decided)
         if settings.received_spf:
-            field = (
-                received_spf.fields(settings.hostname, ip, self._helo, self._from, checks.sender, checks.helo) + field
-            )
+            field = self._of_spf(checks) + field
         removed = marks.removed(checks.findings) if checks.findings else ()
         enforce = mildest.enforce or decided.named == wishes.BLOCKED
         tag = settings.subject_tag
         if tag and not wishes.tagged(each, settings.subject_score):
             tag = ""
+        each_one = tuple(each.items())
         return Received(
-            field, checks, decided, self._asked, enforce, removed, tuple(each.items()), tag, earns, said,
-            alike, self._subject, self._clean,
-        )  # fmt: skip
+            field,
+            checks,
+            decided,
+            self._asked,
+            enforce,
+            removed,
+            each_one,
+            tag,
+            earns,
+            said,
+            0,
+            self._subject,
+            self._clean,
+        )
+
+    def _ended(self, checks: Checks, ending: Ending) -> Received:
+        """The same of a message of a series, where nobody has a say but the checks."""
+        usual = ending.outcome
+        for name in usual.counters:
+            count(name)
+        count(f"policy.{usual.decided.action}")
+        field = usual.field(checks.dkim or ()) + usual.marks
+        if self._settings.received_spf:
+            field = self._of_spf(checks) + field
+        return Received(
+            field,
+            checks,
+            usual.decided,
+            0,
+            ending.enforce,
+            (),
+            ending.each,
+            ending.tag,
+            "",
+            usual.words,
+            ending.alike,
+            self._subject,
+            self._clean,
+        )
+
+    def _of_spf(self, checks: Checks) -> bytes:
+        """Received-SPF fields."""
+        hostname = self._settings.hostname
+        return received_spf.fields(hostname, self._ip, self._helo, self._from, checks.sender, checks.helo)
 
     async def _checks(self, whole: Octets | None) -> Checks:
         """What is found out without looking at the content's meaning, when all of it has come. ``whole``: that, for
@@ -446,9 +407,8 @@ class Receiving:
         """The same of a message by itself."""
         settings, receiver = self._settings, self._receiver
         linked = self._start(self._linked(whole)) if settings.link_lists and whole is not None else None
-        reverse = await self._reverse if isinstance(self._reverse, asyncio.Task) else self._reverse
-        greeted = await self._greeted if isinstance(self._greeted, asyncio.Task) else self._greeted
-        sender = await self._sender if isinstance(self._sender, asyncio.Task) else self._sender
+        known = self._origin
+        reverse, greeted, sender = await found(known.reverse), await found(known.greeted), await found(known.sender)
         signed = chain = policy = None
         if settings.dkim:
             signed = receiver.dkim.verify_known(content, self._signatures)
@@ -460,17 +420,14 @@ class Receiving:
                 chain = await receiver.arc.verify(content, self._chain, self._budget(END))
         if settings.dmarc and self._author:
             policy = await self._evaluate(sender, signed or [])
-        listed: list[Listed] = []
-        for found in self._lists:
-            listed += await found if isinstance(found, asyncio.Task) else found
+        listed = [*(await found(known.listed) or ()), *await found(self._lists)]
         if linked is not None:
             listed += [one for one in await linked if one not in listed]
         checks = Checks(greeted, sender, signed, self._more, policy, chain, reverse, self._nobody, self._listed, listed)
-        if self._claims or self._noted:
+        if known.claims or self._noted:
             noted = tuple(await self._all_noted(reverse))
-            checks = replace(
-                checks, noted=noted, refusal=claims.refusal(noted, settings.helo == REFUSE, settings.sender == REFUSE)
-            )
+            refusal = claims.refusal(noted, settings.helo == REFUSE, settings.sender == REFUSE)
+            checks = replace(checks, noted=noted, refusal=refusal)
         if self._name is not None and self._spent is None and not self._tasks and not self._noted:
             self._keep(self._name, checks)
         return checks
@@ -478,31 +435,31 @@ class Receiving:
     def _keep(self, name: Name, checks: Checks) -> None:
         """Have these results for the next message of the series: all of them were known."""
         receiver, settings = self._receiver, self._settings
-        found = signers(receiver.names, self._signatures, checks.dkim or ())
-        if found is None or self._nobody or settings.link_lists:
+        known = signers(receiver.names, self._signatures, checks.dkim or ())
+        if known is None or self._nobody or settings.link_lists:
             return
-        until = [name[0].until, found[1]]
+        until = [name[0].until, known[1]]
         if settings.domain_lists:
             until.append(receiver.lists.until(self._named))
         if settings.dmarc:
             passed, domains, unsure = _vouching(checks.sender, checks.dkim or ())
             until.append(0.0 if unsure else receiver.dmarc.until(self._author, passed, domains))
-        receiver.memory.series.put(name, Series(checks, found[0], min(until)), min(until))
+        receiver.memory.keep(name, Series(checks, known[0], min(until)))
 
     async def _linked(self, whole: Octets) -> list[Listed]:
         """What lists say of what the content names."""
-        found = await links.find(whole)
-        if found.many:
+        named = await links.find(whole)
+        if named.many:
             self.note("links.many", "more names than are looked up")
-        names = (*found.urls, *found.addresses)
+        names = (*named.urls, *named.addresses)
         return await self._receiver.lists.links(names) if names else []
 
     async def _all_noted(self, reverse: Reverse | None) -> list[claims.Finding]:
         """What speaks against the client and what it said."""
-        found = [one for said in self._claims for one in await _found(said)]
+        said = [one for claim in self._origin.claims for one in await found(claim)]
         if self._settings.helo != OFF and reverse is not None:
-            found += claims.generic(reverse.name, self._ip)
-        return self._noted + found
+            said += claims.generic(reverse.name, self._ip)
+        return self._noted + said
 
     async def _evaluate(self, sender: Checked | None, signed: Sequence[Signed]) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""
@@ -520,16 +477,6 @@ class Receiving:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
-
-
-async def _found(result: "asyncio.Task[T] | T") -> T:
-    return await result if isinstance(result, asyncio.Task) else result
-
-
-def _at_hand(result: "asyncio.Task[T] | T") -> T:
-    """What is no task, because nobody was asked."""
-    assert not isinstance(result, asyncio.Task)
-    return result
 
 
 def _vouching(sender: Checked | None, signed: Sequence[Signed]) -> tuple[str, list[str], str]:

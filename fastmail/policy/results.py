@@ -237,14 +237,10 @@ async def put(
     more: Sequence[tuple[bytes, int]] = (),
     marks: bool = True,
     tag: str = "",
-    clean: bool = False,
 ) -> Octets:
     """The message (LF) with ``add`` in front of it, without forged fields and ``more`` of its fields (``named``), and
     with ``tag`` in front of its subject; or the content itself where nothing changes. A large message, which lies in a
-    file, goes to a file again by ``staged``, and is not in memory. ``clean``: no name of a field begins with one of
-    MARKS."""
-    if clean and not more and not tag and len(content) <= ON_LOOP:  # as most messages
-        return b"".join((add, content))
+    file, goes to a file again by ``staged``, and is not in memory."""
 
     def changed() -> list[Octets]:
         cuts = unwanted(content, hostname, more, marks)

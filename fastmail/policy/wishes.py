@@ -14,6 +14,7 @@ does (directory.named), and of two that are equally exact the one that blocks.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
@@ -30,6 +31,8 @@ ALLOWED, BLOCKED = "allowed", "blocked"  # Verdict.named, and the names of these
 SERVER, DOMAIN, ACCOUNT = "the server", "the domain", "the account"
 GREYLIST = 1.0  # score for a domain or an account that wants greylisting, where the server has none
 VALUES = ("junk_score", "refuse_score", "greylist", "enforce")
+_ASKED = attrgetter(*VALUES, "blocked", "allow", "block")  # all that a row may ask for
+_NOTHING = (*(None for _ in VALUES), "", (), ())
 REFUSED: Reply = (550, "5.7.1", "mail from this sender or network is not taken here; the postmaster may help")
 
 
@@ -82,7 +85,7 @@ def narrowed(base: Wishes, domain: Domain | None, account: Account | None, role:
     found = base
     junk = base.junk
     for whose, row in ((DOMAIN, domain), (ACCOUNT, account)):
-        if row is None:
+        if row is None or _ASKED(row) == _NOTHING:  # as nearly always
             continue
         if not (row.junk_score is row.refuse_score is row.greylist is row.enforce is None):
             found = _with_values(found, base.greylist or GREYLIST, row)

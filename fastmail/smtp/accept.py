@@ -203,15 +203,19 @@ async def _judged(
     service = session.service
     wishes = [one.wishes for one in asked]
     received = await receiving.finish(judging.of_stranger(session, envelope, content), wishes, content)
-    limited = None if received.action in NOT_TAKEN else strangers.limited(session, envelope.sender, received)
+    action = received.action
+    limited = None if action in NOT_TAKEN else strangers.limited(session, envelope.sender, received)
     if service.feedback is not None and limited is None:  # what has to come again is counted then
         service.feedback.note(received, session.host, envelope.sender, _addresses(envelope), content)
-    again = Staged(service.staging, service.budget)
     # what leaves has to keep the signature that its next host verifies; what waits may turn out to be no junk
     tag = received.tag
-    if tag and (leaves(envelope) or received.action == verdict.QUARANTINE):
+    if tag and (leaves(envelope) or action == verdict.QUARANTINE):
         tag = ""
-    content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
+    if received.clean and not received.remove and not tag and len(content) <= header.ON_LOOP:  # as most messages
+        content = b"".join((received.add, content))
+    else:
+        again = Staged(service.staging, service.budget)
+        content = await results.put(received.add, content, service.hostname, again, received.remove, tag=tag)
     envelope.filters, envelope.checked = wanted.words(received, asked), True
     envelope.doubted = not envelope.login and not _vouched(received.checks)
     return received, content, limited
@@ -221,11 +225,12 @@ async def _ended(
     session: Dialogue, envelope: Envelope, content: Octets, received: Received, limited: Outcome | None
 ) -> list[Outcome] | None:
     """Return the outcomes of a message that goes no further after these checks; None if it goes on."""
-    if received.action in NOT_TAKEN:
+    action = received.action
+    if action in NOT_TAKEN:
         return _refused(session, envelope, content, Outcome(*received.reply))
     if limited is not None:
         return _refused(session, envelope, content, limited)
-    return await _held_back(session, envelope, content) if received.action == verdict.QUARANTINE else None
+    return await _held_back(session, envelope, content) if action == verdict.QUARANTINE else None
 
 
 def leaves(envelope: Envelope) -> bool:

@@ -171,13 +171,14 @@ def unknown(session: Dialogue, transaction: Transaction) -> bool:
 
 
 def limited(session: Dialogue, sender: str, received: Received) -> Outcome | None:
-    """Count a message that the verdict lets in for its sender's domain. Returns the reply if too much came from the
-    domain in this hour; None if the message may be taken."""
+    """Count a message that the verdict lets in for its sender's domain, if SPF vouches for that. Returns the reply if
+    too much came from the domain in this hour; None if the message may be taken. Where SPF is not looked at, nobody is
+    counted: a signature says who wrote a message, and not who sends it, for anybody may send it once more."""
     stranger = session.stranger
     if stranger is None:
         return None
-    checks = received.checks
-    if checks.sender is None or checks.sender.vouches:  # nobody else may use up what a domain may send
+    checked = received.checks.sender
+    if checked is not None and checked.vouches:  # nobody else may use up what a domain may send
         why = stranger.gate.sent(sender)
         if why:
             code, enhanced, text = _limited(session, why).split(" ", 2)

@@ -380,6 +380,9 @@ def fuzz_dkim(rng: random.Random) -> None:
     content = dkim.Content(spoil(rng, CHAIN + SIGNATURE + rng.choice(MESSAGES)))
     content.fields.canonical([rng.choice(NAMES) for _ in range(rng.randint(0, 9))], rng.random() < 0.5)
     found, _ = dkim.read(content)
+    usual = content.fields.usual(rng.choice([0, 10, 1024]), rng.randint(0, 5), NAMES[:3])
+    for place, *_ in usual[6] if usual is not None else ():
+        content.fields.covered(place, [rng.choice(NAMES) for _ in range(rng.randint(0, 9))], rng.random() < 0.5)
     arc.read(content)
     content.feed(body)
     content.finish()

@@ -2,8 +2,6 @@
 sender, by one that has forgotten him, and by one that never saw him, with every answer of the DNS at hand or none."""
 
 import asyncio
-import dataclasses
-import time
 from typing import Any
 
 import pytest
@@ -11,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fastmail.dns.interface import Answer, Budget
-from fastmail.dns.memory import MemoryResolver
 from fastmail.policy import dkim
 from fastmail.policy.dkim import BadSignature, Signature
 from fastmail.policy.lists import parse
 from fastmail.policy.receive import Receiver
 from fastmail.policy.received import Received, Settings
+from tests.support.answers import AtHand, Lasting
 from tests.support.examples import some
 from tests.support.signing import MESSAGE, key, published, signed
 
@@ -38,28 +35,9 @@ ZONE: dict[tuple[str, str], list[Any]] = {
     ("test.dbl.test", "A"): ["127.0.1.2"],
     ("b.test.dbl.test", "A"): ["127.0.1.2"],
 }
-UNTIL = time.monotonic() + 100_000.0
 SETTINGS = Settings("mx.test", lists=[parse("bl.test*3")], domain_lists=[parse("dbl.test*4")])
 SIGNED = signed(MESSAGE, key(), key(selector="two", kind="ed25519"))
 OTHER = signed(MESSAGE.replace(b"dinner", b"supper"))
-
-
-class Lasting(MemoryResolver):
-    """Each answer counts as long as the test runs."""
-
-    async def ask(self, name: str, kind: str, budget: Budget | None = None) -> Answer:
-        return dataclasses.replace(await super().ask(name, kind, budget), until=UNTIL)
-
-
-class AtHand(Lasting):
-    """Each answer is known without asking."""
-
-    def cached(self, name: str, kind: str) -> Answer | None:
-        try:
-            self.ask(name, kind).send(None)
-        except StopIteration as found:
-            return found.value
-        raise AssertionError("it waits")
 
 
 async def checked(receiver: Receiver, content: bytes, ip: str, helo: str, sender: str) -> Received:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import re
 import time
+from binascii import a2b_base64
 
 import dkim as dkimpy
 import dkim.canonicalization as theirs
@@ -147,6 +148,91 @@ def test_fields(fields: list[tuple[bytes, list[bytes]]], names: list[bytes], for
     made = Fields(b"".join(lines))
     if not made.broken:
         assert made.canonical(names, form) == wanted
+
+
+VALUES = [
+    b"x",
+    b" a@b.test",
+    b"c" * 40,
+    b"a\n b",
+    b"\tv=1; d=a.test; bh=eHh4; t=1;\n b=eHh4eA==",
+    b"b=eA=; bh=eA==; x=7",
+    b"",
+]
+
+
+@settings(max_examples=some(300), deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    b"From",
+                    b"from",
+                    b"Reply-To",
+                    b"LIST-ID",
+                    b"Subject",
+                    b"DKIM-Signature",
+                    b"X-Spam-Flag",
+                    b"To",
+                    b"ARC-Seal",
+                ]
+            ),
+            st.sampled_from([b":", b" :"]),
+            st.sampled_from(VALUES),
+            st.sampled_from([b"\n", b"\n", b"\n", b"\r\n"]),
+        ),
+        max_size=7,
+    )
+)
+def test_what_a_usual_header_says(lines: list[tuple[bytes, bytes, bytes, bytes]]) -> None:
+    """Against the fields one by one. 30 octets of a value, and 2 signatures, are the most here."""
+    fields = Fields(
+        b"From: a@b.test\n" + b"".join(map(b"".join, lines)) if len(lines) % 2 else b"".join(map(b"".join, lines))
+    )
+    found = fields.usual(30, 2, (b"x-spam",))
+    values = {
+        name: fields.values(name, 10_000) or []
+        for name in (b"from", b"reply-to", b"list-id", b"subject", b"arc-seal", b"x-spam-flag")
+    }
+    signatures = fields.named(b"dkim-signature")
+    halves = [tags.signature(one) for one in signatures]
+    octets = [[_octets(text) for text in one[1:3]] if one is not None else [] for one in halves]
+    usual = (
+        not fields.broken
+        and not fields.cr
+        and len(values[b"from"]) == 1
+        and len(values[b"reply-to"]) <= 1
+        and not values[b"arc-seal"]
+        and len(signatures) <= 2
+        and all(len(one) < 30 for name in (b"from", b"reply-to") for one in values[name])
+        and all(len(one) <= 120 for one in signatures)
+        and all(one is not None and len(one[0]) <= 30 for one in halves)
+        and all(None not in one for one in octets)
+    )
+    assert (found is not None) == usual
+    if found is None:
+        return
+    assert found[:2] == (values[b"from"][0], b"".join(values[b"reply-to"]))
+    assert found[2:5] == (bool(values[b"list-id"]), (values[b"subject"] or [b""])[0], not values[b"x-spam-flag"])
+    assert list(found[5]) == [one[0] for one in halves if one is not None]
+    for (place, hashed, own, shown, since, expires), half, (b, bh), field in zip(
+        found[6], halves, octets, signatures, strict=True
+    ):
+        assert half is not None and (own, hashed, since, expires) == (b, bh, *half[3:])
+        assert shown == half[1][:8].decode()
+        unsigned = tags.without(field, b"b")
+        for relaxed in (False, True):
+            names = [b"from", b"dkim-signature", b"dkim-signature"]
+            if len(set(signatures)) == len(signatures):  # or ``signed`` may take one for the other
+                assert fields.covered(place, names, relaxed) == fields.signed(names, relaxed, field, unsigned)
+
+
+def _octets(text: bytes) -> bytes | None:
+    try:
+        return a2b_base64(text, strict_mode=True) or None
+    except ValueError:
+        return None
 
 
 @settings(max_examples=some(40), deadline=None)

@@ -63,6 +63,12 @@ CASES = [
         lambda n: b"X: " + b"a=1;" * n + b"b=" + b"x " * n,
         lambda one: tags.without(one, b"b"),
     ),
+    Case(
+        "fields: those of a usual header",
+        2_000,
+        lambda n: Fields(b"From: a@b.test\nSubject: a\n" + b"Subject: b\nX: y\n" * n),
+        lambda fields: fields.usual(1024, 5, (b"x-spam", b"authentication-results")),
+    ),
     Case("fields: many names", 1_000, lambda n: b"".join(b"X-%d: y\n" % k for k in range(n)), Fields),
     Case("tags: halves", 20_000, lambda n: b"X: " + b"a=1;" * n + b"b=" + b"x " * n + b"; bh=;", tags.signature),
     Case(

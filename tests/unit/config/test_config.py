@@ -336,6 +336,10 @@ def test_strangers_are_left_alone_at_first() -> None:
     ("text", "wanted"),
     [
         ("[strangers]\n\nrates = ['mails 5']\n", "f.toml:3: 'mails 5' is no rate: write WHAT BY MOST"),
+        (
+            "[policy]\nspf = false\n[strangers]\nrates = ['messages client 5', 'messages sender 5']\n",
+            "f.toml:4: 'messages sender 5' needs [policy] spf",
+        ),
         ("[strangers]\nhello = 'drop'\n", "f.toml:2: hello must be one of off, score, refuse, not 'drop'"),
         ("[strangers]\nguessers = 'off'\n", "f.toml:2: guessers must be one of score, refuse, ban"),
         ("[strangers]\ntarpit = '5m'\n", "f.toml:2: tarpit must not be above 30 seconds"),

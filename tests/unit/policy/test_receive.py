@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fastmail.directory.named import Book
 from fastmail.dns.interface import Answer, Budget
@@ -91,9 +92,14 @@ def test_where_content_is_cut_does_not_matter() -> None:
             assert receive(content, cuts) == whole
 
 
+def results(found: Received) -> Received:
+    """Without what was seen of the header on the way."""
+    return replace(found, subject=None, clean=False)
+
+
 def test_line_ends_do_not_matter() -> None:
     content = signed()
-    assert receive(content) == receive(content.replace(b"\n", b"\r\n"))
+    assert results(receive(content)) == results(receive(content.replace(b"\n", b"\r\n")))
 
 
 def test_a_forger_is_found_out() -> None:

@@ -351,6 +351,20 @@ def test_a_forger_does_not_use_up_what_a_domain_may_send(tmp_path: Path, spf: st
     run(scenario)
 
 
+def test_where_spf_is_not_looked_at_nobody_uses_up_what_a_domain_may_send(tmp_path: Path) -> None:
+    """Nor with a signature of the domain, which who has the message may send once more."""
+
+    async def scenario() -> None:
+        place = Place(tmp_path, settings=Settings("mx.example.test", spf=False), rates=(rate("messages sender 1"),))
+        for ip in ("198.51.100.9", "192.0.2.1"):
+            client = place.open(ip)
+            await client.send(HELLO)
+            for content in (MESSAGE, signed(), signed()):
+                assert (await message(client, content)).startswith(b"250")
+
+    run(scenario)
+
+
 class Counted:
     """The reverse-paths of messages that are counted for reports."""
 
