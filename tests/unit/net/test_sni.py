@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.model.errors import ConfigError
-from fastmail.net.sni import Pair, hush_bad_names
+from fastmail.net.sni import Context, Pair, hush_bad_names
 from fastmail.net.tls import ServerTls, reload_beside
 from tests.support import certificates
 from tests.support.authorities import Authority
@@ -169,6 +169,7 @@ def test_what_holds_for_one_holds_for_all(place: Place, minimum: str) -> None:
     for name in ("mx.example.org", "a.test"):
         seen, here = shaken(tls, client, name)
         assert here.selected_alpn_protocol() == "imap"
+        assert isinstance(here.context, Context)
         assert here.context.end_point == hashlib.sha256(seen).digest()
         assert here.context.num_tickets == 0 and here.context.options & ssl.OP_NO_TICKET
         ends.add(here.context.end_point)

@@ -171,9 +171,8 @@ class MaildirFollower:
                 if seen is not None and quiet == seen.state[1] != 0:
                     taken = await self._only_news(account, key, directory, seen)
                     if taken is not None and taken != AGAIN and state is None:
-                        self._seen.note(
-                            key, Seen((0, quiet), *taken)
-                        )  # new/ changed just now and has to be listed again
+                        # new/ changed just now and has to be listed again
+                        self._seen.note(key, Seen((0, quiet), *taken))
                 for _ in range(5):
                     if taken is not None:
                         break

@@ -221,8 +221,10 @@ def is_unfinished(path: bytes, status: os.stat_result) -> bool:
     A rename changes ctime and not mtime, so a file that came by one out of tmp/ mostly shows that in the status alone;
     writing sets both. Only a file that was changed lately has to be asked about further. Times are the file system's:
     of a server whose clock is far from ours nothing can be told, and its files are taken as they are."""
+    if status.st_mtime_ns != status.st_ctime_ns and status.st_size:
+        return False
     age = abs(time.time() - status.st_ctime)
-    if age >= WRITING or (status.st_mtime_ns != status.st_ctime_ns and status.st_size):
+    if age >= WRITING:
         return False
     written = beneath.is_written(path)
     return age < SETTLED if written is None else written

@@ -50,8 +50,8 @@ class States(dict[bytes, Seen]):
             self.pop(next(iter(self)))
 
     def unsee(self, key: bytes, is_new: bool) -> None:
-        """Forget the recorded state: times alone do not show a change in the same tick as the last one. ``is_new``: only
-        new/ changed."""
+        """Forget the recorded state: times alone do not show a change in the same tick as the last one. ``is_new``:
+        only new/ changed."""
         seen = self.pop(key, None)
         if seen is not None and is_new:
             self[key] = Seen((0, seen.state[1]), seen.generation, seen.news)
