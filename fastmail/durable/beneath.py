@@ -12,9 +12,11 @@ descriptor, and where the process has none left, or the disk fails, they raise S
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
+import signal
 import stat
 from collections.abc import Iterator
 
@@ -54,6 +56,27 @@ def read(path: str | bytes, most: int) -> bytes:
     """Return the first ``most`` octets of a regular file."""
     with os.fdopen(open_file(path), "rb") as file:
         return file.read(most)
+
+
+def is_written(path: str | bytes) -> bool | None:
+    """True if some process has the regular file open for writing; None if that cannot be told: the file belongs to
+    another user, or its file system knows no leases.
+
+    A lease for reading is granted only where nobody writes (fcntl(2)). It is given back at once. Whoever opens the file
+    for writing meanwhile waits that long, and the kernel would signal it here: by SIGURG, which is ignored by default,
+    since SIGIO would end the process."""
+    descriptor = open_file(path)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextlib.contextmanager

@@ -84,6 +84,39 @@ def test_what_other_programs_do_is_seen(own_server: Server) -> None:
     client.logout()
 
 
+def until_it_has(place: Path, octets: int) -> None:
+    eventually(lambda: place.exists() and place.stat().st_size == octets)
+
+
+@pytest.mark.parametrize("sub", ["new", "cur"])
+def test_a_file_that_is_copied_into_place_comes_whole(own_server: Server, sub: str) -> None:
+    """Slowly, by another process: neither STATUS nor a session in IDLE sees half of it."""
+    server = own_server
+    server.start()
+    idle, other = login(server), login(server)
+    idle.select()
+    idle.send(b"i IDLE\r\n")
+    idle.readline()
+    text = b"Subject: slow\n\n" + b"line\n" * 20_000
+    place = server.maildir() / sub / ("1700000000.1.other" + (":2,S" if sub == "cur" else ""))
+    with subprocess.Popen(["sh", "-c", f"cat > '{place}'"], stdin=subprocess.PIPE, bufsize=0) as writer:
+        assert writer.stdin is not None
+        written = 0
+        while written < len(text):
+            written += writer.stdin.write(text[written : written + 25_000]) or 0
+            until_it_has(place, written)
+            assert other.status("INBOX", "(MESSAGES)")[1] == [b"INBOX (MESSAGES 0)"]
+        writer.stdin.close()
+    assert idle.readline() == b"* 1 EXISTS\r\n"
+    idle.send(b"DONE\r\n")
+    while not idle.readline().startswith(b"i OK"):
+        pass
+    other.select(readonly=True)
+    (found, _) = other.fetch("1", "(RFC822.SIZE BODY[])")[1]
+    assert isinstance(found, tuple) and found[1] == text.replace(b"\n", b"\r\n")
+    assert b"RFC822.SIZE %d " % len(found[1]) in found[0]
+
+
 def test_uids_survive_restart_kill_and_rebuild(own_server: Server) -> None:
     server = own_server
     server.start()

@@ -4,16 +4,16 @@ while a session has the mailbox selected.
 Promise: a change by another program becomes an ordinary commit within a second where a session looks, and before the
 answer to SELECT or STATUS elsewhere. A mailbox whose directories did not change costs two stat calls; one that only got
 mail costs a listing of new/, whoever delivered. Renames and removals by this process itself cost nothing where a
-session looks, or where a mailbox has LEAST messages. Every other change is found by comparing cur/ with the index.
+session looks, or where a mailbox has LEAST messages. Every other change is found by comparing cur/ with the index. A
+file that another program still writes in its place is taken in by the first look after it was closed: by the event of
+that, or after RETRY, where a session looks. One that came by a rename is never delayed.
 Without inotify (limits of the system) the checks at commands remain.
 """
 
 import asyncio
 import os
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 
 from fastmail.durable import beneath, files
@@ -30,31 +30,18 @@ from fastmail.store.local.maildir.account_paths import AccountPaths, Paths
 from fastmail.store.local.maildir.control import Control
 from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.lists import Shared
-from fastmail.store.local.maildir.looking import Plan, State
+from fastmail.store.local.maildir.looking import Plan
 from fastmail.store.local.maildir.names import NameMaker, arrival_order
+from fastmail.store.local.maildir.seen import Seen, States, unpacked
 from fastmail.telemetry import log
 
+RETRY = 1.1 * looking.SETTLED  # s until a mailbox with an unfinished file is looked at again without an event
 QUIET = 0.2  # s from an event to the comparison, so that several events cause one
 LARGE = 2000  # messages from which on a mailbox's state is written at shutdown
 LEAST = 200  # messages from which on a mailbox is watched during our own changes, though no session looks
-MOST_NEWS = 100  # names in new/ that a written state may have
-SEEN = struct.Struct("<QQI")
 Taken = tuple[int, frozenset[bytes]]  # generation, other programs' files in new/
 AGAIN: Taken = (-1, frozenset())
-MASK = files.IN_MOVED_FROM | files.IN_MOVED_TO | files.IN_DELETE | files.IN_CREATE
-
-
-@dataclass(slots=True)
-class Seen:
-    """The state of a mailbox when everything in it was in the index.
-
-    ``news``: other programs' files in new/. ``written``: an earlier server wrote the state at its stop. The names that
-    it gave to files are not in ``news``, and it may have delivered more since."""
-
-    state: State
-    generation: int
-    news: frozenset[bytes]
-    written: bool = False
+MASK = files.IN_MOVED_FROM | files.IN_MOVED_TO | files.IN_DELETE | files.IN_CREATE | files.IN_CLOSE_WRITE
 
 
 class MaildirFollower:
@@ -86,7 +73,7 @@ class MaildirFollower:
         self._home_of = home_of
         self._shared = shared
         self._read_only = read_only
-        self._seen: dict[bytes, Seen] = {}
+        self._seen = States()
         self._asked: set[bytes] = set()  # large mailboxes whose written state was read
         self._own_events: dict[bytes, list[bytes]] = {}  # file names in events of mailboxes that housekeeping works on
         self._locks: dict[bytes, asyncio.Lock] = {}
@@ -95,6 +82,7 @@ class MaildirFollower:
         self._watched: dict[bytes, tuple[Account, list[int]]] = {}
         self._passing: dict[bytes, asyncio.TimerHandle | None] = {}  # mailboxes watched only during our own changes
         self._stirred: set[bytes] = set()
+        self._unfinished: set[bytes] = set()  # mailboxes with a file that is still written, to be looked at again
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -123,8 +111,8 @@ class MaildirFollower:
         """Write the states of large mailboxes, so that the next start need not compare them with the index."""
         known: dict[Shard, list[tuple[bytes, bytes]]] = {}
         for key, seen in self._seen.items():
-            if seen.state[0] and len(seen.news) <= MOST_NEWS:
-                value = SEEN.pack(*seen.state, seen.generation) + b"/".join(seen.news)
+            value = seen.packed()
+            if value is not None:
                 known.setdefault(self._commits.shard(account_of(key)), []).append((key, value))
         for shard, rows in known.items():
             await shard.queue.submit(Operation(partial(adopting.keep_seen, t=shard.tables, rows=rows, least=LARGE)))
@@ -134,11 +122,7 @@ class MaildirFollower:
         with self._commits.snapshot(account) as snapshot:
             value = snapshot.note(key, adopting.SEEN_NOTE)
             box = snapshot.mailbox(key)
-        if value is None or box is None or len(value) < SEEN.size:
-            return None
-        new, cur, generation = SEEN.unpack_from(value)
-        news = frozenset(name for name in value[SEEN.size :].split(b"/") if name)
-        return Seen((new, cur), generation, news, written=True) if generation == box.generation else None
+        return unpacked(value, box.generation) if value is not None and box is not None else None
 
     # ---------------------------------------------------------------- looking
 
@@ -187,13 +171,14 @@ class MaildirFollower:
                 if seen is not None and quiet == seen.state[1] != 0:
                     taken = await self._only_news(account, key, directory, seen)
                     if taken is not None and taken != AGAIN and state is None:
-                        self._note(key, (0, quiet), taken)  # new/ changed just now and has to be listed again
+                        # new/ changed just now and has to be listed again
+                        self._seen.note(key, Seen((0, quiet), *taken))
                 for _ in range(5):
                     if taken is not None:
                         break
                     taken = await self._take_in(account, key, directory)
                 if taken is not None and taken != AGAIN and state is not None:
-                    self._note(key, state, taken)
+                    self._seen.note(key, Seen(state, *taken))
         finally:
             if not lock.locked():
                 self._locks.pop(key, None)
@@ -213,7 +198,7 @@ class MaildirFollower:
                 shared.forget(key)
                 raise
             if taken != AGAIN and state is not None:
-                self._note(key, state, taken)
+                self._seen.note(key, Seen(state, *taken))
 
     async def _take_in_shared(self, shared: Shared, account: Account, key: bytes, directory: str) -> Taken | None:
         """Compare everything once, under the lock; returns what ``_take_in`` returns."""
@@ -238,6 +223,11 @@ class MaildirFollower:
             doubtful = [item for item in plan.new if base_of(item[1]) not in listed.uids]
             kept = set(await self._commits.help(self._without_interrupted, account, directory, doubtful))
             plan.new = [item for item in plan.new if base_of(item[1]) in listed.uids or item in kept]
+        if plan.new:  # nobody must get a UID for a message that is not whole
+            plan.leave(await self._commits.help(looking.unfinished, directory, plan.new))
+            left = set(plan.unfinished)
+            plan.new = [item for item in plan.new if item not in left]
+            self._look_later(key, plan)
         lines = looking.assign(plan, listed, box.uidnext)
         if lines:
             await shared.write(account, box, lines)
@@ -249,12 +239,6 @@ class MaildirFollower:
         if taken is not None:
             shared.taken_in(account, box)
         return taken
-
-    def _note(self, key: bytes, state: State, taken: Taken) -> None:
-        """Record that everything that existed when the directories had these times is in the index."""
-        self._seen[key] = Seen(state, *taken)
-        if len(self._seen) > 100_000:
-            self._seen.pop(next(iter(self._seen)))
 
     async def _only_news(self, account: Account, key: bytes, directory: str, seen: Seen) -> Taken | None:
         """Apply what came into new/ since; None if more than that happened and everything must be compared."""
@@ -275,7 +259,10 @@ class MaildirFollower:
         plan = Plan(box.generation, new=fresh, news=news)
         if not fresh:
             return seen.generation, news
-        return await self._apply(account, key, directory, plan, Control())
+        taken = await self._apply(account, key, directory, plan, Control())
+        if taken == AGAIN:  # new/ has to be listed again, and nothing else
+            self._seen.note(key, Seen((0, seen.state[1]), plan.generation, plan.news))
+        return taken
 
     async def _take_in(self, account: Account, key: bytes, directory: str) -> Taken | None:
         """Compare everything once. Returns the generation and other programs' files in new/ if everything was applied;
@@ -315,7 +302,9 @@ class MaildirFollower:
         done = 0
         while done < total:
             part = plan.new[done : done + looking.ADOPT_BATCH]
-            found, looked = await self._commits.help(looking.examine, directory, part, known)
+            left: list[tuple[bytes, bytes]] = []
+            found, looked = await self._commits.help(looking.examine, directory, part, known, left)
+            plan.leave(left)
             done += looked
             if not found:
                 continue
@@ -350,7 +339,19 @@ class MaildirFollower:
             "store.external", "debug", mailbox=directory, new=total, renamed=len(plan.renamed), gone=len(plan.gone)
         )
         self._publish([key])
+        plan.generation = generation
+        self._look_later(key, plan)
         return AGAIN if plan.pending else (generation, plan.news)
+
+    def _look_later(self, key: bytes, plan: Plan) -> None:
+        """Look again at a mailbox with an unfinished file, if a session looks at it then."""
+        if plan.unfinished and key not in self._unfinished:
+            self._unfinished.add(key)
+            self._commits.loop.call_later(RETRY, self._retry, key)
+
+    def _retry(self, key: bytes) -> None:
+        self._unfinished.discard(key)
+        self._stir(key)
 
     def _without_interrupted(
         self, account: Account, directory: str, items: Sequence[tuple[bytes, bytes]]
@@ -422,7 +423,7 @@ class MaildirFollower:
         if set(names) <= touched and key not in self._stirred:
             self._seen[key] = Seen(times, seen.generation, seen.news - touched, seen.written)
         else:
-            self._unsee(key, False)
+            self._seen.unsee(key, False)
             self._stir(key)
 
     # ---------------------------------------------------------------- watching
@@ -467,7 +468,7 @@ class MaildirFollower:
         for number, mask, name in self._inotify.read():
             if mask & files.IN_Q_OVERFLOW:
                 for key in self._watched:
-                    self._unsee(key, False)
+                    self._seen.unsee(key, False)
                     self._stir(key)
                 continue
             entry = self._watches.get(number)
@@ -475,19 +476,13 @@ class MaildirFollower:
                 continue
             key, is_new = entry
             arrived = mask & (files.IN_MOVED_TO | files.IN_CREATE)
-            if is_new and arrived and self._maker.under_way(name):
+            if ((is_new and arrived) or mask & files.IN_CLOSE_WRITE) and self._maker.under_way(name):
                 continue  # our own delivery, of which its commit tells the sessions
             if key in self._own_events:
                 self._own_events[key].append(name)
                 continue
-            self._unsee(key, is_new)
+            self._seen.unsee(key, is_new)
             self._stir(key)
-
-    def _unsee(self, key: bytes, is_new: bool) -> None:
-        """Forget the recorded state: times alone do not show a change in the same tick as the last one."""
-        seen = self._seen.pop(key, None)
-        if seen is not None and is_new:
-            self._seen[key] = Seen((0, seen.state[1]), seen.generation, seen.news, seen.written)
 
     def _stir(self, key: bytes) -> None:
         if key in self._stirred or key in self._passing:

@@ -4,9 +4,11 @@ It runs on a helper thread and leaves all writing to the commit queue. Promise: 
 file of the running server without a record is a delivery under way and is left alone for a while. A file that seems to
 be gone is looked for again before its message is expunged, because readdir may miss a file that is being renamed. UIDs
 of new files follow the order of arrival that their names state, or, in a new mailbox, a control file of Dovecot or
-Courier.
+Courier. A file that is still being written in its place (``cp`` instead of a rename out of tmp/) is left for a later
+look.
 """
 
+import os
 import stat
 import time
 from collections.abc import Sequence
@@ -32,6 +34,8 @@ LETTER_MASK = (1 << LETTERED_KEYWORDS) - 1
 UNDER_WAY = 600.0  # s for which a file of the running server without a record counts as a delivery under way
 FIRST_LOOK = 5.0  # s, the same on the first look at a mailbox: the account may have been removed and created again
 TICK = 0.05  # s after a change in which a directory may change again without a new mtime
+WRITING = 30.0  # s after its last change in which a file that is open for writing is left alone
+SETTLED = 2.0  # s, the same for a file of which nobody can tell whether it is open
 LOOKS = 3  # further looks at a directory before a missing file counts as gone
 
 State = tuple[int, int]
@@ -49,6 +53,14 @@ class Plan:
     fresh: bool = False
     news: frozenset[bytes] = frozenset()  # other programs' files in new/
     pending: bool = False  # files that may be deliveries under way were skipped: compare again next time
+
+    unfinished: list[tuple[bytes, bytes]] = field(default_factory=list)  # mark, name of new files still being written
+
+    def leave(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Leave unfinished files for a later look."""
+        self.unfinished += items
+        self.news = self.news.difference(name for mark, name in items if mark == NEW)
+        self.pending = self.pending or bool(items)
 
     def __bool__(self) -> bool:
         return bool(self.new or self.renamed or self.gone or self.fresh)
@@ -209,8 +221,43 @@ class Found:
     pop3: tuple[int, bytes] | None = None
 
 
-def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: Control) -> tuple[list[Found], int]:
-    """Read and scan new files; those that have vanished or are no regular files are left out.
+def is_unfinished(path: bytes, status: os.stat_result) -> bool:
+    """True if somebody may still be writing the file in its place. OSError.
+
+    A rename changes ctime and not mtime, so a file that came by one out of tmp/ mostly shows that in the status alone;
+    writing sets both. Only a file that was changed lately has to be asked about further. Times are the file system's:
+    of a server whose clock is far from ours nothing can be told, and its files are taken as they are."""
+    if status.st_mtime_ns != status.st_ctime_ns and status.st_size:
+        return False
+    age = abs(time.time() - status.st_ctime)
+    if age >= WRITING:
+        return False
+    written = beneath.is_written(path)
+    return age < SETTLED if written is None else written
+
+
+def unfinished(directory: str, items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return those of these files (mark, name) that are still being written."""
+    out = []
+    for item in items:
+        path = path_of(directory, item[0] + item[1])
+        try:
+            status = beneath.lstat(path)
+            if stat.S_ISREG(status.st_mode) and is_unfinished(path, status):
+                out.append(item)
+        except OSError:
+            continue  # it has vanished; examine will see that too
+    return out
+
+
+def examine(
+    directory: str,
+    items: Sequence[tuple[bytes, bytes]],
+    known: Control,
+    unfinished: list[tuple[bytes, bytes]] | None = None,
+) -> tuple[list[Found], int]:
+    """Read and scan new files; those that have vanished or are no regular files are left out. Those that are still
+    being written, and have no UID yet (``known``), are added to ``unfinished`` instead, if that is given.
 
     Also returns how many of ``items`` were looked at: all, or as many as have summaries enough for one commit."""
     out: list[Found] = []
@@ -218,10 +265,14 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: Control
     for place, (mark, name) in enumerate(items):
         if octets > box_rows.WRITTEN:
             return out, place
+        base = base_of(name)
         path = path_of(directory, mark + name)
         try:
             status = beneath.lstat(path)
             if not stat.S_ISREG(status.st_mode):
+                continue
+            if unfinished is not None and base not in known.uids and is_unfinished(path, status):
+                unfinished.append((mark, name))
                 continue
             data = files.read_file(path) or b""
         except OSError:
@@ -229,7 +280,6 @@ def examine(directory: str, items: Sequence[tuple[bytes, bytes]], known: Control
         summary = scanned(data)
         octets += len(summary)
         parsed = FileName.parse(name)
-        base = base_of(name)
         out.append(
             Found(
                 known.uids.get(base, 0),

@@ -98,11 +98,12 @@ def _find_one(directory: str, marked: bytes, known: Control) -> list[looking.Fou
 
 
 def _examine(directory: str, names: Sequence[tuple[bytes, bytes]], known: Control) -> list[looking.Found]:
-    """Read all of these files, without the long summaries: together they might not fit into memory."""
+    """Read all of these files, without the long summaries: together they might not fit into memory. A file without a
+    UID that is still being written is found by a later look at the mailbox."""
     found: list[looking.Found] = []
     done = 0
     while done < len(names):
-        some, looked = looking.examine(directory, names[done : done + looking.ADOPT_BATCH], known)
+        some, looked = looking.examine(directory, names[done : done + looking.ADOPT_BATCH], known, [])
         done += looked
         for one in some:
             if len(one.summary) > LONG:

@@ -46,12 +46,12 @@ async def flow(tmp_path: Path, when: range, monkeypatch: pytest.MonkeyPatch) -> 
             before = {uid: bytes(one) for uid, one in snapshot.summaries(key, ALL).items()}
         real, looks = looking.examine, 0
 
-        def examine(directory: str, items: Any, known: Any) -> Any:
+        def examine(directory: str, items: Any, *more: Any) -> Any:
             nonlocal looks
             looks += 1
             if looks in when:
                 add_flag(tmp_path / "a", [name for _, name in items])
-            return real(directory, items, known)
+            return real(directory, items, *more)
 
         monkeypatch.setattr(looking, "examine", examine)
         assert all(one.problems == 0 for one in await rebuild_account.rebuild(store, account))
