@@ -28,7 +28,6 @@ from fastmail.net.networks import is_here, plain
 from fastmail.net.proxy import ProxyError, ProxyHeader
 from fastmail.net.sending import LINGER, Sending, Worker
 from fastmail.net.session import Session
-from fastmail.net.sni import Context
 from fastmail.net.started import rest_of
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
@@ -347,11 +346,8 @@ class Connection(Sending):
     @property
     def end_point(self) -> bytes:
         """A digest of the server's certificate when the peer has seen it on this channel, empty otherwise."""
-        if not self.tls:
-            return b""
-        # the certificate of this channel: another name has another one, and so has a later connection after a reload
-        context: object = self.transport.get_extra_info("ssl_object").context
-        return context.end_point if isinstance(context, Context) else b""
+        tls = self._listener.tls
+        return tls.end_point_of(self.transport.get_extra_info("ssl_object")) if self.tls and tls is not None else b""
 
     def blame(self, points: float, why: str) -> None:
         """Note that the peer behaved like a password guesser; enough points ban its network."""

@@ -94,6 +94,13 @@ class ServerTls:
         """The digest of the default certificate."""
         return self.context.end_point
 
+    @staticmethod
+    def end_point_of(channel: ssl.SSLObject) -> bytes:
+        """Return the digest of the certificate that the peer of this channel has seen. Another name has another one,
+        and so has a later connection after a reload."""
+        context: object = channel.context
+        return context.end_point if isinstance(context, Context) else b""
+
     def _make(self) -> Context:
         """Return the default context from the files as they are now. ConfigError, OSError."""
         texts = self.source() if self.source is not None else []

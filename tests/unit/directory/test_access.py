@@ -163,9 +163,12 @@ CONDITIONS: dict[
 
 
 class Tls:
-    end_point = END
     asks = True
     context = None
+
+    @staticmethod
+    def end_point_of(channel: object) -> bytes:
+        return END
 
 
 class Login:

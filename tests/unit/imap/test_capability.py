@@ -139,7 +139,7 @@ def test_what_is_told_follows_its_condition(tmp_path: Path) -> None:
         assert b"NO [PRIVACYREQUIRED]" in await client.send(LOGIN)
         bench.imap.plaintext = "loopback"
         assert "LOGINDISABLED" not in await capabilities(client)
-        client.listener.tls = SimpleNamespace(end_point=b"", asks=False)
+        client.listener.tls = SimpleNamespace(end_point_of=lambda channel: b"", asks=False)
         assert "STARTTLS" in await capabilities(client)
         client.connection.tls = True
         assert "STARTTLS" not in await capabilities(client)
