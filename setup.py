@@ -38,7 +38,7 @@ def compiled() -> list[Any]:
         args = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
         links = ["-fsanitize=address,undefined"]
     if trace:
-        args[0] = "-O1"
+        args[0] = "-O0"
         macros = [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
     modules = [
         Extension(

@@ -207,10 +207,12 @@ def test_s47_a_removed_account_does_not_come_back(server: Server) -> None:
         flight.say(b"LHLO me.test\r\n", b"250 ")
         flight.say(b"MAIL FROM:<a@far.test>\r\n", b"250 ")
         flight.say(f"RCPT TO:<{user}>\r\n".encode(), b"250 ")
-        threads = [threading.Thread(target=_busy, args=(server, user, n)) for n in range(4)]
+        working = threading.Semaphore(0)
+        threads = [threading.Thread(target=_busy, args=(server, user, n, working)) for n in range(4)]
         for one in threads:
             one.start()
-        time.sleep(0.2)
+        for _ in threads:
+            assert working.acquire(timeout=60), "one cannot log in"
         server.cli("account", "remove", user, "--delete-mail")
         flight.say(b"DATA\r\n", b"354 ")
         assert flight.say(b"From: a@far.test\r\n\r\nx\r\n.\r\n", b"\r\n").startswith(b"550 5.1.1 ")
@@ -222,7 +224,8 @@ def test_s47_a_removed_account_does_not_come_back(server: Server) -> None:
     assert "phoenix" not in found.stdout + found.stderr and found.returncode == 0, found.stdout
 
 
-def _busy(server: Server, user: str, number: int) -> None:
+def _busy(server: Server, user: str, number: int, working: threading.Semaphore) -> None:
+    """Make mailboxes and append until the server ends the session; ``working`` is released after the first of each."""
     with contextlib.suppress(OSError):
         one = imap(server, user)
         for count in range(10000):
@@ -230,6 +233,8 @@ def _busy(server: Server, user: str, number: int) -> None:
             one.say(b"a APPEND Box%d-%d {13+}\r\nSubject: x\r\n\r\n\r\n" % (number, count), b"a ")
             one.say(b'l LIST "" *\r\n', b"l ")
             one.say(b"u SUBSCRIBE Box%d-%d\r\n" % (number, count), b"u ")
+            if not count:
+                working.release()
 
 
 def test_s47_accounts_that_another_program_keeps(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 LINES = 500  # of a file
 COMPILED = 800  # of a compiled one, whose helpers are static functions of the same C file, so that they can be inlined
 STEPS = 60  # lines of a function
-LATER = [PACKAGE / "policy" / "receive.py", PACKAGE / "store" / "local" / "maildir" / "follow.py"]  # 511 and 504 lines
 
 
 @pytest.mark.parametrize("path", CYTHON, ids=lambda p: p.name)
@@ -43,10 +42,8 @@ def test_only_durable_syncs() -> None:
 
 
 def test_files_are_rooms_not_halls() -> None:
-    assert [path for path in PYTHON if len(path.read_text().splitlines()) > LINES and path not in LATER] == []
+    assert [path for path in PYTHON if len(path.read_text().splitlines()) > LINES] == []
     assert [path for path in CYTHON if len(path.read_text().splitlines()) > COMPILED] == []
-    for path in LATER:
-        assert len(path.read_text().splitlines()) > LINES, f"{path} is short enough now: it is no exception any more"
 
 
 def test_functions_can_be_read_at_a_glance() -> None:

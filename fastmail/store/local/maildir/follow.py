@@ -32,7 +32,7 @@ from fastmail.store.local.maildir.home import Home
 from fastmail.store.local.maildir.lists import Shared
 from fastmail.store.local.maildir.looking import Plan
 from fastmail.store.local.maildir.names import NameMaker, arrival_order
-from fastmail.store.local.maildir.seen import Seen, States, unpacked
+from fastmail.store.local.maildir.seen import Seen, States, written
 from fastmail.telemetry import log
 
 RETRY = 1.1 * looking.SETTLED  # s until a mailbox with an unfinished file is looked at again without an event
@@ -117,13 +117,6 @@ class MaildirFollower:
         for shard, rows in known.items():
             await shard.queue.submit(Operation(partial(adopting.keep_seen, t=shard.tables, rows=rows, least=LARGE)))
 
-    def _remembered(self, account: Account, key: bytes) -> Seen | None:
-        """Return the state that ``save`` wrote, if the index has not changed since."""
-        with self._commits.snapshot(account) as snapshot:
-            value = snapshot.note(key, adopting.SEEN_NOTE)
-            box = snapshot.mailbox(key)
-        return unpacked(value, box.generation) if value is not None and box is not None else None
-
     # ---------------------------------------------------------------- looking
 
     def is_up_to_date(self, account: Account, box: Mailbox) -> bool:
@@ -154,7 +147,8 @@ class MaildirFollower:
             return
         if key not in self._seen and box.exists >= LARGE and key not in self._asked:
             self._asked.add(key)
-            remembered = self._remembered(account, key)
+            with self._commits.snapshot(account) as snapshot:
+                remembered = written(snapshot, key)
             if remembered is not None:
                 self._seen[key] = remembered
         if self.is_up_to_date(account, box) and not force:

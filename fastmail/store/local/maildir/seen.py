@@ -8,6 +8,8 @@ new/ with a slash between them. A value that is shorter, or of another generatio
 import struct
 from dataclasses import dataclass
 
+from fastmail.store.local.index.snapshot import LocalSnapshot
+from fastmail.store.local.maildir import adopting
 from fastmail.store.local.maildir.looking import State
 
 MOST_NEWS = 100  # names in new/ that a written state may have
@@ -33,13 +35,14 @@ class Seen:
         return _HEAD.pack(*self.state, self.generation) + b"/".join(self.news)
 
 
-def unpacked(value: bytes, generation: int) -> Seen | None:
-    """Return the state that was written, if it is of this generation."""
-    if len(value) < _HEAD.size:
+def written(snapshot: LocalSnapshot, key: bytes) -> Seen | None:
+    """Return the state of a mailbox that an earlier server wrote, if the index has not changed since."""
+    value, box = snapshot.note(key, adopting.SEEN_NOTE), snapshot.mailbox(key)
+    if value is None or box is None or len(value) < _HEAD.size:
         return None
-    new, cur, of = _HEAD.unpack_from(value)
+    new, cur, generation = _HEAD.unpack_from(value)
     news = frozenset(name for name in value[_HEAD.size :].split(b"/") if name)
-    return Seen((new, cur), of, news, written=True) if of == generation else None
+    return Seen((new, cur), generation, news, written=True) if generation == box.generation else None
 
 
 class States(dict[bytes, Seen]):
