@@ -2,16 +2,18 @@
 that: all fields of the message and of its parts are in ASCII (RFC 6857, RFC 6856 2.1).
 
 Bodies stay as they are, and so does every field of ASCII, octet for octet. A line that is no field, or whose name is
-not ASCII, has no form in ASCII and is left out (RFC 6858 2.4). Octets that are no UTF-8 are taken for windows-1252, as
-everywhere here. Signatures that cover a rewritten field no longer hold. Linear in the message: of fields that are not
-ASCII, MOST octets are rewritten, and the rest is left out.
+not ASCII, has no form in ASCII and is left out (RFC 6858 2.4). Signatures that cover a rewritten field no longer hold.
+Linear in the message: of fields that are not ASCII, MOST octets are rewritten, and the rest is left out.
+
+A message whose header has octets that are no UTF-8 is none of RFC 6532, and a program that downloads and deletes it
+must not lose what is in it: it has no surrogate, and goes out as it is, as from servers without UTF8.
 """
 
 import re
 from collections.abc import Callable
 
 from fastmail._core import mime
-from fastmail.message import ascii_fields, charsets, summary
+from fastmail.message import ascii_fields, summary
 from fastmail.message.encoded import unstructured
 from fastmail.message.summary import Summary
 
@@ -50,12 +52,18 @@ def _has_utf8(content: bytes, parsed: Summary) -> bool:
 
 
 def of(content: bytes) -> bytes:
-    """Return the message with all header fields in ASCII; the same object where they are."""
+    """Return the message with all header fields in ASCII; the same object where they are, and where they are neither
+    ASCII nor UTF-8."""
     if content.isascii():
         return content
     parsed = summary.read(mime.scan(content))
     assert parsed is not None  # it was made just now
     if not _has_utf8(content, parsed):
+        return content
+    try:
+        for part in parsed.parts:
+            content[part.header : part.body].decode()
+    except UnicodeDecodeError:
         return content
     out: list[bytes] = []
     done = 0
@@ -82,7 +90,7 @@ def _in_ascii(line: bytes) -> bytes:
     if not colon or not _FIELD_NAME.fullmatch(name):
         return b""
     key = name.decode().rstrip().lower()
-    text = charsets.guess(value.rstrip(b"\r\n"))
+    text = value.rstrip(b"\r\n").decode()
     made = _WAYS.get(key, unstructured)(text)
     if not made.isascii():
         made = unstructured(text)

@@ -144,9 +144,23 @@ def test_headers_of_parts_and_of_messages_within_change_too() -> None:
     assert surrogate.of(made) is made
 
 
-def test_what_is_no_field_is_left_out_and_other_octets_are_read_as_windows_1252() -> None:
-    made = surrogate.of(b"Subject: gr\xfc\xdfe\nX\xfc: y\nno field \xfc\nTo: a@b.example\n\n\xfc\n")
+def test_what_is_no_field_is_left_out() -> None:
+    made = surrogate.of(
+        "Subject: gr\u00fc\u00dfe\nX\u00fc: y\nno field \u00fc\nTo: a@b.example\n\n".encode() + b"\xfc\n"
+    )
     assert made == b"Subject: =?utf-8?b?Z3LDvMOfZQ==?=\nTo: a@b.example\n\n\xfc\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Subject: gr\xfc\xdfe\nno field \xfc\n\nbody\n",
+        b"Subject: gr\xc3\xbc\xc3\x9fe\nX: \xfc\n\nbody\n",
+        b"Subject: \xc3\xbc\nContent-Type: multipart/mixed; boundary=x\n\n--x\nX: \xfc\n\nbody\n--x--\n",
+    ],
+)
+def test_a_header_that_is_no_utf_8_stays_as_it_is(content: bytes) -> None:
+    assert surrogate.of(content) is content
 
 
 def test_how_much_is_rewritten_is_bounded() -> None:
