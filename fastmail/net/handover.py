@@ -18,7 +18,7 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 SHARE = 32  # sessions from which on a worker hands over: with fewer, two workers only wait for each other's syncs
@@ -62,21 +62,9 @@ class Exchange:
         count: int = COUNT.unpack_from(self._counts, COUNT.size * number)[0]
         return count
 
-    def helper(self, number: int) -> int:
-        """Return who takes the next connection of this worker: the first helper with fewer than SHARE sessions, so that
-        those who share a core's work are many in few workers; otherwise the one with the fewest, if it has fewer than
-        the worker itself. -1 if the worker serves it itself."""
-        own = self.sessions(number)
-        if own < SHARE:
-            return -1
-        best, fewest = -1, own
-        for other in range(self.accepting + number, self.workers, self.accepting):
-            count = self.sessions(other)
-            if count < SHARE:
-                return other
-            if count < fewest:
-                best, fewest = other, count
-        return best
+    def helpers(self, number: int) -> Iterable[int]:
+        """Return who helps this worker."""
+        return range(self.accepting + number, self.workers, self.accepting)
 
     def close(self, but_for: int = -1) -> None:
         """Close the queues, in a process that is no worker or not theirs. A worker keeps those that it uses."""
@@ -94,6 +82,8 @@ class Handover:
         self._exchange = exchange
         self._number = number
         self._sessions: set[object] = set()
+        # by helper: its number of sessions when it was looked at last, and how many it was handed since
+        self._on_their_way: dict[int, tuple[int, int]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def serve(self, loop: asyncio.AbstractEventLoop, peers: dict[str, Peer]) -> None:
@@ -119,14 +109,41 @@ class Handover:
 
     def pass_on(self, sock: int, protocol: str) -> bool:
         """Hand a connection to a helper. ``sock``: its file descriptor, which the caller closes if this is true."""
-        helper = self._exchange.helper(self._number) if self._number < self._exchange.accepting else -1
+        helper = self._helper() if self._number < self._exchange.accepting else -1
         if helper < 0:
             return False
         try:
             socket.send_fds(self._exchange.queues[helper][0], [protocol.encode("ascii")], [sock])
         except OSError:  # its queue is full, or the machine has no room for one more
             return False
+        count, more = self._on_their_way[helper]
+        self._on_their_way[helper] = count, more + 1
         return True
+
+    def _helper(self) -> int:
+        """Return who takes the next connection: the first helper with fewer than SHARE sessions, so that few workers
+        have many; otherwise the one with the fewest, if it has fewer than this worker. -1: this worker itself."""
+        own = len(self._sessions)
+        if own < SHARE:
+            return -1
+        best, fewest = -1, own
+        for helper in self._exchange.helpers(self._number):
+            load = self._load(helper)
+            if load < SHARE:
+                return helper
+            if load < fewest:
+                best, fewest = helper, load
+        return best
+
+    def _load(self, helper: int) -> int:
+        """Return how many sessions a helper has, with those that it was handed and has not taken yet: many clients may
+        come at once. Once it takes some, what it says counts."""
+        count = self._exchange.sessions(helper)
+        before, more = self._on_their_way.get(helper, (count, 0))
+        if count != before:
+            more = 0
+        self._on_their_way[helper] = count, more
+        return count + more
 
     def _hear(self, peers: dict[str, Peer]) -> None:
         """Take connections out of the queue."""

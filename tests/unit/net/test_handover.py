@@ -1,7 +1,10 @@
 """fastmail.net.handover: a worker with many sessions lets another accept the next ones, and none is lost."""
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -17,43 +20,81 @@ from tests.support.sessions import Bench
 LOOPS: list[Callable[..., Any]] = [asyncio.run, uvloop.run]
 
 
-def exchange(counts: list[int], accepting: int = 1) -> Exchange:
+def begun(counts: list[int], accepting: int = 1, number: int = 0) -> tuple[Exchange, Handover]:
+    """Workers with so many sessions, and the part of one of them."""
     made = Exchange(len(counts), accepting)
-    for number, count in enumerate(counts):
-        made.note(number, count)
-    return made
+    for other, count in enumerate(counts):
+        made.note(other, count)
+    worker = Handover(made, number)
+    for session in range(counts[number]):
+        worker.begin(session)
+    return made, worker
+
+
+def handed(made: Exchange, worker: Handover, many: int) -> list[int]:
+    """So many clients come before anybody takes one: who is to serve each; -1 for the worker itself."""
+    out = []
+    with socket.socket() as client:
+        for number in range(many):
+            before = {helper: _waiting(made, helper) for helper in made.queues}
+            if not worker.pass_on(client.fileno(), "lmtp"):
+                worker.begin(f"more {number}")
+                out.append(-1)
+            else:
+                out.extend(helper for helper in made.queues if _waiting(made, helper) > before[helper])
+    made.close()
+    return out
+
+
+def _waiting(made: Exchange, helper: int) -> int:
+    """Octets in a helper's queue."""
+    octets = fcntl.ioctl(made.queues[helper][0].fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(octets, sys.byteorder)
 
 
 def test_nothing_is_handed_over_below_the_share() -> None:
-    assert exchange([SHARE - 1, 0]).helper(0) == -1
+    assert handed(*begun([SHARE - 1, 0]), 1) == [-1]
 
 
 def test_helpers_are_filled_one_after_the_other() -> None:
-    assert exchange([SHARE, 0, 0]).helper(0) == 1
-    assert exchange([SHARE, SHARE - 1, 0]).helper(0) == 1
-    assert exchange([SHARE, SHARE, 0]).helper(0) == 2
+    assert handed(*begun([SHARE, 0, 0]), 1) == [1]
+    assert handed(*begun([SHARE, SHARE - 1, 0]), 2) == [1, 2]
 
 
 def test_when_all_have_their_share_the_one_with_the_fewest_takes_it() -> None:
-    assert exchange([SHARE + 3, SHARE + 2, SHARE + 1]).helper(0) == 2
-    assert exchange([SHARE, SHARE, SHARE]).helper(0) == -1, "the worker itself has no more than the others"
+    assert handed(*begun([SHARE + 3, SHARE + 2, SHARE + 1]), 1) == [2]
+    assert handed(*begun([SHARE, SHARE, SHARE]), 1) == [-1], "the worker itself has no more than the others"
+
+
+def test_clients_that_come_at_once_are_shared_out() -> None:
+    """What a helper was handed counts before it takes it."""
+    who = handed(*begun([SHARE, 0]), 3 * SHARE)
+    assert who[:SHARE] == [1] * SHARE and who[SHARE:] == [-1, 1] * SHARE
+
+
+def test_what_a_helper_says_counts_once_it_took_some() -> None:
+    made, worker = begun([SHARE, SHARE - 1])
+    with socket.socket() as client:
+        assert worker.pass_on(client.fileno(), "lmtp") and not worker.pass_on(client.fileno(), "lmtp")
+        made.note(1, SHARE - 2)  # it took that one, and others ended
+        assert worker.pass_on(client.fileno(), "lmtp")
+    made.close()
 
 
 def test_a_helper_that_does_not_serve_is_not_asked() -> None:
-    assert exchange([SHARE, AWAY]).helper(0) == -1
-    assert exchange([SHARE, AWAY, 5]).helper(0) == 2
+    assert handed(*begun([SHARE, AWAY]), 1) == [-1]
+    assert handed(*begun([SHARE, AWAY, 5]), 1) == [2]
 
 
 def test_each_helper_helps_one_worker() -> None:
-    made = exchange([SHARE, SHARE, 0, 0, 0], accepting=2)
-    assert (made.helper(0), made.helper(1)) == (2, 3)
-    made.note(2, SHARE)
-    assert made.helper(0) == 4
+    counts = [SHARE, SHARE, 0, 0, 0]
+    assert handed(*begun(counts, 2, 0), SHARE + 1) == [2] * SHARE + [4]
+    assert handed(*begun(counts, 2, 1), SHARE + 1) == [3] * SHARE + [-1]
 
 
 def test_a_worker_keeps_only_the_ends_that_it_uses() -> None:
     def open_ends(but_for: int) -> list[tuple[bool, bool]]:
-        made = exchange([0] * 5, accepting=2)
+        made = Exchange(5, 2)
         made.close(but_for=but_for)
         ends = [(puts.fileno() >= 0, takes.fileno() >= 0) for puts, takes in made.queues.values()]
         made.close()
@@ -82,6 +123,11 @@ class Two:
         await self.listeners[0].start(self.sock)
         for share, listener in zip(self.shares, self.listeners, strict=True):
             share.serve(asyncio.get_running_loop(), {"lmtp": listener})
+
+    def fill(self) -> None:
+        """As if the worker that accepts had its share of sessions."""
+        for session in range(SHARE):
+            self.shares[0].begin(session)
 
     async def connect(self, many: int) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         made = []
@@ -141,7 +187,7 @@ def test_octets_that_a_client_sent_early_reach_the_helper(
         two = Two(str(tmp_path))
         closed.callback(two.sock.close)
         await two.start()
-        two.exchange.note(0, SHARE)  # as if it had that many sessions
+        two.fill()
         with socket.create_connection(two.sock.getsockname()) as client:
             client.sendall(b"LHLO client.test\r\nNOOP\r\nQUIT\r\n")
             client.setblocking(False)
@@ -164,7 +210,7 @@ def test_a_full_queue_leaves_the_connection_where_it_is(
         closed.callback(two.sock.close)
         await two.start()
         two.shares[1].close()
-        two.exchange.note(0, SHARE)
+        two.fill()
         two.exchange.note(1, 0)
         with pytest.raises(BlockingIOError):
             while True:
@@ -187,7 +233,7 @@ def test_what_waits_when_a_helper_ends_is_served_by_its_successor(
         await two.start()
         two.shares[1].close()
         assert two.exchange.sessions(1) == AWAY
-        two.exchange.note(0, SHARE)
+        two.fill()
         two.exchange.note(1, 0)  # it ended, and the supervisor has not noticed it yet
         reader, writer = await asyncio.open_connection(*two.sock.getsockname())
         with pytest.raises(TimeoutError):
