@@ -99,13 +99,20 @@ class NotAll(TemporaryError):
 
 
 def note_accepted(
-    history: History, number: str, envelope: Envelope, message_id: str, size: int, **more: object
+    history: History,
+    number: str,
+    envelope: Envelope,
+    message_id: str,
+    size: int,
+    what: str = "accepted",
+    **more: object,
 ) -> None:
-    """The first event of a message's life."""
+    """The first event of a message's life. ``what``: another one with the same particulars, of a message that was not
+    accepted."""
     recipients = [address for address, _ in envelope.recipients]
     history.note(
         number,
-        "accepted",
+        what,
         (envelope.sender, message_id, *recipients),
         sender=envelope.sender,
         recipients=recipients,

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastmail.auth.send_as import REFUSE
-from fastmail.delivery.envelope import LEAVES_NOT, Envelope, NotAll, Outcome
+from fastmail.delivery.envelope import LEAVES_NOT, Envelope, NotAll, Outcome, note_accepted
 from fastmail.delivery.forward import JUNK_BOX, leaves_only
 from fastmail.delivery.planning import SCAN_ON_LOOP
 from fastmail.directory.lookup import Destinations
@@ -356,23 +356,8 @@ def _remember(session: Dialogue, envelope: Envelope, content: Octets, what: str,
     history = session.service.deliverer.history
     if history is None:
         return
-    recipients = [address for address, _ in envelope.recipients]
     found = submitted.message_id(bytes(content[:8192]))
-    history.note(
-        ident or trace.new_id(),
-        what,
-        (envelope.sender, found, *recipients),
-        sender=envelope.sender,
-        recipients=recipients,
-        message_id=found,
-        helo=envelope.helo,
-        peer=envelope.peer,
-        protocol=envelope.protocol,
-        tls=envelope.tls,
-        login=envelope.login,
-        filters=envelope.filters,
-        size=len(content),
-    )
+    note_accepted(history, ident or trace.new_id(), envelope, found, len(content), what)
 
 
 def _apply(session: Dialogue, envelope: Envelope, verdict: Verdict) -> bool:

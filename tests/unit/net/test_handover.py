@@ -7,6 +7,7 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,6 +149,14 @@ def closed() -> Iterator[ExitStack]:
         yield stack
 
 
+async def started(place: Path, closed: ExitStack) -> Two:
+    """Both of them, serving."""
+    two = Two(str(place))
+    closed.callback(two.sock.close)
+    await two.start()
+    return two
+
+
 async def _until(reached: Callable[[], bool]) -> None:
     for _ in range(1000):
         if reached():
@@ -158,12 +167,10 @@ async def _until(reached: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("run", LOOPS)
 def test_connections_above_the_share_are_served_by_the_helper(
-    run: Callable[..., Any], tmp_path: Any, closed: ExitStack
+    run: Callable[..., Any], tmp_path: Path, closed: ExitStack
 ) -> None:
     async def work() -> None:
-        two = Two(str(tmp_path))
-        closed.callback(two.sock.close)
-        await two.start()
+        two = await started(tmp_path, closed)
         peers = await two.connect(SHARE + 5)
         assert two.serving == [SHARE, 5]
         assert [two.exchange.sessions(number) for number in (0, 1)] == [SHARE, 5]
@@ -181,12 +188,10 @@ def test_connections_above_the_share_are_served_by_the_helper(
 
 @pytest.mark.parametrize("run", LOOPS)
 def test_octets_that_a_client_sent_early_reach_the_helper(
-    run: Callable[..., Any], tmp_path: Any, closed: ExitStack
+    run: Callable[..., Any], tmp_path: Path, closed: ExitStack
 ) -> None:
     async def work() -> None:
-        two = Two(str(tmp_path))
-        closed.callback(two.sock.close)
-        await two.start()
+        two = await started(tmp_path, closed)
         two.fill()
         with socket.create_connection(two.sock.getsockname()) as client:
             client.sendall(b"LHLO client.test\r\nNOOP\r\nQUIT\r\n")
@@ -203,12 +208,10 @@ def test_octets_that_a_client_sent_early_reach_the_helper(
 
 @pytest.mark.parametrize("run", LOOPS)
 def test_a_full_queue_leaves_the_connection_where_it_is(
-    run: Callable[..., Any], tmp_path: Any, closed: ExitStack
+    run: Callable[..., Any], tmp_path: Path, closed: ExitStack
 ) -> None:
     async def work() -> None:
-        two = Two(str(tmp_path))
-        closed.callback(two.sock.close)
-        await two.start()
+        two = await started(tmp_path, closed)
         two.shares[1].close()
         two.fill()
         two.exchange.note(1, 0)
@@ -225,12 +228,10 @@ def test_a_full_queue_leaves_the_connection_where_it_is(
 
 @pytest.mark.parametrize("run", LOOPS)
 def test_what_waits_when_a_helper_ends_is_served_by_its_successor(
-    run: Callable[..., Any], tmp_path: Any, closed: ExitStack
+    run: Callable[..., Any], tmp_path: Path, closed: ExitStack
 ) -> None:
     async def work() -> None:
-        two = Two(str(tmp_path))
-        closed.callback(two.sock.close)
-        await two.start()
+        two = await started(tmp_path, closed)
         two.shares[1].close()
         assert two.exchange.sessions(1) == AWAY
         two.fill()
