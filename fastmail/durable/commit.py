@@ -26,7 +26,8 @@ import lmdb
 from msgspec import Struct
 
 from fastmail.durable import files, stage
-from fastmail.durable.env import STOPPED, Environment, translate
+from fastmail.durable.env import STOPPED, Environment
+from fastmail.durable.errors import translate
 from fastmail.durable.journal import BOUND
 from fastmail.durable.rounds import Rounds
 from fastmail.durable.transaction import Txn

@@ -16,7 +16,7 @@ from functools import partial
 
 from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileWrite, Operation, PieceWrite
-from fastmail.durable.env import translate
+from fastmail.durable.errors import translate
 from fastmail.durable.replace import make_directories
 from fastmail.durable.transaction import Txn
 from fastmail.message import transaction

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
-from fastmail.durable.env import translate
+from fastmail.durable.errors import translate
 from fastmail.store.interface import Account
 from fastmail.store.local.index import references
 from fastmail.store.local.index.writer import Commits

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fastmail.durable import beneath, dotlock
-from fastmail.durable.env import translate
+from fastmail.durable.errors import translate
 from fastmail.durable.replace import make_directories, replace_file, sync_directory, sync_octets
 from fastmail.durable.transaction import Txn
 from fastmail.model.errors import NoSuchMailbox, StorageFailed

@@ -11,8 +11,10 @@ from typing import Any
 
 from fastmail.durable import beneath
 from fastmail.durable.commit import CommitQueue, Operation, PieceWrite
-from fastmail.durable.env import Environment, Journaled, translate
+from fastmail.durable.env import Environment
+from fastmail.durable.errors import translate
 from fastmail.durable.layouts import Former
+from fastmail.durable.opening import Journaled
 from fastmail.durable.recovery import Files
 from fastmail.durable.salvage import SALVAGED_ROW
 from fastmail.durable.segments import Record, SegmentReader, SegmentWriter

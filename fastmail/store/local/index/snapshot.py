@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from fastmail._core import leaves, mime, rows
 from fastmail._core import pages as page_format
 from fastmail._core.uidset import UidSet
-from fastmail.durable.env import ERRORS, translate
+from fastmail.durable.errors import ERRORS, translate
 from fastmail.durable.transaction import Reading
 from fastmail.message.identity import ident
 from fastmail.model.errors import CorruptData, NoSuchMailbox

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastmail.durable import beneath, files
-from fastmail.durable.env import Read, translate
+from fastmail.durable.env import Read
+from fastmail.durable.errors import translate
 from fastmail.message.preview import scanned
 from fastmail.message.summary import served_size
 from fastmail.model.errors import NoSuchMailbox
