@@ -1,6 +1,6 @@
-"""Commands of ours, run quickly: a process that has imported the program forks a child for each.
+"""Commands and servers of ours, started quickly: a process that has imported the program forks a child for each.
 
-Most of what a short command computes is importing, and journeys run hundreds. A forked child has its own arguments,
+Most of what a short command or the start of a server computes is importing, and journeys run hundreds. A forked child has its own arguments,
 directory, standard files, exit status and end, as a command that a shell starts; only the imports were done before. A
 command whose environment is another than this process had at first is started in the usual way, as what it imports may
 depend on that.
@@ -23,15 +23,23 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, Protocol
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-c", "from fastmail.cli.main import main; main()"]
-IMPORTED = ("fastmail.app.assembly", "fastmail.cli.common", "fastmail.cli.main", "rich.console", "rich.table")
+IMPORTED = (
+    "fastmail.app.assembly",
+    "fastmail.app.supervisor",
+    "fastmail.cli.common",
+    "fastmail.cli.main",
+    "rich.console",
+    "rich.table",
+)
 MOST = 1 << 20  # octets of a request
 START = 60.0  # s for the imports, on a busy machine
 
@@ -39,6 +47,63 @@ START = 60.0  # s for the imports, on a busy machine
 def environment() -> dict[str, str]:
     """What a command may depend on; pytest's own variable names the test that runs."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+class Process(Protocol):
+    """What tests do with a process that they started, as subprocess.Popen has it."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Forked:
+    """A process that was forked; its status comes through ``sock``, which is closed after it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._said = sock, b""
+        self.returncode: int | None = None
+        self.pid = int(self._line(START))
+
+    def _line(self, timeout: float | None) -> bytes:
+        """The next line. TimeoutError: it did not come in time (0: it is not there yet)."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while b"\n" not in self._said:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([self._sock], [], [], left)[0]:
+                raise TimeoutError
+            data = self._sock.recv(4096)
+            assert data, "the process that forks has ended"
+            self._said += data
+        line, self._said = self._said.split(b"\n", 1)
+        return line
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            try:
+                self.returncode = int(self._line(timeout))
+            except TimeoutError:
+                raise subprocess.TimeoutExpired([str(self.pid)], timeout or 0) from None
+            self._sock.close()
+        return self.returncode
+
+    def send_signal(self, sig: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 class Forker:
@@ -78,21 +143,18 @@ class Forker:
         process.stdin.close()
         process.wait(START)
 
-    def run(self, args: tuple[str, ...], files: tuple[BinaryIO, BinaryIO, BinaryIO], timeout: float) -> int:
-        """Run a command and return its exit status, as subprocess has it. TimeoutExpired: it was killed."""
+    def start(self, args: tuple[str, ...], files: tuple[BinaryIO, BinaryIO, BinaryIO]) -> Forked:
+        """Start a command."""
         request = json.dumps({"args": args, "directory": os.getcwd(), "environment": dict(os.environ)}).encode()
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(timeout)
+        sock = socket.socket(socket.AF_UNIX)
+        try:
             sock.connect("\0" + self._name)
             socket.send_fds(sock, [len(request).to_bytes(4, "big")], [one.fileno() for one in files])
             sock.sendall(request)
-            with sock.makefile("rb") as answers:
-                pid = int(answers.readline())
-                try:
-                    return int(answers.readline())
-                except TimeoutError:
-                    os.kill(pid, signal.SIGKILL)
-                    raise subprocess.TimeoutExpired(list(args), timeout) from None
+            return Forked(sock)
+        except BaseException:
+            sock.close()
+            raise
 
 
 FORKER = Forker()
@@ -105,10 +167,24 @@ def run(*args: str, stdin: str = "", timeout: float) -> "subprocess.CompletedPro
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode())
         given.seek(0)
-        status = FORKER.run(args, (given, out, err), timeout)
+        process = FORKER.start(args, (given, out, err))
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(START)
+            raise
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess([*CLI, *args], status, out.read().decode(), err.read().decode())
+
+
+def start(*args: str, output: BinaryIO) -> Process:
+    """Start ``fastmail`` with these arguments; what it writes goes to ``output``."""
+    if not FORKER.usable():
+        return subprocess.Popen([*CLI, *args], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    with open(os.devnull, "rb") as given:
+        return FORKER.start(args, (given, output, output))
 
 
 def _command(sock: socket.socket) -> list[str] | None:
@@ -122,6 +198,8 @@ def _command(sock: socket.socket) -> list[str] | None:
     request = json.loads(data)
     child = os.fork()
     if child:
+        for fd in fds:
+            os.close(fd)
         sock.sendall(b"%d\n" % child)
         sock.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         return None

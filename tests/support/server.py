@@ -29,7 +29,7 @@ class Server:
         self.directory = directory
         self.config = directory / "fastmail.toml"
         self.ports = dict(zip(PROTOCOLS, free_ports(len(PROTOCOLS)), strict=True))
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: commands.Process | None = None
         self.log = directory / "log"
         self.cli(
             "quickstart",
@@ -71,7 +71,11 @@ class Server:
     def start(self) -> None:
         with open(self.log, "ab") as log:
             begun = log.tell()
-            self.process = subprocess.Popen([*self.program, "serve", "-c", str(self.config)], stdout=log, stderr=log)
+            if self.program is CLI:
+                self.process = commands.start("serve", "-c", str(self.config), output=log)
+            else:
+                command = [*self.program, "serve", "-c", str(self.config)]
+                self.process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
