@@ -28,7 +28,7 @@ import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-c", "from fastmail.cli.main import main; main()"]
@@ -187,23 +187,18 @@ def start(*args: str, output: BinaryIO) -> Process:
         return FORKER.start(args, (given, output, output))
 
 
-def _command(sock: socket.socket) -> list[str] | None:
-    """Serve a connection in a process of its own. Returns the arguments in the child that is to be the command, None in
-    the process that waits for it and has answered."""
+def _received(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A request: what is asked for, and its files."""
     head, fds, _, _ = socket.recv_fds(sock, 4, 3)
     length, data = int.from_bytes(head, "big"), b""
     assert length <= MOST
     while len(data) < length:
         data += sock.recv(length - len(data))
-    request = json.loads(data)
-    child = os.fork()
-    if child:
-        for fd in fds:
-            os.close(fd)
-        sock.sendall(b"%d\n" % child)
-        sock.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        return None
-    sock.close()
+    return json.loads(data), fds
+
+
+def _become(request: dict[str, Any], fds: list[int]) -> list[str]:
+    """Make of this process the command that was asked for. Returns its arguments."""
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
@@ -214,31 +209,47 @@ def _command(sock: socket.socket) -> list[str] | None:
     return arguments
 
 
+def _answer(sock: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the test does not wait for it
+        sock.sendall(b"%d\n" % number)
+
+
 def serve(name: str) -> list[str]:
     """Fork a child for each connection, until standard input ends. Returns only in a child, with its arguments."""
     for module in IMPORTED:
         import_module(module)
     gc.collect()
     gc.freeze()  # or each child would copy the memory that its garbage collector walks over
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
+    children: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor that tells the end: pid, and who is told
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0" + name)
         listener.listen(64)
         os.write(1, b"ready\n")
         while True:
-            ready, _, _ = select.select([listener.fileno(), 0], [], [])
+            ready, _, _ = select.select([listener.fileno(), 0, *children], [], [])
+            for end in children.keys() & set(ready):
+                pid, sock = children.pop(end)
+                os.close(end)
+                _answer(sock, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                sock.close()
             if 0 in ready:
                 os._exit(0)
+            if listener.fileno() not in ready:
+                continue
             sock, _ = listener.accept()
-            if not os.fork():
+            request, fds = _received(sock)
+            pid = os.fork()
+            if not pid:
                 listener.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the command was killed for its time
-                    arguments = _command(sock)
-                    if arguments is not None:
-                        return arguments
-                os._exit(0)
-            sock.close()
+                sock.close()
+                for end, (_, other) in children.items():
+                    os.close(end)
+                    other.close()
+                return _become(request, fds)
+            for fd in fds:
+                os.close(fd)
+            children[os.pidfd_open(pid)] = pid, sock
+            _answer(sock, pid)
 
 
 def _end(command: Callable[[], None]) -> NoReturn:
