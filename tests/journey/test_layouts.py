@@ -7,8 +7,8 @@ import importlib.util
 import json
 import re
 import shutil
+import signal
 import socket
-import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -16,8 +16,9 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from tests.support import commands
 from tests.support.ports import free_ports
-from tests.support.server import CLI, PROTOCOLS
+from tests.support.server import PROTOCOLS
 
 DATA = Path(__file__).parents[1] / "data" / "layouts"
 ARCHIVES = sorted(DATA.glob("*.tar.xz"))
@@ -59,8 +60,7 @@ class Home:
         self.config.write_text(text)
 
     def run(self, *words: str, code: int = 0) -> str:
-        command = [*CLI, *words, "-c", str(self.config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        done = commands.run(*words, "-c", str(self.config), timeout=100)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
@@ -78,7 +78,7 @@ class Home:
 
     def serve_and_look(self) -> dict[str, object]:
         with open(self.path / "log", "ab") as log:
-            process = subprocess.Popen([*CLI, "serve", "-c", str(self.config)], stdout=log, stderr=log)
+            process = commands.start("serve", "-c", str(self.config), output=log)
         try:
             end = time.monotonic() + 90
             while True:
@@ -93,7 +93,7 @@ class Home:
             found: dict[str, object] = make.seen(client)
             client.logout()
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
             process.wait(90)
         said = (self.path / "log").read_text()
         assert "Traceback" not in said and "worker.died" not in said, said
