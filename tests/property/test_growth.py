@@ -14,7 +14,7 @@ KNOWN_TO_GROW = {harness.QUADRATIC.name, harness.FAST_QUADRATIC.name}
 
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, growth.Outcome]:
-    """One child measures all cases that this run selected, because its start costs more than most cases."""
+    """A child a core measures all cases that this run selected, because its start costs more than most cases."""
     why = growth.missing()
     if why:
         pytest.skip(why)

@@ -1,7 +1,7 @@
 """Counts instructions of calls on inputs that double, so that a test can tell linear work from quadratic work.
 
-Time says little on a busy machine, and a quadratic loop in C is fast on small inputs. So one child process runs all
-cases under valgrind's callgrind, which counts what each call executes; the child starts counting anew before each call
+Time says little on a busy machine, and a quadratic loop in C is fast on small inputs. So child processes, one a core,
+run all cases under valgrind's callgrind, which counts what each call executes; the child starts anew before each call
 and has callgrind write the sum after it. A case is called on three inputs: of size n, 2n and 4n, after one call on n / 4
 that pays for imports and for patterns that are compiled at first use. Garbage collection is off while a call is counted.
 
@@ -18,8 +18,11 @@ import select
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 SIZES = (1, 2, 4)  # times n
 WARM = 4  # the first call, which is not counted, is on n / WARM
 LIMIT = 2.5  # times as many instructions for twice the input: linear is 2, n log n is below 2.3, quadratic is 4
+CHILDREN = len(os.sched_getaffinity(0))  # that count side by side
 SLOWEST = 25.0  # s of CPU for one counted call under valgrind; what takes longer is not linear
 START = 60.0  # s of CPU until the child has imported everything
 
@@ -91,16 +95,25 @@ def measure(names: Sequence[str], directory: Path) -> dict[str, Outcome]:
     source, library = directory / "counter.c", directory / "counter.so"
     source.write_text(COUNTER)
     subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
+    shares = [names[one::CHILDREN] for one in range(min(CHILDREN, len(names)))]
+    with ThreadPoolExecutor(CHILDREN) as pool:
+        found = list(pool.map(_measure, shares, repeat(directory), repeat(library)))
+    return {name: outcome for some in found for name, outcome in some.items()}
+
+
+def _measure(names: Sequence[str], directory: Path, library: Path) -> dict[str, Outcome]:
+    """Outcomes of the cases of one child, or of as many as it takes."""
     out: dict[str, Outcome] = {}
     while left := [name for name in names if name not in out]:
-        _run(left, directory, library, out)
+        own = Path(tempfile.mkdtemp(dir=directory))
+        _run(left, own, library, out)
     return out
 
 
 def _run(names: Sequence[str], directory: Path, library: Path, out: dict[str, Outcome]) -> None:
     """One child, until it is through or a case has to be given up: then ``out`` says why and the rest is left."""
     child = subprocess.Popen(
-        ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--log-file=/dev/null",
+        ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--dump-line=no", "--log-file=/dev/null",
          f"--callgrind-out-file={directory}/counts", sys.executable, "-m", "tests.support.growth",
          str(library), str(directory), *names],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -161,6 +174,8 @@ def main(library: str, directory: str, *names: str) -> None:
     """The child: a line of JSON [name, counts, error] before each call (without counts) and after each case."""
     table = cases()
     counter = ctypes.CDLL(library)
+    gc.collect()
+    gc.freeze()  # what was imported is not walked again before each call
     counter.start()
     number = 0
     for name in names:

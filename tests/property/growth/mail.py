@@ -99,9 +99,9 @@ CASES = [
     Case("header: a name and no colon", 200_000, lambda n: b"a" * n, _end),
     Case("header: blanks and no colon", 200_000, lambda n: b"a" + b" " * n, _end),
     Case("header: read", 20_000, lambda n: b"a: b\n" * n + b"\n", _read),
-    Case("header: authors in many fields", 3_000, lambda n: b"From: a@b\nX: y\n" * n + b"\n", _authors),
+    Case("header: authors in many fields", 600, lambda n: b"From: a@b\nX: y\n" * n + b"\n", _authors),
     Case("header: authors behind many fields", 20_000, lambda n: b"a: b\n" * n + b"From: a@b\n\n", _authors),
-    *(Case(f"authors: {part!r}", 3_000, lambda n, part=part: part * n, _addresses)  # type: ignore[misc]
+    *(Case(f"authors: {part!r}", 800, lambda n, part=part: part * n, _addresses)  # type: ignore[misc]
       for part in ("(", "(a)", '"', '"a"', ",", "<", "a ", "a.", "a@b,", ":", "a:;", "@", "[", "\\", "=?", "<@a,")),
     Case("header: Message-IDs that are none", 20_000, lambda n: b"Message-ID: " + b"<a " * n + b"\n\n", _read),
     Case("submission: many fields to remove", 20_000, lambda n: b"Bcc: b\nA: c\n" * n + b"\n", _completed),
