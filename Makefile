@@ -7,11 +7,10 @@ TOOLS := $(VENV)/.tools
 STAMP := $(VENV)/.built
 SOURCES := setup.py $(shell find fastmail -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 
-# Quick tests are short, and some wait for threads and clocks: two more processes than cores. Journeys wait for servers,
-# clients and clocks, but each has servers of its own that compute: one more.
+# Quick tests are short, and some wait for threads and clocks; journeys wait for servers, clients and clocks: two more
+# processes than cores.
 CORES := $(shell nproc)
-QUICK_SIDE_BY_SIDE ?= $(shell expr 2 + $(CORES))
-SIDE_BY_SIDE ?= $(shell expr 1 + $(CORES))
+SIDE_BY_SIDE ?= $(shell expr 2 + $(CORES))
 TOGETHER = $(MAKE) --no-print-directory --keep-going --output-sync=target --jobs 4
 PYTEST = $(BIN)/python -m pytest
 # Each test is in exactly one of these parts (tests/meta/test_loop.py). The markers are explained in pyproject.toml.
@@ -108,7 +107,7 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 quick: $(STAMP)
-	$(PYTEST) $(ASIDE) -n $(QUICK_SIDE_BY_SIDE) --dist worksteal --durations=5 -m "$(QUICK)"
+	$(PYTEST) $(ASIDE) -n $(SIDE_BY_SIDE) --dist worksteal --durations=5 -m "$(QUICK)"
 
 slow: $(STAMP)
 	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(SLOW)"
