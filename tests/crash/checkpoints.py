@@ -52,7 +52,7 @@ def until(what: Callable[[], bool], seconds: float) -> bool:
 def quick(place: Path, content: str) -> Server:
     """A server, not started yet, with a small journal and many checkpoints."""
     server = make(place, content)
-    server.program = [sys.executable, "-m", "tests.crash.quick"]
+    server.program = "tests.crash.quick"
     return server
 
 

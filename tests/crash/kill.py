@@ -310,7 +310,7 @@ def run(rounds: int, seed: int, content: str, kinds: Sequence[str] = steps.KINDS
     rng = random.Random(seed)
     place = tempfile.mkdtemp(prefix="fastmail-crash-")
     server = Server(Path(place) / "s", content=content)
-    server.program = [sys.executable, "-m", "tests.crash.quick"]
+    server.program = "tests.crash.quick"
     users = "".join(f"u{n}@example.test:{{PLAIN}}{server.password}\n" for n in range(ACCOUNTS))
     server.cli("account", "import", "-", stdin=users)
     ledger: Ledger = Ledger()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastmail.app import keeper
-from fastmail.cli.main import main
+from fastmail.cli import main as cli
 from fastmail.durable import env, journal, recovery
 from fastmail.store.local.maildir import follow
 
@@ -41,6 +41,10 @@ def hurry() -> Iterator[None]:
             setattr(where, name, value)
 
 
-if __name__ == "__main__":
+def main() -> None:
     with hurry():
-        main()
+        cli.main()
+
+
+if __name__ == "__main__":
+    main()

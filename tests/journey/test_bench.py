@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import CLI, Server
+from tests.support.commands import CLI
+from tests.support.server import Server
 
 pytestmark = pytest.mark.alone  # a load that would take what other tests need
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import CLI
 from tests.support.hosts import dead_port
-from tests.support.server import CLI, Server
+from tests.support.server import Server
 
 CALLS = "write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,syncfs,rename,renameat,renameat2,unlink,unlinkat,sendto,sendmsg"
 LINE = re.compile(r"^\d+ +(?:\d+\.\d+ )?(\w+)\((.*)$")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server import CLI, Server
+from tests.support.commands import CLI
+from tests.support.server import Server
 
 
 def greeting(port: int) -> bytes:

@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, Protocol
 
 ROOT = Path(__file__).parents[2]
-CLI = [sys.executable, "-c", "from fastmail.cli.main import main; main()"]
+PROGRAM = "fastmail.cli.main"  # whose ``main`` is what people call
+CLI = [sys.executable, "-c", f"from {PROGRAM} import main; main()"]
 IMPORTED = (
     "fastmail.app.assembly",
     "fastmail.app.supervisor",
@@ -143,9 +144,10 @@ class Forker:
         process.stdin.close()
         process.wait(START)
 
-    def start(self, args: tuple[str, ...], files: tuple[BinaryIO, BinaryIO, BinaryIO]) -> Forked:
-        """Start a command."""
-        request = json.dumps({"args": args, "directory": os.getcwd(), "environment": dict(os.environ)}).encode()
+    def start(self, program: str, args: tuple[str, ...], files: tuple[BinaryIO, BinaryIO, BinaryIO]) -> Forked:
+        """Start the ``main`` of a module as a command."""
+        asked = {"program": program, "args": args, "directory": os.getcwd(), "environment": dict(os.environ)}
+        request = json.dumps(asked).encode()
         sock = socket.socket(socket.AF_UNIX)
         try:
             sock.connect("\0" + self._name)
@@ -167,7 +169,7 @@ def run(*args: str, stdin: str = "", timeout: float) -> "subprocess.CompletedPro
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin.encode())
         given.seek(0)
-        process = FORKER.start(args, (given, out, err))
+        process = FORKER.start(PROGRAM, args, (given, out, err))
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -179,12 +181,13 @@ def run(*args: str, stdin: str = "", timeout: float) -> "subprocess.CompletedPro
         return subprocess.CompletedProcess([*CLI, *args], status, out.read().decode(), err.read().decode())
 
 
-def start(*args: str, output: BinaryIO) -> Process:
-    """Start ``fastmail`` with these arguments; what it writes goes to ``output``."""
+def start(*args: str, output: BinaryIO, program: str = PROGRAM) -> Process:
+    """Start ``fastmail``, or another program of ours, with these arguments; what it writes goes to ``output``."""
     if not FORKER.usable():
-        return subprocess.Popen([*CLI, *args], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        command = [sys.executable, "-c", f"from {program} import main; main()", *args]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     with open(os.devnull, "rb") as given:
-        return FORKER.start(args, (given, output, output))
+        return FORKER.start(program, args, (given, output, output))
 
 
 def _received(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -197,16 +200,17 @@ def _received(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(data), fds
 
 
-def _become(request: dict[str, Any], fds: list[int]) -> list[str]:
-    """Make of this process the command that was asked for. Returns its arguments."""
+def _become(request: dict[str, Any], fds: list[int]) -> Callable[[], None]:
+    """Make of this process the command that was asked for. Returns what it does."""
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    arguments: list[str] = request["args"]
-    return arguments
+    sys.argv = ["-c", *request["args"]]
+    command: Callable[[], None] = import_module(request["program"]).main
+    return command
 
 
 def _answer(sock: socket.socket, number: int) -> None:
@@ -214,8 +218,8 @@ def _answer(sock: socket.socket, number: int) -> None:
         sock.sendall(b"%d\n" % number)
 
 
-def serve(name: str) -> list[str]:
-    """Fork a child for each connection, until standard input ends. Returns only in a child, with its arguments."""
+def serve(name: str) -> Callable[[], None]:
+    """Fork a child for each connection, until standard input ends. Returns only in a child, what that is to do."""
     for module in IMPORTED:
         import_module(module)
     gc.collect()
@@ -274,8 +278,4 @@ def _end(command: Callable[[], None]) -> NoReturn:
 
 def main() -> None:
     """The process that forks; in a child, the command."""
-    arguments = serve(sys.argv[1])
-    from fastmail.cli.main import main as command
-
-    sys.argv = ["-c", *arguments]
-    _end(command)
+    _end(serve(sys.argv[1]))

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 from tests.support import commands
-from tests.support.commands import CLI
 from tests.support.ports import free_ports
 
 PROTOCOLS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
@@ -23,7 +22,7 @@ class Server:
 
     user = "user@example.test"
     password = "pass word"
-    program = CLI  # what serves
+    program = commands.PROGRAM  # what serves: the module of its main
 
     def __init__(self, directory: Path, extra: str = "", workers: int = 2, content: str = "maildir") -> None:
         self.directory = directory
@@ -71,11 +70,7 @@ class Server:
     def start(self) -> None:
         with open(self.log, "ab") as log:
             begun = log.tell()
-            if self.program is CLI:
-                self.process = commands.start("serve", "-c", str(self.config), output=log)
-            else:
-                command = [*self.program, "serve", "-c", str(self.config)]
-                self.process = subprocess.Popen(command, stdout=log, stderr=log)
+            self.process = commands.start("serve", "-c", str(self.config), output=log, program=self.program)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
