@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 from fastmail.directory.queries import compile_query
-from fastmail.migrate import passdbs
-from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Block, Finding, Plan
+from fastmail.migrate import certificates, passdbs
+from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Block, Finding, Plan, quoted
 from fastmail.model.errors import CannotDo, ConfigError
 
 SECTIONS = ("server", "listen", "tls", "auth", "directory", "store", "limits")
@@ -65,23 +65,19 @@ def plan(text: str, domain: str) -> Plan:
     _mail(conf, out, settings)
     _namespaces(conf, out, settings)
     _listeners(conf, out, settings)
-    _tls(conf, out, settings)
+    more = certificates.take(conf, out, settings)
     _auth(conf, out, settings, domain)
     _plugins(conf, out, settings)
     lines = ["# proposed from a Dovecot configuration: see `fastmail config-reference` for the rest"]
-    settings["server"] = {"hostname": _quoted(conf.get("hostname") or "mail." + (domain or "example.org"))} | settings[
+    settings["server"] = {"hostname": quoted(conf.get("hostname") or "mail." + (domain or "example.org"))} | settings[
         "server"
     ]
-    settings["server"]["data_dir"] = _quoted("/var/lib/fastmail")
+    settings["server"]["data_dir"] = quoted("/var/lib/fastmail")
     for section, values in settings.items():
         if values:
             lines += ["", f"[{section}]", *(f"{key} = {value}" for key, value in values.items())]
-    out.config = "\n".join(lines) + "\n"
+    out.config = "\n".join(lines) + "\n" + more
     return out
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
 
 
 def template(path: str, home: str) -> str:
@@ -140,19 +136,19 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
     asked = any("sql" in (one.get("driver"), one.name) for one in conf.all("userdb"))
     if path.startswith("~") and asked and not home:
         home = "{home}"
-        settings["store"]["homes"] = _quoted("/srv/vmail")
+        settings["store"]["homes"] = quoted("/srv/vmail")
         say = "[store] homes: put the directory there that all homes are in"
         out.findings.append(Finding("homes", "from the database", say, NOTICED))
     try:
         if path.startswith("~") and not home:
             raise CannotDo("~ is each user's home, which the configuration does not say: look in the user database")
-        settings["store"]["maildir"] = _quoted(template(path, home))
+        settings["store"]["maildir"] = quoted(template(path, home))
         out.findings.append(Finding("mail", theirs, template(path, home), SAME))
         if options.get("CONTROL"):
-            settings["store"]["control"] = _quoted(template(options["CONTROL"], home))
+            settings["store"]["control"] = quoted(template(options["CONTROL"], home))
             out.findings.append(Finding("control files", options["CONTROL"], "read from there, too", SAME))
         if options.get("INDEX") and options["INDEX"] != "MEMORY":
-            settings["store"]["indexes"] = _quoted(template(options["INDEX"], home))
+            settings["store"]["indexes"] = quoted(template(options["INDEX"], home))
             say = "keywords beyond the 26 that file names can say are read from there"
             out.findings.append(Finding("index files", options["INDEX"], say, SAME))
     except CannotDo as error:
@@ -160,7 +156,7 @@ def _mail(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
     _folders(options, out, settings)
     owner = conf.get("mail_uid")
     if owner:
-        settings["server"]["user"] = _quoted(owner)
+        settings["server"]["user"] = quoted(owner)
         out.findings.append(Finding("owner of mail", owner, "[server] user: files stay that user's", SAME))
 
 
@@ -168,7 +164,7 @@ def _folders(options: dict[str, str], out: Plan, settings: dict[str, dict[str, s
     """How folders lie in a Maildir, and how they are named."""
     kind = (options.get("LAYOUT") or "maildir++").lower()
     if kind == "fs":
-        settings["store"]["layout"] = _quoted(kind)
+        settings["store"]["layout"] = quoted(kind)
     if kind in ("fs", "maildir++"):
         out.findings.append(Finding("folders", f"LAYOUT={kind}", f'[store] layout = "{kind}"', SAME))
     else:
@@ -199,9 +195,9 @@ def _namespaces(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> 
         if separator not in "/.":
             out.findings.append(Finding("separator", separator, 'only "/" and "."', BLOCKS))
             continue
-        settings["store"]["separator"] = _quoted(separator)
+        settings["store"]["separator"] = quoted(separator)
         if prefix:
-            settings["store"]["prefix"] = _quoted(prefix)
+            settings["store"]["prefix"] = quoted(prefix)
         out.findings.append(Finding("folder names", f"prefix {prefix!r}, separator {separator!r}", "the same", SAME))
 
 
@@ -216,7 +212,7 @@ def _listeners(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> N
     named = {"*": "0.0.0.0", "::": "[::]"}
     for name, port in ports.items():
         if name.removesuffix("s") in protocols and port and name != "lmtp":
-            places = [_quoted(f"{named.get(host, host)}:{port}") for host in hosts]
+            places = [quoted(f"{named.get(host, host)}:{port}") for host in hosts]
             settings["listen"][name] = "[" + ", ".join(places) + "]"
             out.findings.append(Finding(name, f"port {port}", "the same", SAME))
     if "lmtp" in protocols:
@@ -230,29 +226,15 @@ def _listeners(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> N
             out.findings.append(Finding(name, "on", ours, MISSING if name == "sieve" else SAME))
 
 
-def _tls(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> None:
-    certificate = conf.get("ssl_cert", "ssl_server_cert_file").lstrip("<").strip()
-    key = conf.get("ssl_key", "ssl_server_key_file").lstrip("<").strip()
-    if certificate and key:
-        settings["tls"] = {"certificate": _quoted(certificate), "key": _quoted(key)}
-        out.findings.append(Finding("certificate", certificate, "the same files", SAME))
-    else:
-        out.findings.append(Finding("certificate", "none", "[tls] certificate and key are needed for imaps", NOTICED))
-    if conf.get("ssl_min_protocol") == "TLSv1.3":
-        settings["tls"]["minimum_version"] = '"1.3"'
-    elif conf.get("ssl_min_protocol") in ("TLSv1", "TLSv1.1", "ANY"):
-        out.findings.append(Finding("TLS", conf.get("ssl_min_protocol"), "at least 1.2", NOTICED))
-
-
 def _auth(conf: Block, out: Plan, settings: dict[str, dict[str, str]], domain: str) -> None:
     if conf.get("disable_plaintext_auth") == "no" or conf.get("auth_allow_cleartext") == "yes":
         settings["auth"]["plaintext_without_tls"] = "true"
     realm = conf.get("auth_default_realm", "auth_default_domain") or domain
     if realm:
-        settings["auth"]["default_domain"] = _quoted(realm)
+        settings["auth"]["default_domain"] = quoted(realm)
     mechanisms = (conf.get("auth_mechanisms") or "plain").upper().split()
     ours = [one for one in ("PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-1") if one in mechanisms]
-    settings["auth"]["mechanisms"] = "[" + ", ".join(_quoted(one) for one in ours or ["PLAIN"]) + "]"
+    settings["auth"]["mechanisms"] = "[" + ", ".join(quoted(one) for one in ours or ["PLAIN"]) + "]"
     for one in sorted(set(mechanisms) - set(ours)):
         state = NOTICED if one in ("OAUTHBEARER", "XOAUTH2", "EXTERNAL") else MISSING
         say = "needs [oauth] or [tls] client_ca" if state == NOTICED else "not offered"
@@ -289,9 +271,7 @@ def _ldap(block: Block, path: str, out: Plan, settings: dict[str, dict[str, str]
     except OSError as error:
         out.findings.append(Finding("accounts", path, f"cannot be read: {error.strerror}", BLOCKS))
         return
-    if found.get("auth_bind") == "yes":
-        say = "it binds as the user: here the login of ldap_bind must be allowed to read the password attribute"
-        out.findings.append(Finding("accounts", "ldap auth_bind", say, BLOCKS))
+    bound = found.get("auth_bind") == "yes"
     attributes: dict[str, str] = {}
     for part in (found.get("pass_attrs", "") + "," + found.get("user_attrs", "")).split(","):
         match = _ATTRIBUTE.fullmatch(part.strip())
@@ -311,18 +291,25 @@ def _ldap(block: Block, path: str, out: Plan, settings: dict[str, dict[str, str]
         "ldap_nologin": attributes.get("nologin", ""),
         "ldap_proxy": next((attributes[name] for name in ELSEWHERE if name in attributes), ""),
     }
-    settings["directory"] = {name: _quoted(value) for name, value in wanted.items() if value}
+    settings["directory"] = {name: quoted(value) for name, value in wanted.items() if value}
+    if bound:
+        settings["directory"].pop("ldap_password")
+        settings["directory"]["ldap_bind_as_user"] = "true"
+        out.findings.append(Finding("accounts", "ldap auth_bind", "ldap_bind_as_user: passwords stay there", SAME))
+    if bound and found.get("auth_bind_userdn"):
+        say = "entries are looked for first: ldap_bind must be allowed to search, then the user's own name is bound"
+        out.findings.append(Finding("accounts", "ldap auth_bind_userdn", say, NOTICED))
     out.findings.append(
         Finding("accounts", f"ldap {place}", "[directory] ldap: followed, and asked at each login", SAME)
     )
     if found.get("dnpass"):
-        settings["directory"]["ldap_password_file"] = _quoted("/etc/fastmail/ldap-password")
+        settings["directory"]["ldap_password_file"] = quoted("/etc/fastmail/ldap-password")
         say = "put it into the file of ldap_password_file"
         out.findings.append(Finding("accounts", "ldap dnpass", say, NOTICED))
     here = {"allow_nets": "ldap_nets", "nologin": "ldap_nologin", **dict.fromkeys(ELSEWHERE, "ldap_proxy")}
     for name in (*here, "nopassword", "allow_real_nets"):
         if name in attributes:
-            kept = settings["directory"].get(here.get(name, "")) == _quoted(attributes[name])
+            kept = settings["directory"].get(here.get(name, "")) == quoted(attributes[name])
             say = f"kept: {here[name]}" if kept else "cannot be said of LDAP here"
             out.findings.append(Finding("logins", f"ldap: {name}", say, SAME if kept else BLOCKS))
 
@@ -368,7 +355,7 @@ def _sql(conf: Block, block: Block, path: str, out: Plan, settings: dict[str, di
             compile_query(wanted.get(name, ""))
         except ConfigError as error:
             out.findings.append(Finding("accounts", name.removeprefix("sql_"), str(error), BLOCKS))
-    settings["directory"] = {name: _quoted(value) for name, value in wanted.items() if value}
+    settings["directory"] = {name: quoted(value) for name, value in wanted.items() if value}
     out.findings.append(Finding("accounts", f"sql {driver}", "[directory]: the same queries, asked live", SAME))
     passdbs.say_query(wanted["sql_password_query"], out)
     if not wanted.get("sql_iterate_query"):

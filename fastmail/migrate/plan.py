@@ -41,3 +41,8 @@ class Plan:
     accounts: list[str] = field(default_factory=list)
     domains: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+
+
+def quoted(text: str) -> str:
+    """A value of the proposed configuration (TOML)."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'

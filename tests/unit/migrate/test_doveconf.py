@@ -6,7 +6,7 @@ import pytest
 
 from fastmail.config.load import parse
 from fastmail.migrate import doveconf
-from fastmail.migrate.plan import BLOCKS
+from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME
 
 OLD = """
 ssl_cert = </etc/x.pem
@@ -107,3 +107,51 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     assert any("%r" in said for said in blocks(OLD.format(path=path)))
     assert blocks("mail_location = maildir:~/Maildir:DIRNAME=here\nmail_home = /srv/%d/%n\n")
     assert blocks("mail_location = maildir:/srv/%n:LAYOUT=index\n")
+
+
+NAMED = """
+mail_location = maildir:/srv/%d/%n
+local_name "imap.one.test *.two.test" {
+  ssl_cert = </etc/named.pem
+  ssl_key = </etc/named.key
+}
+local 192.0.2.1 {
+  protocol imap {
+    ssl_cert = </etc/local.pem
+  }
+  ssl_key = </etc/local.key
+}
+local_name a..b {
+  ssl_cert = </etc/bad.pem
+  ssl_key = </etc/bad.key
+}
+local_name half.test {
+  ssl_cert = </etc/half.pem
+}
+local_name plain.test {
+  ssl_min_protocol = TLSv1.2
+}
+"""
+
+
+def test_certificates_of_names(tmp_path: Path) -> None:
+    made = doveconf.plan("ssl_cert = </etc/x.pem\nssl_key = </etc/x.key\n" + NAMED, "x.test")
+    config = parse(made.config, str(tmp_path / "fastmail.toml"))
+    assert (config.tls.certificate, config.tls.key) == ("/etc/x.pem", "/etc/x.key")
+    assert [(one.certificate, one.key, one.names) for one in config.certificate] == [
+        ("/etc/named.pem", "/etc/named.key", ["imap.one.test", "*.two.test"]),
+        ("/etc/local.pem", "/etc/local.key", []),
+        ("/etc/half.pem", "/etc/x.key", ["half.test"]),
+    ]
+    said = {one.what: (one.theirs, one.state) for one in made.findings}
+    assert said["local_name imap.one.test *.two.test"] == ("/etc/named.pem", SAME)
+    assert said["local_name a..b"] == ("a..b", MISSING)
+    assert said["local 192.0.2.1 protocol imap"] == ("/etc/local.pem", NOTICED)
+
+
+def test_certificates_of_names_only(tmp_path: Path) -> None:
+    made = doveconf.plan(NAMED, "x.test")
+    config = parse(made.config, str(tmp_path / "fastmail.toml"))
+    assert (config.tls.certificate, config.tls.key) == ("/etc/named.pem", "/etc/named.key")
+    assert [one.certificate for one in config.certificate] == ["/etc/named.pem", "/etc/local.pem"]
+    assert ("local_name half.test", MISSING) in [(one.what, one.state) for one in made.findings]

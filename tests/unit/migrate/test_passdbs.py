@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastmail.cli.accounts import _read_entries
+from fastmail.config.load import parse
 from fastmail.directory.access import ELSEWHERE, NOT_ALLOWED
 from fastmail.migrate import doveconf
 from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME
@@ -135,6 +136,24 @@ def test_ldap(tmp_path: Path) -> None:
     ):
         assert line in plan.config, plan.config
     assert says(plan, "logins") == {"ldap: allow_nets": SAME, "ldap: nologin": SAME, "ldap: host": SAME}
+
+
+def test_ldap_that_is_bound_as_the_user(tmp_path: Path) -> None:
+    path = tmp_path / "ldap.conf"
+    path.write_text(
+        "hosts = dir.one.test\nauth_bind = yes\nbase = ou=people,dc=one\npass_filter = (uid=%n)\n"
+        "auth_bind_userdn = uid=%n,ou=people,dc=one\n"
+    )
+    tls = "ssl_cert = </etc/x.pem\nssl_key = </etc/x.key\n"
+    plan = doveconf.plan(f"{tls}passdb {{\n driver = ldap\n args = {path}\n}}\n", "one.test")
+    found = parse(plan.config, str(tmp_path / "fastmail.toml")).directory
+    assert (found.ldap, found.ldap_bind_as_user, found.ldap_address) == ("ldap://dir.one.test", True, "uid")
+    assert "ldap_password " not in plan.config
+    assert {one.theirs: one.state for one in plan.findings if one.what == "accounts"} == {
+        "ldap auth_bind": SAME,
+        "ldap auth_bind_userdn": NOTICED,
+        "ldap ldap://dir.one.test": SAME,
+    }
 
 
 def test_a_directory_of_configuration(tmp_path: Path) -> None:
