@@ -128,7 +128,7 @@ def _recovery(server: Server, rng: random.Random) -> str:
     for _ in range(rng.randint(1, 4)):
         call, when = rng.choice(RECOVERY), rng.choice([1, 2, 3, 5, 8, 13, 21, 34])
         tracer = [*_traced(call, when), "-o", os.devnull, sys.executable, "-c", RECOVER, str(server.config)]
-        done = subprocess.run(tracer, capture_output=True, timeout=60)
+        done = subprocess.run(tracer, capture_output=True, timeout=300)
         assert done.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL), done.stderr.decode()[-1000:]
         said.append(f"{call} {when}" if done.returncode else f"{call} {when} did not come")
     return ", ".join(said)
