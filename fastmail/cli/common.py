@@ -289,6 +289,7 @@ def show_one(row: Row, as_json: bool) -> None:
 
 
 def _plain_value(value: Any) -> Any:
+    """A value as people read it; JSON and CSV are for programs, which know the value itself."""
     return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
@@ -331,7 +332,7 @@ def _as_table(sample: Sequence[Row], rest: Iterator[Row]) -> Iterator[str]:
     names = list(sample[0])
 
     def cells(row: Row) -> list[str]:
-        return [_cell(row.get(name, "")) for name in names]
+        return [_cell(_plain_value(row.get(name, ""))) for name in names]
 
     first = [cells(row) for row in sample]
     widths = [max(map(_width, column)) for column in zip(names, *first, strict=True)]

@@ -29,6 +29,11 @@ def words(text: str) -> str:
     return "\n ".join(out)
 
 
+def line(text: str) -> str:
+    """The same in one line."""
+    return words(text).replace("\n", "")
+
+
 def unstructured(text: str) -> str:
     """The value of an unstructured field (RFC 5322 3.2.5): words of ASCII stay, with the folding around them.
 

@@ -34,9 +34,10 @@ class Pair:
 class Context(ssl.SSLContext):
     """A context of the server with one certificate. ``end_point``: the digest of the certificate, which identifies this
     end of a channel (RFC 5929 4.1); ``names``: those that it serves, as ``chooser`` compares them; ``given``: they are
-    of the configuration."""
+    of the configuration; ``made_of``: a digest of the content of its files, empty where that is not known."""
 
     end_point: bytes = b""
+    made_of: bytes = b""
     names: tuple[str, ...] = ()
     given: bool = False
 

@@ -12,8 +12,12 @@ certificate that was revoked meanwhile.
 ``reload`` makes a new context from the new files, which new connections use. If a file is bad, the old context stays in
 use and ConfigError says what is wrong. Of several certificates a bad one keeps its own old context, and the others are
 renewed; but where clients show certificates, all stay old, because an old context knows nothing of what was revoked
-since. Where this process may not read the key itself (see app.keyholder), ``source``
+since. A certificate of another name whose files have the same content as before keeps its context, so a reload costs
+what has changed and not what there is. Where this process may not read the key itself (see app.keyholder), ``source``
 gives it the content of the files.
+
+A worker reloads on a thread, and Python runs one thread at a time: whatever computes here without letting others run
+stands in the way of the event loop. So nothing here does that for more than some milliseconds.
 """
 
 import asyncio
@@ -25,11 +29,12 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from fastmail.model.errors import ConfigError
 from fastmail.net.sni import Context, Pair, chooser, names_of, served
@@ -104,22 +109,41 @@ class ServerTls:
     def _make(self) -> Context:
         """Return the default context from the files as they are now. ConfigError, OSError."""
         texts = self.source() if self.source is not None else []
+        trust = texts[2:4] if texts else self._read_trust()
         first, *more = self._pairs
-        context = self._one(first, texts[:2], texts[2:4])
+        context = self._one(first, texts[:2], trust)
         others: list[Context] = []
         for number, pair in enumerate(more):
+            old = self._others[number] if self._others else None
             at = FIRST_OF_MORE + 2 * number
             try:
-                others.append(self._one(pair, texts[at : at + 2], texts[2:4]))
+                others.append(self._other(old, pair, texts[at : at + 2], trust))
             except ConfigError as error:
-                if self.asks or not self._others:
+                if self.asks or old is None:
                     raise
                 log.event("tls.reload", "error", error=error, then="the old certificate of this name stays in use")
-                others.append(self._others[number])
+                others.append(old)
         if others:
             context.sni_callback = chooser(context, others)
         self._others = others
         return context
+
+    def _read_trust(self) -> list[bytes]:
+        """Return the content of the files about clients, read once for all names; empty where one cannot be read, which
+        ``_one`` then says."""
+        with suppress(OSError):
+            return [_read(path) if path else b"" for path in (self._client_ca, self._client_crl)]
+        return []
+
+    def _other(self, old: Context | None, pair: Pair, texts: list[bytes], trust: list[bytes]) -> Context:
+        """Return the context of another name: ``old``, if the content of all its files is what that was made of."""
+        before = _mark(pair, texts, trust)
+        if old is not None and before and before == old.made_of:
+            return old
+        made = self._one(pair, texts, trust)
+        # OpenSSL read the files by itself: if they were written meanwhile, nobody knows which content it has
+        made.made_of = before if texts or _mark(pair, texts, trust) == before else b""
+        return made
 
     def _one(self, pair: Pair, texts: list[bytes], trust: list[bytes]) -> Context:
         """Return a context with one certificate. ``texts`` and ``trust``: content of its files, and of those about
@@ -131,8 +155,8 @@ class ServerTls:
         context.num_tickets = 0
         context.set_alpn_protocols([*OWN, *FOREIGN])
         try:
-            self._load(context, pair, texts)
             certificate = x509.load_pem_x509_certificate(texts[0] if texts else _read(pair.certificate))
+            self._load(context, pair, texts, certificate)
             context.end_point = _digest(certificate)
             context.names = served(pair.names or names_of(certificate))
             context.given = bool(pair.names)
@@ -173,13 +197,19 @@ class ServerTls:
         """True if clients are asked for a certificate."""
         return bool(self._client_ca)
 
-    def _load(self, context: ssl.SSLContext, pair: Pair, texts: list[bytes]) -> None:
+    def _load(self, context: ssl.SSLContext, pair: Pair, texts: list[bytes], certificate: x509.Certificate) -> None:
         if not texts:
             context.load_cert_chain(pair.certificate, pair.key)
             return
         # The key is written to that file encrypted, with a password that is used only once.
         password = secrets.token_bytes(32).hex().encode()
-        key = serialization.load_pem_private_key(_PARAMETERS.sub(b"", texts[1]), None)
+        # Whether the primes of an RSA key are primes takes 130 ms (2048 bits), in which no other thread runs. What
+        # matters is whether the key signs what the certificate proves, and that takes one.
+        key = serialization.load_pem_private_key(
+            _PARAMETERS.sub(b"", texts[1]), None, unsafe_skip_rsa_key_validation=True
+        )
+        if isinstance(key, rsa.RSAPrivateKey):
+            _prove(key, certificate)
         sealed = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -203,7 +233,10 @@ class ServerTls:
         """Use the files' new content for new connections. It reads and computes: not for an event loop. ConfigError,
         OSError."""
         with self._making:  # who comes later has read later
+            retired = self._others
             self.context = self._make()
+            while retired:  # one by one: hundreds that are freed at once would let no other thread run meanwhile
+                retired.pop()
 
 
 def reload_beside(loop: asyncio.AbstractEventLoop, tls: ServerTls | None) -> None:
@@ -225,6 +258,31 @@ def reload_or_keep(tls: ServerTls | None) -> None:
 def revocations(pem: bytes) -> list[x509.CertificateRevocationList]:
     """Return the lists in a PEM file; ValueError when one cannot be read."""
     return [x509.load_pem_x509_crl(found.group()) for found in _CRL.finditer(pem)]
+
+
+def _mark(pair: Pair, texts: list[bytes], trust: list[bytes]) -> bytes:
+    """Return a digest of all that a context is made of; empty where a file cannot be read."""
+    if not trust:
+        return b""
+    try:
+        whole = hashlib.sha256()
+        for text in (*(texts or map(_read, (pair.certificate, pair.key))), *trust):
+            whole.update(len(text).to_bytes(8) + text)
+        return whole.digest()
+    except OSError:
+        return b""
+
+
+def _prove(key: rsa.RSAPrivateKey, certificate: x509.Certificate) -> None:
+    """Raise ValueError if signatures of this key are not those of the certificate."""
+    public = certificate.public_key()
+    if not isinstance(public, rsa.RSAPublicKey):
+        return  # OpenSSL says that the two do not belong together
+    how, kind, text = padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size), hashes.SHA256(), b"mine?"
+    try:
+        public.verify(key.sign(text, how, kind), text, how, kind)
+    except InvalidSignature:
+        raise ValueError("the key is damaged, or is not the certificate's") from None
 
 
 def _read(path: str) -> bytes:

@@ -139,8 +139,15 @@ MUTATIONS = [
     Mutation(
         "TLS: an old context trusts on beside a new one",
         "fastmail/net/tls.py",
-        "                if self.asks or not self._others:\n",
-        "                if not self._others:\n",
+        "                if self.asks or old is None:\n",
+        "                if old is None:\n",
+        ("tests/unit/net/test_sni.py",),
+    ),
+    Mutation(
+        "TLS: a certificate of another name keeps what it was made of, whatever clients are checked by now",
+        "fastmail/net/tls.py",
+        "*(texts or map(_read, (pair.certificate, pair.key))), *trust):\n",
+        "*(texts or map(_read, (pair.certificate, pair.key))),):\n",
         ("tests/unit/net/test_sni.py",),
     ),
     Mutation(

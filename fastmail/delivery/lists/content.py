@@ -12,11 +12,12 @@ Promise: linear in the message. A header that is longer than is looked at keeps 
 
 import re
 import secrets
-from email.header import Header, decode_header
 from urllib.parse import quote
 
 from fastmail._core import header
 from fastmail.directory.records import ANNOUNCERS, LIST, OPEN, List
+from fastmail.message import encoded
+from fastmail.message.text import decode_value
 from fastmail.message.trace import mailbox
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
@@ -41,7 +42,6 @@ MIME = (
     b"content-language",
 )
 MOST = 1 << 16  # octets of fields that are changed
-LOOKED = 1000  # characters of a subject in which the tag is looked for
 LONGEST_NAME = 200  # octets of an author's name that is kept
 _WORDS = re.compile(rb'(?:"(?:[^"\\\r\n]|\\[^\r\n])*"|[A-Za-z0-9!#$%&\'*+/=?^_`{|}~.-]|[ \t])+')
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
@@ -66,14 +66,14 @@ def list_id(row: List) -> str:
 
 
 def phrase(text: str) -> str:
-    """A name for people in a header field (RFC 5322 3.2.5, RFC 2047); one line."""
+    """A name for people in a header field (RFC 5322 3.2.5, RFC 2047), folded where it is long."""
     if not text.isascii():
-        return Header(text, "utf-8", maxlinelen=10_000).encode().replace("\n", "")
+        return encoded.words(text)
     return text if _ATOMS.fullmatch(text) else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
 def fields(row: List) -> list[str]:
-    """The list's own fields, one line each."""
+    """The list's own fields, one line each, but for what is folded of its name."""
 
     def by_mail(part: str, subject: str = "") -> str:
         address = quote(part_of(row, part) if part else row.address, safe="@!$'*+-/^_`{|}~.")
@@ -150,20 +150,12 @@ def _tagged(tag: str, subject: bytes | None) -> str:
     if not tag:
         return ""
     value = _unfolded(subject) if subject is not None else ""
-    try:
-        shown = "".join(
-            word.decode(charset or "ascii", "replace") if isinstance(word, bytes) else word
-            for word, charset in decode_header(value[:LOOKED])  # it is not linear
-        )
-    except (LookupError, ValueError):
-        shown = value
-    if tag in shown or tag in value:
+    if tag in value or tag in decode_value(value.encode("utf-8", "surrogateescape")):
         return ""
-    return f"{_encoded(tag)} {value}".rstrip()
-
-
-def _encoded(text: str) -> str:
-    return text if text.isascii() else Header(text, "utf-8", maxlinelen=10_000).encode().replace("\n", "")
+    if tag.isascii():
+        return f"{tag} {value}".rstrip()
+    # of the space between two encoded words nothing is shown (RFC 2047 6.2), so it is within the first
+    return f"{encoded.words(f'{tag} ' if value.startswith('=?') else tag)} {value}".rstrip()
 
 
 def _with_footer(head: bytes, body: bytes, footer: str) -> tuple[bytes, bytes]:

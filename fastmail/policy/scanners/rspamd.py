@@ -22,11 +22,11 @@ import asyncio
 import math
 import re
 from collections.abc import Iterator, Mapping
-from email.header import Header
 from functools import partial
 
 import msgspec
 
+from fastmail.message import encoded
 from fastmail.net import web
 from fastmail.policy.reasons import ACCEPT, JUNK, LATER, QUARANTINE, REFUSE, TAKEN, WORDS, Finding, Reason, Reply
 from fastmail.policy.scanners import wire
@@ -40,7 +40,6 @@ MOST = 1e6  # points: sums of them stay numbers
 ADDED = 20  # fields
 VALUE = 2000  # characters of one
 SUBJECT = 200  # characters of a Subject
-ENCODED = 72  # of a line of encoded words, which have 75 at most (RFC 2047 2)
 REWRITE = "rewrite subject"
 SYMBOLS = 12  # that are named in the reason
 ACTIONS = {
@@ -164,7 +163,7 @@ def finding(scanner: Scanner, body: bytes) -> Finding:
 def _subject(text: str) -> str:
     """A Subject on one line, as a header may have it (RFC 2047); empty for none."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in text[:SUBJECT]).split())
-    return plain if plain.isascii() else " ".join(Header(plain, "utf-8", maxlinelen=ENCODED).encode().split())
+    return plain if plain.isascii() else encoded.line(plain)
 
 
 def _reply(action: str, messages: Mapping[str, object] | list[object]) -> Reply:

@@ -55,6 +55,18 @@ def test_limits_are_shown_as_they_were_given(place: Place) -> None:
     assert place.rows("account", "quota", USER, "--storage", "default")[0]["storage"] == "default"
 
 
+def test_tables_say_yes_and_no_as_what_is_shown_of_one_does(place: Place) -> None:
+    place.run("account", "add", "off@example.test", "--password-stdin", stdin="x\n")
+    place.run("account", "disable", "off@example.test")
+    for address, word in ((USER, "yes"), ("off@example.test", "no")):
+        line = next(one for one in place.run("account", "list").splitlines() if one.startswith(address))
+        assert word in line.split() and not {"True", "False"} & set(line.split())
+        assert ["enabled", word] in [one.split() for one in place.run("account", "show", address).splitlines()]
+    assert [row["enabled"] for row in place.rows("account", "list")] == [True, False]  # JSON and CSV are for programs
+    enabled = [one.split(",")[2] for one in place.run("account", "list", "--csv").splitlines()]
+    assert enabled == ["enabled", "True", "False"]
+
+
 def test_an_account_is_switched_off_and_on(place: Place) -> None:
     assert place.run("account", "disable", USER) == f"switched off {USER}\n"
     assert [row["enabled"] for row in place.rows("account", "list")] == [False]

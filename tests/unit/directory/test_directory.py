@@ -58,6 +58,22 @@ def test_resolution(place: LocalDirectory) -> None:
     assert not place.may_send_as(a, "b@d.test") and not place.may_send_as(a, "free@d.test")
 
 
+def test_a_sender_by_an_alias_costs_one_row(place: LocalDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Submission asks for each message: an alias that names its account is known by its own row, without a search. A
+    change counts at once all the same."""
+    for name in ("one@d.test", "two@d.test", "three@d.test"):
+        place.add_alias(name, ["B@D.test", "a@d.test"])
+    account = place.account("a@d.test")
+    assert account is not None and place.may_send_as(account, "one@d.test")
+    asked: list[str] = []
+    get = place._tables.get
+    monkeypatch.setattr(place._tables, "get", lambda table, key: asked.append(table) or get(table, key))
+    assert place.may_send_as(account, "two@d.test") and place.may_send_as(account, "Three@D.TEST")
+    assert asked == ["aliases", "aliases"] and not place._memory.found
+    place.change_alias("two@d.test", lambda one: replace(one, targets=("b@d.test",)))
+    assert not place.may_send_as(account, "two@d.test") and place.may_send_as(account, "three@d.test")
+
+
 def test_refusals_say_what_to_do(place: LocalDirectory) -> None:
     for call, text in (
         (lambda: place.add_domain("d.test"), "already"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastmail.message import ascii_fields, encoded, surrogate
+from fastmail.message.text import decode_value
 
 
 def header_of(field: str) -> str:
@@ -175,6 +176,14 @@ def test_spaces_between_encoded_words_are_within_them() -> None:
     assert encoded.unstructured("a =?utf-8?q?b?= \u00fc") == "a =?utf-8?q?b?= =?utf-8?b?IMO8?="
     assert encoded.unstructured("\u00fc =?utf-8?q?b?=") == "=?utf-8?b?w7wg?= =?utf-8?q?b?="
     assert max(map(len, encoded.words("\u20ac" * 500).split("\n"))) <= 76
+
+
+@given(st.text(st.sampled_from('a_ \u00fc\u20ac\U0001f600\u0301\u200d=?"') | st.characters(exclude_categories=["C"])))
+def test_a_text_in_words_reads_as_it_was(text: str) -> None:
+    made = encoded.words(text)
+    assert all(len(word) <= 75 for word in made.split()) and encoded.line(text).split() == made.split()
+    for value in (made, encoded.line(text)):
+        assert decode_value(value.encode("ascii")) == shown(value) == text
 
 
 @given(

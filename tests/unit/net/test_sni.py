@@ -7,6 +7,7 @@ import ssl
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,6 +132,90 @@ def test_a_reload_takes_all_and_a_broken_file_keeps_its_own_old_one(
     with pytest.raises(ConfigError, match="cannot use certificate"):
         tls.reload()
     assert place.ask(tls, None) == "default" and place.ask(tls, "new.test") == "a"
+
+
+def test_a_reload_makes_only_what_has_changed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of certificates are not loaded again for one that is new."""
+    tls = place.begin(place.pair("a"), place.pair("b"), place.pair("c", "c.test"))
+    made: list[str] = []
+    one = tls._one
+
+    def counted(pair: Pair, *rest: list[bytes]) -> Context:
+        made.append(Path(pair.certificate).stem)
+        return one(pair, *rest)
+
+    monkeypatch.setattr(tls, "_one", counted)
+    before = list(tls._others)
+    place.write("b", "*.b.test")
+    tls.reload()
+    assert made == ["default", "b"]
+    assert tls._others[0] is before[0] and tls._others[1] is not before[1] and tls._others[2] is before[2]
+    for name, stem in (("a.test", "a"), ("x.b.test", "b"), ("c.test", "c"), (None, "default")):
+        assert place.ask(tls, name) == stem
+
+    key = (place.path / "a.key").read_bytes()
+    for content, expected in ((b"nothing", ["default", "a"]), (b"nothing", ["default", "a"]), (key, ["default"])):
+        made.clear()
+        (place.path / "a.key").write_bytes(content)
+        tls.reload()
+        assert made == expected and tls._others[0] is before[0], "a broken one is tried each time; its old one stays"
+
+
+def test_what_clients_show_is_judged_by_the_newest_files_for_all_names(tmp_path: Path) -> None:
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    ca = tmp_path / "clients.pem"
+    ca.write_bytes(old.file.read_bytes())
+    place = Place(tmp_path)
+    place.write("default", "mx.example.org")
+    place.write("a", "a.test")
+    tls = place.begin(place.pair("a"), client_ca=str(ca))
+    before = tls._others[0]
+    ca.write_bytes(new.file.read_bytes())
+    tls.reload()
+    assert tls._others[0] is not before
+    client = new.context("a@example.test")
+    for name in ("mx.example.org", "a.test"):
+        assert shaken(tls, client, name)[1].getpeercert()
+
+
+def test_files_that_are_written_while_they_are_read_are_read_again_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    place.write("default", "mx.example.org")
+    place.write("a", "a.test")
+    tls = place.begin(place.pair("a"))
+    load = tls._load
+
+    def late(context: ssl.SSLContext, pair: Pair, *rest: Any) -> None:
+        load(context, pair, *rest)
+        if pair.certificate.endswith("a.pem"):
+            place.write("a", "a.test")
+
+    place.write("a", "a.test")
+    between = (tmp_path / "a.pem").read_bytes(), (tmp_path / "a.key").read_bytes()
+    with monkeypatch.context() as during:
+        during.setattr(tls, "_load", late)
+        tls.reload()
+    assert tls._others[0].made_of == b""
+    (tmp_path / "a.pem").write_bytes(between[0])
+    (tmp_path / "a.key").write_bytes(between[1])
+    seen = tls._others[0]
+    tls.reload()
+    assert tls._others[0] is not seen and tls._others[0].made_of
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["good", "damaged"])
+def test_an_rsa_key_that_is_held_is_proved_by_a_signature(tmp_path: Path, good: bool) -> None:
+    place = Place(tmp_path, held=True)
+    place.known[certificates.write(tmp_path, "default", ["mx.example.org"], kind="rsa")] = "default"
+    tls = place.begin()
+    assert place.ask(tls, None) == "default"
+    if not good:
+        certificates.damage(tmp_path / "default.key")
+        with pytest.raises(ConfigError, match="the key is damaged"):
+            tls.reload()
+    assert place.ask(tls, None) == "default"
 
 
 def test_at_the_start_each_must_be_right(place: Place) -> None:

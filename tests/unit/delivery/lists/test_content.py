@@ -8,6 +8,7 @@ import pytest
 
 from fastmail.delivery.lists.content import fields, list_id, made, phrase
 from fastmail.directory.records import ALWAYS, ANNOUNCERS, LIST, OPEN, List
+from fastmail.message.text import decode_value
 
 MAIL = b"From: Anna <anna@far.test>\nTo: crew@d.test\nSubject: Re: hi\nX-Odd:  kept\n\tas it is\n\n\xe4 body\n\n"
 
@@ -47,7 +48,7 @@ def test_what_fields_say() -> None:
     odd = List("a%b&c+d@d.test")
     assert "<mailto:a%25b%26c+d-owner@d.test>" in fields(odd)[-1]
     assert list_id(List("crew@bücher.test")) == "crew.xn--bcher-kva.test"
-    assert phrase("Ünser Team") == "=?utf-8?q?=C3=9Cnser_Team?=" and "\n" not in phrase("ü" * 300)
+    assert phrase("Ünser Team") == "=?utf-8?b?w5xuc2VyIFRlYW0=?="
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,44 @@ def test_what_fields_say() -> None:
 def test_the_tag(subject: bytes, wanted: str) -> None:
     text = parsed(made(row(tag="[crew]"), b"Subject: " + subject + b"\n\nx\n", False))
     assert str(text["Subject"]).startswith(wanted) and len(text.get_all("Subject")) == 1
+
+
+@pytest.mark.parametrize("tag", ["[Grüße]", "[日本語のとても長いリスト名です、そして続きます]"])
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [
+        ("hi", "hi"),
+        ("=?utf-8?q?=C3=A4?=", "ä"),
+        ("=?iso-2022-jp?B?GyRCRnxLXBsoQg==?=", "日本"),
+        ("=?utf-8?b?8J+Yg?=\n =?utf-8?b?gA==?= late", "\U0001f600 late"),
+        ("Re: =?windows-1252?q?=80_5?=", "Re: € 5"),
+        ("a" * 2000, "a" * 2000),
+    ],
+)
+def test_a_tag_that_is_not_ascii_stands_before_every_subject_once(tag: str, subject: str, shown: str) -> None:
+    """Between two encoded words no space is shown (RFC 2047 6.2), and none has more than 75 octets (2)."""
+    content = made(row(tag=tag), b"Subject: " + subject.encode() + b"\n\nx\n", False)
+    value = next(one for one in content.split(b"\n\n")[0].split(b"\nSubject: ")[1:]).split(b"\nList")[0]
+    assert decode_value(value) == f"{tag} {shown}"
+    assert all(len(word) <= 75 for word in value.split() if word.startswith(b"=?"))
+    again = made(row(tag=tag), content, False)
+    assert again.count(b"Subject:") == 1 and value in again, "it is there already"
+
+
+def test_a_tag_far_within_a_subject_is_found() -> None:
+    text = b"Subject: " + b"word " * 400 + b"=?utf-8?q?=5Bcrew=5D?=\n\nx\n"
+    assert text in made(row(tag="[crew]"), text, False)
+
+
+@pytest.mark.parametrize("name", ["ü" * 300, " 👩‍👩‍👧‍👦 family" * 20, "e\u0301" * 100, " 日本語" * 60])
+def test_a_long_name_is_folded(name: str) -> None:
+    name = name.strip()
+    content = made(row(name=name, rewrite_from=ALWAYS), MAIL, True)
+    head = content.partition(b"\n\n")[0]
+    assert max(map(len, head.split(b"\n"))) <= 120
+    assert all(len(word) <= 75 for word in head.split() if word.startswith(b"=?"))
+    assert decode_value(head.partition(b"List-Id: ")[2].partition(b"<")[0]) == name
+    assert f"Anna via {name}" in decode_value(head.partition(b"\nFrom: ")[2].partition(b"<")[0])
 
 
 def test_replies_go_to_the_list() -> None:

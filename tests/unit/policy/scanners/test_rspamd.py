@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.message.text import decode_value
 from fastmail.policy.scanners import rspamd, wire
 from fastmail.policy.scanners.nouns import Shown, Trouble
 from tests.support.scanning import MESSAGE, ask, scanner
@@ -95,6 +96,7 @@ def test_a_long_subject_stays_a_header() -> None:
     answer = {"action": "rewrite subject", "subject": "\u20ac" * 999}
     ((_, value),) = rspamd.finding(scanner("rspamd", "x:1", rewrite_subject=True), json.dumps(answer).encode()).add
     assert value.isascii() and all(len(word) <= 75 for word in value.split(" "))
+    assert decode_value(value.encode()) == "\u20ac" * 200
 
 
 def test_its_words_for_the_sender_are_cut_down() -> None:
