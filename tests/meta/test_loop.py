@@ -19,7 +19,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 def parts() -> dict[str, str]:
     """Name and marker expression of each part."""
     named = dict(re.findall(r"(?m)^([A-Z_]+) := ((?:not|alone|harness|slow|\().*)$", MAKEFILE))
-    found = re.findall(r"""(?m)^\t\$\(PYTEST\) .*?-m (?:"\$\((\w+)\)"|(\w+))$""", MAKEFILE)
+    found = re.findall(r"""(?m)^\t(?:nice -n \d+ )?\$\(PYTEST\) .*?-m (?:"\$\((\w+)\)"|(\w+))$""", MAKEFILE)
     return {one or two: named.get(one, two) for one, two in found}
 
 
