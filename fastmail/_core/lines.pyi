@@ -1,3 +1,6 @@
+from array import array
+from collections.abc import Set
+
 Octets = bytes | bytearray | memoryview
 
 class ContentReader:
@@ -34,6 +37,10 @@ def top_end(data: Octets, body_lines: int) -> int:
 
 def dot_stuffed(data: Octets, last: bool = True) -> bytes:
     """Whole lines of a POP3 multi-line answer; with ``last`` its final dot too."""
+
+def numbered(first: int, values: array[int], without: Set[int], tail: bytes | None = None) -> bytes:
+    """Lines of a POP3 listing: a number, from ``first`` on, and one of the 32-bit ``values`` in decimal; with ``tail``
+    in 8 hexadecimal digits, and the tail after them. Those with a number of ``without`` are left out."""
 
 def find_crlf(data: Octets, start: int, end: int) -> int:
     """Offset of the next LF in data[start:end], or -1."""

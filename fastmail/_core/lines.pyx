@@ -5,10 +5,12 @@ is noticed and never becomes a line end that counts for the dot. Content is kept
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
 
 from fastmail._core.octets cimport Out
+
+cdef const char* HEX = b"0123456789abcdef"
 
 cdef enum:
     ROOM = 16384   # octets that a reader keeps between two takes
@@ -270,6 +272,28 @@ def dot_stuffed(const unsigned char[::1] data, bint last=True):
             p = end if q == NULL else q + 1
     if last:
         out.put(".\r\n", 3)
+    return out.take()
+
+
+def numbered(Py_ssize_t first, const unsigned int[::1] values, without not None, bytes tail=None):
+    cdef Py_ssize_t n = values.shape[0], i
+    cdef Out out = Out(n * (16 if tail is None else 18 + len(tail)) + 16)
+    cdef bint all_of_them = not without
+    cdef uint32_t value
+    cdef int digit
+    for i in range(n):
+        if not all_of_them and first + i in without:
+            continue
+        out.number(first + i)
+        out.putc(32)
+        value = values[i]
+        if tail is None:
+            out.number(value)
+        else:
+            for digit in range(28, -1, -4):
+                out.putc(HEX[(value >> digit) & 15])
+            out.put(PyBytes_AS_STRING(tail), len(tail))
+        out.put("\r\n", 2)
     return out.take()
 
 

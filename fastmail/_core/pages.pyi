@@ -81,6 +81,9 @@ def changed_since(page: Octets, within: UidSet, modseq: int) -> list[int]:
 def sizes(page: Octets, within: UidSet) -> list[int]:
     """RFC822.SIZE of those of ``within`` that the page holds, in UID order."""
 
+def listed(pages: Iterable[Octets]) -> tuple[bytes, bytes]:
+    """(UIDs, RFC822.SIZE) of all messages of index pages in UID order, each as 32-bit numbers of this machine."""
+
 def search(pages: Iterable[Octets], within: UidSet, program: object, sets: list[UidSet]) -> list[int]:
     """UIDs of all pages for which the postfix ``program`` (int64 triples: operation, a, b) is true.
 

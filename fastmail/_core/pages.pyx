@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastmail._core.octets cimport get16, get32, get64, set16, set32, set64
+from fastmail._core.octets cimport Out, get16, get32, get64, set16, set32, set64
 from fastmail._core.uidset cimport UidSet
 
 cdef enum:
@@ -270,6 +270,24 @@ def sizes(const unsigned char[::1] page, UidSet within not None):
         if within.has(get32(r + UID_AT)):
             out.append(get32(r + SIZE_AT))
     return out
+
+
+def listed(pages):
+    cdef Out uids = Out(4096), sizes = Out(4096)
+    cdef const unsigned char[::1] page
+    cdef const uint8_t* r
+    cdef Py_ssize_t count, step, i
+    cdef uint32_t number
+    for one in pages:
+        page = one
+        r = open_page(page, &count, &step) + HEAD
+        for i in range(count):
+            number = get32(r + UID_AT)
+            uids.put(<const char*>&number, sizeof(number))
+            number = get32(r + SIZE_AT)
+            sizes.put(<const char*>&number, sizeof(number))
+            r += step
+    return uids.take(), sizes.take()
 
 
 # ---------------------------------------------------------------- search over index fields

@@ -146,6 +146,17 @@ static int fm_open(const char *path, int flags, int mode, int cached) {
     return fd;
 }
 
+/* A file, by its name below a directory whose ROOT is open; FM_NOT_GUARDED for the root of a path without one. */
+static int fm_open_in(const char *directory, int root, const char *name, int flags, int cached) {
+    char path[PATH_MAX];
+    const char *rest = directory;
+    size_t n;
+    if (root != FM_NOT_GUARDED && fm_root_of(directory, &n, &rest)) { errno = EINVAL; return -1; }
+    n = (size_t)snprintf(path, sizeof path, *rest ? "%s/%s" : "%s%s", rest, name);
+    if (n >= sizeof path) { errno = ENAMETOOLONG; return -1; }
+    return root == FM_NOT_GUARDED ? fm_open(path, flags, 0, cached) : fm_strict_at(root, path, flags, 0, cached);
+}
+
 /* Directories that are open while paths are worked on one after the other: their neighbours are often the same. The
 paths must last as long. From fm_begin to fm_forget. */
 struct fm_kept { const char *path; size_t n; int fd; };

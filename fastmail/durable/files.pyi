@@ -35,6 +35,15 @@ def make_file(path: bytes, content: bytes) -> bool:
 def read_file(path: bytes, nowait: bool = False) -> bytes | None:
     """A regular file's octets; with ``nowait`` None when the page cache does not hold them. OSError otherwise."""
 
+class Directory:
+    """Files of one directory, read one after the other. Close it soon: a guarded path's ROOT stays open until then."""
+
+    def __init__(self, path: bytes) -> None: ...
+    def close(self) -> None: ...
+    def read_now(self, name: bytes) -> bytes | None:
+        """A regular file's octets, by its name below the directory; None when the page cache does not hold them.
+        OSError otherwise."""
+
 def same_batch(paths: list[bytes], contents: list[Octets]) -> list[bool]:
     """For each path: True if it is a regular file with exactly this content; False if it cannot be read."""
 

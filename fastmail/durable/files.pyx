@@ -18,6 +18,8 @@ cdef extern from "beneath.h" nogil:
     int fm_open(const char* path, int flags, int mode, int cached)
     ctypedef struct OpenDirectories "struct fm_open_directories":
         pass
+    int fm_open_in(const char* directory, int root, const char* name, int flags, int cached)
+    int fm_root(const char* path, const char** rest, int cached)
     int fm_parent_of(const char* path, const char** name)
     int fm_unlink(const char* path)
     int fm_unlink_at(OpenDirectories* p, const char* path)
@@ -228,30 +230,24 @@ def make_file(bytes path not None, bytes content not None):
     return True
 
 
-def read_file(bytes path not None, bint nowait=False):
-    """Return the octets of a regular file; with ``nowait`` None if that would wait for the disk. Raises OSError."""
-    cdef const char* p = path
-    cdef int fd, error = 0
+cdef bytes read_open(int fd, bytes path, bint nowait):
+    """Return the octets of a regular file that was opened, and close it; see ``read_file``."""
+    cdef int error = 0
     cdef int64_t size
     cdef ssize_t n = 0
     cdef size_t got = 0
     cdef bytes out
     cdef char* w
     with nogil:
-        fd = fm_open(p, O_RDONLY | O_NOFOLLOW, 0, FM_CACHED if nowait else 0)
-        if fd < 0:
-            error = errno
-            size = 0
-        else:
-            size = fm_regular_size(fd)
-    if fd < 0:
-        if nowait and (error == EAGAIN or error == ENOSYS):
-            return None
-        raise OSError(error, "cannot open", path)
+        size = fm_regular_size(fd)
     if size < 0:
         c_close(fd)
         raise OSError(EIO, "not a regular file", path)
-    out = PyBytes_FromStringAndSize(NULL, size)
+    try:
+        out = PyBytes_FromStringAndSize(NULL, size)
+    except MemoryError:
+        c_close(fd)
+        raise
     w = PyBytes_AS_STRING(out)
     with nogil:
         while got < <size_t>size:
@@ -273,6 +269,60 @@ def read_file(bytes path not None, bint nowait=False):
             return None
         raise OSError(error, "cannot read", path)
     return out if got == <size_t>size else out[:got]
+
+
+def read_file(bytes path not None, bint nowait=False):
+    """Return the octets of a regular file; with ``nowait`` None if that would wait for the disk. Raises OSError."""
+    cdef const char* p = path
+    cdef int fd, error = 0
+    with nogil:
+        fd = fm_open(p, O_RDONLY | O_NOFOLLOW, 0, FM_CACHED if nowait else 0)
+        if fd < 0:
+            error = errno
+    if fd < 0:
+        if nowait and (error == EAGAIN or error == ENOSYS):
+            return None
+        raise OSError(error, "cannot open", path)
+    return read_open(fd, path, nowait)
+
+
+cdef class Directory:
+    """Files of one directory, read one after the other: what is above the guard is opened once for all of them."""
+    cdef bytes path
+    cdef int root  # descriptor of the guarded path's ROOT; -1 before the first read
+
+    def __cinit__(self, bytes path not None):
+        self.path = path
+        self.root = -1
+
+    def __dealloc__(self):
+        self.close()
+
+    cpdef close(self):
+        """Close the directory; a later read opens it again."""
+        if self.root >= 0:
+            c_close(self.root)
+            self.root = -1
+
+    def read_now(self, bytes name not None):
+        """Return the octets of a regular file, ``name`` below the directory; None if that would wait for the disk.
+        Raises OSError."""
+        cdef const char* p = self.path
+        cdef const char* n = name
+        cdef const char* rest
+        cdef int fd = -1, error = 0
+        with nogil:
+            if self.root < 0:
+                self.root = fm_root(p, &rest, FM_CACHED)
+            if self.root != -1:  # a path that is not guarded has no ROOT to be opened
+                fd = fm_open_in(p, self.root, n, O_RDONLY | O_NOFOLLOW, FM_CACHED)
+            if fd < 0:
+                error = errno
+        if fd < 0:
+            if error == EAGAIN or error == ENOSYS:
+                return None
+            raise OSError(error, "cannot open", self.path + b"/" + name)
+        return read_open(fd, name, True)
 
 
 cdef int64_t touch_file(const char* path, int64_t left) noexcept nogil:

@@ -4,8 +4,8 @@ Commands (one family a file, named in pop3.table) take a Dialogue and the rest o
 with ``err``, or with ``bad`` where the client made a mistake. pop3.session reads the lines.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 from fastmail.auth import sasl
 from fastmail.auth.login import Login
@@ -13,16 +13,28 @@ from fastmail.directory.standing import Standing
 from fastmail.net.connection import Connection
 from fastmail.pop3.service import Service
 from fastmail.pop3.view import View
+from fastmail.store.interface import Octets, Snapshot
 from fastmail.telemetry.counters import count
 
-LINES = 2000  # of a listing that are made at once
 PATIENCE = 50  # times as many errors are allowed after the login
 
 
 class Dialogue:
     """See the module. ``view`` is there from the login on: in the TRANSACTION state."""
 
-    __slots__ = ("_errors", "_viewed", "conn", "logging_in", "login", "service", "user", "utf8", "view")
+    __slots__ = (
+        "_errors",
+        "_opened",
+        "_snapshot",
+        "_viewed",
+        "conn",
+        "logging_in",
+        "login",
+        "service",
+        "user",
+        "utf8",
+        "view",
+    )
 
     def __init__(self, service: Service, connection: Connection) -> None:
         self.service = service
@@ -36,6 +48,9 @@ class Dialogue:
         self.view: View | None = None
         self._viewed = b""  # the mailbox of which the store believes that it is viewed
         self._errors = 0
+        # while a batch of commands is answered
+        self._opened: AbstractContextManager[Snapshot] | None = None
+        self._snapshot: Snapshot | None = None
 
     async def begin_view(self, key: bytes) -> bool:
         """Tell the store that this session views a mailbox. Returns False if the client has gone meanwhile."""
@@ -68,6 +83,34 @@ class Dialogue:
             return 0
         return number
 
+    # ---------------------------------------------------------------- reading
+
+    def at_hand(self, view: View, uid: int) -> Octets | None:
+        """Return a message if that needs no waiting; valid until ``end_reading``. MailError if the index cannot be
+        read.
+
+        All commands that came together are answered from one snapshot. Whoever waits for anything has to call
+        ``end_reading`` before: a snapshot may not stay open meanwhile."""
+        if self._snapshot is None:
+            opened = self.service.store.snapshot(view.account)
+            self._snapshot = opened.__enter__()
+            self._opened = opened
+        try:
+            return self._snapshot.content(view.key, uid)
+        except Exception as error:
+            self.end_reading(error)  # which raises it as one of model.errors, if it is the index's
+            raise
+
+    def end_reading(self, error: Exception | None = None) -> None:
+        """End the snapshot of the commands that came together, if there is one."""
+        opened, self._opened, self._snapshot = self._opened, None, None
+        if opened is None:
+            return
+        if error is None:
+            opened.__exit__(None, None, None)
+        else:
+            opened.__exit__(type(error), error, error.__traceback__)
+
     # ---------------------------------------------------------------- replies: of ASCII, as LANG promises
 
     def ok(self, text: str) -> None:
@@ -87,15 +130,15 @@ class Dialogue:
             self.conn.blame(2, "too many errors")
             self.conn.close()
 
-    def multi(self, title: str, lines: Iterable[str]) -> None:
-        """A success of several lines."""
+    def multi(self, title: str, blocks: Iterable[bytes]) -> None:
+        """A success of several lines, given as blocks of whole lines."""
         self.ok(title)
-        self.conn.run_now(self._listing(iter(lines)))
+        self.conn.run_now(self._listing(blocks))
 
-    async def _listing(self, lines: Iterator[str]) -> None:
+    async def _listing(self, blocks: Iterable[bytes]) -> None:
         """A line for each message, some at a time; the peer reads them before there are more."""
-        while part := list(islice(lines, LINES)):
-            self.conn.write("\r\n".join([*part, ""]).encode())
+        for block in blocks:
+            self.conn.write(block)
             if self.conn.full:
                 await self.conn.drain()
         self.conn.write(b".\r\n")

@@ -24,7 +24,7 @@ def lang(session: Dialogue, rest: bytes) -> None:
     2.1)."""
     asked = rest.strip().lower()
     if not asked:
-        session.multi("languages", [f"{TAG} {NAME}"])
+        session.multi("languages", [f"{TAG} {NAME}\r\n".encode()])
     elif asked in (TAG.encode(), b"*"):
         session.ok(f"{TAG} replies are in {NAME}")
     else:

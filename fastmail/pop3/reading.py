@@ -22,7 +22,7 @@ def retr(session: Dialogue, view: View, rest: bytes) -> None:
     """RFC 1939 5."""
     number = session.number(view, rest.strip())
     if number:
-        session.conn.run_now(_send(session, view, number, -1))
+        _send(session, view, number, -1)
 
 
 def top(session: Dialogue, view: View, rest: bytes) -> None:
@@ -33,17 +33,43 @@ def top(session: Dialogue, view: View, rest: bytes) -> None:
         return
     number = session.number(view, words[0])
     if number:
-        session.conn.run_now(_send(session, view, number, int(words[1])))
+        _send(session, view, number, int(words[1]))
 
 
-async def _send(session: Dialogue, view: View, number: int, lines: int) -> None:
-    """``lines`` of the body, all of them where that is negative."""
+def _send(session: Dialogue, view: View, number: int, lines: int) -> None:
+    """Send ``lines`` of the body, all of them if that is negative: at once if the message is at hand, of one piece, and
+    sent as it is."""
     try:
-        content = await session.service.store.content(view.account, view.key, view.uid(number))
+        content = session.at_hand(view, view.uids[number - 1])
     except MailError as error:
-        log.event("pop3.unreadable", "error", account=view.account.address, error=error)
-        session.err("[SYS/TEMP] message can not be read now")
+        _refuse(session, view, error)
         return
+    if content is None or len(content) > BLOCK or not (session.utf8 or (content := bytes(content)).isascii()):
+        kept = bytes(content) if content is not None else None
+        session.end_reading()
+        session.conn.run_now(_send_slowly(session, view, number, lines, kept))
+        return
+    if lines < 0:
+        view.read.add(number)
+    else:
+        content = memoryview(content)[: top_end(content, lines)]
+    session.conn.write(b"+OK %d octets\r\n" % view.sizes[number - 1])
+    session.conn.write(dot_stuffed(content))
+
+
+def _refuse(session: Dialogue, view: View, error: MailError) -> None:
+    log.event("pop3.unreadable", "error", account=view.account.address, error=error)
+    session.err("[SYS/TEMP] message can not be read now")
+
+
+async def _send_slowly(session: Dialogue, view: View, number: int, lines: int, content: bytes | None) -> None:
+    """Do the same for a message that is not at hand (None), is long, or has to be converted."""
+    if content is None:
+        try:
+            content = await session.service.store.content(view.account, view.key, view.uid(number))
+        except MailError as error:
+            _refuse(session, view, error)
+            return
     if content is None:
         session.err("message was removed by another program")
         return

@@ -60,26 +60,32 @@ class Pop3Session(Dialogue):
         conn = self.conn
         if self.view is not None:
             conn.touch(self.service.limits.pop3_timeout)
-        while position < size and not conn.busy and not conn.closing and not conn.full:
-            end = find_crlf(data, position, size)
-            long = self.logging_in.under_way or bytes(data[position : position + 5]).upper() == b"AUTH "
-            most = AUTH_LINE if long else LINE
-            if end < 0:
-                if size - position > most + len(b"\r"):
-                    self._skipping = True
-                    return size
-                return position
-            line = bytes(data[position:end]).removesuffix(b"\r")
-            position = end + 1
-            if self._skipping or len(line) > most:
-                self._skipping = False
-                self.logging_in.abandon()  # an exchange with a line that could not be read is over
-                self.bad("line is too long")
-            elif self.logging_in.under_way:
-                enter.line(self, line)
-            else:
-                self._command(line)
+        try:
+            while position < size and not conn.busy and not conn.closing and not conn.full:
+                end = find_crlf(data, position, size)
+                if end < 0:
+                    if size - position > self._most(data, position) + len(b"\r"):
+                        self._skipping = True
+                        return size
+                    return position
+                line = bytes(data[position:end]).removesuffix(b"\r")
+                if self._skipping or (len(line) > LINE and len(line) > self._most(data, position)):
+                    self._skipping = False
+                    self.logging_in.abandon()  # an exchange with a line that could not be read is over
+                    self.bad("line is too long")
+                elif self.logging_in.under_way:
+                    enter.line(self, line)
+                else:
+                    self._command(line)
+                position = end + 1
+        finally:
+            self.end_reading()
         return position
+
+    def _most(self, data: memoryview, position: int) -> int:
+        """Return how many octets the line that begins there may have."""
+        long = self.logging_in.under_way or bytes(data[position : position + 5]).upper() == b"AUTH "
+        return AUTH_LINE if long else LINE
 
     def _command(self, line: bytes) -> None:
         verb, _, rest = line.partition(b" ")

@@ -5,11 +5,16 @@ marks. UIDL is Dovecot's default form, so that clients which come from there dow
 server's order and UIDLs are known (Snapshot.pop3), they hold.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable
 
 from fastmail._core import pages
-from fastmail._core.uidset import UidSet
 from fastmail.store.interface import Account, Store
+
+
+def numbers(values: bytes | Iterable[int] = ()) -> "array[int]":
+    """Return 32-bit numbers, which the compiled writers of listings take."""
+    return array("I", values)
 
 
 class View:
@@ -21,8 +26,8 @@ class View:
         self.account = account
         self.key = key
         self.validity = 0
-        self.uids: UidSet | Sequence[int] = []
-        self.sizes: list[int] = []
+        self.uids = numbers()
+        self.sizes = numbers()
         self._uidls: dict[int, bytes] = {}  # those that are not of our own form, by UID
         # numbers of messages
         self.deleted: set[int] = set()  # marked
@@ -30,8 +35,7 @@ class View:
 
     def uid(self, number: int) -> int:
         """The UID of a message."""
-        uids = self.uids
-        return uids.uid(number) if isinstance(uids, UidSet) else uids[number - 1]
+        return self.uids[number - 1]
 
     def uidl(self, uid: int) -> str:
         """Return the unique id that UIDL shows for a UID."""
@@ -50,8 +54,8 @@ class View:
         places = {uid: order for uid, (order, _) in known.items() if order}
         rows = list(zip(self.uids, self.sizes, strict=True))
         rows.sort(key=lambda row: (row[0] not in places, places.get(row[0], row[0])))
-        self.uids = [uid for uid, _ in rows]
-        self.sizes = [size for _, size in rows]
+        self.uids = numbers(uid for uid, _ in rows)
+        self.sizes = numbers(size for _, size in rows)
         self._uidls = {uid: uidl for uid, (_, uidl) in known.items() if uidl}
 
 
@@ -62,9 +66,7 @@ def taken(store: Store, account: Account, key: bytes) -> View:
         box = snapshot.mailbox(key)
         assert box is not None
         view.validity = box.uidvalidity
-        uids = UidSet().plus_pages(snapshot.presence(key), 0)
-        for page in snapshot.pages(key):
-            view.sizes += pages.sizes(page, uids)
-        view.uids = uids
+        uids, sizes = pages.listed(snapshot.pages(key))
+        view.uids, view.sizes = numbers(uids), numbers(sizes)
         view.take_over(snapshot.pop3(key))
     return view

@@ -191,7 +191,7 @@ def fuzz_pages(rng: random.Random) -> None:
         lambda: pages.extend(one, spoil(rng, pages.pack(5, 1, 2, 3, 4, 5, 6))), lambda: pages.tally(some(rng, bytes(one))),
         lambda: pages.update(one, which, rng.choice([-1, 0, 1]), 9, 1, 1 << 41, rng.choice([5, (1 << 64) - 1])),
         lambda: pages.remove(one, which, rng.randrange(16)), lambda: pages.changed_since(one, which, 7),
-        lambda: pages.sizes(one, which), lambda: pages.search([one, page(rng)], which, program, [which]),
+        lambda: pages.sizes(one, which), lambda: pages.listed([one, page(rng)]), lambda: pages.search([one, page(rng)], which, program, [which]),
     ]  # fmt: skip
     for call in rng.sample(calls, 4):
         with contextlib.suppress(ValueError):

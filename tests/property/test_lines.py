@@ -1,6 +1,7 @@
 """Content off the wire, however it is cut, against a plain reading of RFC 5321."""
 
 import re
+from array import array
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,14 @@ def test_dot_stuffing_for_pop3(rows: list[bytes], body: int) -> None:
     stuffed = b"".join((b"." if row.startswith(b".") else b"") + row + b"\r\n" for row in wanted)
     top = data if body < 0 else data[: lines.top_end(data, body)]
     assert lines.dot_stuffed(top) == stuffed + b".\r\n" and lines.dot_stuffed(top, False) == stuffed
+
+
+@given(st.integers(1, 30), st.lists(st.integers(0, (1 << 32) - 1), max_size=12), st.sets(st.integers(1, 45)))
+def test_listings_for_pop3(first: int, values: list[int], without: set[int]) -> None:
+    rows = [(n, value) for n, value in enumerate(values, first) if n not in without]
+    packed = array("I", values)
+    assert lines.numbered(first, packed, without) == b"".join(b"%d %d\r\n" % row for row in rows)
+    assert lines.numbered(first, packed, without, b"00ab") == b"".join(b"%d %08x00ab\r\n" % row for row in rows)
 
 
 @given(

@@ -24,6 +24,16 @@ def test_records_come_back() -> None:
     assert pages.head(page(3)) == (3, 12, 0b111, 0b101)
 
 
+def test_numbers_and_sizes_of_several_pages() -> None:
+    some = [page(), page(2, 96)]
+    records = [record for one in some for record in pages.records(one)]
+    uids, sizes = (array("I", column).tolist() for column in pages.listed(some))
+    assert uids == [record[0] for record in records] and sizes == [record[5] for record in records]
+    assert pages.listed([]) == (b"", b"")
+    with pytest.raises(ValueError):
+        pages.listed([page()[:-1]])
+
+
 def test_uids_must_ascend_and_fit() -> None:
     with pytest.raises(ValueError, match="ascend"):
         pages.extend(page(), pages.pack(33, 0, 1, 0, 0, 0, 0))

@@ -1,5 +1,6 @@
 """fastmail.durable.files: what is read is a regular file under its own name, whatever lies there."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -29,6 +30,22 @@ def test_only_regular_files_are_read(tmp_path: Path, nowait: bool, monkeypatch: 
             except OSError:
                 continue
             assert nowait and found is None, name  # it cannot be said without waiting: the other form says it
+
+
+def test_files_of_a_directory_are_read(tmp_path: Path) -> None:
+    """Of one that is not guarded; for others see test_beneath."""
+    (tmp_path / "cur").mkdir()
+    (tmp_path / "cur" / "one").write_bytes(b"1")
+    (tmp_path / "cur" / "link").symlink_to("one")
+    directory = files.Directory(os.fsencode(tmp_path))
+    for _ in range(2):
+        assert directory.read_now(b"cur/one") in (b"1", None)
+        for name in (b"cur/none", b"cur/link"):
+            try:
+                assert directory.read_now(name) is None, "that cannot be said without waiting: the other form says it"
+            except OSError as error:
+                assert error.errno in (errno.ENOENT, errno.ELOOP), name
+        directory.close()
 
 
 def test_files_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,16 +19,22 @@ from fastmail.store.local.index.tables import Tables
 FEW, PAGES = 4, 64  # pages looked up at once: the first time, and at most
 
 
-class Files(Protocol):
-    """Reads contents that are in files; implemented by maildir.account_paths."""
+class Folder(Protocol):
+    """The directory of a mailbox, while files of it are read."""
 
-    def folder(self, account: Account, name: str) -> str:
-        """Return the directory of the mailbox of that name."""
-        ...
-
-    def read_now(self, directory: str, marked: bytes, removed: bool) -> bytes | None:
+    def read_now(self, marked: bytes, removed: bool) -> bytes | None:
         """Return the content of a mark and name if that needs no waiting; OSError if it cannot be read. ``removed``:
         its message was removed, so its file may have been put aside."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Files(Protocol):
+    """Finds contents that are in files; implemented by maildir.account_paths."""
+
+    def opened(self, account: Account, name: str) -> Folder:
+        """Return the directory of the mailbox of that name. Close it soon."""
         ...
 
 
@@ -59,7 +65,7 @@ class LocalSnapshot:
         """``account`` and ``files``: for content in files; without them only content in segments can be read."""
         self._account = account
         self._files = files
-        self._folder: tuple[bytes, str] | None = None  # key and directory of the mailbox read last
+        self._folder: tuple[bytes, Folder] | None = None  # key and directory of the mailbox read last
         self._recalled: tuple[bytes, UidSet] | None = None  # mailbox and removed messages that are shown (recall)
         self._txn = txn
         self._t = tables
@@ -69,6 +75,8 @@ class LocalSnapshot:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._txn.abort()
+        if self._folder is not None:
+            self._folder[1].close()
         if isinstance(error, ERRORS):
             raise translate(error) from error
 
@@ -234,14 +242,23 @@ class LocalSnapshot:
         try:
             if in_segment(marked):
                 return self.record(marked, nowait=True)
-            if self._folder is None or self._folder[0] != key:
-                row = self._txn.get(layout.row_key(key), db=self._t.page)
-                if row is None or self._account is None or self._files is None:
-                    return None
-                self._folder = key, self._files.folder(self._account, layout.unpack_row(key, row).name)
-            return self._files.read_now(self._folder[1], marked, again) if self._files is not None else None
+            folder = self._folder
+            if folder is None or folder[0] != key:
+                folder = self._open(key)
+            return folder[1].read_now(marked, again) if folder is not None else None
         except (OSError, CorruptData, NoSuchMailbox):
             return None  # renamed, removed or damaged: Store.content, which may wait, finds out
+
+    def _open(self, key: bytes) -> tuple[bytes, Folder] | None:
+        """Open the directory of a mailbox in place of the last one."""
+        row = self._txn.get(layout.row_key(key), db=self._t.page)
+        if row is None or self._account is None or self._files is None:
+            return None
+        opened = key, self._files.opened(self._account, layout.unpack_row(key, row).name)
+        if self._folder is not None:
+            self._folder[1].close()
+        self._folder = opened
+        return opened
 
     def expunged(self, key: bytes, since: int) -> UidSet:
         cursor = self._txn.cursor(db=self._t.gone)

@@ -10,7 +10,7 @@ from fastmail.store.interface import Account
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir import aside, folders
 from fastmail.store.local.maildir.home import Home
-from fastmail.store.local.maildir.names import path_of
+from fastmail.store.local.maildir.names import below
 
 
 class AccountPaths:
@@ -31,13 +31,31 @@ class AccountPaths:
         """Return the directory of another server's index files for the mailbox."""
         return folders.index_directory(self.home(account), name)
 
-    def read_now(self, directory: str, marked: bytes, removed: bool) -> bytes | None:
+    def opened(self, account: Account, name: str) -> "OpenFolder":
+        """Return the mailbox's directory, for reading files of it now. Close it soon."""
+        return OpenFolder(self.folder(account, name))
+
+
+class OpenFolder:
+    """The directory of a mailbox, from which several files are read one after the other."""
+
+    __slots__ = ("_directory", "_files")
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._files = files.Directory(os.fsencode(directory))
+
+    def read_now(self, marked: bytes, removed: bool) -> bytes | None:
         """Return the content of a file if that needs no waiting. ``removed``: its message was removed, so it may have
         been put aside."""
         try:
-            return files.read_file(path_of(directory, marked), True)
+            return self._files.read_now(below(marked))
         except FileNotFoundError:
-            return files.read_file(aside.aside_path(directory, marked), True) if removed else None
+            return files.read_file(aside.aside_path(self._directory, marked), True) if removed else None
+
+    def close(self) -> None:
+        """Close it."""
+        self._files.close()
 
 
 class Paths:

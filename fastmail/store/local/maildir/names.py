@@ -137,7 +137,12 @@ def arrival_order(name: bytes) -> tuple[int, int, bytes]:
 
 def path_of(directory: str, marked: bytes) -> bytes:
     """Return the path of a file from its mark and name."""
-    return os.fsencode(directory) + (b"/new/" if marked[:1] == NEW else b"/cur/") + marked[1:]
+    return os.fsencode(directory) + b"/" + below(marked)
+
+
+def below(marked: bytes) -> bytes:
+    """Return the same path from the mailbox's directory on."""
+    return (b"new/" if marked[:1] == NEW else b"cur/") + marked[1:]
 
 
 def given_sizes(base: str) -> tuple[int, int]:
