@@ -266,6 +266,7 @@ cdef class Fields:
         cdef uint32_t slot = 0
         cdef int at
         cdef Place* place
+        names = names if type(names) is tuple else tuple(names)  # no code of another runs while ROOM is in use
         ROOM.len = 0
         memcpy(self.left, self.last, (self.mask + 1) * sizeof(int))
         for name in names:
