@@ -6,7 +6,7 @@ make looking for them slow. Nothing is raised for what a message holds.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
@@ -14,16 +14,16 @@ from os import urandom
 
 from fastmail._core.dkim cimport put_field, relaxed_field, simple_field
 from fastmail._core.header cimport END, FIELD, Kind, Line, next_line
-from fastmail._core.octets cimport Out, lower
-from fastmail._core.tags cimport cut, from_base64, parts
+from fastmail._core.octets cimport Out, get32, get64, lower
+from fastmail._core.tags cimport Cut, cut_at, decoded
 
 cdef enum:
     MOST = 10000     # fields of a header that are looked at
     FIRST = 32       # fields for which there is room at first
     FOLDS = 4        # times what signatures have in common that a signature may have in all
-    SHOWN = 8        # characters of b= in results (RFC 6008 4)
     BEGINNING = 100  # octets of a Subject
     MARKS = 16       # beginnings of names that one call can look for
+    KEPT = 16384     # octets that the shared buffer keeps between two calls
 
 # The key of the hashes of names. Whoever chooses names does not know it, and cannot choose names that collide.
 cdef uint64_t KEY = int.from_bytes(urandom(8), "little") | 1
@@ -42,30 +42,67 @@ cdef struct Place:
     int above
 
 
-cdef inline uint32_t step(uint32_t found, const char* p, Py_ssize_t n) noexcept nogil:
-    """The hash with up to four octets more. Case does not count: 32 makes some other octets equal too, which only
-    means that they have to be compared."""
-    cdef uint32_t word = 0
-    memcpy(&word, p, n)
+cdef inline uint32_t step(uint32_t found, uint32_t word) noexcept nogil:
+    """The hash with four octets more. Case does not count: 32 makes some other octets equal too, which only means that
+    they have to be compared."""
     return <uint32_t>(((found ^ (word | 0x20202020)) * KEY) >> 32)
 
 
-cdef uint32_t hashed(const char* p, Py_ssize_t n) noexcept nogil:
-    """Of a name, without regard to case."""
+cdef uint32_t hashed(const char* name, Py_ssize_t n) noexcept nogil:
+    """Of a name, without regard to case. What is left behind the last four octets is taken with some of these again,
+    so that four are always there."""
+    cdef const uint8_t* p = <const uint8_t*>name
     cdef uint32_t found = <uint32_t>n
+    if n < 4:
+        return step(found, p[0] | (<uint32_t>p[n >> 1] << 8) | (<uint32_t>p[n - 1] << 16)) if n else found
     while n >= 4:
-        found = step(found, p, 4)
+        found = step(found, get32(p))
         p += 4
         n -= 4
-    return step(found, p, n) if n else found
+    return step(found, get32(p + n - 4)) if n else found
 
 
-cdef inline bint alike(const char* p, const char* q, Py_ssize_t n) noexcept nogil:
+cdef inline uint64_t lowered(uint64_t word) noexcept nogil:
+    """Eight octets, with each of A-Z in lower case. In a sum of seven bits, the eighth says whether an octet is at or
+    above A, or above Z; octets that have it already are no letters."""
+    cdef uint64_t low = word & 0x7f7f7f7f7f7f7f7fULL
+    cdef uint64_t upper = (low + 0x3f3f3f3f3f3f3f3fULL) ^ (low + 0x2525252525252525ULL)
+    return word | ((upper & ~word & 0x8080808080808080ULL) >> 2)
+
+
+cdef inline uint64_t ends(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    """The first and the last four of four to eight octets."""
+    return get32(p) | (<uint64_t>get32(p + n - 4) << 32)
+
+
+cdef bint alike(const char* one, const char* other, Py_ssize_t n) noexcept nogil:
     """Are two names of that length the same, without regard to case?"""
+    cdef const uint8_t* p = <const uint8_t*>one
+    cdef const uint8_t* q = <const uint8_t*>other
     cdef Py_ssize_t i = 0
-    while i < n and (p[i] == q[i] or lower(p[i]) == lower(q[i])):
-        i += 1
-    return i == n
+    if n < 4:
+        while i < n and lower(one[i]) == lower(other[i]):
+            i += 1
+        return i == n
+    if n < 8:
+        return lowered(ends(p, n)) == lowered(ends(q, n))
+    while i + 8 <= n:
+        if lowered(get64(p + i)) != lowered(get64(q + i)):
+            return False
+        i += 8
+    return i == n or lowered(get64(p + n - 8)) == lowered(get64(q + n - 8))
+
+
+# What canonical forms are put together in; no call leaves anything there. The GIL is held while it is in use.
+cdef Out ROOM = Out(4096)
+cdef Out CUT = Out(2048)
+
+cdef bytes taken(Py_ssize_t n):
+    """The first octets of it."""
+    cdef bytes found = PyBytes_FromStringAndSize(ROOM.buf, n)
+    ROOM.len = 0
+    ROOM.shrink(KEPT)
+    return found
 
 
 cdef class Fields:
@@ -220,17 +257,22 @@ cdef class Fields:
             at = place.above
         return at
 
-    cdef int take(self, Out out, names, bint relaxed, int own=-1) except -1:
-        """The fields that a signature covers, from the bottom up for each name; ``own``: the signature's field, which
-        is none of them."""
+    cdef int take(self, names, bint relaxed, int own=-1) except -1:
+        """Puts the fields that a signature covers into ROOM, from the bottom up for each name; ``own``: the signature's
+        field, which is none of them."""
         cdef const char* base = self.data
         cdef bytes name
-        cdef uint32_t slot
+        cdef bytes before = b""
+        cdef uint32_t slot = 0
         cdef int at
         cdef Place* place
+        names = names if type(names) is tuple else tuple(names)  # no code of another runs while ROOM is in use
+        ROOM.len = 0
         memcpy(self.left, self.last, (self.mask + 1) * sizeof(int))
         for name in names:
-            slot = self.slot(base, name, len(name))
+            if name != before:  # who signs a name twice does that at once, nearly always
+                slot = self.slot(base, name, len(name))
+                before = name
             at = self.left[slot]
             if at >= 0 and at == own:
                 at = self.places[at].above
@@ -239,22 +281,19 @@ cdef class Fields:
             place = &self.places[at]
             self.left[slot] = place.above
             if relaxed:
-                relaxed_field(out, base + place.start, base + place.colon, base + place.end)
+                relaxed_field(ROOM, base + place.start, base + place.colon, base + place.end)
             else:
-                simple_field(out, base + place.start, base + place.end)
+                simple_field(ROOM, base + place.start, base + place.end)
         return 0
 
     def canonical(self, names, bint relaxed):
-        cdef Out out = Out(2048)
-        self.take(out, names, relaxed)
-        return out.take()
+        self.take(names, relaxed)
+        return taken(ROOM.len)
 
     def signed(self, names, bint relaxed, bytes field not None, bytes unsigned not None):
-        cdef Out out = Out(2048)
-        self.take(out, names, relaxed, self.place_of(field))
-        put_field(out, unsigned, len(unsigned), relaxed)
-        out.len -= 2
-        return out.take()
+        self.take(names, relaxed, self.place_of(field))
+        put_field(ROOM, unsigned, len(unsigned), relaxed)
+        return taken(ROOM.len - 2)
 
     # ---------------------------------------------------------------- a header as nearly all are
 
@@ -272,6 +311,8 @@ cdef class Fields:
         for at in range(self.count):
             start = <const char*>self.data + self.places[at].start
             for n in range(count):
+                if lower(start[0]) != starts[n][0]:  # most names begin in another way
+                    continue
                 if sizes[n] <= self.places[at].size and alike(start, starts[n], sizes[n]):
                     return True
         return False
@@ -293,8 +334,8 @@ cdef class Fields:
         cdef int author = self.only(b"from"), replies = self.only(b"reply-to"), subject = self.topmost(b"subject")
         cdef int at = self.newest(b"dkim-signature")
         cdef list common = [], own = []
-        cdef tuple halves
-        cdef bytes hashed, octets
+        cdef tuple said
+        cdef const char* base = self.data
         cdef Place* place
         if self.broken or self.cr or author < 0 or replies == -2 or self.chained():
             return None
@@ -305,14 +346,11 @@ cdef class Fields:
             place = &self.places[at]
             if len(own) == most or place.end - place.start > FOLDS * longest:
                 return None
-            halves = parts(self.octets(at))
-            if halves is None or len(<bytes>halves[0]) > longest:
+            said = decoded(base + place.start, base + place.end, at)
+            if said is None or len(<bytes>said[0]) > longest:
                 return None
-            octets, hashed = from_base64(halves[1]), from_base64(halves[2])
-            if octets is None or hashed is None:
-                return None
-            common.append(halves[0])
-            own.append((at, hashed, octets, (<bytes>halves[1])[:SHOWN].decode("ascii"), halves[3], halves[4]))
+            common.append(said[0])
+            own.append(said[1])
             at = place.above
         common.reverse()
         own.reverse()
@@ -334,12 +372,18 @@ cdef class Fields:
         return False
 
     def covered(self, int at, names, bint relaxed):
-        cdef Out out = Out(2048)
-        cdef bytes unsigned
+        cdef const char* base = self.data
+        cdef Place* place
+        cdef Cut cut
         if not 0 <= at < self.count:
             raise IndexError("no such field")
-        unsigned = cut(self.octets(at), b"b")
-        self.take(out, names, relaxed, at)
-        put_field(out, unsigned, len(unsigned), relaxed)
-        out.len -= 2
-        return out.take()
+        place = &self.places[at]
+        cut_at(base + place.start, base + place.end, b"b", 1, &cut)
+        CUT.len = 0
+        CUT.put(base + place.start, cut.start)
+        CUT.put(base + place.start + cut.behind, place.end - place.start - cut.behind)
+        self.take(names, relaxed, at)
+        put_field(ROOM, CUT.buf, CUT.len, relaxed)
+        CUT.len = 0
+        CUT.shrink(KEPT)
+        return taken(ROOM.len - 2)

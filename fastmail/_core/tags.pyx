@@ -4,14 +4,17 @@ Promise: one pass, linear in what is given; a list has TAGS tags at most. Nothin
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.string cimport memchr, memcmp
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeASCII
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy
 
-from fastmail._core.octets cimport Out, lower
+from fastmail._core.octets cimport Out, get64, lower
 
 cdef enum:
     TAGS = 100   # of a list
     DIGITS = 12  # of a time
+    SHOWN = 8    # characters of b= in results (RFC 6008 4)
+    KEPT = 4096  # octets that a shared buffer keeps between two calls
 
 cdef inline bint space(char c) noexcept nogil:
     """White space of tag lists, which are folded."""
@@ -93,28 +96,35 @@ def without(bytes data not None, bytes name not None):
 
 
 cdef bytes cut(bytes data, bytes name):
+    cdef Cut found
     cdef const char* base = data
-    cdef const char* stop = base + len(data)
-    cdef const char* p = <const char*>memchr(base, 58, len(data))
+    cut_at(base, base + len(data), name, len(name), &found)
+    return data if found.start == found.behind else data[: found.start] + data[found.behind :]
+
+
+cdef int cut_at(const char* base, const char* stop, const char* name, Py_ssize_t size, Cut* found) except -1:
+    cdef const char* p = <const char*>memchr(base, 58, stop - base)
     cdef const char* q
     cdef const char* end
     cdef const char* equals
     if p == NULL:
         raise ValueError("no field")
     p += 1
+    found.start = found.behind = 0
     while True:
         q = <const char*>memchr(p, 59, stop - p)
         end = stop if q == NULL else q
         equals = <const char*>memchr(p, 61, end - p)
-        if equals != NULL and is_tag(p, equals, name, len(name)):
+        if equals != NULL and is_tag(p, equals, name, size):
             if q == NULL:  # the line end of the field is not part of the value
                 if end - 1 > equals and (end - 1)[0] == 10:
                     end -= 1
                     if end - 1 > equals and (end - 1)[0] == 13:
                         end -= 1
-            return data[: equals + 1 - base] + data[end - base :]
+            found.start, found.behind = equals + 1 - base, end - base
+            return 0
         if q == NULL:
-            return data
+            return 0
         p = q + 1
 
 
@@ -146,35 +156,105 @@ cdef long long number(const char* p, const char* end) noexcept nogil:
     return value
 
 
+cdef Py_ssize_t squeeze(const char* p, const char* end, char* to) noexcept nogil:
+    """Copy the octets without white space. Returns how many that are; there is room for all."""
+    cdef char* start = to
+    cdef uint64_t word
+    while p < end:
+        while end - p >= 8:  # as long as none of eight is a space, or below
+            word = get64(<const uint8_t*>p)
+            if (word - 0x2121212121212121ULL) & ~word & 0x8080808080808080ULL:
+                break
+            memcpy(to, p, 8)
+            p += 8
+            to += 8
+        while p < end:
+            to[0] = p[0]
+            p += 1
+            if not space(to[0]):
+                to += 1
+            elif end - p >= 8:
+                break
+    return to - start
+
+
 cdef bytes dense(const char* p, const char* end):
     """The octets without white space."""
     cdef bytes found = PyBytes_FromStringAndSize(NULL, end - p)
-    cdef char* to = PyBytes_AS_STRING(found)
-    cdef char* start = to
-    while p < end:
-        to[0] = p[0]
-        to += not space(p[0])
-        p += 1
-    return found if to - start == len(found) else found[: to - start]
+    cdef Py_ssize_t n = squeeze(p, end, PyBytes_AS_STRING(found))
+    return found if n == len(found) else found[:n]
+
+
+cdef struct Values:
+    # of tags of a signature: from behind the equals sign to the end; NULL where the tag is not there
+    const char* b
+    const char* b_end
+    const char* bh
+    const char* bh_end
+    long long since
+    long long expires
+
+
+# What signatures have in common is put together in the first, b= and bh= without white space in the second. No call
+# leaves anything there, and the GIL is held while they are in use.
+cdef Out SAME = Out(1024)
+cdef Out TEXT = Out(1024)
 
 
 def signature(bytes data not None):
-    return parts(data)
-
-
-cdef tuple parts(bytes data):
     cdef const char* base = data
-    cdef const char* stop = base + len(data)
-    cdef const char* p = <const char*>memchr(base, 58, len(data))
+    cdef Values found
+    if not split(base, base + len(data), &found):
+        return None
+    return common(), dense(found.b, found.b_end), dense(found.bh, found.bh_end), found.since, found.expires
+
+
+cdef tuple decoded(const char* base, const char* stop, int place):
+    cdef Values found
+    cdef bytes octets, digest
+    cdef Py_ssize_t n
+    cdef str shown
+    if not split(base, stop, &found):
+        return None
+    n = text_of(found.bh, found.bh_end)
+    digest = from_base64(<const unsigned char*>TEXT.buf, n)
+    n = text_of(found.b, found.b_end)
+    octets = from_base64(<const unsigned char*>TEXT.buf, n)
+    if octets is None or digest is None:
+        return None
+    shown = PyUnicode_DecodeASCII(TEXT.buf, n if n < SHOWN else SHOWN, NULL)
+    TEXT.shrink(KEPT)
+    return common(), (place, digest, octets, shown, found.since, found.expires)
+
+
+cdef Py_ssize_t text_of(const char* p, const char* end) except -1:
+    """Put a value without white space into TEXT. Returns how long it is."""
+    if TEXT.cap < end - p:
+        TEXT.grow(end - p)
+    return squeeze(p, end, TEXT.buf)
+
+
+cdef bytes common():
+    """What ``split`` found to be in common."""
+    cdef bytes found = PyBytes_FromStringAndSize(SAME.buf, SAME.len)
+    SAME.len = 0
+    SAME.shrink(KEPT)
+    return found
+
+
+cdef bint split(const char* base, const char* stop, Values* found) except -1:
+    """Take a signature apart; what it has in common with others goes into SAME. False where it has no b= or no bh=, one
+    of them or t= or x= twice, or no number as its time."""
+    cdef const char* p = <const char*>memchr(base, 58, stop - base)
     cdef const char* q
     cdef const char* end
     cdef const char* equals
     cdef const char* keep  # up to where a part is the same in each signature
-    cdef Out same = Out(len(data))
-    cdef bytes b = None, bh = None
-    cdef long long since = -1, expires = -1
+    found.b = found.bh = NULL
+    found.since = found.expires = -1
+    SAME.len = 0
     if p == NULL:
-        return None
+        return False
     p += 1
     while True:
         q = <const char*>memchr(p, 59, stop - p)
@@ -182,37 +262,35 @@ cdef tuple parts(bytes data):
         equals = <const char*>memchr(p, 61, end - p)
         if equals != NULL:
             if is_tag(p, equals, b"b", 1):
-                if b is not None:
-                    return None
-                b = dense(equals + 1, end)
+                if found.b != NULL:
+                    return False
+                found.b, found.b_end = equals + 1, end
                 keep = equals + 1
             elif is_tag(p, equals, b"bh", 2):
-                if bh is not None:
-                    return None
-                bh = dense(equals + 1, end)
+                if found.bh != NULL:
+                    return False
+                found.bh, found.bh_end = equals + 1, end
                 keep = equals + 1
             elif is_tag(p, equals, b"t", 1):
-                if since >= 0:
-                    return None
-                since = number(equals + 1, end)
-                if since < 0:
-                    return None
+                if found.since >= 0:
+                    return False
+                found.since = number(equals + 1, end)
+                if found.since < 0:
+                    return False
                 keep = equals + 1
             elif is_tag(p, equals, b"x", 1):
-                if expires >= 0:
-                    return None
-                expires = number(equals + 1, end)
-                if expires < 0:
-                    return None
+                if found.expires >= 0:
+                    return False
+                found.expires = number(equals + 1, end)
+                if found.expires < 0:
+                    return False
                 keep = equals + 1
-        same.put(p, keep - p)
+        SAME.put(p, keep - p)
         if q == NULL:
             break
-        same.putc(59)
+        SAME.putc(59)
         p = q + 1
-    if b is None or bh is None:
-        return None
-    return same.take(), b, bh, since, expires
+    return found.b != NULL and found.bh != NULL
 
 
 cdef int[256] VALUES  # of the characters of base64; -1 for others
@@ -229,9 +307,8 @@ cdef int fill() except -1:
 fill()
 
 
-cdef bytes from_base64(bytes text):
-    cdef const unsigned char* p = text
-    cdef Py_ssize_t n = len(text)
+cdef bytes from_base64(const unsigned char* p, Py_ssize_t n):
+    """The octets of base64 (RFC 4648 4) in its one usual form, four characters at a time; None for any other."""
     cdef const unsigned char* stop = p + n
     cdef bytes found
     cdef char* to

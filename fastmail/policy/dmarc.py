@@ -96,11 +96,12 @@ def author_of(values: Sequence[bytes] | None) -> str:
     """The same by the values of the From fields; None where they are longer than authors.MOST. NoAuthor."""
     if values is None or len(values) != 1:
         raise NoAuthor("From is too long" if values is None else f"{len(values)} From fields")
-    return _author(values[0]) if len(values[0]) <= LONGEST else _author.__wrapped__(values[0])
+    return author_in(values[0]) if len(values[0]) <= LONGEST else author_in.__wrapped__(values[0])
 
 
 @lru_cache(REMEMBERED)  # who writes once writes again
-def _author(value: bytes) -> str:
+def author_in(value: bytes) -> str:
+    """The same by the value of the only From field, of LONGEST octets at most. NoAuthor."""
     usual = _USUAL.fullmatch(value)
     try:
         if usual is not None:

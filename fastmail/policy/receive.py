@@ -90,26 +90,26 @@ class Receiving(msgspec.Struct, eq=False):
     _helo: str
     _from: str = ""
     _origin: Origin = NOWHERE
-    _noted: list[claims.Finding] = []
+    _noted: Sequence[claims.Finding] = ()
     # what is asked
     _spent: Budget | None = None
     _stage: int = SENDER
-    _tasks: list[asyncio.Task[Any]] = []
+    _tasks: Sequence[asyncio.Task[Any]] = ()
     _finishing: bool = False
     # the content: its header until that has ended, then hashes of its body
     _head: bytes | bytearray = b""
     _looked: int = 0  # octets of it in which no empty line begins
     _content: Content | None = None
     # what the header says
-    _signatures: list[Signature | Signed] = []
+    _signatures: Sequence[Signature | Signed] = ()
     _more: int = 0
     _chain: arc.Found | None = None
     _author: str = ""
-    _written: list[bytes] = []  # values of From
+    _written: Sequence[bytes] = ()  # values of From
     _nobody: str = ""
     _listed: bool = False
     _named: tuple[str, ...] = ()  # domains that lists are asked about
-    _lists: asyncio.Task[list[Listed]] | list[Listed] = []  # what they say
+    _lists: asyncio.Task[list[Listed]] | Sequence[Listed] = ()  # what they say
     # which series the message is of, if its header is like most (Fields.usual)
     _name: Name | None = None
     _own: Sequence[Own] = ()
@@ -134,7 +134,7 @@ class Receiving(msgspec.Struct, eq=False):
 
     def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.create_task(work)
-        self._tasks.append(task)
+        self._tasks = (*self._tasks, task)
         return task
 
     def mail_from(self, sender: str) -> None:
@@ -152,7 +152,7 @@ class Receiving(msgspec.Struct, eq=False):
 
     def note(self, name: str, why: str) -> None:
         """Add a reason of the session's, by its name."""
-        self._noted.append((name, why))
+        self._noted = (*self._noted, (name, why))
 
     # ---------------------------------------------------------------- content
 
@@ -228,24 +228,24 @@ class Receiving(msgspec.Struct, eq=False):
         if said is None:
             return False
         settings, memory = self._settings, self._receiver.memory
-        author, replies, self._listed, self._subject, self._clean, common, self._own = said
-        self._written = [author]
+        author, replies, listed, self._subject, self._clean, common, own = said
         try:
-            self._author = dmarc.author_of(self._written)
+            domain = dmarc.author_in(author)
         except NoAuthor:
             return False
         if not settings.dkim:
-            common, self._own = (), ()
-        self._name = self._origin, self._author, self._listed, replies if settings.domain_lists else b"", common
-        series = memory.series.get(self._name)
+            common, own = (), []
+        parts = domain, listed, replies if settings.domain_lists else b"", common
+        series = memory.known(self._origin, parts)
         if series is None or self._noted:
+            self._name = self._origin, *parts
             return False
-        for *_, signed, expires in self._own:
+        for *_, signed, expires in own:
             if dkim.bad_times(signed, expires):
                 return False
         for signer in series.signers:
             content.want(signer.signature.body_relaxed)
-        self._series = series
+        self._written, self._own, self._series = (author,), own, series
         return True
 
     def _looked_at(self, head: bytes, content: Content) -> None:
@@ -301,19 +301,23 @@ class Receiving(msgspec.Struct, eq=False):
         names."""
         self._finishing = True  # whoever closes this now, the checks go on, those that begin now too
         try:
-            return await self._finish(look, dict.fromkeys(wanted) or {self._receiver.wishes: None}, content)
+            checks = self._known()
+            asked = dict.fromkeys(wanted) or {self._receiver.wishes: None}
+            mildest = next(iter(asked))
+            greylisted = self._receiver.greylist is not None and mildest.greylist > 0
+            others = look is not None or greylisted or bool(mildest.levels) or len(asked) > 1
+            if checks is not None and self._series is not None and not others:
+                return self._ended(checks, self._series.ending(mildest, self._settings, self._ip))
+            if checks is None:
+                checks = await self._found_out(content)
+            return await self._judged(checks, look, asked, others)
         finally:
             self._finishing = False
             self.close()
 
-    async def _finish(self, look: Look | None, wanted: Collection[Wishes], whole: Octets | None) -> Received:
-        settings, ip = self._settings, self._ip
-        checks = await self._checks(whole)
-        series, mildest = self._series, next(iter(wanted))
-        greylisted = self._receiver.greylist is not None and mildest.greylist > 0
-        others = look is not None or greylisted or mildest.levels or len(wanted) > 1
-        if series is not None and not others:
-            return self._ended(checks, series.ending(mildest, settings, ip))
+    async def _judged(self, checks: Checks, look: Look | None, wanted: Collection[Wishes], others: bool) -> Received:
+        """What becomes of a message by itself. ``others``: more than the checks have a say."""
+        settings, ip, mildest = self._settings, self._ip, next(iter(wanted))
         found = {one: outcome.of(checks, one.thresholds, ip, settings.hostname) for one in wanted}
         usual = found[mildest]
         field = usual.field(checks.dkim or ())
@@ -359,9 +363,8 @@ class Receiving(msgspec.Struct, eq=False):
     def _ended(self, checks: Checks, ending: Ending) -> Received:
         """The same of a message of a series, where nobody has a say but the checks."""
         usual = ending.outcome
-        for name in usual.counters:
+        for name in ending.counters:
             count(name)
-        count(f"policy.{usual.decided.action}")
         field = usual.field(checks.dkim or ()) + usual.marks
         if self._settings.received_spf:
             field = self._of_spf(checks) + field
@@ -386,26 +389,27 @@ class Receiving(msgspec.Struct, eq=False):
         hostname = self._settings.hostname
         return received_spf.fields(hostname, self._ip, self._helo, self._from, checks.sender, checks.helo)
 
-    async def _checks(self, whole: Octets | None) -> Checks:
-        """What is found out without looking at the content's meaning, when all of it has come. ``whole``: that, for
-        lists of what it names."""
+    def _known(self) -> Checks | None:
+        """All of the content has come: the results of a message of a known series; None for any other."""
         content = self._content
         if content is None:
             head, self._head = self._head, b""
             content = self._header(bytes(head))
         content.finish()
         series = self._series
-        if series is not None:
-            checks = series.checked(content, self._own) if series.until > time.monotonic() else None
-            if checks is not None:
-                return checks
+        if series is None:
+            return None
+        checks = series.checked(content, self._own) if series.until > time.monotonic() else None
+        if checks is None:
             self._series = None
             self._looked_at(bytes(self._head), content)
-        return await self._found_out(content, whole)
+        return checks
 
-    async def _found_out(self, content: Content, whole: Octets | None) -> Checks:
-        """The same of a message by itself."""
-        settings, receiver = self._settings, self._receiver
+    async def _found_out(self, whole: Octets | None) -> Checks:
+        """What is found out of a message by itself, when all of it has come. ``whole``: that, for lists of what it
+        names."""
+        settings, receiver, content = self._settings, self._receiver, self._content
+        assert content is not None
         linked = self._start(self._linked(whole)) if settings.link_lists and whole is not None else None
         known = self._origin
         reverse, greeted, sender = await found(known.reverse), await found(known.greeted), await found(known.sender)
@@ -459,7 +463,7 @@ class Receiving(msgspec.Struct, eq=False):
         said = [one for claim in self._origin.claims for one in await found(claim)]
         if self._settings.helo != OFF and reverse is not None:
             said += claims.generic(reverse.name, self._ip)
-        return self._noted + said
+        return [*self._noted, *said]
 
     async def _evaluate(self, sender: Checked | None, signed: Sequence[Signed]) -> Dmarc:
         """DMARC, of what SPF and DKIM came to."""
@@ -476,7 +480,7 @@ class Receiving(msgspec.Struct, eq=False):
             return
         for task in self._tasks:
             task.cancel()
-        self._tasks = []
+        self._tasks = ()
 
 
 def _vouching(sender: Checked | None, signed: Sequence[Signed]) -> tuple[str, list[str], str]:

@@ -54,6 +54,8 @@ class Result(msgspec.Struct, frozen=True):
 @lru_cache(REMEMBERED)
 def value(text: str) -> str:
     """A value as RFC 8601 2.2 has it: a token, an address, or a quoted string."""
+    if len(text) <= VALUE and _TOKEN.fullmatch(text):
+        return text
     text = _UNSAFE.sub("?", text[:VALUE])
     if _TOKEN.fullmatch(text) or _ADDRESS.fullmatch(text):
         return text

@@ -11,6 +11,7 @@ in anything is checked by itself (policy.receive). Bounded: ORIGINS, SERIES, OUT
 """
 
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -34,20 +35,23 @@ ORIGINS = 10_000
 SERIES = 4_096
 OUTCOMES = 8  # by what recipients ask for
 OCTETS = 2048  # of a message by which its series is known: Reply-To, and what its signatures have in common
-# (origin, domain of the author, is there a List-Id, value of Reply-To where that is looked up, what signatures share)
-Name = tuple[Origin, str, bool, bytes, tuple[bytes, ...]]
+# (domain of the author, is there a List-Id, value of Reply-To where that is looked up, what signatures share)
+Parts = tuple[str, bool, bytes, tuple[bytes, ...]]
+Name = tuple[Origin, str, bool, bytes, tuple[bytes, ...]]  # the same of an origin
 _numbers = itertools.count(1)
 
 
 class Ending(msgspec.Struct, frozen=True):
     """What follows for recipients who all ask for one thing, where nobody else has a say. ``alike``: a number that all
-    messages with this ending have, and no others; 0 where it is not kept. The rest as in Received."""
+    messages with this ending have, and no others; 0 where it is not kept; ``counters``: those of telemetry that they
+    count in. The rest as in Received."""
 
     outcome: Outcome
     each: tuple[tuple[Wishes, Verdict], ...]
     enforce: bool
     tag: str
     alike: int
+    counters: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ class Series:
         each = {wanted: found.decided}
         tag = settings.subject_tag if wishes.tagged(each, settings.subject_score) else ""
         kept = len(self._endings) < OUTCOMES
-        made = Ending(found, tuple(each.items()), wanted.enforce, tag, next(_numbers) if kept else 0)
+        counters = (*found.counters, f"policy.{found.decided.action}")
+        made = Ending(found, tuple(each.items()), wanted.enforce, tag, next(_numbers) if kept else 0, counters)
         if kept:
             self._endings[wanted] = made
         return made
@@ -121,6 +126,16 @@ class Memory:
     def __init__(self) -> None:
         self.origins: Kept[OriginKey, Origin] = Kept(ORIGINS)
         self.series: Kept[Name, Series] = Kept(SERIES)
+
+    def known(self, origin: Origin, parts: Parts) -> Series | None:
+        """The series of an origin's message, if it is known. Most mail of an origin is of one series, and comparing its
+        parts is quicker than looking for their hash."""
+        latest = origin.latest
+        if latest is not None and latest[0] == parts and latest[1].until > time.monotonic():
+            return latest[1]
+        found = self.series.get((origin, *parts))
+        origin.latest = (parts, found) if found is not None else None
+        return found
 
     def keep(self, name: Name, made: Series) -> None:
         """Have it for the next message, unless its name is long."""

@@ -14,7 +14,6 @@ does (directory.named), and of two that are equally exact the one that blocks.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
@@ -31,8 +30,6 @@ ALLOWED, BLOCKED = "allowed", "blocked"  # Verdict.named, and the names of these
 SERVER, DOMAIN, ACCOUNT = "the server", "the domain", "the account"
 GREYLIST = 1.0  # score for a domain or an account that wants greylisting, where the server has none
 VALUES = ("junk_score", "refuse_score", "greylist", "enforce")
-_ASKED = attrgetter(*VALUES, "blocked", "allow", "block")  # all that a row may ask for
-_NOTHING = (*(None for _ in VALUES), "", (), ())
 REFUSED: Reply = (550, "5.7.1", "mail from this sender or network is not taken here; the postmaster may help")
 
 
@@ -84,8 +81,11 @@ def narrowed(base: Wishes, domain: Domain | None, account: Account | None, role:
     """The server's wishes with those of a domain and an account; the same object where these have none."""
     found = base
     junk = base.junk
+    # Nearly always both ask for nothing. Each has its own function: the interpreter is quick where it meets one type.
+    if (domain is None or _silent_domain(domain)) and (account is None or _silent_account(account)):
+        return replace(base, role=True) if role and base.levels else base
     for whose, row in ((DOMAIN, domain), (ACCOUNT, account)):
-        if row is None or _ASKED(row) == _NOTHING:  # as nearly always
+        if row is None:
             continue
         if not (row.junk_score is row.refuse_score is row.greylist is row.enforce is None):
             found = _with_values(found, base.greylist or GREYLIST, row)
@@ -94,6 +94,18 @@ def narrowed(base: Wishes, domain: Domain | None, account: Account | None, role:
             level = Level(whose, book(row.allow), book(row.block), junk)
             found = replace(found, levels=(level, *found.levels))
     return replace(found, role=True) if role and found.levels else found
+
+
+def _silent_domain(row: Domain) -> bool:
+    """True if a row asks for nothing."""
+    values = row.junk_score is row.refuse_score is row.greylist is row.enforce is None
+    return values and not row.blocked and not row.allow and not row.block
+
+
+def _silent_account(row: Account) -> bool:
+    """The same of an account."""
+    values = row.junk_score is row.refuse_score is row.greylist is row.enforce is None
+    return values and not row.blocked and not row.allow and not row.block
 
 
 def _with_values(found: Wishes, greylist: float, row: Domain | Account) -> Wishes:

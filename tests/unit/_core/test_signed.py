@@ -158,3 +158,46 @@ def test_what_a_signature_at_its_place_is_of(relaxed: bool) -> None:
     for place in (-1, 5):
         with pytest.raises(IndexError):
             fields.covered(place, names, relaxed)
+
+
+@pytest.mark.parametrize("size", range(1, 26))
+def test_names_of_any_length_are_found_without_regard_to_case(size: int) -> None:
+    """Names are compared some octets at a time: each octet counts, and only A-Z and a-z are the same."""
+    name = bytes(97 + at % 26 for at in range(size))
+    fields = Fields(name.swapcase() + b": 1\n" + name.title() + b": 2\n")
+    assert fields.number(name) == 2 and fields.canonical((name, name, name), True) == b"".join(
+        name + b":" + value + b"\r\n" for value in (b"2", b"1")
+    )
+    for at in range(size):
+        for octet in b"-@[`{_\x80\xc1\xe1":  # beside the letters, and letters with an eighth bit
+            assert fields.number(name[:at] + bytes([octet]) + name[at + 1 :]) == 0
+        assert fields.number(name[:at] + bytes([name[at] ^ 0x20]) + name[at + 1 :]) == 2
+    assert fields.number(name[1:]) == fields.number(name + b"a") == 0
+
+
+def test_octets_beside_letters_have_no_case() -> None:
+    """They differ in the same bit as letters do."""
+    for one, other in ((b"@", b"`"), (b"[", b"{"), (b"^", b"~"), (b"!", b"\x01"), (b"\\", b"|")):
+        for behind in (b"", b"bcd", b"bcdefgh", b"bcdefghi"):
+            fields = Fields(one + behind + b": 1\n")
+            assert (fields.number(one + behind), fields.number(other + behind)) == (1, 0)
+
+
+def test_a_name_that_is_signed_again_later() -> None:
+    fields = Fields(b"X: 1\nY: 2\nX: 3\n")
+    assert fields.canonical((b"x", b"y", b"x", b"x", b"y"), True) == b"x:3\r\ny:2\r\nx:1\r\n"
+
+
+def test_base64_folded_anywhere() -> None:
+    """White space has no meaning in b= and bh=, wherever it stands."""
+    text = base64(B)
+    for at in range(len(text)):
+        for space in (b" ", b"\t", b"\n ", b"\r\n\t", b"   \n \t      "):
+            field = b"DKIM-Signature: d=a.test; bh=" + base64(BH) + b"; b=" + text[:at] + space + text[at:] + b"\n"
+            header = HEADER + field
+            if b"\r" in field:
+                assert signature(field) == (b" d=a.test; bh=; b=", text, base64(BH), -1, -1)
+                continue
+            said = Fields(header).usual(500, 5, MARKS)
+            assert said is not None and said[-1] == [(3, BH, B, text[:8].decode(), -1, -1)]
+            assert said[-2] == (signature(field)[0],)  # type: ignore[index]

@@ -263,3 +263,13 @@ def test_the_subject_and_whether_fields_are_to_be_cut_out() -> None:
     assert plain.subject == b" Is dinner 5 ready?\n" and plain.clean and not forged.clean
     *_, odd = each([numbered(5), b"no field\n" + numbered(5)])
     assert odd.subject is None and not odd.clean
+
+
+def test_series_of_one_origin_in_turn() -> None:
+    """The latest series is found at once, another one by its name; each keeps its own results."""
+    listed = MESSAGE.replace(b"Subject:", b"List-Id: <list.test>\nSubject:")
+    texts = [MESSAGE, listed] * 5
+    found = each([numbered(number, text) for number, text in enumerate(texts)])
+    assert [bool(one.alike) for one in found] == [False] * 3 + [True] * 7
+    assert [one.checks.listed for one in found] == [False, True] * 5
+    assert found[4].alike == found[6].alike != found[5].alike == found[7].alike
