@@ -161,7 +161,9 @@ def test_a_message_without_an_author_is_signed_for_its_login(tmp_path: Path) -> 
 
 def test_a_large_message(tmp_path: Path) -> None:
     async def work(one: World, made: SigningKey) -> None:
-        assert (await one.send("you@far.test", USER, body=LETTER + (b"word " * 14 + b"\r\n") * 6_000)).startswith(b"250")
+        assert (await one.send("you@far.test", USER, body=LETTER + (b"word " * 14 + b"\r\n") * 6_000)).startswith(
+            b"250"
+        )
         await one.drained()
         assert results(one.sink.taken[0].content, made) == PASSES
         assert results((await one.inbox())[0].as_bytes(), made) == PASSES
