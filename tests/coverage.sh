@@ -23,6 +23,7 @@ source_pkgs = fastmail
 omit = *.py
 plugins = Cython.Coverage
 relative_files = true
+parallel = true
 EOF
 cat >"$tree/python.cfg" <<'EOF'
 [run]
@@ -31,13 +32,12 @@ relative_files = true
 EOF
 
 say() { echo "== $* ($((SECONDS / 60)) min $((SECONDS % 60)) s)"; }
-# $1: which lines; the rest: folders of tests. More examples of the same reach no other lines. A test that takes seconds
-# takes minutes while it is traced.
-run() {
-  local lines=$1
-  shift
-  COVERAGE_FILE=$tree/.coverage.$lines FASTMAIL_EXAMPLES=few "$python" -m pytest "$@" -n "$jobs" --dist worksteal \
-    --timeout 900 -m "not (peer or counted or harness or alone or slow)" --cov --cov-config="$tree/$lines.cfg" --cov-report=
+# More examples of the same reach no other lines. A test that takes seconds takes minutes while it is traced.
+export FASTMAIL_EXAMPLES=few
+chosen=(--timeout 900 -m "not (peer or counted or harness or alone or slow)")
+# Folders of tests, in one process: what several workers of one pytest find of compiled modules can not be put together.
+traced() {
+  COVERAGE_FILE=$tree/.coverage.compiled "$python" -m coverage run --rcfile="$tree/compiled.cfg" -m pytest -q "${chosen[@]}" "$@"
 }
 
 cd "$tree"
@@ -45,9 +45,14 @@ say compiled modules, with tracing
 FASTMAIL_STRICT= FASTMAIL_TRACE=1 "$python" setup.py -q build_ext --inplace
 say the lines of Cython
 # without those that measure how long something takes, or how much memory a session keeps
-run compiled tests/unit/_core tests/unit/durable tests/unit/net/test_tls_transport.py tests/property tests/transcript \
+traced tests/unit/_core tests/unit/durable tests/unit/net/test_tls_transport.py \
   --deselect tests/unit/_core/test_fetch.py::test_a_thousand_names_of_a_large_header_cost_what_one_costs \
-  --deselect tests/unit/net/test_tls_transport.py::test_an_idle_session_does_not_keep_what_it_sent
+  --deselect tests/unit/net/test_tls_transport.py::test_an_idle_session_does_not_keep_what_it_sent &
+units=$!
+traced tests/property tests/transcript \
+  --deselect tests/property/test_mime.py::test_s29_bombs_cost_what_their_size_costs \
+  --deselect tests/property/test_policy.py::test_a_long_body_is_hashed_in_time
+wait "$units"
 
 cd "$here"
 # Python 3.12 and newer tell of each line once, which costs next to nothing.
@@ -55,12 +60,13 @@ if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
   export COVERAGE_CORE=sysmon
 fi
 say the lines of Python
-run python tests/unit tests/property tests/contract tests/transcript tests/integration
+COVERAGE_FILE=$tree/.coverage.python "$python" -m pytest tests/unit tests/property tests/contract tests/transcript \
+  tests/integration -n "$jobs" --dist worksteal "${chosen[@]}" --cov --cov-config="$tree/python.cfg" --cov-report=
 unset COVERAGE_CORE
 
 cd "$tree"
 say the report
-"$python" -m coverage combine -q --keep .coverage.python .coverage.compiled
+"$python" -m coverage combine -q --keep .coverage.python .coverage.compiled.*
 "$python" -m coverage html -q --fail-under=0 -d html
 "$python" -m coverage report --skip-covered --sort=cover --fail-under=0 | sed -n '1,25p;/^TOTAL/p'
 "$python" - <<'EOP'
