@@ -1,9 +1,9 @@
 """Commands and servers of ours, started quickly: a process that has imported the program forks a child for each.
 
-Most of what a short command or the start of a server computes is importing, and journeys run hundreds. A forked child has its own arguments,
-directory, standard files, exit status and end, as a command that a shell starts; only the imports were done before. A
-command whose environment is another than this process had at first is started in the usual way, as what it imports may
-depend on that.
+Most of what a short command or the start of a server computes is importing, and journeys run hundreds. A forked child
+has its own arguments, directory, standard files, exit status and end, as a command that a shell starts; only the
+imports were done before. A command whose environment is another than this process had at first is started in the usual
+way, as what it imports may depend on that.
 
 The process that forks (``main``) ends with the process that started it, whose pipe is its standard input. A connection
 to its abstract socket is one command: the request (JSON and three file descriptors), then, as answers, the child's pid
@@ -75,9 +75,10 @@ class Forked:
     def _line(self, timeout: float | None) -> bytes:
         """The next line. TimeoutError: it did not come in time (0: it is not there yet)."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        waiting = select.poll()  # takes any descriptor: some tests have thousands of connections
+        waiting.register(self._sock, select.POLLIN)
         while b"\n" not in self._said:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._sock], [], [], left)[0]:
+            if not waiting.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
                 raise TimeoutError
             data = self._sock.recv(4096)
             assert data, "the process that forks has ended"
