@@ -36,26 +36,27 @@ def cpu(pid: int) -> float:
     return total / 1e9
 
 
-def pss(pid: int) -> int:
-    """Octets of memory, shared pages divided by who shares them."""
+def pss(pid: int, kind: str = "Pss") -> int:
+    """Octets of memory, shared pages divided by who shares them. ``kind``: a line of proc_pid_smaps_rollup(5)."""
     total = 0
     for one in children(pid):
         with contextlib.suppress(OSError), open(f"/proc/{one}/smaps_rollup", encoding="ascii") as file:
-            total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+            total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith(f"{kind}:"))
     return total
 
 
 def pss_at_rest(pid: int, rest: float, patience: float = 60.0) -> int:
     """The same once it has not changed for ``rest`` s: processes of sessions that were closed take a while to go, and
-    a server gives memory back only some time after it was last busy."""
+    a server gives memory back only some time after it was last busy. What is not of files says so: the share of files'
+    pages changes with each other program that maps them."""
     now, end = time.monotonic(), time.monotonic() + patience
-    last, since = pss(pid), now
+    last, since = pss(pid, "Pss_Anon"), now
     while now - since < rest and now < end:
         time.sleep(1.0)
-        now, found = time.monotonic(), pss(pid)
+        now, found = time.monotonic(), pss(pid, "Pss_Anon")
         if abs(found - last) > last // 200:
             last, since = found, now
-    return last
+    return pss(pid)
 
 
 @dataclass(slots=True)

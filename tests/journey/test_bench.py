@@ -13,7 +13,7 @@ pytestmark = pytest.mark.alone  # a load that would take what other tests need
 
 
 def bench(*args: str) -> dict[str, object]:
-    done = subprocess.run([*CLI, "bench", "--quick", "--json", "-", *args], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*CLI, "bench", "--quick", "--json", "-", *args], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
