@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from fastmail.dns.interface import Budget
 from fastmail.policy import claims
@@ -20,9 +20,6 @@ from fastmail.policy.lists import Listed
 from fastmail.policy.spf import Checked
 from fastmail.policy.strangers.rules import OFF
 
-if TYPE_CHECKING:
-    from fastmail.policy.series import Parts, Series
-
 T = TypeVar("T")
 Key = tuple[str, str, str]  # the client's address, its name in EHLO, the domain of MAIL FROM
 Start = Callable[[Coroutine[Any, Any, T]], "asyncio.Task[T]"]
@@ -31,8 +28,8 @@ Start = Callable[[Coroutine[Any, Any, T]], "asyncio.Task[T]"]
 @dataclass(slots=True, eq=False)
 class Origin:
     """None, or nothing, for what is not looked at. ``claims``: of the name in EHLO, and of the sender's domain.
-    ``until``: as long as all of it counts, by the monotonic clock; 0 where something had to be asked. ``latest``: the
-    series of its latest message (policy.series). An Origin equals itself only: it names the series of its mail."""
+    ``until``: as long as all of it counts, by the monotonic clock; 0 where something had to be asked. ``latest``: what
+    policy.series knows of its latest message. An Origin equals itself only: it names the series of its mail."""
 
     listed: "asyncio.Task[list[Listed]] | list[Listed] | None" = None
     reverse: "asyncio.Task[Reverse] | Reverse | None" = None
@@ -40,7 +37,7 @@ class Origin:
     sender: "asyncio.Task[Checked] | Checked | None" = None
     claims: "Sequence[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]]" = ()
     until: float = 0.0
-    latest: "tuple[Parts, Series] | None" = None
+    latest: object = None
 
 
 async def found(result: "asyncio.Task[T] | T") -> T:

@@ -120,6 +120,14 @@ def signers(
     return tuple(out), until
 
 
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """Of the latest message of an origin."""
+
+    parts: Parts
+    series: Series
+
+
 class Memory:
     """Origins and series of a worker."""
 
@@ -131,10 +139,10 @@ class Memory:
         """The series of an origin's message, if it is known. Most mail of an origin is of one series, and comparing its
         parts is quicker than looking for their hash."""
         latest = origin.latest
-        if latest is not None and latest[0] == parts and latest[1].until > time.monotonic():
-            return latest[1]
+        if isinstance(latest, Latest) and latest.parts == parts and latest.series.until > time.monotonic():
+            return latest.series
         found = self.series.get((origin, *parts))
-        origin.latest = (parts, found) if found is not None else None
+        origin.latest = Latest(parts, found) if found is not None else None
         return found
 
     def keep(self, name: Name, made: Series) -> None:
