@@ -218,7 +218,7 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
     cdef const char* p = s.a
     cdef const char* end = s.b
     cdef Py_ssize_t begin = out.len
-    cdef bint gap = False, group = False, seen = False, full = False
+    cdef bint gap = False, group = False, seen = False, full = False, phrase = False
     cdef Bound bound
     if p == NULL:
         return 0
@@ -234,7 +234,11 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
         # words of a phrase or of a local part, until something tells which of them it is
         if p >= end or p[0] == b',' or (p[0] == b';'):
             if seen:
-                one_address(out, note, route, local, host)
+                if phrase:  # "Undisclosed recipients": somebody's name, and no address
+                    local.len = 0
+                    one_address(out, name, route, local, host)
+                else:
+                    one_address(out, note, route, local, host)
                 full = too_much(out, &bound)
                 if full:
                     break
@@ -246,7 +250,7 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
                 break
             p += 1
             clear(name, route, local, host, note)
-            gap = seen = False
+            gap = seen = phrase = False
         elif blank(p[0]):
             gap = True
             p += 1
@@ -256,7 +260,7 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
             if gap and name.len:
                 name.putc(b' '[0])
             gap = False
-            seen = True
+            seen = phrase = True
             p = skip_quoted(p, end, name, local)
         elif p[0] == b':' and not group:
             out.put("(NIL NIL ", 9)
@@ -267,7 +271,7 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
             group = not full
             p += 1
             clear(name, route, local, host, note)
-            gap = seen = False
+            gap = seen = phrase = False
         elif p[0] == b'@':
             p += 1
             while p < end and p[0] != b',' and p[0] != b';' and p[0] != b'<':
@@ -285,7 +289,7 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
             one_address(out, note, route, local, host)
             full = too_much(out, &bound)
             clear(name, route, local, host, note)
-            seen = gap = False
+            seen = gap = phrase = False
             if p < end and p[0] == b',':
                 p += 1
         elif p[0] == b'<':
@@ -320,7 +324,7 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
                 one_address(out, note, route, local, host)
             full = too_much(out, &bound)
             clear(name, route, local, host, note)
-            seen = gap = False
+            seen = gap = phrase = False
             while p < end and p[0] != b',' and p[0] != b';':
                 if p[0] == b'(':
                     p = skip_comment(p, end, note)
@@ -332,6 +336,7 @@ cdef int addresses(Out out, Span s, Py_ssize_t entries, Py_ssize_t most, bint* c
         else:
             if gap and name.len:
                 name.putc(b' '[0])
+                phrase = True
             gap = False
             seen = True
             if p[0] == b'\\' and p + 1 < end:

@@ -150,6 +150,10 @@ def test_addresses() -> None:
         b"Undisclosed recipients:;": b'((NIL NIL "Undisclosed recipients" NIL)(NIL NIL NIL NIL))',
         b"G: a@b, c@d; , e@f": b'((NIL NIL "G" NIL)(NIL NIL "a" "b")(NIL NIL "c" "d")(NIL NIL NIL NIL)(NIL NIL "e" "f"))',
         b"x@[1.2.3.4]": b'((NIL NIL "x" "[1.2.3.4]"))',
+        # not addresses, but what many senders write
+        b"root": b'((NIL NIL "root" ""))',
+        b"Undisclosed recipients": b'(("Undisclosed recipients" NIL "" ""))',
+        b'"Mailer Daemon", a . b @ c': b'(("Mailer Daemon" NIL "" "")(NIL NIL "a.b" "c"))',
     }
     for value, wanted in cases.items():
         assert envelope_from(value).startswith(wanted), value
