@@ -236,6 +236,14 @@ class Evaluator:
             return False
         return any(self._names.cached(f"_dmarc.{name}", "TXT") is None for name in names(domain))
 
+    async def prepare(self, domain: str, budget: Budget) -> None:
+        """Have in the cache of the DNS what the policy of an author depends on: name servers of others, which keys of
+        signatures are asked of and which are slow on purpose, take no time from that."""
+        walk = await self.walk(domain, budget, {})
+        applicable = walk.applicable()
+        if applicable is not None and applicable[1].policy:
+            await self._wish(walk, *applicable, budget)
+
     async def walk(self, domain: str, budget: Budget, memo: dict[str, Walk]) -> Walk:
         """The walk from a domain; ``memo`` is the message's."""
         known = memo.get(domain)

@@ -270,7 +270,7 @@ class Receiving(msgspec.Struct, eq=False):
             self._named = named
             self._lists = self._start(receiver.lists.names(named)) if listed is None else listed
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
-            self._start(receiver.dmarc.walk(self._author, self._budget(HEAD), {}))
+            self._start(receiver.dmarc.prepare(self._author, self._budget(HEAD)))
 
     def _find_author(self, head: bytes, content: Content) -> None:
         """The values of From, and the domain that they name."""

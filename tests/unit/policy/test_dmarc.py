@@ -224,6 +224,14 @@ def test_trouble_matters_only_where_the_answer_does() -> None:
     assert evaluate(names, "a.example.com").result == "fail"
 
 
+def test_what_a_policy_depends_on_is_asked_beforehand() -> None:
+    """RFC 9989 4.10.1: whether the domain exists too, where sp= and np= differ."""
+    for record, kinds in (("p=reject; np=none", {"TXT", "A"}), ("p=reject; sp=none", {"TXT"}), ("np=none", {"TXT"})):
+        names = zone({"example.com": f"v=DMARC1; {record}"})
+        asyncio.run(Evaluator(names).prepare("a.example.com", Budget()))
+        assert {kind for _, kind in names.asked} == kinds
+
+
 @pytest.mark.parametrize("method", ["dkim", "spf"])
 def test_s14_nobody_evades_a_policy_by_trouble_of_his_own(method: str) -> None:
     """RFC 9989 5.3.6: what is required for the result; a domain that cannot be aligned is not."""
