@@ -200,7 +200,7 @@ def _records(signer: SigningKey) -> list[Case]:
     async def dmarc(given: list[Any]) -> None:
         made = receiver()
         for _ in given:
-            found = await made.dmarc.evaluate(DOMAIN, DOMAIN, [DOMAIN], "", Budget())
+            found = await made.dmarc.evaluate(DOMAIN, DOMAIN, [DOMAIN], (), Budget())
         assert found.result == "pass"
 
     return [Case("SPF of MAIL FROM, cached", 1000, _same, spf), Case("DMARC, cached", 1000, _same, dmarc)]

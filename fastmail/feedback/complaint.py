@@ -39,8 +39,11 @@ VALUE = 320  # characters: an address in brackets
 HEADER = 65536  # octets of the original header that are looked at
 INCIDENTS = (1 << 32) - 1
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,40}")
-_ADDRESS = re.compile(r"<?([^<>\s@]{1,64}@[^<>\s@]{1,255})>?")
+# a route in front of the address is obsolete (RFC 5321 4.1.2) and no part of it
+_ADDRESS = re.compile(r'<?(?:@[^\s<>():"]{1,255}:)?((?:"(?:[^"\\]|\\.){1,62}"|[^\s<>()@"]{1,64})@[^\s<>()@"]{1,255})>?')
 _LITERAL = re.compile(r"\[?(?:IPv6:)?([0-9A-Fa-f.:]{2,45})\]?", re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9]+")
+_DOMAIN = re.compile(r"[^\s()]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,10 @@ def read(fields: bytes, original: bytes) -> Complaint:
         tuple(filter(None, map(_address, told.get(b"original-rcpt-to", [])[:RECIPIENTS]))),
         _source(one(b"source-ip")),
         _moment(one(b"arrival-date") or one(b"received-date")),
-        number(_plain(one(b"incidents")).strip(), INCIDENTS) or 1,
+        number(_told(one(b"incidents"), _DIGITS), INCIDENTS) or 1,
         _author(original),
         message_id(original[:HEADER]),
-        tuple(filter(None, (name_of(_plain(text).strip()) for text in told.get(b"reported-domain", [])[:10]))),
+        tuple(filter(None, (name_of(_told(text, _DOMAIN)) for text in told.get(b"reported-domain", [])[:10]))),
         "".join(c for c in one(b"user-agent")[:100] if c.isprintable()),
     )
 
@@ -111,23 +114,31 @@ def _plain(text: str) -> str:
     return text[at:] if at >= 0 else ""
 
 
+def _told(text: str, form: re.Pattern[str]) -> str:
+    """A value of that form, which may have comments on both sides (RFC 5965 3.5), or its group; empty for another."""
+    at = behind_cfws(text, 0)
+    found = form.match(text, at) if at >= 0 else None
+    if found is None or behind_cfws(text, found.end()) != len(text):
+        return ""
+    return found.group(form.groups)
+
+
 def _address(text: str) -> str:
     """As in SMTP, with or without its brackets; empty for the null sender, and for what is none."""
-    found = _ADDRESS.fullmatch(_plain(text)[:VALUE].strip())
-    return found.group(1) if found is not None and found.group(1).isprintable() else ""
+    address = _told(text, _ADDRESS)
+    return address if address.isprintable() else ""
 
 
 def _source(text: str) -> str:
-    found = _LITERAL.fullmatch(_plain(text)[:VALUE].strip())
     try:
-        return str(ipaddress.ip_address(found.group(1))) if found is not None else ""
+        return str(ipaddress.ip_address(_told(text, _LITERAL)))
     except ValueError:
         return ""
 
 
 def _moment(text: str) -> int:
     try:
-        when = parsedate_to_datetime(text[:VALUE])
+        when = parsedate_to_datetime(_plain(text[:VALUE]))
         return max(0, int((when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp()))
     except (ValueError, TypeError, IndexError, OverflowError):
         return 0

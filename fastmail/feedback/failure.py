@@ -150,7 +150,7 @@ def _fields(one: Incident, hostname: str, records: Sequence[str], incidents: int
         ("Identity-Alignment", ", ".join(failure.unaligned) or "none"),
         ("Original-Mail-From", f"<{shown(one.sender)}>"),
         ("Arrival-Date", formatdate(one.at).replace("-0000", "+0000")),
-        ("Source-IP", failure.source),
+        ("Source-IP", f"IPv6:{failure.source}" if ":" in failure.source else failure.source),  # RFC 5321 4.1.3
         ("Reported-Domain", failure.author),
         ("Delivery-Result", failure.done),
         ("DKIM-Domain", domain),

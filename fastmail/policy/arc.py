@@ -12,9 +12,11 @@ import re
 import time
 from base64 import b64encode
 from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec.structs import replace
 
 from fastmail._core import dkim as core
 from fastmail.dns.interface import FAILED, Budget, Names
@@ -30,6 +32,7 @@ RESULTS, MESSAGE, SEAL = b"arc-authentication-results", b"arc-message-signature"
 NAMES = (RESULTS, MESSAGE, SEAL)
 _INSTANCE = re.compile(r"[ \t\r\n]*i[ \t\r\n]*=[ \t\r\n]*([0-9]{1,2})[ \t\r\n]*;")
 _NUMBER = re.compile(r"[0-9]{1,2}")
+_TIME = re.compile(r"[0-9]{1,12}")
 NONE, PASS, FAIL = "none", "pass", "fail"
 
 
@@ -89,7 +92,8 @@ def read(content: Content) -> Found:
                 raise BadSignature(f"the chain is said to {'fail' if seal.cv == FAIL else 'be otherwise'} at {number}")
         if content.broken:
             raise BadSignature("a line of the header is no field")
-        found.newest = dkim.parse_all(found.sets[-1][1], arc=True)
+        newest = found.sets[-1][1]
+        found.newest = replace(dkim.parse_all(_bare(newest), arc=True), field=newest)
     except BadSignature as error:
         found.why = str(error) or "no form"
         return found
@@ -116,7 +120,7 @@ def _sets(fields: list[list[bytes]]) -> list[tuple[bytes, bytes, bytes]]:
 
 def _instance(text: bytes) -> int:
     """i= of a signature or a seal (RFC 8617 4.2.1): first, as it should be, or anywhere. BadSignature."""
-    value = text.partition(b":")[2].decode("utf-8", "replace")
+    value = _bare(text).partition(b":")[2].decode("utf-8", "replace")
     found = _INSTANCE.match(value)
     if found is not None:
         return int(found.group(1))
@@ -127,6 +131,19 @@ def _instance(text: bytes) -> int:
     if not _NUMBER.fullmatch(number):
         raise BadSignature("a field of ARC has no i=")
     return int(number)
+
+
+def _bare(text: bytes) -> bytes:
+    """A message signature or a seal without the comments that may be around its instance (RFC 8617 4.2.1): in a tag
+    list there are none."""
+    name, _, value = text.partition(b":")
+    if b"(" not in value or _INSTANCE.match(value.decode("utf-8", "replace")):
+        return text
+    try:
+        number, rest = _results(text)
+    except BadSignature:
+        return text
+    return name + f":i={number};{rest}".encode()
 
 
 def _results(text: bytes) -> tuple[int, str]:
@@ -151,7 +168,7 @@ def _results(text: bytes) -> tuple[int, str]:
 def _seal(text: bytes) -> _Seal:
     """RFC 8617 4.1.3. BadSignature."""
     try:
-        found = tags.parse(text.partition(b":")[2].decode("utf-8"))
+        found = tags.parse(_bare(text).partition(b":")[2].decode("utf-8"))
     except (BadTags, UnicodeDecodeError):
         raise BadSignature("a seal has no form") from None
     if not {"a", "b", "d", "s", "cv"} <= set(found) or "h" in found:
@@ -159,6 +176,8 @@ def _seal(text: bytes) -> _Seal:
     algorithm = found["a"].lower()
     if algorithm not in ("rsa-sha256", "ed25519-sha256"):
         raise BadSignature("the algorithm of a seal is not known")
+    if "t" in found and not _TIME.fullmatch(found["t"]):
+        raise BadSignature("t= of a seal is no number")
     domain, selector = dkim.domain_of(found["d"]), dkim.selector_of(found["s"])
     return _Seal(domain, selector, algorithm, dkim.octets_of(found["b"]), found["cv"].lower())
 
@@ -226,6 +245,26 @@ class Arc:
         return why
 
 
+def _highest(content: Content) -> tuple[int, bool]:
+    """The highest instance of a chain that failed, whose sets need not be complete, and whether its seal says so
+    already."""
+    highest, failed = 0, False
+    for name in NAMES:
+        for text in content.fields.named(name):
+            with suppress(BadSignature):
+                number = _results(text)[0] if name == RESULTS else _instance(text)
+                if number >= highest:
+                    failed = (failed and number == highest) or (name == SEAL and _says_fail(text))
+                    highest = number
+    return highest, failed
+
+
+def _says_fail(seal: bytes) -> bool:
+    with suppress(BadTags):
+        return tags.parse(_bare(seal).partition(b":")[2].decode("utf-8", "replace")).get("cv", "").lower() == FAIL
+    return False
+
+
 def seal(
     content: Content,
     found: Found,
@@ -239,11 +278,9 @@ def seal(
     ``content`` is finished and its relaxed body was wanted; ``payload``: of our Authentication-Results, as
     ``results.line`` gives each line; ``uncovered``: names of fields that will still change. None are added to a chain
     that is full, or was said to fail."""
-    count = len(found.sets)
-    if chain.result == FAIL and (not found.seals or found.seals[-1].cv == FAIL or count == 0):
-        return []
-    number = count + 1
-    if number > SETS:
+    highest, failed = _highest(content) if chain.result == FAIL else (len(found.sets), False)
+    number = highest + 1
+    if failed or number > SETS:
         return []
     results = f"ARC-Authentication-Results: i={number}; {hostname}{payload}\n".encode("ascii")
     now = int(time.time())

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -76,6 +77,14 @@ class Dmarc(msgspec.Struct, frozen=True, cache_hash=True):
     organization: str = ""
     aligned: tuple[tuple[str, str], ...] = ()
     record: Record | None = None
+
+
+class Unsure(NamedTuple):
+    """An identifier of which could not be known whether it passed: its method, its domain, and why."""
+
+    method: str
+    domain: str
+    why: str
 
 
 class NoAuthor(ValueError):
@@ -227,6 +236,14 @@ class Evaluator:
             return False
         return any(self._names.cached(f"_dmarc.{name}", "TXT") is None for name in names(domain))
 
+    async def prepare(self, domain: str, budget: Budget) -> None:
+        """Have in the cache of the DNS what the policy of an author depends on: name servers of others, which keys of
+        signatures are asked of and which are slow on purpose, take no time from that."""
+        walk = await self.walk(domain, budget, {})
+        applicable = walk.applicable()
+        if applicable is not None and applicable[1].policy:
+            await self._wish(walk, *applicable, budget)
+
     async def walk(self, domain: str, budget: Budget, memo: dict[str, Walk]) -> Walk:
         """The walk from a domain; ``memo`` is the message's."""
         known = memo.get(domain)
@@ -262,11 +279,11 @@ class Evaluator:
         domain: str,
         spf: str,
         dkim: Sequence[str],
-        unsure: str,
+        unsure: Sequence[Unsure],
         budget: Budget,
     ) -> Dmarc:
         """``domain``: the author's; ``spf``: of MAIL FROM where that passed; ``dkim``: d= of signatures that passed;
-        ``unsure``: why another of them could not be known, or empty."""
+        ``unsure``: others that may have passed."""
         kept = self.known(domain, spf, dkim) if not unsure else None
         if kept is not None:
             return kept
@@ -277,7 +294,13 @@ class Evaluator:
         return found
 
     async def _evaluate(
-        self, domain: str, spf: str, dkim: Sequence[str], unsure: str, budget: Budget, memo: dict[str, Walk]
+        self,
+        domain: str,
+        spf: str,
+        dkim: Sequence[str],
+        unsure: Sequence[Unsure],
+        budget: Budget,
+        memo: dict[str, Walk],
     ) -> Dmarc:
         walk = await self.walk(domain, budget, memo)
         applicable = walk.applicable()
@@ -287,24 +310,43 @@ class Evaluator:
             why = "the domain has no DMARC record" if applicable is None else "its record asks for nothing"
             return Dmarc("none", why, domain, organization=walk.organization)
         found, record = applicable
+        aligned, trouble = await self._vouching(walk, record, spf, dkim, unsure, budget, memo)
         published = await self._wish(walk, found, record, budget)
-        if not published:
+        if not published and not aligned:
             return Dmarc("temperror", f"whether {domain} exists could not be known", domain, found)
+        published = published or record.subdomains or record.policy  # what passes is not asked which of them it is
         wish = WISHES[max(0, WISHES.index(published) - 1)] if record.testing else published
-        aligned: list[tuple[str, str]] = []
-        trouble = unsure
-        for method, strict, identifier in [
-            *(("dkim", record.strict_dkim, one) for one in dict.fromkeys(dkim)),
-            *(("spf", record.strict_spf, one) for one in (spf,) if one),
-        ]:
-            match = await self._aligned(walk, identifier, strict, budget, memo)
-            if match is None:
-                trouble = trouble or f"the organization of {identifier} could not be known"
-            elif match:
-                aligned.append((method, identifier))
         result = "pass" if aligned else "temperror" if trouble else "fail"
         why = "" if aligned else trouble or "neither SPF nor DKIM vouches for the author"
         return Dmarc(result, why, domain, found, wish, published, walk.organization, tuple(aligned), record)
+
+    async def _vouching(
+        self,
+        walk: Walk,
+        record: Record,
+        spf: str,
+        dkim: Sequence[str],
+        unsure: Sequence[Unsure],
+        budget: Budget,
+        memo: dict[str, Walk],
+    ) -> tuple[list[tuple[str, str]], str]:
+        """(which identifiers vouch for the author, as (method, domain); why others that might could not be known).
+
+        What could not be known matters only where it might be aligned: nobody evades a policy by a signature, or a MAIL
+        FROM, of a domain of his own whose name servers do not answer."""
+        aligned: list[tuple[str, str]] = []
+        trouble = ""
+        sure = [*(("dkim", one) for one in dict.fromkeys(dkim)), *([("spf", spf)] if spf else [])]
+        for method, identifier, doubt in [*((*one, None) for one in sure), *unsure]:
+            strict = record.strict_dkim if method == "dkim" else record.strict_spf
+            match = await self._aligned(walk, identifier, strict, budget, memo)
+            if match is None:
+                trouble = trouble or doubt or f"the organization of {identifier} could not be known"
+            elif match and doubt is None:
+                aligned.append((method, identifier))
+            elif match:
+                trouble = trouble or doubt or f"whether {identifier} vouches for it could not be known"
+        return aligned, trouble
 
     async def _wish(self, walk: Walk, found: str, record: Record, budget: Budget) -> str:
         """Which of p, sp and np applies (RFC 9989 4.10.1); empty where that could not be known."""
@@ -327,6 +369,8 @@ class Evaluator:
             return True
         if strict or identifier.rpartition(".")[2] != walk.start.rpartition(".")[2]:
             return False
+        if not walk.trouble and not f".{identifier}".endswith(f".{walk.organization}"):
+            return False  # an organization is the domain itself or above it, so nobody need be asked for this one's
         other = await self.walk(identifier, budget, memo)
         if other.trouble or walk.trouble:
             return None

@@ -4,8 +4,6 @@ Promise: a key costs what its bounds allow: RECORD octets of text, a modulus of 
 Parsed keys are kept by their text; what is no key is BadKey, which says why.
 """
 
-from binascii import Error as BadBase64
-from binascii import a2b_base64
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -82,12 +80,11 @@ def _parse(record: bytes) -> Key:
         raise BadKey("the key is not for mail")
     kind = found.get("k", "rsa").lower()
     flags = tags.words(found.get("t", ""))
-    text = tags.plain(found["p"])
-    if not text:
+    if not tags.plain(found["p"]):
         raise BadKey("the key was revoked")
     try:
-        octets = a2b_base64(text, strict_mode=True)
-    except (BadBase64, ValueError):
+        octets = tags.base64(found["p"])
+    except ValueError:
         raise BadKey("the key is not base64") from None
     public, bits = _public(kind, octets)
     return Key(kind, public, bits, "y" in flags, "s" in flags)

@@ -43,7 +43,7 @@ from fastmail.policy import (
 )
 from fastmail.policy.checkers import Checkers
 from fastmail.policy.dkim import HEADER, SIGNATURES, Content, Own, Signature, Signed
-from fastmail.policy.dmarc import LONGEST, Dmarc, NoAuthor
+from fastmail.policy.dmarc import LONGEST, Dmarc, NoAuthor, Unsure
 from fastmail.policy.greylist import Greylist
 from fastmail.policy.iprev import Reverse
 from fastmail.policy.lists import DOMAINS, Listed
@@ -270,7 +270,7 @@ class Receiving(msgspec.Struct, eq=False):
             self._named = named
             self._lists = self._start(receiver.lists.names(named)) if listed is None else listed
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):
-            self._start(receiver.dmarc.walk(self._author, self._budget(HEAD), {}))
+            self._start(receiver.dmarc.prepare(self._author, self._budget(HEAD)))
 
     def _find_author(self, head: bytes, content: Content) -> None:
         """The values of From, and the domain that they name."""
@@ -483,18 +483,11 @@ class Receiving(msgspec.Struct, eq=False):
         self._tasks = ()
 
 
-def _vouching(sender: Checked | None, signed: Sequence[Signed]) -> tuple[str, list[str], str]:
-    """(the domain of MAIL FROM where SPF passed, domains of signatures that passed, why another of them could not be
-    known)."""
-    passed, unsure = "", ""
-    domains = []
-    for one in signed:
-        if one.result == "pass":
-            domains.append(one.domain)
-        elif one.result == "temperror":
-            unsure = unsure or one.why
-    if sender is not None and sender.result == "pass":
-        passed = sender.domain
-    elif sender is not None and sender.result == "temperror":
-        unsure = unsure or sender.why
+def _vouching(sender: Checked | None, signed: Sequence[Signed]) -> tuple[str, list[str], list[Unsure]]:
+    """(the domain of MAIL FROM where SPF passed, domains of signatures that passed, those that could not be known)."""
+    passed = sender.domain if sender is not None and sender.result == "pass" else ""
+    domains = [one.domain for one in signed if one.result == "pass"]
+    unsure = [Unsure("dkim", one.domain, one.why) for one in signed if one.result == "temperror"]
+    if sender is not None and sender.result == "temperror":
+        unsure.append(Unsure("spf", sender.domain, sender.why))
     return passed, domains, unsure

@@ -30,7 +30,8 @@ NOTHING = "; none"
 LOOKED_AT = 2048  # octets of a foreign field
 OURS = (b"x-spam", b"x-virus", b"x-fastmail-")  # what names of fields that only this server sets begin with
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
-_ADDRESS = re.compile(r"(?:[A-Za-z0-9!#$%&'*+\-/^_`{|}~.]*)@[A-Za-z0-9._-]+")
+_LOCAL = re.compile(r"""(?:[\w!#$%&'*+\-/=?^`{|}~]+(?:\.[\w!#$%&'*+\-/=?^`{|}~]+)*)?|"(?:[^"\\]|\\.)*\"""", re.ASCII)
+_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 _COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 _WORD = r'[^\s()<>@,;:\\"/\[\]?=]+'
@@ -57,9 +58,12 @@ def value(text: str) -> str:
     if len(text) <= VALUE and _TOKEN.fullmatch(text):
         return text
     text = _UNSAFE.sub("?", text[:VALUE])
-    if _TOKEN.fullmatch(text) or _ADDRESS.fullmatch(text):
+    if _TOKEN.fullmatch(text):
         return text
-    return quoted(text)
+    local, at, domain = text.rpartition("@")
+    if not at or not _DOMAIN.fullmatch(domain):
+        return quoted(text)
+    return f"{local if _LOCAL.fullmatch(local) else quoted(local)}@{domain}"
 
 
 def quoted(text: str) -> str:

@@ -6,7 +6,7 @@ What was seen is the Authentication-Results field that this server put in front 
 chain before us (cv=) is what it says of ARC. So nothing is asked of the DNS again, and the chain is judged as it came.
 
 Promise: a message is sealed only where its results are ours: forged ones were removed when it came, and mail that was
-not checked is not sealed. A chain that failed gets no further set. Hashing and RSA happen on helper threads.
+not checked is not sealed. A chain that was said to fail gets no further set. Hashing and RSA happen on helper threads.
 """
 
 import asyncio

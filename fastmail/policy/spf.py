@@ -126,7 +126,7 @@ class Spf:
             return Checked("none", identity, domain, why="no domain name with several labels")
         run = _Run(self._names, budget, address, sender, helo, self._hostname, self._voids)
         try:
-            found = await run.check_host(name)
+            found = await run.check_host(_written(domain))
         except _Permanent as error:
             found, run.why = _Found("permerror"), str(error)
         except _Temporary as error:
@@ -148,6 +148,13 @@ def _name(text: str) -> str:
         return ascii_name(text)
     except BadAddress:
         return ""
+
+
+def _written(text: str) -> str:
+    """A name as macros show it (RFC 7208 7.3): as the sender wrote it, but for U-labels (RFC 8616 4) and a final dot,
+    where it can have a record; otherwise the text as it is."""
+    name = _name(text)
+    return text.removesuffix(".") if name and text.isascii() else name or text
 
 
 def _can_be_asked(target: str) -> bool:
@@ -178,6 +185,7 @@ class _Run:
     letters: set[str] = field(default_factory=set)
     why: str = ""
     verified: list[str] | None = None  # names of the address that lead back to it
+    nameless: bool = False  # the DNS has no name for the address
 
     # ---------------------------------------------------------------- the DNS
 
@@ -193,10 +201,13 @@ class _Run:
         """The look-up of a term: too many without an answer are an error (RFC 7208 4.6.4)."""
         answer = await self.ask(name, kind)
         if answer.void:
-            self.voids += 1
-            if self.voids > self.most_voids:
-                raise _Permanent(f"more than {self.most_voids} look-ups without an answer")
+            self._count_void()
         return answer
+
+    def _count_void(self) -> None:
+        self.voids += 1
+        if self.voids > self.most_voids:
+            raise _Permanent(f"more than {self.most_voids} look-ups without an answer")
 
     # ---------------------------------------------------------------- the record
 
@@ -285,25 +296,30 @@ class _Run:
     async def _ptr(self, target: str) -> bool:
         """RFC 7208 5.5."""
         wanted = target.lower()
-        return any(name == wanted or name.endswith("." + wanted) for name in await self._verified(True))
+        names = await self._verified()
+        if self.nameless:  # each term that finds nothing counts, also where another one, or a macro, has asked before
+            self._count_void()
+        return any(name == wanted or name.endswith("." + wanted) for name in names)
 
-    async def _verified(self, term: bool = False) -> list[str]:
-        """Names of the address that lead back to it; trouble on the way means that there are none."""
+    async def _verified(self) -> list[str]:
+        """Names of the address that lead back to it, in alphabetical order; trouble on the way means that there are
+        none. Of more than PTRS names the first ones of the answer count (RFC 7208 4.6.4)."""
         if self.verified is not None:
             return self.verified
         self.verified = []
         try:
-            name = self.address.reverse_pointer
-            answer = await (self.ask_term(name, "PTR") if term else self.ask(name, "PTR"))
+            answer = await self.ask(self.address.reverse_pointer, "PTR")
         except _Temporary:
             return []
-        for name in sorted(answer.records)[:PTRS]:
+        self.nameless = answer.void
+        for name in answer.records[:PTRS]:
             try:
                 found = await self.ask(name, self._kind)
             except _Temporary:
                 continue
             if self._in(found.records):
                 self.verified.append(name.lower())
+        self.verified.sort()
         return self.verified
 
     @property
@@ -331,13 +347,13 @@ class _Run:
     async def _values(self, letters: frozenset[str], domain: str) -> dict[str, str]:
         """RFC 7208 7.2."""
         local, _, sender_domain = self.sender.rpartition("@")
-        origin = _name(sender_domain) or sender_domain
+        origin = _written(sender_domain)
         values = {
             "s": f"{local}@{origin}",
             "l": local,
             "o": origin,
             "d": domain,
-            "h": _name(self.helo) or self.helo,
+            "h": _written(self.helo),
             "v": "in-addr" if self.address.version == 4 else "ip6",
         }
         if "i" in letters:
@@ -371,6 +387,7 @@ class _Run:
 
 def _nearest(names: list[str], domain: str) -> str:
     """Which name %{p} stands for (RFC 7208 7.3): the domain itself, one below it, any; "unknown"."""
+    domain = domain.lower()
     below = [name for name in names if name.endswith("." + domain)]
     return domain if domain in names else (below or names or ["unknown"])[0]
 

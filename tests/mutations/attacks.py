@@ -194,8 +194,8 @@ MUTATIONS = [
     Mutation(
         "S16: look-ups without an answer do not count",
         "fastmail/policy/spf.py",
-        "            self.voids += 1\n",
-        "            self.voids += 0\n",
+        "        self.voids += 1\n",
+        "        self.voids += 0\n",
         ("tests/unit/policy/test_spf.py -k s16_",),
     ),
     Mutation(

@@ -72,7 +72,7 @@ async def policy(asked: Asked, spf: Vouched, dkim: Vouched) -> Wished:
         return out
     out.there = True
     by = [dkim.domain] if dkim.passes else []
-    result = await evaluator.evaluate(asked.domain, spf.domain if spf.passes else "", by, "", asked.budget)
+    result = await evaluator.evaluate(asked.domain, spf.domain if spf.passes else "", by, (), asked.budget)
     out.lines.append(_policy_line(asked, found[0], found[1], result.published or found[1].policy))
     out.lines += await _reports(asked, evaluator, memo, *found)
     if result.result == "temperror":

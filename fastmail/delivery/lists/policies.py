@@ -20,5 +20,5 @@ class Demands:
             author = dmarc.author(content[: header.end(content)])
         except dmarc.NoAuthor:
             return False
-        found = await self._dmarc.evaluate(author, "", (), "", Budget())
+        found = await self._dmarc.evaluate(author, "", (), (), Budget())
         return found.result == "temperror" or found.policy in STRICT

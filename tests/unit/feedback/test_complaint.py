@@ -58,6 +58,17 @@ def test_the_domain_without_the_original() -> None:
         (b"Incidents: 3", b"Incidents: -3", "incidents", 1),
         (b"Incidents: 3", b"Incidents: 99999999999", "incidents", 1),
         (b"Incidents: 3\n", b"", "incidents", 1),
+        (b"Incidents: 3", b"Incidents: (about)\n 3 (or (so))", "incidents", 3),
+        (b"Incidents: 3", b"Incidents: 3 4", "incidents", 1),
+        (b"Source-IP: 192.0.2.1", b"Source-IP: 192.0.2.1 (mail.example.org)", "source", "192.0.2.1"),
+        (b"example.net", b"example.net(ours) ", "domains", ("example.net",)),
+        (b"example.net", b"example.net.", "domains", ("example.net",)),
+        (b"example.net", b"example.net example.org", "domains", ()),
+        (b"Arrival-Date: Thu", b"Arrival-Date: (at last) Thu", "arrived", 1110304800),
+        (b"<Joe@lists.example.org>", b"(was) <joe@x.test> (said)", "sender", "joe@x.test"),
+        (b"<Joe@lists.example.org>", b"<joe@x.test> (never ends", "sender", ""),
+        (b"<Joe@lists.example.org>", b'<"J. @ (x) \\" Joe"@x.test>', "sender", '"J. @ (x) \\" Joe"@x.test'),
+        (b"<Joe@lists.example.org>", b"<@one.test,@two.test:joe@x.test>", "sender", "joe@x.test"),
         (b"(it is) abuse", b"AUTH-Failure", "kind", "auth-failure"),
         (b"<Joe@lists.example.org>", b"joe lists.example.org", "sender", ""),
         (b"<Joe@lists.example.org>", b"<joe\x1b[2J@lists.example.org>", "sender", ""),
@@ -66,6 +77,7 @@ def test_the_domain_without_the_original() -> None:
     ],
 )
 def test_odd_values(before: bytes, after: bytes, name: str, value: object) -> None:
+    """RFC 5965 3.2, 3.5: nearly every value may have comments in front of it and behind it."""
     assert before in FIELDS
     assert getattr(complaint.read(FIELDS.replace(before, after), b""), name) == value
 

@@ -135,7 +135,7 @@ def test_a_report() -> None:
         "Identity-Alignment": "dkim, spf",
         "Original-Mail-From": "<joe@example.net>",
         "Arrival-Date": "Sun, 15 Jun 2025 15:06:40 +0000",
-        "Source-IP": "2001:db8::1",
+        "Source-IP": "IPv6:2001:db8::1",
         "Reported-Domain": "example.org",
         "Delivery-Result": "delivered",
         "DKIM-Domain": "mail.example.org",

@@ -2,14 +2,16 @@
 
 import asyncio
 import re
+from base64 import b64encode
 from collections.abc import Callable
 
 import dkim as dkimpy
 import pytest
 
+from fastmail._core import dkim as core
 from fastmail.dns.interface import Budget
 from fastmail.dns.memory import MemoryResolver
-from fastmail.policy import arc
+from fastmail.policy import arc, sign
 from fastmail.policy.arc import Arc, Chain
 from fastmail.policy.dkim import Content, Verifier
 from fastmail.policy.sign import SigningKey
@@ -119,6 +121,52 @@ def test_results_with_comments() -> None:
     assert arc._results(results) == (1, "mx.a.test;\n\tspf=pass smtp.mailfrom=example.org")
 
 
+def sealed(tags: str, message_tags: str = "", results: str = "i=1; mx.a.test; none") -> bytes:
+    """A set of A's own on MESSAGE: the tags of its seal, and those in front of its message signature's own."""
+    made, _, _ = verify(MESSAGE)
+    covered = made.fields.canonical([b"from"], True)
+    hashed = b64encode(made.body_hash(True)).decode()
+    start = (
+        f"ARC-Message-Signature: {message_tags or 'i=1;'} a=rsa-sha256; c=relaxed/relaxed; d=a.test; s=one;\n\th=from;"
+    )
+    one = sign.completed(f"{start}\n\tbh={hashed};", covered, A)
+    said = f"ARC-Authentication-Results: {results}\n".encode()
+    data = core.field(said, True) + core.field(one, True)
+    return sign.completed(f"ARC-Seal: {tags}", data, A) + one + said + MESSAGE
+
+
+SEAL = "i=1; a=rsa-sha256; cv=none; d=a.test; s=one;"
+
+
+@pytest.mark.parametrize("instance", ["(c; d) i=1;", "i (c) = (d) 1 (e);", "i=1 (e) ;", "i =\n\t1;", "i=01;"])
+def test_instances_with_comments(instance: str) -> None:
+    """RFC 8617 4.2.1: in each of the three fields."""
+    assert verify(sealed(SEAL.replace("i=1;", instance)))[2].result == "pass"
+    assert verify(sealed(SEAL, instance))[2].result == "pass"
+    assert verify(sealed(SEAL, results=f"{instance} mx.a.test; none"))[2].result == "pass"
+
+
+@pytest.mark.parametrize(
+    ("tags", "wanted"),
+    [
+        (SEAL, "pass"),
+        (f"{SEAL} t=1; v=2; c=simple; q=x;", "pass"),
+        (SEAL.replace("none", "None").replace("i=1; a=rsa-sha256;", "a=rsa-sha256; i=1;"), "pass"),
+        (f"{SEAL} t=soon;", "fail"),
+        (f"{SEAL} t=;", "fail"),
+        (f"{SEAL} h=;", "fail"),
+        (f"{SEAL} cv=none;", "fail"),
+        (SEAL.replace("d=a.test", "d=test"), "fail"),
+        (SEAL.replace("i=1;", "I=1;"), "fail"),
+        (SEAL.replace("i=1;", "i=1 (never ends;"), "fail"),
+        (SEAL.replace("i=1;", "i=1 x;"), "fail"),
+    ],
+)
+def test_tags_of_a_seal(tags: str, wanted: str) -> None:
+    """RFC 8617 4.1.3, RFC 6376 6.1.1: what is not known is passed over, what has not its form is an error."""
+    assert verify(sealed(tags))[2].result == wanted
+
+
 def test_seals_of_keys_in_testing_mode_count_for_nothing() -> None:
     """RFC 6376 3.6.1, for keys of message signatures and of seals, the newest and others."""
     content = passed_on(passed_on(MESSAGE, A), B)
@@ -146,6 +194,17 @@ def test_a_message_that_was_changed_on_the_way_is_sealed_as_failed_once() -> Non
     assert b"ARC-Seal: i=2; a=ed25519-sha256; cv=fail;" in content
     assert verify(content)[2].result == "fail"
     assert passed_on(content, A) == content
+
+
+@pytest.mark.parametrize("name", [b"ARC-Seal", b"ARC-Message-Signature", b"ARC-Authentication-Results"])
+def test_a_chain_that_is_not_complete_is_sealed_as_failed_once(name: bytes) -> None:
+    """RFC 8617 5.1: one more than the highest instance that there is; 5.1.2."""
+    content = passed_on(passed_on(MESSAGE, A), B)
+    for broken, number in ((drop(name, 1)(content), 3), (drop(name, 2)(content), 3), (again(name, 2)(content), 3)):
+        sealed_again = passed_on(broken, A)
+        assert b"ARC-Seal: i=%d; a=rsa-sha256; cv=fail;" % number in sealed_again
+        assert verify(sealed_again)[2].result == "fail"
+        assert passed_on(sealed_again, B) == sealed_again
 
 
 def test_fifty_sets_and_no_more() -> None:

@@ -9,7 +9,7 @@ import pytest
 from fastmail.dns.interface import Budget
 from fastmail.dns.memory import MemoryResolver
 from fastmail.policy import dmarc
-from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor
+from fastmail.policy.dmarc import Dmarc, Evaluator, NoAuthor, Unsure
 
 Records = Mapping[str, str | Sequence[str]]
 
@@ -22,7 +22,11 @@ def zone(records: Records) -> MemoryResolver:
 
 
 def evaluate(
-    records: Records | MemoryResolver, domain: str, spf: str = "", dkim: Sequence[str] = (), unsure: str = ""
+    records: Records | MemoryResolver,
+    domain: str,
+    spf: str = "",
+    dkim: Sequence[str] = (),
+    unsure: Sequence[Unsure] = (),
 ) -> Dmarc:
     names = records if isinstance(records, MemoryResolver) else zone(records)
     return asyncio.run(Evaluator(names).evaluate(domain, spf, dkim, unsure, Budget()))
@@ -98,6 +102,7 @@ def test_subdomains_that_exist_and_that_do_not() -> None:
     assert evaluate({"example.com": "v=DMARC1; p=reject"}, "nowhere.example.com").published == "reject"
     names.broken.add("there.example.com")
     assert evaluate(names, "there.example.com").result == "temperror"
+    assert evaluate(names, "there.example.com", "example.com").result == "pass"  # whichever it is
 
 
 def test_testing_lowers_the_policy_by_one() -> None:
@@ -205,8 +210,10 @@ def test_departments_of_their_own_are_not_aligned() -> None:
 
 def test_trouble_matters_only_where_the_answer_does() -> None:
     """RFC 9989 5.3.6."""
-    assert evaluate(BOTH, "example.com", "", [], "the key could not be had").result == "temperror"
-    assert evaluate(BOTH, "example.com", "example.com", [], "the key could not be had").result == "pass"
+    no_key = Unsure("dkim", "example.com", "the key could not be had")
+    assert evaluate(BOTH, "example.com", "", [], [no_key]).why == no_key.why
+    assert evaluate(BOTH, "example.com", "", [], [no_key]).result == "temperror"
+    assert evaluate(BOTH, "example.com", "example.com", [], [no_key]).result == "pass"
     names = zone(BOTH)
     names.broken.add("_dmarc.example.com")
     assert evaluate(names, "a.example.com", "a.example.com").result == "temperror"
@@ -215,6 +222,41 @@ def test_trouble_matters_only_where_the_answer_does() -> None:
     assert evaluate(names, "a.example.com", "a.example.com").result == "pass"
     assert evaluate(names, "a.example.com", "b.example.com").result == "temperror"
     assert evaluate(names, "a.example.com").result == "fail"
+
+
+def test_what_a_policy_depends_on_is_asked_beforehand() -> None:
+    """RFC 9989 4.10.1: whether the domain exists too, where sp= and np= differ."""
+    for record, kinds in (("p=reject; np=none", {"TXT", "A"}), ("p=reject; sp=none", {"TXT"}), ("np=none", {"TXT"})):
+        names = zone({"example.com": f"v=DMARC1; {record}"})
+        asyncio.run(Evaluator(names).prepare("a.example.com", Budget()))
+        assert {kind for _, kind in names.asked} == kinds
+
+
+@pytest.mark.parametrize("method", ["dkim", "spf"])
+def test_s14_nobody_evades_a_policy_by_trouble_of_his_own(method: str) -> None:
+    """RFC 9989 5.3.6: what is required for the result; a domain that cannot be aligned is not."""
+    for domain, wanted in (
+        ("mail.example.com", "temperror"),
+        ("evil.com", "fail"),
+        ("notexample.com", "fail"),
+        ("com", "fail"),
+        ("evil.test", "fail"),
+    ):
+        names = zone(BOTH)
+        names.broken |= {"_dmarc.evil.com", "_dmarc.notexample.com"}
+        unsure = [Unsure(method, domain, "no answer")]
+        assert evaluate(names, "example.com", "", [], unsure).result == wanted, domain
+        assert evaluate(names, "example.com", "", ["evil.com"], unsure).result == wanted, domain
+        assert evaluate(names, "example.com", "a.example.com", [], unsure).result == "pass", domain
+    strict = {"example.com": "v=DMARC1; p=reject; adkim=s; aspf=s"}
+    for domain, wanted in (("mail.example.com", "fail"), ("example.com", "temperror")):
+        assert evaluate(strict, "example.com", "", [], [Unsure(method, domain, "")]).result == wanted
+
+
+def test_domains_that_cannot_be_aligned_are_not_walked() -> None:
+    names = zone(BOTH)
+    evaluate(names, "mail.example.com", "evil.com", ["sub.other.com"])
+    assert not [name for name, _ in names.asked if "evil" in name or "other" in name]
 
 
 def test_one_walk_serves_all_identifiers() -> None:

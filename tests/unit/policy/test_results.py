@@ -49,6 +49,31 @@ def test_fields_that_we_write() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("@example.org", "@example.org"),
+        ("joe@sub.example.org", "joe@sub.example.org"),
+        ("j=o?e{x}|~/1.2@example.org", "j=o?e{x}|~/1.2@example.org"),
+        ('"a b"@example.org', '"a b"@example.org'),
+        ("a b@example.org", '"a b"@example.org'),
+        ("a..b@example.org", '"a..b"@example.org'),
+        (".@example.org", '"."@example.org'),
+        ("a@b@example.org", '"a@b"@example.org'),
+        ('a"; x=y "@example.org', '"a\\"; x=y \\""@example.org'),
+        ('"a\\"@example.org', '"\\"a\\\\\\""@example.org'),
+        ("j\u00fc@example.org", "j?@example.org"),
+        ("a@b_c.org", '"a@b_c.org"'),
+        ("a@b..org", '"a@b..org"'),
+        ("a@-b.org", '"a@-b.org"'),
+        ("a@", '"a@"'),
+    ],
+)
+def test_addresses(text: str, written: str) -> None:
+    """RFC 8601 2.2: an identity of mail is a local part, perhaps quoted or none, and a domain name."""
+    assert results.value(text) == written
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "a\r\nX: y",

@@ -325,11 +325,23 @@ def test_s16_mail_hosts_of_one_term() -> None:
 
 
 def test_s16_names_of_one_address() -> None:
-    """The first ten count, the others are passed over."""
-    names = {("1.2.0.192.in-addr.arpa", "PTR"): [f"n{n:02}.test" for n in range(12)]}
-    for at, wanted in ((9, "pass"), (10, "fail")):
-        here = {**names, (f"n{at:02}.test", "A"): ["192.0.2.1"]}
-        assert result(f"v=spf1 ptr:n{at:02}.test -all", records=here) == wanted
+    """RFC 7208 4.6.4: the first ten of the answer count, the others are passed over."""
+    for order in (range(12), range(11, -1, -1)):
+        given = [f"n{n:02}.test" for n in order]
+        names = {("1.2.0.192.in-addr.arpa", "PTR"): given}
+        for at, wanted in ((0, "pass"), (9, "pass"), (10, "fail")):
+            here = {**names, (given[at], "A"): ["192.0.2.1"]}
+            assert result(f"v=spf1 ptr:{given[at]} -all", records=here) == wanted
+
+
+def test_s16_each_term_counts_that_finds_no_name_of_an_address() -> None:
+    """RFC 7208 4.6.4: also where a term, or %{p}, has looked for them before; a failure of the DNS is no void look-up."""
+    assert result("v=spf1 ptr ptr:a.test ip4:192.0.2.1 -all") == "pass"
+    assert result("v=spf1 ptr ptr:a.test ptr:b.test ip4:192.0.2.1 -all") == "permerror"
+    assert result("v=spf1 exists:%{p}.test ptr ip4:192.0.2.1 -all") == "pass"
+    assert result("v=spf1 exists:%{p}.test ptr ptr:a.test ip4:192.0.2.1 -all") == "permerror"
+    broken = ["1.2.0.192.in-addr.arpa"]
+    assert result("v=spf1 ptr ptr:a.test ptr:b.test ip4:192.0.2.1 -all", broken=broken) == "pass"
 
 
 @pytest.mark.parametrize(
@@ -386,6 +398,22 @@ def test_names_of_an_address_in_any_spelling() -> None:
     assert result("v=spf1 ptr -all", "::c000:201", records=six) == "pass"
 
 
+def test_the_name_of_an_address_that_fits_best() -> None:
+    """RFC 7208 7.3: %{p} is the domain itself, else a name below it, else any; in whatever case the record names it."""
+    names = {
+        ("1.2.0.192.in-addr.arpa", "PTR"): ["a.test", "b.in.test", "in.test"],
+        **{(name, "A"): ["192.0.2.1"] for name in ("a.test", "b.in.test", "in.test")},
+        ("in.test", "TXT"): ["v=spf1 exists:%{p}.ok.test -all"],
+        ("in.test.ok.test", "A"): ["127.0.0.2"],
+    }
+    for name in ("in.test", "In.Test"):
+        assert result(f"v=spf1 include:{name} -all", records=names) == "pass"
+    names[("1.2.0.192.in-addr.arpa", "PTR")] = ["a.test", "b.in.test"]
+    names[("b.in.test.ok.test", "A")] = ["127.0.0.2"]
+    for name in ("in.test", "In.Test"):
+        assert result(f"v=spf1 include:{name} -all", records=names) == "pass"
+
+
 def test_redirect() -> None:
     """RFC 7208 6.1: only when nothing matched; a target without a record is an error."""
     inner = {("in.test", "TXT"): ["v=spf1 ~all"]}
@@ -418,6 +446,16 @@ def test_explanation() -> None:
         assert of(f"v=spf1 -all exp={name}.test") == ""
     assert of("v=spf1 -all exp=long.test") == "x" * 400
     assert of("v=spf1 ~all exp=why.test") == ""
+
+
+def test_explanations_show_names_as_they_were_written() -> None:
+    """RFC 7208 7.2, RFC 8616 4."""
+    records = {("example.com", "TXT"): ["v=spf1 -all exp=why.test"], ("why.test", "TXT"): ["%{s} %{o} %{d} %{h}"]}
+    said = check(records, sender="Joe@Example.COM", helo="Mail.Example.Com.").explanation
+    assert said == "Joe@Example.COM Example.COM Example.COM Mail.Example.Com"
+    assert check(records, helo="[192.0.2.1]").explanation.endswith(" [192.0.2.1]")
+    records[("xn--fa-hia.test", "TXT")] = records[("example.com", "TXT")]
+    assert check(records, sender="a@fa\u00df.test").explanation.startswith("a@xn--fa-hia.test xn--fa-hia.test ")
 
 
 # ---------------------------------------------------------------- IPv6, EAI, keeping
