@@ -303,7 +303,8 @@ class _Run:
 
     async def _verified(self) -> list[str]:
         """Names of the address that lead back to it, in alphabetical order; trouble on the way means that there are
-        none. Of more than PTRS names the first ones of the answer count (RFC 7208 4.6.4)."""
+        none. Of more than PTRS names the first ones count (RFC 7208 4.6.4), which are always the same: an answer has no
+        order."""
         if self.verified is not None:
             return self.verified
         self.verified = []
@@ -312,14 +313,13 @@ class _Run:
         except _Temporary:
             return []
         self.nameless = answer.void
-        for name in answer.records[:PTRS]:
+        for name in sorted(answer.records)[:PTRS]:
             try:
                 found = await self.ask(name, self._kind)
             except _Temporary:
                 continue
             if self._in(found.records):
                 self.verified.append(name.lower())
-        self.verified.sort()
         return self.verified
 
     @property
