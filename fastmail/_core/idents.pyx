@@ -6,6 +6,7 @@ Promise: one pass over the cached header; nothing is read past the summary's end
 the first one and the nearest ones are given.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -18,7 +19,7 @@ from fastmail._core.index cimport (
     NAMED_UID_AT, REMOVED_ITEM, put_uid,
 )
 from fastmail._core.mime cimport lost_parts
-from fastmail._core.octets cimport get16, set32, set64
+from fastmail._core.octets cimport get16, set16, set32, set64
 from fastmail._core.summary cimport (
     EMAIL_AT, FIXED, ID, OWN_AT, PREVIEWED, THREAD_AT, TRAIL, VERSION_AT, parts_end,
 )
@@ -186,12 +187,31 @@ def preview(const unsigned char[::1] summary):
     return bytes(summary[at + WORDS : at + WORDS + get16(&summary[at])])
 
 
-def with_preview(const unsigned char[::1] summary, bytes words not None):
-    cdef Py_ssize_t n = summary.shape[0], at
-    if n < FIXED or not 0 < summary[VERSION_AT] <= PREVIEWED or lost_parts(&summary[0], n) or len(words) > MOST_WORDS:
+def with_preview(summary, bytes words not None):
+    cdef Py_buffer view
+    PyObject_GetBuffer(summary, &view, PyBUF_SIMPLE)
+    try:
+        return previewed(<const uint8_t*>view.buf, view.len, words)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef bytes previewed(const uint8_t* p, Py_ssize_t n, bytes words):
+    """See ``with_preview``: of the summary at p."""
+    cdef Py_ssize_t at, behind, size = len(words)
+    cdef bytes out
+    cdef uint8_t* w
+    if n < FIXED or not 0 < p[VERSION_AT] <= PREVIEWED or lost_parts(p, n) or size > MOST_WORDS:
         raise ValueError("a summary that can have no preview")
-    at = parts_end(&summary[0])
+    at = parts_end(p)
     if at > n:
         raise ValueError("a summary that is cut short")
-    return (bytes([PREVIEWED]) + bytes(summary[1:at]) + bytes([len(words) & 255, len(words) >> 8]) + words
-            + bytes(summary[rest_at(summary):]))
+    behind = rest(p, n)
+    out = PyBytes_FromStringAndSize(NULL, at + WORDS + size + n - behind)
+    w = <uint8_t*>PyBytes_AS_STRING(out)
+    memcpy(w, p, at)
+    w[VERSION_AT] = PREVIEWED
+    set16(w + at, <unsigned short>size)
+    memcpy(w + at + WORDS, PyBytes_AS_STRING(words), size)
+    memcpy(w + at + WORDS + size, p + behind, n - behind)
+    return out

@@ -4,6 +4,7 @@ Promise: the end of data is CRLF "." CRLF and nothing else, wherever the input w
 is noticed and never becomes a line end that counts for the dot. Content is kept with LF, as a Maildir wants it.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
@@ -55,17 +56,47 @@ cdef class ContentReader:
             self.out.putc(10)
         return 0
 
-    def feed(self, const unsigned char[::1] data, Py_ssize_t start=0):
-        cdef const char* p
-        cdef const char* end
+    def feed(self, data, Py_ssize_t start=0):
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            return self.fed(<const char*>view.buf, start, view.len) if start < view.len else start
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef const char* lines(self, const char* p, const char* end) except NULL:
+        """Take whole lines at p that need no second look, as nearly all: no dot in front, no CR inside, no limit
+        reached. Returns the start of the first other one. There is no NUL before ``end``."""
         cdef const char* q
-        cdef const char* base
-        if data.shape[0] <= start:
-            return start
-        base = <const char*>&data[0]
-        p = base + start
-        end = base + data.shape[0]
+        cdef Py_ssize_t n
+        if self.full or self.size + (end - p) > self.limit or (self.strict and (self.bare or self.nul)):
+            return p
+        self.out.room(end - p)
+        while p < end and not (self.dots and p[0] == b'.'):
+            q = <const char*>memchr(p, 10, end - p)
+            if q == NULL or q == p or (q - 1)[0] != 13:
+                break
+            n = q - 1 - p
+            if memchr(p, 13, n) != NULL:
+                break
+            memcpy(self.out.buf + self.out.len, p, n)
+            self.out.len += n + 1
+            self.out.buf[self.out.len - 1] = 10
+            self.size += n + 2
+            p = q + 1
+        return p
+
+    cdef Py_ssize_t fed(self, const char* base, Py_ssize_t start, Py_ssize_t size) except -1:
+        """Take ``base[start:size]``; returns the offset after what was taken."""
+        cdef const char* p = base + start
+        cdef const char* end = base + size
+        cdef const char* q
+        cdef bint no_nul = memchr(p, 0, end - p) == NULL  # asked once: there may be many short lines
         while p < end:
+            if no_nul and self.after_crlf and not self.held_cr:
+                p = self.lines(p, end)
+                if p == end:
+                    break
             if self.held_cr:
                 self.held_cr = False
                 if p[0] == 10:
@@ -297,11 +328,13 @@ def numbered(Py_ssize_t first, const unsigned int[::1] values, without not None,
     return out.take()
 
 
-def find_crlf(const unsigned char[::1] data, Py_ssize_t start, Py_ssize_t end):
+def find_crlf(data, Py_ssize_t start, Py_ssize_t end):
+    cdef Py_buffer view  # a typed memoryview costs more than the search
     cdef const char* base
-    cdef const char* q
-    if start >= end or end > data.shape[0]:
-        return -1
-    base = <const char*>&data[0]
-    q = <const char*>memchr(base + start, 10, end - start)
+    cdef const char* q = NULL
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    base = <const char*>view.buf
+    if start < end <= view.len:
+        q = <const char*>memchr(base + start, 10, end - start)
+    PyBuffer_Release(&view)
     return -1 if q == NULL else q - base

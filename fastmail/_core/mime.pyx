@@ -16,10 +16,12 @@ text behind it; a line that fits it whole goes before one that only begins with 
 inner multipart. So a nested multipart with the boundary of its parent takes the lines until its own end.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcpy, memset
 
+from fastmail._core.boundaries cimport BEGINS, CLOSING, WHOLE_LINE, before_break, fits, measure, trimmed
 from fastmail._core.fields cimport Span, blank, day_of, parameter, read_token, same, skip_cfws
 from fastmail._core.header cimport folded_end, line_end, name_end
 from fastmail._core.octets cimport Out, get16, get32, set16, set32
@@ -33,9 +35,6 @@ from fastmail._core.values cimport (
     CDESC, CDISP, CID, CLANG, CLOC, CMD5, CTE, CTYPE, DATE, ENVELOPE, FIELDS, PLAIN, RECEIVED, STRUCTURE, Values,
 )
 
-cdef extern from "string.h" nogil:
-    int memcmp(const void* one, const void* two, size_t n)
-
 cdef enum:
     FREE = 4096    # octets of a summary that count in no quota, as the rest of a file's last block does not
     DEPTH = 48     # of parts within parts; what is deeper counts as a leaf
@@ -44,6 +43,7 @@ cdef enum:
     CACHE = 16384  # octets of header fields that are cached
     MORE = 2       # parts that the last one may have within it where there are PARTS already
     LARGE = 65536  # octets from which a message is scanned without the GIL
+    KEPT = 16384   # octets of each buffer of a scanner that is kept for the next message
 
 
 class Status:
@@ -102,11 +102,6 @@ cdef struct Level:
     Py_ssize_t n
 
 
-cdef enum:  # how a line fits a boundary
-    BEGINS = 1
-    WHOLE_LINE = 2
-    CLOSING = 4
-
 cdef enum:  # Head.own
     NOT_ASKED = 0
     NONE = 1
@@ -163,11 +158,26 @@ cdef class Scanner:
         self.cache = Out(2048)
         self.parts = Out(128)
         self.values = Values()
-        self.most = PARTS
-        self.room = STRUCTURE - (PARTS + MORE) * PLAIN
         self.boundary = Out(80)
         self.nodes = Out(2 * sizeof(Node))
         self.bounds = Out(128)
+        self.reset()
+
+    cdef void reset(self) noexcept nogil:
+        """Begin another message."""
+        self.env.len = self.bs.len = self.cache.len = self.parts.len = 0
+        self.boundary.len = self.nodes.len = self.bounds.len = 0
+        self.values.reset()
+        self.most = PARTS
+        self.room = STRUCTURE - (PARTS + MORE) * PLAIN
+        self.base = self.seen = NULL
+        self.opened = self.nested = self.count = self.bare = self.lines = self.status = self.received = self.day = 0
+
+    cdef bint small(self) noexcept nogil:
+        """Are all buffers as small as those of most messages?"""
+        return (self.env.cap <= KEPT and self.bs.cap <= KEPT and self.cache.cap <= KEPT and self.parts.cap <= KEPT
+                and self.boundary.cap <= KEPT and self.nodes.cap <= KEPT and self.bounds.cap <= KEPT
+                and self.values.small(KEPT))
 
     cdef int header(self, const char* p, const char* end, Head* head, bint top) except -1 nogil:
         """Find the fields that matter; head.body is behind the empty line, or where a boundary line begins. A line
@@ -554,6 +564,25 @@ cdef class Scanner:
         return (end - p) + self.bare + 1
 
 
+cdef Scanner spare = None  # for the next message: to make one takes as long as to scan a short message
+
+
+cdef Scanner scanner():
+    """A scanner at its beginning. Who is through with it gives it to ``done``."""
+    global spare
+    cdef Scanner found = spare
+    spare = None
+    if found is None:
+        return Scanner()
+    found.reset()
+    return found
+
+
+cdef void done(Scanner s):
+    global spare
+    spare = s if s.small() else None
+
+
 cdef int content_type(Head* head, Span* type, Span* sub, Span* rest, Out note) except -1 nogil:
     """Type and subtype, and where the parameters begin; type.a NULL where it is not said, or not in full (RFC 2045
     5.1)."""
@@ -601,58 +630,9 @@ cdef bint digest_of(Node* one) noexcept nogil:
     return same(one.sub.a, one.sub.b - one.sub.a, "digest", 6)
 
 
-cdef const char* trimmed(const char* p, const char* end) noexcept nogil:
-    """The end of a line without its white space and line break."""
-    while end > p and blank((end - 1)[0]):
-        end -= 1
-    return end
-
-
-cdef int fits(const char* p, const char* end, const char* boundary, Py_ssize_t n) noexcept nogil:
-    """How p .. end, a line behind its dashes and without white space at its end, fits a boundary: 0 not at all."""
-    cdef const char* q = p + n
-    cdef int found = BEGINS
-    if end - p < n or memcmp(p, boundary, n):
-        return 0
-    if q == end:
-        return BEGINS | WHOLE_LINE
-    if end - q >= 2 and q[0] == 45 and q[1] == 45:
-        return BEGINS | CLOSING | (WHOLE_LINE if end - q == 2 else 0)
-    while q < end and blank(q[0]):
-        q += 1
-    if end - q == 2 and q[0] == 45 and q[1] == 45:
-        return BEGINS | CLOSING | WHOLE_LINE
-    return found
-
-
-cdef const char* before_break(const char* start, const char* q) noexcept nogil:
-    """The line break before a boundary line belongs to the boundary."""
-    if q > start and (q - 1)[0] == 10:
-        q -= 1
-        if q > start and (q - 1)[0] == 13:
-            q -= 1
-    return q
-
-
-cdef void measure(const char* p, const char* end, size_t* octets, size_t* lines) noexcept nogil:
-    """Octets as served, each LF as CRLF, and the number of line breaks."""
-    cdef size_t bare = 0, n = 0
-    cdef const char* start = p
-    cdef const char* q
-    while p < end:
-        q = <const char*>memchr(p, 10, end - p)
-        if q == NULL:
-            break
-        n += 1
-        if q == start or (q - 1)[0] != 13:
-            bare += 1
-        p = q + 1
-    octets[0] = (end - start) + bare
-    lines[0] = n
-
-
 cdef bytes build(Scanner s, uint32_t served):
-    cdef uint8_t head[FIXED]
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, FIXED + s.env.len + s.bs.len + s.cache.len + s.parts.len)
+    cdef uint8_t* head = <uint8_t*>PyBytes_AS_STRING(out)
     memset(head, 0, FIXED)
     head[VERSION_AT] = WRITTEN
     head[STATUS_AT] = s.status
@@ -663,18 +643,31 @@ cdef bytes build(Scanner s, uint32_t served):
     set32(head + SERVED_AT, served)
     set32(head + DAY_AT, <uint32_t>s.day)
     set32(head + RECEIVED_AT, s.received)
-    return (PyBytes_FromStringAndSize(<char*>head, FIXED) + s.env.take() + s.bs.take() + s.cache.take()
-            + s.parts.take())
+    appended(appended(appended(appended(head + FIXED, s.env), s.bs), s.cache), s.parts)
+    return out
 
 
-def scan(const unsigned char[::1] data, bint bounded=True, Py_ssize_t most=0):
-    cdef Scanner s = Scanner()
-    cdef const char* p = b""
+cdef uint8_t* appended(uint8_t* w, Out out) noexcept:
+    memcpy(w, out.buf, out.len)
+    return w + out.len
+
+
+def scan(data, bint bounded=True, Py_ssize_t most=0):
+    cdef Py_buffer view
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        return scanned(<const char*>view.buf, view.len, bounded, most)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef bytes scanned(const char* p, Py_ssize_t n, bint bounded, Py_ssize_t most):
+    """See ``scan``: of the message at p."""
+    cdef Scanner s = scanner()
     cdef const char* end
     cdef size_t octets = 0
-    if data.shape[0]:
-        p = <const char*>&data[0]
-    end = p + data.shape[0]
+    cdef bytes out
+    end = p + n
     s.values.bounded = bounded
     if most:
         s.most = <int>max(LEAST, PARTS * most // MOST)
@@ -685,31 +678,45 @@ def scan(const unsigned char[::1] data, bint bounded=True, Py_ssize_t most=0):
     else:
         with nogil:
             octets = s.whole_message(p, end)
-    return build(s, <uint32_t>(octets - 1))
+    out = build(s, <uint32_t>(octets - 1))
+    done(s)
+    return out
 
 
 def with_prefix(bytes summary not None, bytes prefix not None):
-    cdef Scanner s = Scanner()
+    cdef Scanner s = scanner()
     cdef Head head
     cdef const char* p = prefix
     cdef Py_ssize_t n = len(summary), at
+    cdef const char* old = PyBytes_AS_STRING(summary)
+    cdef bytes out
+    cdef char* w
     cdef uint8_t fixed[FIXED]
     cdef size_t octets = 0, lines = 0
     if n < FIXED:
         raise ValueError("summary is shorter than its header")
     s.base = p
     s.header(p, p + len(prefix), &head, True)
-    if s.cache.len + get32(<const uint8_t*><const char*>summary + CACHE_AT) > CACHE:
+    if s.cache.len + get32(<const uint8_t*>old + CACHE_AT) > CACHE:
         s.cache.len = 0
         s.status |= STATUS_NO_CACHE
     measure(p, p + len(prefix), &octets, &lines)
-    memcpy(fixed, <const char*>summary, FIXED)
+    memcpy(fixed, old, FIXED)
     fixed[STATUS_AT] |= s.status
     at = cache_at(fixed)
+    if at > n:
+        raise ValueError("summary is cut short")
     set32(fixed + SHIFT_AT, get32(fixed + SHIFT_AT) + <uint32_t>len(prefix))
     set32(fixed + CACHE_AT, get32(fixed + CACHE_AT) + <uint32_t>s.cache.len)
     set32(fixed + RECEIVED_AT, get32(fixed + RECEIVED_AT) + s.received)
-    return PyBytes_FromStringAndSize(<char*>fixed, FIXED) + summary[FIXED:at] + s.cache.take() + summary[at:]
+    out = PyBytes_FromStringAndSize(NULL, n + s.cache.len)
+    w = PyBytes_AS_STRING(out)
+    memcpy(w, fixed, FIXED)
+    memcpy(w + FIXED, old + FIXED, at - FIXED)
+    memcpy(w + at, s.cache.buf, s.cache.len)
+    memcpy(w + at + s.cache.len, old + at, n - at)
+    done(s)
+    return out
 
 
 def served_size(const unsigned char[::1] data):
@@ -725,9 +732,14 @@ MOST = FIXED + ENVELOPE + STRUCTURE + CACHE + (PARTS + MORE) * PART
 LIGHT = FREE
 
 
-def counted(const unsigned char[::1] summary):
-    cdef Py_ssize_t n = summary.shape[0]
-    return n - FREE if n > FREE and summary[STATUS_AT] & STATUS_BOUNDED else 0
+def counted(summary):
+    cdef Py_buffer view
+    cdef Py_ssize_t found = 0
+    PyObject_GetBuffer(summary, &view, PyBUF_SIMPLE)
+    if view.len > FREE and (<const uint8_t*>view.buf)[STATUS_AT] & STATUS_BOUNDED:
+        found = view.len - FREE
+    PyBuffer_Release(&view)
+    return found
 
 
 cdef bytes lowered(const char* p, const char* end):

@@ -1,5 +1,6 @@
 # Out: a growable octet buffer that compiled writers share.
 #   buf  the octets, owned; len  how many are valid; cap  how many fit
+#   room  makes sure that so many more fit
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.string cimport memcpy
 
@@ -16,6 +17,11 @@ cdef class Out:
             self.grow(n)
         memcpy(self.buf + self.len, p, n)
         self.len += n
+        return 0
+
+    cdef inline int room(self, Py_ssize_t n) except -1 nogil:
+        if self.len + n > self.cap:
+            self.grow(n)
         return 0
 
     cdef inline int putc(self, char c) except -1 nogil:

@@ -4,9 +4,12 @@ Promise: what comes back holds no CR, LF, NUL or other control, and is UTF-8 (RF
 in their shortest quoting, domains in lower case. Fails with ValueError, whose text names what was expected and may be sent to the peer.
 """
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr
+
+from fastmail._core.octets cimport lower
 
 cdef enum:
     VERB = 16  # octets that a verb may have; the longest one known has 8
@@ -59,16 +62,16 @@ cdef Py_ssize_t domain_end(const uint8_t* p, Py_ssize_t i, Py_ssize_t n, bint ut
     return i
 
 
-cdef bint is_text(const unsigned char[::1] data, Py_ssize_t a, Py_ssize_t b) except -1:
+cdef bint is_text(const uint8_t* p, Py_ssize_t n) except -1:
     """UTF-8 without the controls that are not ASCII: a reader may take U+0085, U+2028 and U+2029 for line ends."""
     cdef Py_ssize_t i
-    for i in range(a, b):
-        if data[i] > 127:
+    for i in range(n):
+        if p[i] > 127:
             break
     else:
         return True
     try:
-        text = bytes(data[a:b]).decode("utf-8")
+        text = p[:n].decode("utf-8")
     except UnicodeDecodeError:
         return False
     for c in text:
@@ -77,14 +80,22 @@ cdef bint is_text(const unsigned char[::1] data, Py_ssize_t a, Py_ssize_t b) exc
     return True
 
 
-def split_command(const unsigned char[::1] data, Py_ssize_t start, Py_ssize_t end):
-    cdef const char* line
+def split_command(data, Py_ssize_t start, Py_ssize_t end):
+    cdef Py_buffer view  # a typed memoryview costs more than what is done here
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        if start < 0 or end - start < 2 or end > view.len:
+            return None
+        return command(<const char*>view.buf + start, end - start - 2)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef tuple command(const char* line, Py_ssize_t length):
+    """The two parts of a line of so many octets, its line end not counted; None where it is no command."""
     cdef const char* gap
     cdef char verb[VERB]
-    cdef Py_ssize_t length = end - start - 2, size, i
-    if start < 0 or length < 0 or end > data.shape[0]:
-        return None
-    line = <const char*>&data[start]
+    cdef Py_ssize_t size, i
     if line[length] != 13 or line[length + 1] != 10:
         return None
     if memchr(line, 13, length) != NULL or memchr(line, 0, length) != NULL:
@@ -99,16 +110,28 @@ def split_command(const unsigned char[::1] data, Py_ssize_t start, Py_ssize_t en
     return PyBytes_FromStringAndSize(verb, size), rest
 
 
-def parse_mailbox(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
-    cdef Py_ssize_t n = data.shape[0], i = start, a
-    cdef const uint8_t* p
-    cdef bytearray local = bytearray()
+def parse_mailbox(data, Py_ssize_t start, bint utf8):
+    cdef Py_buffer view
+    cdef Py_ssize_t end
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        local, domain = mailbox(<const uint8_t*>view.buf, start, view.len, utf8, &end)
+        return local, domain, end
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef tuple mailbox(const uint8_t* p, Py_ssize_t start, Py_ssize_t n, bint utf8, Py_ssize_t* behind):
+    """(local-part, domain) of the Mailbox at ``start``; ``behind``: the offset after it."""
+    cdef Py_ssize_t i = start, a, length
+    cdef bytearray local
+    cdef bytes text
     cdef bint simple = True, word = False
     cdef Py_ssize_t end
     if start >= n:
         raise ValueError("address expected")
-    p = &data[0]
     if p[i] == b'"':
+        local = bytearray()
         i += 1
         while i < n and p[i] != b'"':
             if p[i] == b'\\':
@@ -132,6 +155,7 @@ def parse_mailbox(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
         i += 1
         if not word:
             simple = False
+        text = bytes(local)
     else:
         while i < n and (p[i] == b'.' or atext(p[i], utf8)):
             if p[i] == b'.':
@@ -140,31 +164,47 @@ def parse_mailbox(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
                 word = False
             else:
                 word = True
-            local.append(p[i])
             i += 1
         if not word:
             raise ValueError("local-part expected" if i == start else "empty atom in local-part")
-    if len(local) > 64:
+        text = PyBytes_FromStringAndSize(<const char*>p + start, i - start)
+    if len(text) > 64:
         raise ValueError("local-part is longer than 64 octets")
     if i >= n or p[i] != b'@':
         raise ValueError("@ and a domain expected")
     a = i + 1
     end = domain_end(p, a, n, utf8)
-    if not is_text(data, start, end):
+    if not is_text(p + start, end - start):
         raise ValueError("address is not UTF-8, or has a control character")
-    text = bytes(local)
     if not simple:
         text = b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
-    return text, bytes(data[a:end]).lower(), end
+    behind[0] = end
+    return text, lowered(<const char*>p + a, end - a)
 
 
-def parse_path(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
+cdef bytes lowered(const char* p, Py_ssize_t n):
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, n)
+    cdef char* w = PyBytes_AS_STRING(out)
+    cdef Py_ssize_t i
+    for i in range(n):
+        w[i] = lower(p[i])
+    return out
+
+
+def parse_path(data, Py_ssize_t start, bint utf8):
+    cdef Py_buffer view
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        return path(<const uint8_t*>view.buf, start, view.len, utf8)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef tuple path(const uint8_t* p, Py_ssize_t start, Py_ssize_t n, bint utf8):
     """``<...>`` at start: ((local, domain) or None for ``<>``, offset behind it)."""
-    cdef Py_ssize_t n = data.shape[0], i = start
-    cdef const uint8_t* p
-    if i >= n or data[i] != b'<':
+    cdef Py_ssize_t i = start
+    if i >= n or p[i] != b'<':
         raise ValueError("< expected before the address")
-    p = &data[0]
     i += 1
     if i < n and p[i] == b'>':
         return None, i + 1
@@ -179,19 +219,28 @@ def parse_path(const unsigned char[::1] data, Py_ssize_t start, bint utf8):
         if i >= n or p[i] != b':':
             raise ValueError(": expected after source route")
         i += 1
-    local, domain, i = parse_mailbox(data, i, utf8)
+    found = mailbox(p, i, n, utf8, &i)
     if i >= n or p[i] != b'>':
         raise ValueError("> expected behind the address")
-    if not is_text(data, start, i):
+    if not is_text(p + start, i - start):
         raise ValueError("source route is not UTF-8, or has a control character")
     if i - start > 255:
         raise ValueError("path is longer than 256 octets")
-    return (local, domain), i + 1
+    return found, i + 1
 
 
-def parse_params(const unsigned char[::1] data, Py_ssize_t start):
+def parse_params(data, Py_ssize_t start):
+    cdef Py_buffer view
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        return params(<const uint8_t*>view.buf, start, view.len) if start < view.len else []
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef list params(const uint8_t* data, Py_ssize_t start, Py_ssize_t n):
     """`` KEY[=value]`` ...: a list of (KEY in capitals, value or b"")."""
-    cdef Py_ssize_t n = data.shape[0], i = start, a
+    cdef Py_ssize_t i = start, a
     cdef list out = []
     while i < n:
         if data[i] != 32:

@@ -25,6 +25,8 @@ cdef class Values:
     cdef bint bounded
     cdef Py_ssize_t text
     cdef Py_ssize_t lists
+    cdef void reset(self) noexcept nogil
+    cdef bint small(self, Py_ssize_t most) noexcept nogil
     cdef void share(self, Py_ssize_t part, Py_ssize_t of) noexcept nogil
     cdef void begin(self, Py_ssize_t room) noexcept nogil
     cdef int string(self, Out out, Span s, bint free) except -1 nogil

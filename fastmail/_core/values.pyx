@@ -28,9 +28,20 @@ cdef class Values:
         self.local = Out(128)
         self.host = Out(128)
         self.note = Out(64)
+        self.reset()
+
+    cdef void reset(self) noexcept nogil:
+        """Begin another message."""
+        self.room = 0
+        self.cut = False
         self.bounded = True
         self.text = TEXT
         self.lists = ENVELOPE - TEXTS
+
+    cdef bint small(self, Py_ssize_t most) noexcept nogil:
+        """Has none of the buffers room for more?"""
+        return (self.name.cap <= most and self.route.cap <= most and self.local.cap <= most and self.host.cap <= most
+                and self.note.cap <= most)
 
     cdef void share(self, Py_ssize_t part, Py_ssize_t of) noexcept nogil:
         """Bounds that are the part of those of a whole summary."""

@@ -5,6 +5,7 @@ Promise: one pass, which ends with the last character that is wanted; nothing is
 has no words: the caller decodes it first.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t
 
 from fastmail._core import decode
@@ -63,6 +64,7 @@ cdef bint gap(uint32_t c) noexcept nogil:
 cdef int write(Out out, const uint8_t* p, const uint8_t* end, bint quotes, int most) except -2 nogil:
     """At most ``most`` characters to ``out``, with or without quoted lines: how many; -1 where it is no UTF-8."""
     cdef const uint8_t* start = p
+    cdef const uint8_t* q
     cdef uint32_t c
     cdef int n = 0, count = 0
     cdef bint space = False
@@ -70,6 +72,22 @@ cdef int write(Out out, const uint8_t* p, const uint8_t* end, bint quotes, int m
         if p[0] == b'>' and not quotes and (p == start or (p - 1)[0] == 10):
             while p < end and p[0] != 10:
                 p += 1
+            continue
+        if 32 < p[0] < 127:  # a word, as nearly always
+            if space:
+                if count + 1 >= most:
+                    return most
+                out.putc(b' ')
+                count += 1
+                space = False
+            q = p + 1
+            while q < end and 32 < q[0] < 127 and count + (q - p) < most:
+                q += 1
+            out.put(<const char*>p, q - p)
+            count += <int>(q - p)
+            if count >= most:
+                return count
+            p = q
             continue
         c = character(p, end, &n)
         if c == BAD:
@@ -91,17 +109,33 @@ cdef int write(Out out, const uint8_t* p, const uint8_t* end, bint quotes, int m
     return count
 
 
-def shortened(const unsigned char[::1] text, int most, bint quotes=False, bint whole=True):
-    cdef Out out = Out(4 * 64)
-    cdef const uint8_t* p
+cdef Out room = Out(1024)  # of ``short``, which nobody interrupts
+
+
+cdef bytes short(const uint8_t* p, Py_ssize_t n, int most, bint quotes, bint whole, int* count):
+    """The first words, and how many characters they have; None where it is no UTF-8."""
+    cdef bytes words
+    room.len = 0
+    count[0] = write(room, p, p + n, quotes, most)
+    if count[0] == 0 and not quotes and whole:
+        count[0] = write(room, p, p + n, True, most)
+    if count[0] < 0:
+        count[0] = 0
+        return None
+    words = room.take()
+    room.shrink(1024)
+    return words
+
+
+def shortened(text, int most, bint quotes=False, bint whole=True):
+    cdef Py_buffer view
     cdef int count = 0
-    if not text.shape[0]:
-        return b"", 0
-    p = &text[0]
-    count = write(out, p, p + text.shape[0], quotes, most)
-    if count == 0 and not quotes and whole:
-        count = write(out, p, p + text.shape[0], True, most)
-    return (out.take(), count) if count >= 0 else (None, 0)
+    PyObject_GetBuffer(text, &view, PyBUF_SIMPLE)
+    try:
+        words = short(<const uint8_t*>view.buf, view.len, most, quotes, whole, &count)
+        return words, count
+    finally:
+        PyBuffer_Release(&view)
 
 
 cdef bint ascii(const unsigned char[::1] data) noexcept nogil:
@@ -129,29 +163,45 @@ cdef bint simple(const uint8_t* p, Py_ssize_t n) noexcept nogil:
             and (token(&p, end, '7bit" ', 6) or token(&p, end, '8bit" ', 6)))
 
 
-def first(const unsigned char[::1] content, const unsigned char[::1] summary, int most):
-    cdef Py_ssize_t n = summary.shape[0], at, start, body, end, i, count
-    cdef const uint8_t* p
-    cdef int kind, told
+def first(content, summary, int most):
+    cdef Py_buffer text, made
+    PyObject_GetBuffer(content, &text, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(summary, &made, PyBUF_SIMPLE)
+        try:
+            return first_of(content, <const uint8_t*>text.buf, text.len, <const uint8_t*>made.buf, made.len, most)
+        finally:
+            PyBuffer_Release(&made)
+    finally:
+        PyBuffer_Release(&text)
+
+
+cdef bytes first_of(whole_content, const uint8_t* octets, Py_ssize_t size, const uint8_t* made, Py_ssize_t n, int most):
+    """See ``first``: of the content at ``octets``, with the summary at ``made``."""
+    cdef Py_ssize_t at, start, body, end, i, count
+    cdef const unsigned char[::1] content
+    cdef const uint8_t* p = made
+    cdef int kind, told = 0
     cdef bint html = False, whole
-    if n < FIXED or lost_parts(&summary[0], n) or summary[STATUS_AT] & STATUS_NO_PARTS:
+    cdef bytes text
+    if n < FIXED or lost_parts(p, n) or p[STATUS_AT] & STATUS_NO_PARTS:
         return None
-    p = &summary[0]
     at, count = parts_at(p), get16(p + PARTS_AT)
     if parts_end(p) > n:
         return None
     if (count == 1 and p[STATUS_AT] & (STATUS_LOOKED | STATUS_ATTACHED) == STATUS_LOOKED
             and simple(p + structure_at(p), cache_at(p) - structure_at(p))):
         body, end = get32(p + at + BODY_AT), get32(p + at + END_AT)
-        if body <= end <= content.shape[0]:
+        if body <= end <= size:
             whole = end - body <= ENOUGH
-            text, told = shortened(content[body : min(end, body + ENOUGH)], most, False, whole)
+            text = short(octets + body, min(end - body, <Py_ssize_t>ENOUGH), most, False, whole, &told)
             if text is not None and (told >= most or whole):
                 return text
+    content = whole_content
     for i in range(count):
         if i >= MANY:
             return None
-        p = &summary[at + i * PART]
+        p = made + at + i * PART
         start, body, end = get32(p + HEADER_AT), get32(p + BODY_AT), get32(p + END_AT)
         if i == 0:
             start = 0

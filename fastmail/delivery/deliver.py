@@ -56,7 +56,10 @@ class Deliverer(Recipients):
     ) -> list[Outcome]:
         """Deliver content (with LF) to each recipient; one Outcome for each, in order. ``queued``: it comes from the
         queue, and has our Received field already."""
-        async with self._room.entry() as entry:
+        entry = self._room.entry()
+        if self._room.full:
+            await self._room.ready()
+        try:
             named = queued or Named("", transaction.new_id())
             plan = await self._planner.plan(entry, envelope, content, mailbox, named)
             if queued is None:
@@ -65,6 +68,8 @@ class Deliverer(Recipients):
             if plan.items:
                 places = await self._storing.store(plan, queued is not None)
             return self._told(envelope, plan, places)
+        finally:
+            entry.resize(0)
 
     async def deliver_to_all(
         self, envelope: Envelope, content: Octets, mailbox: str = "INBOX", ident: int = 0
@@ -121,7 +126,7 @@ class Deliverer(Recipients):
     def _write_down(self, envelope: Envelope, plan: Plan, places: list[Appended | None]) -> None:
         if plan.items and self.history is not None:
             self._remember(self.history, envelope, plan, places)
-        done = sum(1 for outcome in plan.outcomes if outcome.ok)
+        done = len([outcome for outcome in plan.outcomes if outcome.ok])
         count("delivery.messages", done)
         log.event(
             "delivery",

@@ -31,6 +31,8 @@ def leave_whole(plan: Plan) -> None:
     """A recipient that will be tried again gets nothing now, or those behind its address who can have the message would
     have it twice."""
     again = to_be_tried_again(plan)
+    if not again:
+        return
     kept = [at for at, owners in enumerate(plan.owners) if not again.issuperset(owners)]
     if len(kept) < len(plan.items):
         plan.items, plan.owners = [plan.items[at] for at in kept], [plan.owners[at] for at in kept]

@@ -18,6 +18,7 @@ from fastmail.message.header import Octets
 from fastmail.message.preview import scanned
 from fastmail.message.summary import fixed
 from fastmail.model.errors import MailError, OverQuota
+from fastmail.model.quota import NO_QUOTA
 from fastmail.store.interface import Account, Delivery, NewMessage, Store
 from fastmail.store.quota import check
 from fastmail.store.room import Entry
@@ -65,7 +66,8 @@ class Planner:
         queue; ``entry``: what the summary is counted in."""
         traced = traced and bool(named.number)
         number = named.number or trace.new_id()
-        summary = await self._summary(entry, envelope, content)
+        summary = await self._summary(entry, envelope, content) if _long(envelope, content) else scanned(content)
+        entry.resize(len(summary) * _copies(envelope))
         head = fixed(summary)
         outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
         plan = Plan(number, traced, content, summary, head.served, outcomes)
@@ -102,17 +104,16 @@ class Planner:
         return trace.received(envelope.helo, envelope.peer, self._hostname, envelope.protocol, number, single, priority)
 
     async def _summary(self, entry: Entry, envelope: Envelope, content: Octets) -> bytes:
-        """Return the summary for each recipient, which the entry makes room for."""
+        """Return the summary for each recipient, of content or recipients that may make it long."""
         loop = asyncio.get_running_loop()
         if len(content) > SCAN_ON_LOOP:
             entry.resize(mime.MOST)  # until it is known
             summary = await loop.run_in_executor(None, scanned, content)
         else:
             summary = scanned(content)
-        copies = sum(len(records) for _, records in envelope.recipients)
+        copies = _copies(envelope)
         if len(summary) * copies > SUMMARIES:  # a shorter one for each
             summary = await loop.run_in_executor(None, scanned, content, SUMMARIES // copies)
-        entry.resize(len(summary) * copies)
         return summary
 
     async def _copy(self, plan: Plan, shared: _Shared, address: str, record: AccountRecord) -> int | Outcome:
@@ -126,7 +127,10 @@ class Planner:
             shared.date,
         )
         where = shared.envelope.places.get(record.id, shared.mailbox)
-        item = await self._item(plan, record, where, message, shared.ident)
+        try:
+            item = await self._item(plan, record, where, message, shared.ident)
+        except (MailError, OSError) as error:
+            return failure(plan.number, error)
         if isinstance(item, Outcome):
             return item
         there = shared.there
@@ -140,32 +144,34 @@ class Planner:
         self, plan: Plan, record: AccountRecord, mailbox: str, message: NewMessage, ident: bytes
     ) -> Delivery | Outcome:
         """Return the delivery to an account, or why there can be none."""
-        try:
-            domain = self._recipients.domain_of(record)
-            account = self._recipients.account_in(record, domain)
-            if 0 < limits.message_size(record, domain) < plan.size:
-                count("delivery.too_big")
-                return Outcome(552, "5.3.4", "message is too big for this mailbox")
-            await self._store.open(account)
-            key, name = self._mailbox(account, mailbox)
-            plan.mailboxes[account.id] = name if key is not None else "INBOX"
-            key = key or self._store.find(account, "INBOX")
-            if key is None:
-                return Outcome(451, "4.3.0", "mailbox is not available")
-            item = Delivery(account, key, message, ident, again=plan.traced)
-            octets = message.size + mime.counted(message.summary)
-            try:
-                if account.pool is not None:
-                    await account.pool.ready(octets)
-                check(self._store, account, octets)
-                if account.pool is not None:
-                    account.pool.took(octets)
-            except OverQuota:  # perhaps by this very message: what the account has it need not have room for again
-                if not plan.traced or (await self._storing.given(plan.number, [item]))[0] is None:
-                    raise
-        except (MailError, OSError) as error:
-            return failure(plan.number, error)
+        domain = self._recipients.domain_of(record)
+        account = self._recipients.account_in(record, domain)
+        if 0 < limits.message_size(record, domain) < plan.size:
+            count("delivery.too_big")
+            return Outcome(552, "5.3.4", "message is too big for this mailbox")
+        await self._store.open(account)
+        key, name = self._mailbox(account, mailbox)
+        plan.mailboxes[account.id] = name if key is not None else "INBOX"
+        key = key or self._store.find(account, "INBOX")
+        if key is None:
+            return Outcome(451, "4.3.0", "mailbox is not available")
+        item = Delivery(account, key, message, ident, again=plan.traced)
+        if account.quota != NO_QUOTA or account.pool is not None:
+            await self._check(plan, item)
         return item
+
+    async def _check(self, plan: Plan, item: Delivery) -> None:
+        """Raise OverQuota if the account, or its domain, has no room for a delivery; count it in the domain's."""
+        account, octets = item.account, item.message.size + mime.counted(item.message.summary)
+        try:
+            if account.pool is not None:
+                await account.pool.ready(octets)
+            check(self._store, account, octets)
+            if account.pool is not None:
+                account.pool.took(octets)
+        except OverQuota:  # perhaps by this very message: what the account has it need not have room for again
+            if not plan.traced or (await self._storing.given(plan.number, [item]))[0] is None:
+                raise
 
     def _mailbox(self, account: Account, name: str) -> tuple[bytes | None, str]:
         """Return key and name of the mailbox of that name; for Junk, of the one that the account uses for it."""
@@ -174,3 +180,12 @@ class Planner:
                 found = uses.mailbox(snapshot.boxes(account.id), name)
             return (found.key, found.name) if found is not None else (None, name)
         return self._store.find(account, name), name
+
+
+def _copies(envelope: Envelope) -> int:
+    return sum([len(records) for _, records in envelope.recipients])
+
+
+def _long(envelope: Envelope, content: Octets) -> bool:
+    """True if the summaries of a message may be too long for the event loop, or for one commit."""
+    return len(content) > SCAN_ON_LOOP or _copies(envelope) * mime.MOST > SUMMARIES

@@ -25,6 +25,7 @@ LEAST = 16384  # octets that stay in memory even when the budget is used up: a f
 SHARE = 8  # one account may use one eighth of the memory
 MEMORY = 64 << 20  # octets of memory of one worker
 _numbers = itertools.count(1)
+_lock = threading.Lock()  # guards Staged._writing and ._dropped; held only for a moment, so one for all
 
 
 class Budget:
@@ -76,7 +77,6 @@ class Staged:
         "_dropped",
         "_file",
         "_in_memory",
-        "_lock",
         "_owner",
         "_path",
         "_writing",
@@ -94,7 +94,6 @@ class Staged:
         self._file: BinaryIO | None = None
         self._path = ""
         self._in_memory = 0  # octets in memory
-        self._lock = threading.Lock()  # guards _writing and _dropped; held only for a moment
         self._writing = False  # a helper thread is using the file
         self._dropped = False
         self.size = 0
@@ -126,7 +125,7 @@ class Staged:
         try:
             self._put(chunks)
         finally:
-            with self._lock:
+            with _lock:
                 self._writing = False
                 dropped = self._dropped
             if dropped:
@@ -160,9 +159,13 @@ class Staged:
         self._chunks = []
         self._budget.count(self._owner, -self._in_memory)
         self._in_memory = 0
-        self._budget.announce(self._owner, -self._announced, 0)
-        self._announced = 0
-        with self._lock:
+        if self._announced:
+            self._budget.announce(self._owner, -self._announced, 0)
+            self._announced = 0
+        if self._file is None and not self._writing:
+            self._dropped = True
+            return  # nothing was ever written, as nearly always, so no helper thread knows of it
+        with _lock:
             self._dropped = True
             writing = self._writing
         if not writing:

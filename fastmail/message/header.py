@@ -30,18 +30,23 @@ def mbox_line(content: Octets) -> int:
     return found.end() if found is not None else 0
 
 
+def end_at(content: Octets) -> int:
+    """Return the offset at which the empty line after the header of a message (LF) is missing; -1 if it is not, as
+    nearly always, and -2 if that cannot be said by the beginning of a long message."""
+    return header.text_start(content[:ON_LOOP], mbox_line(content), len(content) <= ON_LOOP) if len(content) else -1
+
+
 async def with_end(content: Octets) -> Octets:
     """Return the message (LF) with the empty line after its header added where it is missing; usually the same
     object."""
-    skip = mbox_line(content)
-    at = header.text_start(content[:ON_LOOP], skip, len(content) <= ON_LOOP) if len(content) else -1
+    at = end_at(content)
     if at == -1:
         return content
     import asyncio  # commands that never come here need none of it
 
     loop = asyncio.get_running_loop()
     if at == -2:
-        at = await loop.run_in_executor(None, header.text_start, content, skip, True)
+        at = await loop.run_in_executor(None, header.text_start, content, mbox_line(content), True)
         if at < 0:
             return content
     if len(content) <= ON_LOOP:

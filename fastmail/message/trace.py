@@ -18,6 +18,7 @@ from fastmail.model.errors import BadAddress
 _UNSAFE = re.compile(r"[^\x21-\x27\x2a-\x5b\x5d-\x7e\u00a0-\U0010ffff]")
 _PLAIN = re.compile(r"[A-Za-z0-9._+=-]{1,64}@[A-Za-z0-9.-]{1,255}")
 _numbers = itertools.count(1)
+REMEMBERED = 1024  # addresses whose form in a field is kept: those of who gets mail now come again and again
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -60,6 +61,7 @@ def clean(text: str) -> str:
     return _UNSAFE.sub("?", text)[:255]
 
 
+@lru_cache(REMEMBERED)
 def mailbox(address: str) -> str:
     """Return an address for a header field. One that RFC 5321 4.1.2 allows stays the same, with its quotes; anything
     else is cleaned like any other word of a peer."""
@@ -83,6 +85,14 @@ def _host(name: str) -> str:
         except BadAddress:
             name = name.encode("ascii", "replace").decode()
     return clean(name) or "unknown"
+
+
+@lru_cache(64)
+def _client(helo: str, peer: str, host: str) -> str:
+    """Return who a message comes from, as Received fields say it; the same for all messages of a session."""
+    where = _literal(peer) if peer and peer != "local" else "local"
+    where = f"{_host(host)} {where}" if host else where
+    return f"{_host(helo)} ({where})"
 
 
 def _literal(peer: str) -> str:
@@ -111,21 +121,21 @@ def received(
 
     ``priority``: added as RFC 6710 7 says; ``now``: the time it shows, 0 for the current time; ``host``: the client's
     name by the DNS, if it is known."""
-    where = _literal(peer) if peer and peer != "local" else "local"
-    where = f"{_host(host)} {where}" if host else where
     who = f" for <{mailbox(recipient)}>" if recipient else ""
     if priority:
         who += f"\n\tPRIORITY {priority}"
     return (
-        f"Received: from {_host(helo)} ({where})\n\tby {hostname} with {protocol} id {number}{who};\n"
+        f"Received: from {_client(helo, peer, host)}\n\tby {hostname} with {protocol} id {number}{who};\n"
         f"\t{_date(int(now or time.time()))}\n"
     ).encode()
 
 
+@lru_cache(REMEMBERED)
 def return_path(sender: str) -> bytes:
     """Return a ``Return-Path:`` field with LF; empty brackets for the null reverse-path."""
     return f"Return-Path: <{mailbox(sender)}>\n".encode()
 
 
+@lru_cache(REMEMBERED)
 def delivered_to(address: str) -> bytes:
     return f"Delivered-To: {mailbox(address)}\n".encode()

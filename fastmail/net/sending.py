@@ -33,7 +33,9 @@ class Worker(Protocol):
 
 
 class Sending(asyncio.BufferedProtocol):
-    """See the module. ``closing``: no further command is taken; ``deadline``: on the monotonic clock, 0 for none."""
+    """See the module. ``closing``: no further command is taken; ``deadline``: on the monotonic clock, 0 for none.
+    ``full``: so many replies are queued that they must be sent before the next command. Otherwise a client that sends
+    thousands of short commands at once could have gigabytes of answers in memory."""
 
     __slots__ = (
         "__weakref__",
@@ -49,6 +51,7 @@ class Sending(asyncio.BufferedProtocol):
         "counted",
         "deadline",
         "deflated",
+        "full",
         "host",
         "transport",
     )
@@ -59,6 +62,7 @@ class Sending(asyncio.BufferedProtocol):
         self._listener = listener
         self._out: list[bytes] = []
         self._queued = 0  # octets in _out
+        self.full = False  # more than QUEUED; asked before each command
         self._unpaused: asyncio.Future[None] | None = None  # set while output waits for the peer to read
         self._fixed = False  # True: only the session moves the deadline
         self._left = 0  # octets that the peer had not read at the last check
@@ -87,23 +91,20 @@ class Sending(asyncio.BufferedProtocol):
         """Queue a reply; it is sent with the rest of this batch."""
         self._out.append(data)
         self._queued += len(data)
-
-    @property
-    def full(self) -> bool:
-        """True when so many replies are queued that they must be sent before the next command. Otherwise a client that
-        sends thousands of short commands at once could have gigabytes of answers in memory."""
-        return self._queued > QUEUED
+        if self._queued > QUEUED:
+            self.full = True
 
     def charge(self, share: float) -> None:
         """Note that a command which was answered at once used this share of the work that one session may do before
         others have a turn. After the whole share the connection is ``full``, however short the replies were."""
         self._queued += int(share * QUEUED)
+        self.full = self._queued > QUEUED
 
     def flush(self) -> None:
         """Send what is queued, unless it is held back."""
         if self._held is not None:
             return
-        self._queued, out = 0, self._out
+        self._queued, self.full, out = 0, False, self._out
         if not out:
             return
         data = out[0] if len(out) == 1 else b"".join(out)

@@ -49,7 +49,7 @@ from fastmail.smtp import (
     wanted,
 )
 from fastmail.smtp.dialogue import Dialogue
-from fastmail.smtp.milter import Verdict
+from fastmail.smtp.milter import Filters, Verdict
 from fastmail.smtp.service import LMTP, SUBMISSION
 from fastmail.smtp.transaction import Own
 from fastmail.smtp.wanted import INBOX
@@ -63,7 +63,8 @@ NOT_FORWARDED = Outcome(550, "5.7.1", "this message looks unwanted, and is not f
 
 async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
     """Deliver a message (LF), or queue it when a recipient is elsewhere; one Outcome for each recipient."""
-    content = await header.with_end(content)
+    if header.end_at(content) != -1:
+        content = await header.with_end(content)
     asked = session.service.wishes
     if asked is None or session.service.kind != LMTP:
         return await _take(session, envelope, content)
@@ -103,34 +104,43 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         if ended is not None:
             return ended
         message.mailbox, envelope.places = wanted.places(received, transaction.wanted)
-    else:
+    elif service.kind != LMTP:
         content = await forged.removed(session, content)
-    refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
-    refused = refused or untagged.refusal(session, envelope, content)
-    if refused is None and receiving is None:
-        refused = await judging.of_user(session, envelope, content)
-    if refused is not None:
-        return _refused(session, envelope, content, refused)
-    message.content = await footers.put(session, content, envelope)
-    envelope.signs = await _signs(session, message.content)
-    envelope.feedback = _feedback(session)
-    outcomes = await _filtered(session, envelope, message)
-    if outcomes is not None:
-        return outcomes
+    if service.kind != LMTP:  # its client is a server, whose mail nobody here has written
+        refused = await _unwanted(session, envelope, content, receiving)
+        if refused is not None:
+            return _refused(session, envelope, content, refused)
+        message.content = await footers.put(session, content, envelope)
+        envelope.signs = await _signs(session, message.content)
+        envelope.feedback = _feedback(session)
+    if session.filters is not None:
+        outcomes = await _filtered(session, envelope, message, session.filters)
+        if outcomes is not None:
+            return outcomes
     outcomes = await _passed_on(session, envelope, message, received, own)
     if received is not None and message.mailbox != JUNK_BOX and any(one.ok for one in outcomes):
         strangers.earns(session, received)
     return outcomes
 
 
-async def _filtered(session: Dialogue, envelope: Envelope, message: _Message) -> list[Outcome] | None:
+async def _unwanted(
+    session: Dialogue, envelope: Envelope, content: Octets, receiving: Receiving | None
+) -> Outcome | None:
+    """Return the reply to a message whose author or content is refused; None where it goes on."""
+    service = session.service
+    refused = await senders.refusal(service.deliverer.directory, service.senders, session.user, session.host, content)
+    refused = refused or untagged.refusal(session, envelope, content)
+    if refused is None and receiving is None:
+        refused = await judging.of_user(session, envelope, content)
+    return refused
+
+
+async def _filtered(session: Dialogue, envelope: Envelope, message: _Message, filters: Filters) -> list[Outcome] | None:
     """Show the message to filters, and change it as they ask. Returns the outcomes if it goes no further."""
-    if session.filters is None:
-        return None
     content = message.content
     whole = await _whole([content] if not message.incomplete else await _completed(session, envelope, content))
     message.incomplete = False
-    said = await session.filters.message(whole)
+    said = await filters.message(whole)
     envelope.filters = "; ".join(filter(None, (envelope.filters, _words(said, whole))))
     if said.refusal is not None or said.discard:
         outcome = said.refusal or TAKEN
@@ -185,7 +195,7 @@ async def _sent(session: Dialogue, envelope: Envelope, message: _Message, own: O
     if service.outbound is not None and (leaves(envelope) or envelope.options.release):
         outcome = await service.outbound.submit(envelope, content, message.incomplete, 0, message.mailbox)
         return [outcome] * len(envelope.recipients)
-    refused = await service.outbound.charge(envelope) if service.outbound is not None else None
+    refused = await service.outbound.charge(envelope) if service.outbound is not None and envelope.charges else None
     if refused is not None:
         return _refused(session, envelope, content, refused)
     if message.incomplete:

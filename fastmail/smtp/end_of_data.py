@@ -62,7 +62,13 @@ async def _decide(session: Dialogue, transaction: Transaction) -> None:
     envelope = transaction.envelope
     outcomes: Sequence[Outcome] | None
     try:
-        outcomes = [NO_ROOM] * len(envelope.recipients) if transaction.no_room else await _decided(session, transaction)
+        staged = transaction.staged
+        if transaction.no_room:
+            outcomes = [NO_ROOM] * len(envelope.recipients)
+        elif staged is None or staged.spilled or transaction.binary:
+            outcomes = await _decided(session, transaction)
+        else:
+            outcomes = await _unless_known(session, envelope, staged.content())
     except (StorageFull, OSError) as error:
         log.event("smtp.staging", "error", error=error)
         outcomes = [NO_ROOM] * len(envelope.recipients)
@@ -82,8 +88,8 @@ async def _decide(session: Dialogue, transaction: Transaction) -> None:
 
 
 async def _decided(session: Dialogue, transaction: Transaction) -> Sequence[Outcome] | None:
-    """Return an Outcome for each recipient. None if nothing was decided, because the client is gone or has its
-    reply."""
+    """Return an Outcome for each recipient, of content that is not as it lies in memory. None if nothing was decided,
+    because the client is gone or has its reply."""
     staged = transaction.staged
     assert staged is not None
     if staged.spilled:

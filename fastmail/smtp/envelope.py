@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from fastmail._core import smtp as grammar
@@ -16,6 +17,8 @@ from fastmail.model.errors import BadAddress
 from fastmail.model.esmtp import BINARY, EIGHT_BIT, NO_OPTIONS, SEVEN_BIT, EsmtpOptions, Rcpt
 
 MOST_HELD = 30 * 86400  # s
+REMEMBERED = 1024  # paths without parameters: of who writes, and who is written to, again and again
+LONGEST_REMEMBERED = 320  # octets of such a path
 HOLDS = (b"HOLDFOR", b"HOLDUNTIL")
 _BY = re.compile(rb"([+-]?\d{1,9});([NR]T?)", re.IGNORECASE)
 _PRIORITY = re.compile(rb"0|-?[1-9]")
@@ -27,6 +30,18 @@ class Refused(Exception):
 
 def mail(rest: bytes, limit: int) -> tuple[str, EsmtpOptions]:
     """``FROM:<reverse-path> parameters``: (address or "", parameters). ``limit``: octets that a message may have."""
+    if b" " not in rest and len(rest) <= LONGEST_REMEMBERED:  # no parameters: there is a space before each
+        return _from(rest), NO_OPTIONS
+    return _mail(rest, limit)
+
+
+@lru_cache(REMEMBERED)
+def _from(rest: bytes) -> str:
+    """The address of MAIL without parameters."""
+    return _mail(rest, 0)[0]
+
+
+def _mail(rest: bytes, limit: int) -> tuple[str, EsmtpOptions]:
     if rest[:5].upper() != b"FROM:":
         raise Refused("501 5.5.4 MAIL FROM:<address> is expected")
     text = rest[5:].lstrip(b" ")
@@ -186,6 +201,20 @@ PARAMETERS: dict[bytes, Callable[[bytes], dict[str, Any]]] = {  # of MAIL: each 
 
 def rcpt(rest: bytes, utf8: bool, own: Callable[[], str]) -> Rcpt:
     """``TO:<forward-path> parameters``. ``own``: the domain that ``<postmaster>`` without a domain is of."""
+    if b" " not in rest and len(rest) <= LONGEST_REMEMBERED:
+        address = _to(rest, utf8)
+        if not address.endswith("@"):
+            return Rcpt(address)
+    return _rcpt(rest, utf8, own)
+
+
+@lru_cache(REMEMBERED)
+def _to(rest: bytes, utf8: bool) -> str:
+    """The address of RCPT without parameters; one that ends in ``@`` is without a domain."""
+    return _rcpt(rest, utf8, str).address
+
+
+def _rcpt(rest: bytes, utf8: bool, own: Callable[[], str]) -> Rcpt:
     if rest[:3].upper() != b"TO:":
         raise Refused("501 5.5.4 RCPT TO:<address> is expected")
     text = rest[3:].lstrip(b" ")

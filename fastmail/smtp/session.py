@@ -147,7 +147,11 @@ class SmtpSession(Dialogue):
         if not command.args and rest.strip():
             self.bad("501 5.5.4 no argument is allowed")
             return
-        state, more = self.state, end < len(data)  # True: octets after the line have already come
+        transaction, more = self.transaction, end < len(data)  # True: octets after the line have already come
+        if transaction is not None:
+            state = transaction.state
+        else:
+            state = State.NONE if self.hello else State.START
         if command.alone and more and state >= State.RCPT:
             self.say("554 5.5.0 message was sent before the 354 reply")
             count("smtp.early")

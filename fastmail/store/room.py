@@ -26,9 +26,14 @@ class Room:
         them."""
         return Entry(self, octets)
 
+    @property
+    def full(self) -> bool:
+        """True while an entry that has to be counted waits."""
+        return self.octets >= self._most
+
     async def ready(self) -> None:
         """Wait while there is no room."""
-        while self.octets >= self._most:
+        while self.full:
             self._free.clear()
             await self._free.wait()
 
@@ -40,7 +45,8 @@ class Room:
 
 
 class Entry:
-    """One piece of work, while it is in the room."""
+    """One piece of work, while it is in the room. Whoever makes a summary for each message asks the room itself whether
+    it is full, and ends with ``resize(0)``: that is what ``async with`` does, without two coroutines."""
 
     __slots__ = ("_counted", "_octets", "_room")
 

@@ -184,8 +184,8 @@ MUTATIONS = [
     Mutation(
         "commands are begun though as much as one batch may have waits to be sent",
         "fastmail/net/sending.py",
-        "        return self._queued > QUEUED\n",
-        "        return False\n",
+        "        if self._queued > QUEUED:\n            self.full = True\n",
+        "",
         (UNSTOPPED,),
     ),
     Mutation(

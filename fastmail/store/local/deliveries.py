@@ -93,7 +93,7 @@ class Deliveries:
         shards = self._shards_of(items)
         try:
             for n, item in zip(shards, items, strict=True):
-                write, name = await self._place(item)
+                write, name = self._at_once(item) or await self._place(item)
                 groups.setdefault(n, []).append((item, write, name))
         except BaseException:
             give_up(write for group in groups.values() for _, write, _ in group)
@@ -111,6 +111,15 @@ class Deliveries:
                 pairs = zip(group, kept, strict=True)
                 lines += [(one[0].key, at.uids[0], one[2][1:]) for one, at in pairs if not at.repeated]
         return results[0] if len(results) == 1 else _in_order(shards, groups, results)
+
+    def _at_once(self, item: Delivery) -> tuple[Write, bytes] | None:
+        """``_place`` of a first delivery, as nearly all are, if it has nothing to wait for; otherwise None."""
+        if item.again or item.hold:
+            return None
+        try:
+            return self._placing.at_once(item.account, item.key, item.message)
+        except NoSuchMailbox:  # _place looks why
+            return None
 
     async def _place(self, item: Delivery) -> tuple[Write | None, bytes]:
         """Return the write of the content (None if none is needed) and the name that its row will have; see

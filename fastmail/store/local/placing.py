@@ -33,13 +33,33 @@ class Placing:
     ) -> tuple[Write, bytes]:
         """Return the write of a message's content, and the name for its row. ``taken_recent``: a session is told of
         the message at once, so it goes to cur/, not new/. ``source``: the account that it is moved from."""
+        placed = self.at_once(account, key, message, taken_recent, source)
+        if placed is not None:
+            return placed
+        name = self._paths.name(account, key)
         shard = self._commits.shard(account.id)
-        if shard.writer is not None:
-            name = self._paths.name(account, key)
-            write, record = await shard.place(key, name, message.date, message.size, message.content)
-            return write, references.reference(record)
+        write, record = await shard.place(key, name, message.date, message.size, message.content)
+        return write, references.reference(record)
+
+    def at_once(
+        self, account: Account, key: bytes, message: NewMessage, taken_recent: bool = False, source: int = 0
+    ) -> tuple[Write, bytes] | None:
+        """``place``, for what has nothing to wait for, as nearly always; None where a new segment is needed soon."""
+        writer = self._commits.shard(account.id).writer
+        if writer is None:
+            return self._file(account, key, message, taken_recent, source)
+        if writer.wants_file:
+            return None
+        name = self._paths.name(account, key)
+        write, record = writer.append(key, name, message.date, message.size, message.content, 0)
+        return write, references.reference(record)
+
+    def _file(
+        self, account: Account, key: bytes, message: NewMessage, taken_recent: bool, source: int
+    ) -> tuple[FileWrite, bytes]:
+        """The same, where content goes into files."""
         root = self._paths.root(account, key)
-        base = self._maker.make(sum(len(chunk) for chunk in message.content), message.size, source=source)
+        base = self._maker.make(sum(map(len, message.content)), message.size, source=source)
         mtime = message.date  # other programs show a file's mtime as its internal date
         if message.flags or message.keywords or not message.recent or taken_recent:
             called = base + b":2," + to_info(message.flags, 0).encode()

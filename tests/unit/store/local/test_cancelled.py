@@ -268,22 +268,22 @@ def test_content_that_was_placed_and_not_written_is_nobodys(tmp_path: Path, kind
     async def scenario() -> None:
         account, store = bench.accounts[0], bench.store
         placing, tried = store._deliveries._placing, 0
-        place = placing.place
+        place = placing.at_once
 
-        async def fails(*args, **more):
+        def fails(*args, **more):
             nonlocal tried
             tried += 1
             if tried % 2 == 0:
                 raise StorageFailed("no place")
-            return await place(*args, **more)
+            return place(*args, **more)
 
-        placing.place = fails  # type: ignore[method-assign]
+        placing.at_once = fails  # type: ignore[method-assign]
         key = bench.key(account)
         with pytest.raises(StorageFailed):
             await store.append(account, key, [message(), message()])
         with pytest.raises(StorageFailed):
             await store.deliver([Delivery(account, key, message(), transaction.new_id(), copy=n) for n in (0, 1)])
-        placing.place = place  # type: ignore[method-assign]
+        placing.at_once = place  # type: ignore[method-assign]
         await store.append(account, key, [message()])
         assert bench.uids(account) == [1]
 
