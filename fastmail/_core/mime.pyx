@@ -725,9 +725,12 @@ MOST = FIXED + ENVELOPE + STRUCTURE + CACHE + (PARTS + MORE) * PART
 LIGHT = FREE
 
 
+cdef Py_ssize_t heavy(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    return n - FREE if n > FREE and p[STATUS_AT] & STATUS_BOUNDED else 0
+
+
 def counted(const unsigned char[::1] summary):
-    cdef Py_ssize_t n = summary.shape[0]
-    return n - FREE if n > FREE and summary[STATUS_AT] & STATUS_BOUNDED else 0
+    return heavy(&summary[0], summary.shape[0]) if summary.shape[0] else 0
 
 
 cdef bytes lowered(const char* p, const char* end):
