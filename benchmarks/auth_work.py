@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -263,15 +263,16 @@ def shown(values: list[float]) -> str:
 COUNTED = 25  # calls that are counted, after as many that are not
 
 
-def counted(pem: bytes, module: str = "benchmarks.auth_work") -> dict[str, int]:
-    """Instructions of each case of a program such as this, for one call; none where valgrind is missing or fails."""
+def counted(pem: bytes, module: str = "benchmarks.auth_work", options: Sequence[str] = ()) -> dict[str, int]:
+    """Instructions of each case of a program such as this, for one call; none where valgrind is missing or fails.
+    ``pem``: what the program finds in the file ``key``; ``options``: more of callgrind's."""
     with tempfile.TemporaryDirectory() as place:
         source, library = Path(place, "counter.c"), Path(place, "counter.so")
         source.write_text(COUNTER)
         subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
         Path(place, "key").write_bytes(pem)
         command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--log-file=/dev/null"]
-        command += [f"--callgrind-out-file={place}/counts", sys.executable, "-m", module, place]
+        command += [*options, f"--callgrind-out-file={place}/counts", sys.executable, "-m", module, place]
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False
         )
