@@ -41,8 +41,8 @@ def append(
     first = came.uid
     if first + len(messages) > layout.MAX_UID:
         raise CannotDo("the mailbox has used up its UIDs")
-    words = [box_rows.keyword_bits(txn, t, key, m.keywords) if m.keywords else 0 for m in messages]
-    for message, bits, name in zip(messages, words, names, strict=True):
+    for message, name in zip(messages, names, strict=True):
+        bits = box_rows.keyword_bits(txn, t, key, message.keywords) if message.keywords else 0
         email, thread, own = object_ids.names_of(txn, t, account, message.summary)
         page = came.page_key()
         new, at, value, place, member = came.add(
@@ -72,9 +72,10 @@ def append(
     row, totals = came.rows()
     txn.put(layout.row_key(key), row, db=t.page)
     account_log.save(txn, t, account, totals)
-    recent = take_recent(txn, t, key) if takes_recent else (0, 0)
-    uids = list(range(first, came.uid))
-    return Changed(Appended(key, came.uidvalidity, uids, came.modseq, recent), (key,))
+    done = Appended(key, came.uidvalidity, list(range(first, came.uid)), came.modseq)
+    if takes_recent:
+        done.recent = take_recent(txn, t, key)
+    return Changed(done, (key,))
 
 
 def _begin(txn: Txn, t: Tables, key: bytes) -> Arrivals:
