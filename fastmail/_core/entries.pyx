@@ -42,11 +42,6 @@ cdef inline void put_head(uint8_t* p, int kind, int table, Py_ssize_t keys, Py_s
 
 cdef class Record:
     """Entries in their order. Small ones are copied, long content is kept as it is until the record is written."""
-    cdef bytearray small     # entries behind the last long content
-    cdef list large
-    cdef Py_ssize_t contents # entries with content
-    cdef dict known          # number of the one that ends with an object, by the object's identity
-    cdef Py_ssize_t before   # octets in ``large``
 
     def __cinit__(self):
         self.small = bytearray()

@@ -732,12 +732,15 @@ MOST = FIXED + ENVELOPE + STRUCTURE + CACHE + (PARTS + MORE) * PART
 LIGHT = FREE
 
 
+cdef Py_ssize_t heavy(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    return n - FREE if n > FREE and p[STATUS_AT] & STATUS_BOUNDED else 0
+
+
 def counted(summary):
     cdef Py_buffer view
-    cdef Py_ssize_t found = 0
+    cdef Py_ssize_t found
     PyObject_GetBuffer(summary, &view, PyBUF_SIMPLE)
-    if view.len > FREE and (<const uint8_t*>view.buf)[STATUS_AT] & STATUS_BOUNDED:
-        found = view.len - FREE
+    found = heavy(<const uint8_t*>view.buf, view.len)
     PyBuffer_Release(&view)
     return found
 

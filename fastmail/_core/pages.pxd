@@ -1,7 +1,7 @@
 # Layout of an index page (version 1), little-endian. A page holds the records of UIDs base .. base+31 that exist
 # (base a multiple of 32): small enough for LMDB to keep it in a leaf, so that a delivery dirties one page, not two.
 # A header is followed by records in ascending order of their UIDs.
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 # Python has what a record holds as a tuple, with the places of ``pages.Field``, and what a header says, with those of
 # ``pages.Head``.
@@ -51,3 +51,9 @@ cdef enum:
     OP_SAVED = 11     # a <= save date < b
 
 cdef const uint8_t* open_page(const unsigned char[::1] page, Py_ssize_t* count, Py_ssize_t* step) except NULL
+
+# put_record  a record, packed at ``r``
+# extended    the page with ``more`` packed records behind its own; ``page`` is None, or octets
+cdef void put_record(uint8_t* r, uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64_t date,
+                     uint32_t size, uint32_t saved) noexcept nogil
+cdef bytes extended(page, const uint8_t* packed, Py_ssize_t more)

@@ -114,9 +114,8 @@ def presence(const unsigned char[::1] page):
     return get64(open_page(page, &count, &step) + PRESENT_AT)
 
 
-def pack(uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64_t date, uint32_t size, uint32_t saved):
-    cdef bytes result = PyBytes_FromStringAndSize(NULL, RECORD)
-    cdef uint8_t* r = <uint8_t*>PyBytes_AS_STRING(result)
+cdef void put_record(uint8_t* r, uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64_t date,
+                     uint32_t size, uint32_t saved) noexcept nogil:
     set32(r + UID_AT, uid)
     set32(r + FLAGS_AT, flags)
     set64(r + MODSEQ_AT, modseq)
@@ -124,12 +123,17 @@ def pack(uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64
     set64(r + DATE_AT, <uint64_t>date)
     set32(r + SIZE_AT, size)
     set32(r + SAVED_AT, saved)
+
+
+def pack(uint32_t uid, uint32_t flags, uint64_t modseq, uint64_t keywords, int64_t date, uint32_t size, uint32_t saved):
+    cdef bytes result = PyBytes_FromStringAndSize(NULL, RECORD)
+    put_record(<uint8_t*>PyBytes_AS_STRING(result), uid, flags, modseq, keywords, date, size, saved)
     return result
 
 
-def extend(page, const unsigned char[::1] packed):
+cdef bytes extended(page, const uint8_t* packed, Py_ssize_t more):
     cdef uint8_t tmp[RECORD * SPAN]
-    cdef Py_ssize_t count = 0, step = 0, i, more = packed.shape[0] // RECORD
+    cdef Py_ssize_t count = 0, step = 0, i
     cdef const uint8_t* p
     cdef uint64_t top = 0
     cdef uint32_t uid, last = 0, base = 0
@@ -140,10 +144,10 @@ def extend(page, const unsigned char[::1] packed):
         for i in range(count):
             memcpy(tmp + i * RECORD, p + HEAD + i * step, RECORD)
         top = get64(p + HIGHEST_AT)
-    if packed.shape[0] % RECORD or count + more > SPAN:
+    if count + more > SPAN:
         raise ValueError("a page can not take these records")
     if more:
-        memcpy(tmp + count * RECORD, &packed[0], more * RECORD)
+        memcpy(tmp + count * RECORD, packed, more * RECORD)
     for i in range(count + more):
         uid = get32(tmp + i * RECORD + UID_AT)
         if uid <= last or (i and uid // SPAN != base):
@@ -151,6 +155,12 @@ def extend(page, const unsigned char[::1] packed):
         last = uid
         base = uid // SPAN
     return finish(tmp, count + more, top)
+
+
+def extend(page, const unsigned char[::1] packed):
+    if packed.shape[0] % RECORD:
+        raise ValueError("a page can not take these records")
+    return extended(page, &packed[0] if packed.shape[0] else NULL, packed.shape[0] // RECORD)
 
 
 def tally(const unsigned char[::1] packed):

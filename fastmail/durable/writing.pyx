@@ -6,7 +6,7 @@ It has the methods of an LMDB transaction that writers use: ``get``, ``put``, ``
 with the power.
 """
 
-from fastmail._core.entries import Record
+from fastmail._core.entries cimport Record
 from fastmail.durable import journal
 
 cdef int PUT = journal.PUT, DELETE = journal.DELETE, CLEAR = journal.CLEAR
@@ -23,9 +23,10 @@ cdef bytes directory_of(bytes path):
 
 cdef class Writing:
     """One write transaction; see the module and Environment."""
-    cdef readonly object raw, get, stat, id, record
+    cdef readonly object raw, get, stat, id
+    cdef readonly Record record
     cdef readonly set directories  # directories in which files were made
-    cdef object put_row, delete_row, add, commit_it
+    cdef object put_row, delete_row, commit_it
     cdef dict numbers
     cdef bytes base
 
@@ -41,26 +42,25 @@ cdef class Writing:
         self.commit_it = commit
         self.base = base
         self.record = Record()
-        self.add = self.record.add
         self.directories = set()
 
     def put(self, key, value, db, bint overwrite=True, bint append=False):
         if not self.put_row(key, value, True, overwrite, append, db):
             return False
-        self.add(PUT, self.numbers[db], key, value)
+        self.record.add(PUT, self.numbers[db], key, value)
         return True
 
     def delete(self, key, db):
         if not self.delete_row(key, b"", db):
             return False
-        self.add(DELETE, self.numbers[db], key)
+        self.record.add(DELETE, self.numbers[db], key)
         return True
 
     def pop(self, key, db):
         """Delete a row; what it was."""
         found = self.raw.pop(key, db)
         if found is not None:
-            self.add(DELETE, self.numbers[db], key)
+            self.record.add(DELETE, self.numbers[db], key)
         return found
 
     def drop(self, db, bint delete=False):
@@ -68,7 +68,7 @@ cdef class Writing:
         if delete:
             raise ValueError("tables stay; only their rows go")
         self.raw.drop(db, delete=False)
-        self.add(CLEAR, self.numbers[db], b"")
+        self.record.add(CLEAR, self.numbers[db], b"")
 
     def cursor(self, db):
         return Cursor(self, db)
@@ -83,7 +83,7 @@ cdef class Writing:
 
     def linked(self, bytes path not None, bytes source not None):
         """A file that was ``source`` has another name, which is synced; its content may not be."""
-        self.add(LINKED, 0, self.relative(path), self.relative(source))
+        self.record.add(LINKED, 0, self.relative(path), self.relative(source))
 
     def piece(self, bytes path not None, offset, content not None):
         """Octets were written to a file and are not synced."""
@@ -118,7 +118,7 @@ cdef class Cursor:
         key = bytes(self.raw.key())
         if not self.raw.delete():
             return False
-        self.txn.add(DELETE, self.number, key)
+        self.txn.record.add(DELETE, self.number, key)
         return True
 
     def putmulti(self, rows):
@@ -126,4 +126,4 @@ cdef class Cursor:
         cdef list every = list(rows)
         self.raw.putmulti(every)
         for key, value in every:
-            self.txn.add(PUT, self.number, key, value)
+            self.txn.record.add(PUT, self.number, key, value)

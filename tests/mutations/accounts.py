@@ -16,10 +16,11 @@ MUTATIONS = [
     ),
     Mutation(
         "a mailbox counts its own MODSEQs",
-        "fastmail/store/local/index/messages.py",
-        "    box.modseq = change.modseq\n",
-        "    box.modseq += 1\n",
+        "fastmail/_core/arrivals.pyx",
+        "    set64(one.box + BOX_MODSEQ_AT, one.modseq)\n",
+        "    more64(one.box + BOX_MODSEQ_AT, 1)\n",
         (WORK,),
+        slow=True,
     ),
     Mutation(
         "changes of flags are not logged",
@@ -59,8 +60,8 @@ MUTATIONS = [
     Mutation(
         "a reply does not see what was appended with it",
         "fastmail/store/local/index/messages.py",
-        "        if came and said[2]:  # it refers to other messages, perhaps to one of ``came``: enter those first\n",
-        "        if False:\n",
+        '        txn.put(member, b"", db=t.member)\n',
+        '        if message is messages[-1]:\n            txn.put(member, b"", db=t.member)\n',
         (UNIT,),
     ),
     Mutation(
@@ -73,8 +74,8 @@ MUTATIONS = [
     Mutation(
         "a log grows for ever",
         "fastmail/store/local/index/account_log.py",
-        "        if self.row.logged > MOST:\n",
-        "        if self.row.logged > MOST << 40:\n",
+        "    if LOGGED.unpack_from(packed)[0] > MOST:\n",
+        "    if LOGGED.unpack_from(packed)[0] > MOST << 40:\n",
         (UNIT,),
     ),
     Mutation(

@@ -90,7 +90,7 @@ MUTATIONS = [
     Mutation(
         "what a cursor deletes is left out of the record",
         WRITING,
-        "        self.txn.add(DELETE, self.number, key)\n",
+        "        self.txn.record.add(DELETE, self.number, key)\n",
         "",
         (f"{UNIT}/test_writing.py",),
     ),
@@ -527,14 +527,14 @@ MUTATIONS = [
     Mutation(
         "a delivery that is repeated is kept again",
         "fastmail/store/local/index/given.py",
-        "        before = find(txn, t, item) if item.id else None\n",
+        "        before = _find(txn, t, item, at) if at else None\n",
         "        before = None\n",
         ("tests/contract/test_store.py -k delivery",),
     ),
     Mutation(
         "what a delivery gave is not written down",
         "fastmail/store/local/index/given.py",
-        "            note(txn, t, item, placed)\n",
+        "            txn.put(at, row, db=t.given)\n",
         "            pass\n",
         ("tests/unit/store/local/index/test_given.py",),
     ),

@@ -13,6 +13,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import salvage
 from fastmail.message import identity, summary
 from fastmail.model import keys
+from fastmail.store.interface import Kind
 from fastmail.store.local.index import account_log, layout, object_ids
 
 CORE = Path(__file__).parents[3] / "fastmail" / "_core"
@@ -38,6 +39,11 @@ def offsets(form: struct.Struct) -> list[int]:
     single = [code for code in one for code in ([code] if code[-1] == "s" else [code[-1]] * int(code[:-1] or 1))]
     ends = [struct.calcsize("<" + "".join(single[: count + 1])) for count in range(len(single))]
     return [0, *ends[:-1]]
+
+
+def without_padding(form: struct.Struct) -> list[int]:
+    """The same, without the octets that are no field."""
+    return [at for at, code in zip(offsets(form), re.findall(r"[a-zA-Z]", form.format[1:]), strict=True) if code != "x"]
 
 
 def declared(name: str, kind: str) -> set[str]:
@@ -131,6 +137,28 @@ def test_keys_and_rows_of_the_index_have_their_fields_where_the_names_say() -> N
     items = [own[name] for name in ("ITEM_UID_AT", "ITEM_EMAIL_AT", "ITEM_MODSEQ_AT")]
     assert items == offsets(account_log.CREATED) and items[:2] == offsets(account_log.REMOVED)
     assert (account_log.CREATED.size, account_log.REMOVED.size) == (own["CREATED_ITEM"], own["REMOVED_ITEM"])
+
+
+def test_rows_of_mailboxes_accounts_and_the_log_have_their_fields_where_the_names_say() -> None:
+    own = defined("index")
+    box = dict(zip(layout.ROW_FIELDS, offsets(layout.ROW), strict=True))
+    names = {"version": "BOX_VERSION_AT", "size": "BOX_SIZE_AT", "uidvalidity": "UIDVALIDITY_AT", "uidnext": "UIDNEXT_AT",
+             "exists": "EXISTS_AT", "unseen": "UNSEEN_AT", "deleted": "DELETED_AT", "modseq": "BOX_MODSEQ_AT",
+             "octets": "BOX_OCTETS_AT", "unused": "UNUSED_AT", "recovered": "BOX_RECOVERED_AT"}  # fmt: skip
+    assert {name: box[name] for name in names} == {name: own[label] for name, label in names.items()}
+    assert (layout.ROW.size, layout.ROW_VERSION) == (own["BOX"], own["BOX_VERSION"])
+    totals = dict(zip(account_log.ROW_FIELDS, without_padding(account_log.ROW), strict=True))
+    names = {"version": "TOTALS_VERSION_AT", "modseq": "TOTAL_MODSEQ_AT", "octets": "TOTAL_OCTETS_AT",
+             "messages": "MESSAGES_AT", "summaries": "SUMMARIES_AT", "logged": "LOGGED_AT",
+             "recovered": "TOTAL_RECOVERED_AT"}  # fmt: skip
+    assert {name: totals[name] for name in names} == {name: own[label] for name, label in names.items()}
+    assert (account_log.ROW.size, account_log.VERSION) == (own["TOTALS"], own["TOTALS_VERSION"])
+    assert without_padding(account_log.HEAD) == [own["LOG_VERSION_AT"], own["LOG_TIME_AT"]]
+    entry = [own[name] for name in ("ENTRY_KIND_AT", "ENTRY_MAILBOX_AT", "ENTRY_ITEMS_AT")]
+    assert without_padding(account_log.ENTRY) == entry and own["ENTRY_CREATED"] == Kind.CREATED
+    assert (account_log.HEAD.size, account_log.ENTRY.size) == (own["LOG_HEAD"], own["ENTRY"])
+    assert (own["LOG_MODSEQ_AT"], own["LOG_PART_AT"]) == (keys.ACCOUNT, account_log.KEY - account_log.PART.size)
+    assert (own["LOG_KEY"], own["PART_ITEMS"]) == (account_log.KEY, account_log.PART_ITEMS)
 
 
 def test_a_message_is_entered_where_the_names_say() -> None:

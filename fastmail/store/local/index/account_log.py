@@ -32,6 +32,7 @@ from fastmail.store.local.index.tables import Tables
 # (Tables.recovered when the MODSEQ was last put above what can have been seen). A reader of this version ignores octets
 # after them.
 ROW = struct.Struct("<BBxxIQQQQQQQI")
+LOGGED = struct.Struct("<56xQ")  # of a row: octets of the log
 VERSION = 1
 MODSEQS_ABOVE = 1 << 20  # by how much MODSEQs are raised after a recovery: more than were ever unsynced at once
 HEAD = struct.Struct("<BxxxI")  # version, seconds since 1970
@@ -138,6 +139,16 @@ def write(txn: Txn, t: Tables, account: bytes, row: Row) -> None:
     txn.put(account, pack(row), db=t.acct)
     if txn.get(weight.NAME + account, db=t.meta) is not None:  # of version 2; it is in the row now
         txn.delete(weight.NAME + account, db=t.meta)
+
+
+def save(txn: Txn, t: Tables, account: bytes, packed: bytes) -> None:
+    """Put the row of an account after its log has grown, and shorten the log if it is longer than MOST."""
+    if LOGGED.unpack_from(packed)[0] > MOST:
+        row = unpack(packed)
+        assert row is not None
+        _cut(txn, t, account, row, lambda value: row.logged > MOST)
+        packed = pack(row)
+    txn.put(account, packed, db=t.acct)
 
 
 def load(txn: Txn, t: Tables, account: bytes) -> Row:
@@ -286,9 +297,7 @@ class Change:
         if self._entries:
             self._put()
         self.row.modseq = max(self.row.modseq, self.modseq)
-        if self.row.logged > MOST:
-            _cut(self._txn, self._t, self._account, self.row, lambda value: self.row.logged > MOST)
-        self._txn.put(self._account, pack(self.row), db=self._t.acct)
+        save(self._txn, self._t, self._account, pack(self.row))
 
 
 def _cut(txn: Txn, t: Tables, account: bytes, row: Row, more: Callable[[bytes], bool]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fastmail._core import pages
 from fastmail._core.uidset import UidSet
-from fastmail.durable.transaction import Reading, Txn
+from fastmail.durable.transaction import Reading, Row, Txn
 from fastmail.model.errors import CannotDo, NoSuchMailbox, TooMuch
 from fastmail.model.flags import MAX_KEYWORDS
 from fastmail.store.local.index import layout
@@ -51,12 +51,17 @@ def _go_above(txn: Txn, t: Tables, box: MailboxRow) -> None:
     save(txn, t, box)
 
 
-def row(txn: Reading, t: Tables, key: bytes) -> MailboxRow:
-    """Return the mailbox row exactly as it is stored."""
+def stored(txn: Reading, t: Tables, key: bytes) -> Row:
+    """Return the octets of the mailbox row. NoSuchMailbox if the mailbox was deleted."""
     found = txn.get(layout.row_key(key), db=t.page)
     if found is None:
         raise NoSuchMailbox("mailbox is gone")
-    return layout.unpack_row(key, found)
+    return found
+
+
+def row(txn: Reading, t: Tables, key: bytes) -> MailboxRow:
+    """Return the mailbox row exactly as it is stored."""
+    return layout.unpack_row(key, stored(txn, t, key))
 
 
 def save(txn: Txn, t: Tables, box: MailboxRow) -> None:

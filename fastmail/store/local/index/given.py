@@ -48,7 +48,12 @@ def _unpack(account: bytes, row: bytes | memoryview) -> Appended:
 
 def find(txn: Reading, t: Tables, item: Delivery) -> Appended | None:
     """Return the answer of the first delivery with this id, None if there was none."""
-    row = txn.get(key_of(item), db=t.given)
+    return _find(txn, t, item, key_of(item))
+
+
+def _find(txn: Reading, t: Tables, item: Delivery, at: bytes) -> Appended | None:
+    """Do the same, given the key of the delivery's row."""
+    row = txn.get(at, db=t.given)
     if row is not None:
         return _unpack(item.key[:ACCOUNT], row)
     return held.done(txn, t, transaction.number_of(item.id), item.key) if item.again else None
@@ -69,12 +74,6 @@ def find_number(txn: Reading, t: Tables, number: int, key: bytes) -> Appended | 
     return held.done(txn, t, number, key)
 
 
-def note(txn: Txn, t: Tables, item: Delivery, placed: Appended) -> None:
-    """Record where a delivery was stored."""
-    row = layout.GIVEN.pack(mailbox_of(placed.key), placed.uidvalidity, placed.uids[0], placed.modseq)
-    txn.put(key_of(item), row, db=t.given)
-
-
 def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: Tables) -> Changed[list[Appended]]:
     """Store deliveries whose content is placed. A delivery whose id the account had before is not stored again.
 
@@ -82,7 +81,8 @@ def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: T
     the commit are added to ``twins``: files that have the base name of a message's own file."""
     out = []
     for item, write, name in group:
-        before = find(txn, t, item) if item.id else None
+        at = key_of(item) if item.id else b""
+        before = _find(txn, t, item, at) if at else None
         if before is not None:
             if name:
                 twins += _drop_content(txn, t, item, write, name, before)
@@ -93,8 +93,9 @@ def put_in(now: int, group: Sequence[Placed], twins: list[bytes], txn: Txn, t: T
         if item.hold and references.in_segment(name):
             references.share(txn, t, [name])
         placed = messages.append(txn, t, item.key, [item.message], [name], now).result
-        if item.id:
-            note(txn, t, item, placed)
+        if at:
+            row = layout.GIVEN.pack(mailbox_of(placed.key), placed.uidvalidity, placed.uids[0], placed.modseq)
+            txn.put(at, row, db=t.given)
         out.append(placed)
     return Changed(out, [one.key for one in out])
 

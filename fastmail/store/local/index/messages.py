@@ -5,12 +5,16 @@ batch failed, so every function derives everything from the transaction and its 
 something takes the account's next MODSEQ (account_log.py), which the changed messages and mailboxes get.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 
-from fastmail._core import idents, mime, pages
+from fastmail._core import arrivals, idents, mime, pages
+from fastmail._core.arrivals import Arrivals
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Txn
 from fastmail.message import identity
+from fastmail.message.identity import NOBODY
+from fastmail.model.errors import CannotDo
 from fastmail.store.interface import ALL_MODSEQ, Appended, NewMessage, Stored
 from fastmail.store.local.index import account_log, box_rows, layout, object_ids, references, weight
 from fastmail.store.local.index.account_log import Change
@@ -32,33 +36,59 @@ def append(
 ) -> Changed[Appended]:
     """Add records for messages whose content is placed under ``names`` (mark and name). ``takes_recent``: take \\Recent
     too."""
-    box = box_rows.load(txn, t, key)
-    change = Change(txn, t, key[:ACCOUNT])
-    box.modseq = change.modseq
-    words = [box_rows.keyword_bits(txn, t, key, message.keywords) for message in messages]
-    new = [(m.flags, bits, m.date, m.size, saved) for m, bits in zip(messages, words, strict=True)]
-    uids = box_rows.append_records(txn, t, box, new)
-    came: list[object_ids.Item] = []
-    octets = 0
-    for uid, message, bits, name in zip(uids, messages, words, names, strict=True):
-        said = idents.named(message.summary)
-        if came and said[2]:  # it refers to other messages, perhaps to one of ``came``: enter those first
-            change.created(key, came, octets)
-            came, octets = [], 0
-        at = layout.uid_key(key, uid)
-        made = object_ids.finished(txn, t, key[:ACCOUNT], message.summary, change.modseq, said)
-        value = layout.pack_message(name, made)
-        change.row.summaries += weight.of_value(value)
+    account = key[:ACCOUNT]
+    came = _begin(txn, t, key)
+    first = came.uid
+    if first + len(messages) > layout.MAX_UID:
+        raise CannotDo("the mailbox has used up its UIDs")
+    for message, name in zip(messages, names, strict=True):
+        bits = box_rows.keyword_bits(txn, t, key, message.keywords) if message.keywords else 0
+        email, thread, own = object_ids.names_of(txn, t, account, message.summary)
+        page = came.page_key()
+        new, at, value, place, member = came.add(
+            txn.get(page, db=t.page),
+            name,
+            message.summary,
+            email,
+            thread,
+            own,
+            message.flags,
+            bits,
+            message.date,
+            message.size,
+            saved,
+        )
+        txn.put(page, new, db=t.page)
         txn.put(at, value, db=t.msg)
-        came.append((uid, made, change.modseq))
-        octets += message.size
+        # at once, because the next message may refer to this one
+        txn.put(place, b"", db=t.place)
+        txn.put(member, b"", db=t.member)
+        if own != thread and own != NOBODY:
+            object_ids.count_in(txn, t, account + own, thread)
         if bits and not references.in_segment(name):
             txn.put(at, b"", db=t.todo)
-    change.created(key, came, octets)
-    box_rows.save(txn, t, box)
-    change.end()
-    recent = take_recent(txn, t, key) if takes_recent else (0, 0)
-    return Changed(Appended(key, box.uidvalidity, uids, box.modseq, recent), (key,))
+    for at, value in came.log(int(time.time())):
+        txn.put(at, value, db=t.alog)
+    row, totals = came.rows()
+    txn.put(layout.row_key(key), row, db=t.page)
+    account_log.save(txn, t, account, totals)
+    done = Appended(key, came.uidvalidity, list(range(first, came.uid)), came.modseq)
+    if takes_recent:
+        done.recent = take_recent(txn, t, key)
+    return Changed(done, (key,))
+
+
+def _begin(txn: Txn, t: Tables, key: bytes) -> Arrivals:
+    """Begin to add messages to a mailbox. Rows of earlier versions, and rows whose numbers have to be raised after a
+    recovery, are written anew first. NoSuchMailbox if the mailbox was deleted."""
+    account = key[:ACCOUNT]
+    came = arrivals.begin(key, box_rows.stored(txn, t, key), txn.get(account, db=t.acct), t.recovered)
+    if came is None:
+        box_rows.save(txn, t, box_rows.load(txn, t, key))
+        account_log.write(txn, t, account, account_log.load(txn, t, account))
+        came = arrivals.begin(key, box_rows.stored(txn, t, key), txn.get(account, db=t.acct), t.recovered)
+        assert came is not None
+    return came
 
 
 def store(

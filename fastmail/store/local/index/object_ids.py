@@ -38,10 +38,15 @@ def add(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
         txn.cursor(db=t.place).putmulti(places)
         txn.cursor(db=t.member).putmulti(members)
     for _, at, called in others:
-        found = txn.get(at, db=t.thread)
-        thread, count = THREAD.unpack(found) if found is not None else (called, 0)
-        txn.put(at, THREAD.pack(thread, count + 1), db=t.thread)
+        count_in(txn, t, at, called)
     return log
+
+
+def count_in(txn: Txn, t: Tables, at: bytes, called: bytes) -> None:
+    """Count a message whose Message-ID has the row ``at`` and whose thread is ``called``, by another name."""
+    found = txn.get(at, db=t.thread)
+    thread, count = THREAD.unpack(found) if found is not None else (called, 0)
+    txn.put(at, THREAD.pack(thread, count + 1), db=t.thread)
 
 
 def drop(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
@@ -76,18 +81,21 @@ def _thread_of(txn: Reading, t: Tables, account: bytes, own: bytes) -> bytes | N
     return own if cursor.set_range(account + own) and cursor.key()[:NAMED] == account + own else None
 
 
-def finished(txn: Reading, t: Tables, account: bytes, made: bytes, modseq: int, said: Said | None = None) -> bytes:
-    """Return the summary of a new message as the index keeps it, with EMAILID and THREADID.
+def finished(txn: Reading, t: Tables, account: bytes, made: bytes, modseq: int) -> bytes:
+    """Return the summary of a new message as the index keeps it, with its ids. ``modseq``: of its creation."""
+    email, thread, own = names_of(txn, t, account, made)
+    return made[: idents.rest_at(made)] + TRAIL.pack(email, modseq, thread, own)
 
-    A message from another account keeps both. ``modseq``: of its creation; ``said``: what its header refers to, if
-    known."""
-    end = idents.rest_at(made)
-    if end < len(made):
+
+def names_of(txn: Reading, t: Tables, account: bytes, made: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return (EMAILID, THREADID, hash of the Message-ID) of a new message with this summary. A message from another
+    account keeps all three."""
+    if idents.rest_at(made) < len(made):
         before = ident(made)
-        return made[:end] + TRAIL.pack(before.email, modseq, before.thread, before.own)
+        return before.email, before.thread, before.own
     email = fresh()
-    thread, own = _decide(txn, t, account, said or idents.named(made))
-    return made + TRAIL.pack(email, modseq, thread or email, own)
+    thread, own = _decide(txn, t, account, idents.named(made))
+    return email, thread or email, own
 
 
 def _decide(txn: Reading, t: Tables, account: bytes, said: Said) -> tuple[bytes, bytes]:
