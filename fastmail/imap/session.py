@@ -288,7 +288,7 @@ class ImapSession(Session):
         command = Command(self, self, tag, name, by_uid, reader, COMMANDS[name])
         command.uploads = whole.all
         if self._rights_stand(command):
-            self.conn.run_now(command.run(self._append(command, whole)))
+            self.conn.run_brief(command.run(self._append(command, whole)))
         else:
             whole.drop()
 
@@ -330,7 +330,8 @@ class ImapSession(Session):
             command.fail(error)
             return
         if work is not None:
-            self.conn.run_now(command.run(work))
+            begin = self.conn.run_brief if row.brief else self.conn.run_now
+            begin(command.run(work))
 
     def may_begin(self, command: Command) -> bool:
         """True if the command may run in this state, with the present rights. Otherwise it is answered here."""

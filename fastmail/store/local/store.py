@@ -9,7 +9,7 @@ serve, directory scans and renames run on helper threads. Errors are those of mo
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastmail._core.uidset import UidSet
 from fastmail.durable.commit import Operation
@@ -59,6 +59,8 @@ from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.store.local.removals import Removals
 from fastmail.store.local.segments import compaction
 from fastmail.store.room import LONG, Room
+
+T = TypeVar("T")
 
 
 class LocalStore:
@@ -332,7 +334,7 @@ class LocalStore:
         async with self._room.entry(sum(len(message.summary) for message in messages)):
             return await self._deliveries.append(account, key, messages, takes_recent, origin)
 
-    async def store(
+    def store(
         self,
         account: Account,
         key: bytes,
@@ -341,16 +343,29 @@ class LocalStore:
         flags: int,
         keywords: Sequence[bytes],
         unchanged_since: int = ALL_MODSEQ,
-    ) -> Stored:
-        if self._lists is not None and keywords and mode >= 0:
-            await self._lists.keywords(account, key, keywords)
-
+    ) -> Coroutine[Any, Any, Stored]:
         def apply(txn: Txn, t: Tables) -> Changed[Stored]:
             return messages.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
 
-        return await self.commits.change(
-            account, apply, then=lambda result: self.touch(account, key) if result.changed else None
-        )
+        def then(result: Stored) -> None:
+            if result.changed:
+                self.touch(account, key)
+
+        changing = self.commits.change(account, apply, then=then)
+        if self._lists is None or not keywords or mode < 0:
+            return changing
+        return self._listed(self._lists, account, key, keywords, changing)
+
+    async def _listed(
+        self, lists: Lists, account: Account, key: bytes, keywords: Sequence[bytes], changing: Coroutine[Any, Any, T]
+    ) -> T:
+        """Give keywords their letters in the list of another server before they are used."""
+        try:
+            await lists.keywords(account, key, keywords)
+        except BaseException:
+            changing.close()
+            raise
+        return await changing
 
     async def copy(
         self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1
