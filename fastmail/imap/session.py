@@ -123,6 +123,8 @@ class ImapSession(Session):
             return self._feed(data)
         finally:
             self._data = None  # the connection will read into the same memory again
+            if self._upload is not None:
+                self._upload.place = None  # until the rest comes, others may change what it says
 
     # ---------------------------------------------------------------- octets to commands
 

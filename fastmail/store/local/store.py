@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from fastmail._core.uidset import UidSet
 from fastmail.durable.commit import Operation
-from fastmail.durable.transaction import Txn
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
@@ -38,10 +37,8 @@ from fastmail.store.local.dovecot.shared_mode import SharedMode
 from fastmail.store.local.going_on import GoingOn
 from fastmail.store.local.holds import Holds
 from fastmail.store.local.index import everywhere, given, mailboxes, messages, renaming, upkeep
-from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, account_of
 from fastmail.store.local.index.snapshot import LocalSnapshot
-from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import SEGMENTS, Commits, Settings
 from fastmail.store.local.mailboxes import Mailboxes
 from fastmail.store.local.maildir import housekeeping
@@ -323,16 +320,25 @@ class LocalStore:
     def given(self, items: Sequence[Delivery]) -> Coroutine[Any, Any, list[Appended | None]]:
         return self._deliveries.given(items)
 
-    async def append(
+    def append(
         self,
         account: Account,
         key: bytes,
         messages: Sequence[NewMessage],
         takes_recent: bool = False,
         origin: Origin | None = None,
-    ) -> Appended:
-        async with self._room.entry(sum(len(message.summary) for message in messages)):
-            return await self._deliveries.append(account, key, messages, takes_recent, origin)
+    ) -> Coroutine[Any, Any, Appended]:
+        octets = sum([len(message.summary) for message in messages])
+        work = self._deliveries.append(account, key, messages, takes_recent, origin)
+        return work if octets <= LONG else self._in_room(octets, work)
+
+    async def _in_room(self, octets: int, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for room for long summaries in a transaction, then do the work."""
+        try:
+            async with self._room.entry(octets):
+                return await work
+        finally:
+            work.close()  # it has not begun where there was no room
 
     def store(
         self,
@@ -344,8 +350,15 @@ class LocalStore:
         keywords: Sequence[bytes],
         unchanged_since: int = ALL_MODSEQ,
     ) -> Coroutine[Any, Any, Stored]:
-        def apply(txn: Txn, t: Tables) -> Changed[Stored]:
-            return messages.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
+        apply = partial(
+            messages.store,
+            key=key,
+            uids=uids,
+            mode=mode,
+            flags=flags,
+            words=keywords,
+            unchanged_since=unchanged_since,
+        )
 
         def then(result: Stored) -> None:
             if result.changed:
