@@ -130,8 +130,9 @@ def _parts(reader: Reader, waiting: Iterator[Upload]) -> list[Upload | bytes]:
 async def _keep(command: Command, name: str, asked: list[Asked], old: UidSet | None) -> None:
     session = command.session
     store = session.service.store
+    found = command.uploads[-1].place if command.uploads else None
     try:
-        place = await places.find(session, name, "i")
+        place = found or await places.find(session, name, "i")
     except NoSuchMailbox:
         command.answer(b"NO [TRYCREATE] mailbox does not exist")
         return

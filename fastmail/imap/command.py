@@ -134,4 +134,5 @@ class Row:
     numbers: bool = False  # it names messages by sequence number, in its arguments or in its answer
     uid: bool = False  # it has a UID form
     plain: bool = False  # and its plain form is allowed after ENABLE UIDONLY too (RFC 9586 3)
+    brief: bool = False  # it usually waits once at most; see Connection.run_brief
     keeps_section: bool = False  # a section that is fetched in parts stays in memory for the next command

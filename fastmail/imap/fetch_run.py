@@ -18,7 +18,7 @@ from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.imap import bounds
 from fastmail.imap.aside import BIG, aside
-from fastmail.imap.command import Command
+from fastmail.imap.command import Command, Work
 from fastmail.imap.fetch_plan import Plan
 from fastmail.imap.state import Session
 from fastmail.imap.telling import Own
@@ -28,7 +28,7 @@ from fastmail.message.preview import preview
 from fastmail.model.errors import MailError, TemporaryError
 from fastmail.model.flags import SEEN
 from fastmail.net.connection import Connection
-from fastmail.store.interface import Octets, Snapshot
+from fastmail.store.interface import Mailbox, Octets, Snapshot
 from fastmail.telemetry import log
 
 BLOCK = 65536  # octets of responses written at a time
@@ -44,6 +44,7 @@ class FetchRun:
 
     __slots__ = (
         "ahead",
+        "box",
         "code",
         "gone",
         "missing",
@@ -67,6 +68,7 @@ class FetchRun:
         self.unreadable = 0
         self.unknown = 0
         self.previews: dict[int, bytes] = {}  # previews that were not in summaries, by UID
+        self.box: Mailbox | None = None  # the mailbox's row when ``ready`` wrote the last response
         self.ahead = 0  # the first message of the last prefetch
 
     def block(self, uids: UidSet) -> UidSet:
@@ -106,7 +108,8 @@ class FetchRun:
         count = done = 0
         stuck = False
         with session.service.store.snapshot(self.selected.account) as snapshot:
-            selected.recall(snapshot)
+            self.box = snapshot.mailbox(selected.key)
+            selected.recall(snapshot, self.box)
             self._learn_keywords(out, snapshot)
             summaries = snapshot.summaries(selected.key, uids)
             for page in snapshot.pages(selected.key, uids):
@@ -168,11 +171,13 @@ class FetchRun:
         return True
 
     async def _some(self, uids: UidSet, seen: UidSet | None) -> UidSet:
-        """Write some messages with their content; return those that are left. What is not in memory is prefetched for
-        many messages at once."""
+        """Write some messages with their content; return those that are left."""
         rest, stuck = self.ready(uids, seen)
-        if not stuck:
-            return rest
+        return await self._stuck(rest, seen) if stuck else rest
+
+    async def _stuck(self, rest: UidSet, seen: UidSet | None) -> UidSet:
+        """Write the first of these messages, which has to be waited for; return those that are left. What is not in
+        memory is prefetched for many messages at once."""
         if self.plan.needs_content and len(rest) > 1 and rest.first != self.ahead:
             self.ahead = rest.first
             await self.session.service.store.fetch_ahead(self.selected.account, self.selected.key, rest)
@@ -203,12 +208,35 @@ class FetchRun:
             await self._one(uid, None)
         await self._finish(command, None)
 
-    async def whole(self, command: Command) -> None:
-        """Run a FETCH that reads messages or sets \\Seen."""
+    def whole(self, command: Command) -> Work:
+        """Run a FETCH that reads messages or sets \\Seen. What needs no waiting is written at once."""
+        if self._sees() or not self.plan.one_by_one or not self.uids:
+            return self._whole(command)
+        rest, stuck = self.ready(self.uids, None)
+        if rest:
+            return self._rest(command, rest, stuck)
+        if self.previews:
+            return self._finish(command, None)
+        return command.finish(self._text(), box=self.box)
+
+    async def _rest(self, command: Command, rest: UidSet, stuck: bool) -> None:
+        """Go on after the first block. ``stuck``: the first of these messages has to be waited for."""
+        if stuck:
+            rest = await self._stuck(rest, None)
+        if rest:
+            await self.session.conn.drain()
+        await self._slowly(command, rest, None, None)
+
+    def _sees(self) -> bool:
+        """True if messages are to be set \\Seen."""
+        selected = self.selected
+        return self.plan.sees and not selected.readonly and "s" in selected.rights and bool(self.uids)
+
+    async def _whole(self, command: Command) -> None:
         session, selected, plan = self.session, self.selected, self.plan
         own: Own | None = None
         seen: UidSet | None = None
-        if plan.sees and not selected.readonly and "s" in selected.rights and self.uids:
+        if self._sees():
             unseen = self._unseen()
             if unseen:
                 try:
@@ -217,21 +245,25 @@ class FetchRun:
                     seen = result.changed
                 except TemporaryError as error:
                     log.event("imap.seen", "warning", error=error)  # no room to record \\Seen: reading goes on
+        rest = self.uids
         if plan.one_by_one:
-            rest = self.uids
-            while rest:
-                rest = await self._some(rest, seen)
-                if rest:
-                    await session.conn.drain()
-        else:
-            rest = self.uids
-            if seen:
-                plan.items |= self._told_flags()
-            while rest:
-                rest = self.block(rest)
-                await session.conn.drain()
-            for uid in self.missing:
-                await self._one(uid, seen)
+            await self._slowly(command, rest, seen, own)
+            return
+        if seen:
+            plan.items |= self._told_flags()
+        while rest:
+            rest = self.block(rest)
+            await session.conn.drain()
+        for uid in self.missing:
+            await self._one(uid, seen)
+        await self._finish(command, own)
+
+    async def _slowly(self, command: Command, rest: UidSet, seen: UidSet | None, own: Own | None) -> None:
+        """Write these messages with their content, and answer."""
+        while rest:
+            rest = await self._some(rest, seen)
+            if rest:
+                await self.session.conn.drain()
         await self._finish(command, own)
 
     def _told_flags(self) -> int:
@@ -384,6 +416,12 @@ class FetchRun:
         return found[partial[0] : end]
 
     async def _finish(self, command: Command, own: Own | None) -> None:
+        await command.complete(self._text(), own)
+        if self.previews:
+            await self._learn_previews()
+
+    def _text(self) -> bytes:
+        """Return the text of the tagged reply."""
         text = b"OK FETCH completed"
         if self.unknown:
             text = b"NO [UNKNOWN-CTE] the transfer encoding of a part is not known"
@@ -391,10 +429,7 @@ class FetchRun:
             text = b"NO [SERVERBUG] some of the messages cannot be read; the log says which"
         elif self.gone:
             text = b"NO [EXPUNGEISSUED] some of the messages are gone"
-        text = bounds.told(self.session, self.code, text)
-        await command.complete(text, own)
-        if self.previews:
-            await self._learn_previews()
+        return bounds.told(self.session, self.code, text)
 
 
 def _next(response: Iterator[bytes]) -> list[bytes]:

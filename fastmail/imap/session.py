@@ -123,6 +123,8 @@ class ImapSession(Session):
             return self._feed(data)
         finally:
             self._data = None  # the connection will read into the same memory again
+            if self._upload is not None:
+                self._upload.place = None  # until the rest comes, others may change what it says
 
     # ---------------------------------------------------------------- octets to commands
 
@@ -288,7 +290,7 @@ class ImapSession(Session):
         command = Command(self, self, tag, name, by_uid, reader, COMMANDS[name])
         command.uploads = whole.all
         if self._rights_stand(command):
-            self.conn.run_now(command.run(self._append(command, whole)))
+            self.conn.run_brief(command.run(self._append(command, whole)))
         else:
             whole.drop()
 
@@ -330,7 +332,8 @@ class ImapSession(Session):
             command.fail(error)
             return
         if work is not None:
-            self.conn.run_now(command.run(work))
+            begin = self.conn.run_brief if row.brief else self.conn.run_now
+            begin(command.run(work))
 
     def may_begin(self, command: Command) -> bool:
         """True if the command may run in this state, with the present rights. Otherwise it is answered here."""

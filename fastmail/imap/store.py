@@ -8,8 +8,9 @@ done after that. What others changed in the mailbox is sent at the end of the la
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastmail._core import fetch as render
 from fastmail._core.fetch import Item
@@ -27,6 +28,7 @@ from fastmail.model.errors import NoPermission
 from fastmail.store.interface import ALL_MODSEQ, Octets, Store, Stored
 
 Results = Sequence[Stored | BaseException | None]  # None: a STORE that names no message
+COMPLETED = b"OK STORE completed"
 TOGETHER = 256  # STOREs of one batch, and replies to bad ones: bounds the size of a commit
 
 
@@ -34,10 +36,15 @@ def store(command: Command) -> Work:
     """RFC 3501 6.4.6."""
     selected = command.session.selected
     assert selected is not None
+    run = _read(command, selected)
+    pipeline, row = command.pipeline, command.row
+    following = pipeline.following(row)
+    if following is None:
+        return _alone(command.session, selected, run)
     batch = Batch(command.session, selected)
-    batch.add(_read(command, selected))
-    last, pipeline, row = command, command.pipeline, command.row
-    while batch.has_room and (following := pipeline.following(row)) is not None:
+    batch.add(run)
+    last = command
+    while following is not None:
         following.out = batch
         if pipeline.may_begin(following):
             try:
@@ -46,6 +53,7 @@ def store(command: Command) -> Work:
             except Exception as error:
                 following.fail(error)
         following.out = command.out
+        following = pipeline.following(row) if batch.has_room else None
     work = batch.run()
     return work if last is command else last.run(work)  # an error becomes the answer to the last of them
 
@@ -86,6 +94,20 @@ def _read(command: Command, selected: Selected) -> StoreRun:
         session.learn_modseq()
     uids, code = bounds.newest(session, uids)
     return StoreRun(command, uids, mode, silent, flags, words, unchanged, code)
+
+
+async def _alone(session: Session, selected: Selected, run: StoreRun) -> None:
+    """Do a STORE that no other one follows yet, and answer. Its error becomes the answer."""
+    if not run.uids:
+        await run.command.complete(bounds.told(session, run.code, COMPLETED))
+        return
+    result = await _store(session.service.store, selected, run)
+    others = result.before != selected.modseq
+    own = note_own(selected, result.changed, result.before, result.modseq)
+    text = _tell(session, selected, run, result, others, result.modseq)
+    work = run.command.finish(text, None if run.silent else own, result.box)
+    if work is not None:
+        await work
 
 
 class Batch:
@@ -136,13 +158,10 @@ class Batch:
                 continue
             if isinstance(result, BaseException):
                 raise result
-            text = b"OK STORE completed"
             if result is not None:
-                _tell(session, selected, run, result, others, upto)
-                if result.refused:
-                    numbers = result.refused if run.command.by_uid else selected.uids.seqs(result.refused)
-                    text = b"OK [MODIFIED " + numbers.octets() + b"] some were changed by others"
-            text = bounds.told(session, run.code, text)
+                text = _tell(session, selected, run, result, others, upto)
+            else:
+                text = bounds.told(session, run.code, COMPLETED)
             if last and run is runs[-1]:
                 await run.command.complete(text, own, result.box if result is not None else None)
             else:
@@ -151,12 +170,13 @@ class Batch:
 
 async def _commit(store: Store, selected: Selected, runs: list[StoreRun]) -> Results:
     """Return what became of each."""
-    if len(runs) > 1:
-        return await asyncio.gather(*(_store(store, selected, run) for run in runs), return_exceptions=True)
-    try:
-        return [await _store(store, selected, runs[0])]
-    except Exception as error:
-        return [error]
+    stores = [_store(store, selected, run) if run.uids else _nothing() for run in runs]
+    results: Results = await asyncio.gather(*stores, return_exceptions=True)
+    return results
+
+
+async def _nothing() -> None:
+    """A STORE that names no message."""
 
 
 def _note(selected: Selected, runs: list[StoreRun], results: Results) -> tuple[Own | None, bool, int]:
@@ -176,12 +196,11 @@ def _note(selected: Selected, runs: list[StoreRun], results: Results) -> tuple[O
     return own, others, upto
 
 
-async def _store(store: Store, selected: Selected, run: StoreRun) -> Stored | None:
-    if not run.uids:
-        return None
+def _store(store: Store, selected: Selected, run: StoreRun) -> Coroutine[Any, Any, Stored]:
+    """Change the flags. The STORE names messages."""
     if selected.rights != rights.ALL:
-        return await _store_some(store, selected, run)
-    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words, run.unchanged)
+        return _store_some(store, selected, run)
+    return store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words, run.unchanged)
 
 
 async def _store_some(store: Store, selected: Selected, run: StoreRun) -> Stored:
@@ -205,19 +224,29 @@ async def _store_some(store: Store, selected: Selected, run: StoreRun) -> Stored
     return done
 
 
-def _tell(session: Session, selected: Selected, run: StoreRun, result: Stored, others: bool, upto: int) -> None:
-    """Write the answer to a STORE. With ``others``, its messages may have keywords that the client does not know.
-    ``upto``: the MODSEQ of the last change that is answered with it."""
-    known = {word.lower() for word in selected.keywords}
-    if others or any(word.lower() not in known for word in run.words):
+def _tell(session: Session, selected: Selected, run: StoreRun, result: Stored, others: bool, upto: int) -> bytes:
+    """Write the untagged answer to a STORE; return the text of the tagged one. With ``others``, its messages may have
+    keywords that the client does not know. ``upto``: the MODSEQ of the last change that is answered with it."""
+    if others or (run.words and _are_new(selected, run.words)):
         with session.service.store.snapshot(selected.account) as snapshot:
             session.conn.write(new_keywords(selected, snapshot))
-    by_uid = run.command.by_uid
+    by_uid, text = run.command.by_uid, COMPLETED
     if not run.silent:
-        told = result.changed.plus(result.same).plus(result.refused)
+        told = result.changed.plus(result.same) if result.same else result.changed
+        told = told.plus(result.refused) if result.refused else told
         session.conn.write(_responses(session, selected, told, by_uid, Item.FLAGS, result.pages, upto))
     elif session.condstore:
         session.conn.write(_responses(session, selected, result.changed, by_uid, 0, result.pages, upto))
+    if result.refused:
+        numbers = result.refused if by_uid else selected.uids.seqs(result.refused)
+        text = b"OK [MODIFIED " + numbers.octets() + b"] some were changed by others"
+    return bounds.told(session, run.code, text)
+
+
+def _are_new(selected: Selected, words: list[bytes]) -> bool:
+    """True if the client does not know all of these keywords."""
+    known = {word.lower() for word in selected.keywords}
+    return any(word.lower() not in known for word in words)
 
 
 def _responses(
@@ -227,18 +256,15 @@ def _responses(
     client that knows it (RFC 7162 3.1.3)."""
     out = Out(64 * len(uids) + 64)
     items |= session.items(by_uid)
-
-    def write(page: Octets) -> None:
-        render.page(out, page, selected.uids, uids, items, selected.keywords, selected.recent, None, [], False)
-
+    view, words, recent = selected.uids, selected.keywords, selected.recent
     if known:
         for page in known:
-            write(page)
+            render.page(out, page, view, uids, items, words, recent, None, [], False)
     else:
         with session.service.store.snapshot(selected.account) as snapshot:
             box = snapshot.mailbox(selected.key)
             if box is not None and box.modseq > upto:  # a later change of another session, perhaps with a new keyword
                 session.conn.write(new_keywords(selected, snapshot))
             for page in snapshot.pages(selected.key, uids):
-                write(page)
+                render.page(out, page, view, uids, items, selected.keywords, recent, None, [], False)
     return out.take()

@@ -81,17 +81,17 @@ COMMANDS: dict[bytes, Row] = {
     b"CHECK": Row(expunge.check, SELECTED),
     b"CLOSE": Row(select.close, SELECTED),
     b"UNSELECT": Row(select.unselect, SELECTED),
-    b"EXPUNGE": Row(expunge.expunge, SELECTED, uid=True, plain=True),
+    b"EXPUNGE": Row(expunge.expunge, SELECTED, uid=True, plain=True, brief=True),
     b"SEARCH": Row(search.search, SELECTED, numbers=True, uid=True),
     b"SORT": Row(sort.sort, SELECTED, numbers=True, uid=True),
     b"THREAD": Row(sort.thread, SELECTED, numbers=True, uid=True),
     b"CANCELUPDATE": Row(cancel.cancel, SELECTED),
-    b"FETCH": Row(fetch.fetch, SELECTED, numbers=True, uid=True, keeps_section=True),
-    b"STORE": Row(store.store, SELECTED, numbers=True, uid=True),
+    b"FETCH": Row(fetch.fetch, SELECTED, numbers=True, uid=True, keeps_section=True, brief=True),
+    b"STORE": Row(store.store, SELECTED, numbers=True, uid=True, brief=True),
     b"REPLACE": Row(append.replace, SELECTED, numbers=True, uid=True),
     b"UIDBATCHES": Row(batches.batches, SELECTED),
-    b"COPY": Row(copy.copy, SELECTED, uid=True),
-    b"MOVE": Row(copy.move, SELECTED, uid=True),
+    b"COPY": Row(copy.copy, SELECTED, uid=True, brief=True),
+    b"MOVE": Row(copy.move, SELECTED, uid=True, brief=True),
 }
 
 

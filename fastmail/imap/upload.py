@@ -31,7 +31,8 @@ class Upload:
 
     ``command``: what came before it since the last one; ``size``: as announced, of which ``left`` is still to come;
     ``binary``: a literal8, where every octet counts; ``before``: the complete literals of the same command
-    (RFC 3502)."""
+    (RFC 3502); ``place``: where the message goes, as it was found when the literal began; None if that may have
+    changed."""
 
     command: bytes
     left: int
@@ -40,6 +41,7 @@ class Upload:
     reader: ContentReader
     staged: Staged
     before: "list[Upload]" = field(default_factory=list)
+    place: places.Place | None = None
 
     @property
     def all(self) -> "list[Upload]":
@@ -100,7 +102,8 @@ def begin(session: Session, whole: bytes, size: int, last: Upload | None = None)
         return "NO message is empty"
     assert session.account is not None
     parts = last.all if last is not None else []
-    target = _target(session, parts[0].command if parts else _announcing(whole))
+    command = _announcing(whole)
+    target, place = _target(session, parts[0].command if parts else command)
     try:
         if target is not None:
             check(session.service.store, target, size + sum(one.size for one in parts))
@@ -109,10 +112,9 @@ def begin(session: Session, whole: bytes, size: int, last: Upload | None = None)
     budget, owner = session.service.budget, session.account.address
     if not budget.announce(owner, size, max(limits.staging_account, limits.message_size)):
         return "NO [LIMIT] too many uploads at once, try again later"
-    command = _announcing(whole)
     staged = Staged(session.service.staging, budget, owner, size)
     reader = ContentReader(False, NO_END, False)
-    return Upload(command.removesuffix(b"~"), size, size, command.endswith(b"~"), reader, staged, parts)
+    return Upload(command.removesuffix(b"~"), size, size, command.endswith(b"~"), reader, staged, parts, place)
 
 
 def _announcing(whole: bytes) -> bytes:
@@ -130,15 +132,17 @@ def _to_mailbox(reader: Reader) -> None:
         reader.sp()
 
 
-def _target(session: Session, command: bytes) -> Account | None:
-    """Return who will own the message.
+def _target(session: Session, command: bytes) -> tuple[Account | None, places.Place | None]:
+    """Return (who will own the message, its mailbox if this session may put it there).
 
-    None if this session may put none there: APPEND will say so in its own words, as how full another account is must
+    Nobody if this session may put none there: APPEND will say so in its own words, as how full another account is must
     not be told to a stranger. The session's own account if the name cannot be read yet."""
     reader = Reader(command)
     try:
         _to_mailbox(reader)
         place = places.locate(session, read_name(session, reader))
     except (ParseError, CannotDo):
-        return session.account
-    return place.account if place.account == session.account or "i" in place.rights else None
+        return session.account, None
+    if place.key is not None and "i" in place.rights:
+        return place.account, place
+    return (place.account if place.account == session.account else None), None

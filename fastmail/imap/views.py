@@ -78,9 +78,10 @@ class Selected:
     contexts_modseq: int = 0  # the mailbox's MODSEQ when contexts were last brought up to date
     open_section: OpenSection | None = None
 
-    def recall(self, snapshot: Snapshot) -> None:
-        """Have the snapshot show messages that others removed and that this client does not know of yet."""
-        modseq = snapshot.modseq(self.key)
+    def recall(self, snapshot: Snapshot, box: Mailbox | None = None) -> None:
+        """Have the snapshot show messages that others removed and that this client does not know of yet. ``box``: its
+        row in the snapshot, if the caller has read it."""
+        modseq = box.modseq if box is not None else snapshot.modseq(self.key)
         if modseq <= self.gone_modseq:
             return
         if self.removed[0] != modseq:

@@ -4,13 +4,17 @@ Letters in ASCII order: D draft, F flagged, R answered, S seen, T deleted; a to 
 mailbox. Other letters, and everything from a comma on, belong to other tools and are kept as they are.
 """
 
+from functools import lru_cache
+
 SEEN, ANSWERED, FLAGGED, DELETED, DRAFT = 1, 2, 4, 8, 16
 ALL_FLAGS = 31
 LETTERS = {"D": DRAFT, "F": FLAGGED, "R": ANSWERED, "S": SEEN, "T": DELETED}
 MAX_KEYWORDS = 64
 LETTERED_KEYWORDS = 26
+KEPT = 1024  # info parts that are remembered: most messages have one of a few
 
 
+@lru_cache(KEPT)
 def from_info(info: str) -> tuple[int, int, str]:
     """The part of a Maildir name behind ``:2,``: (flags, keyword bits, what other tools put there)."""
     letters, comma, rest = info.partition(",")
@@ -26,6 +30,7 @@ def from_info(info: str) -> tuple[int, int, str]:
     return flags, keywords, foreign + comma + rest
 
 
+@lru_cache(KEPT)
 def to_info(flags: int, keywords: int, foreign: str = "") -> str:
     """The inverse of ``from_info``: letters in ASCII order, then what other tools keep behind a comma."""
     letters, comma, rest = foreign.partition(",")

@@ -7,6 +7,7 @@ have names that are not given here (``refuse_new``): such a mailbox can be opene
 
 import base64
 import re
+from functools import lru_cache
 
 from fastmail.model.errors import CannotDo
 
@@ -15,6 +16,7 @@ MAX_OCTETS = 240  # of a new name in modified UTF-7: a directory entry has at mo
 MAX_KNOWN = 4096  # of any name: PATH_MAX of Linux
 # Characters of a pattern beside its wildcards: no name is longer, with its namespace and the owner's address in front.
 MAX_LITERAL = MAX_KNOWN + 1024
+KEPT = 256  # names whose stored form is kept: clients use the same ones again and again
 _BASE64 = re.compile(r"[A-Za-z0-9+,]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPECIAL = re.compile(r"[^\x20-\x25\x27-\x7e]+|&")
@@ -29,6 +31,8 @@ def decode_utf7(name: bytes) -> str:
             return name.decode("utf-8")
         except UnicodeDecodeError:
             raise CannotDo("mailbox name is neither modified UTF-7 nor UTF-8") from None
+    if "&" not in text:
+        return text
     # Split instead of a regular expression: one that looks for the end of each run is quadratic in "&&&&...".
     plain, *runs = text.split("&")
     out = [plain]
@@ -52,6 +56,8 @@ def _decoded(coded: str) -> str:
 
 def encode_utf7(name: str) -> bytes:
     """str to modified UTF-7."""
+    if _SPECIAL.search(name) is None:
+        return name.encode("ascii")
 
     def shift(match: re.Match[str]) -> str:
         run = match.group(0)
@@ -63,6 +69,7 @@ def encode_utf7(name: str) -> bytes:
     return _SPECIAL.sub(shift, name).encode("ascii")
 
 
+@lru_cache(KEPT)
 def canonical(name: str, separator: str, dotted: bool = False, new: bool = True) -> str:
     """A client's name, with its ``separator``, as it is stored; CannotDo for one that can not be. ``dotted``: may a
     level have dots? ``new``: it must be a name that ``refuse_new`` lets pass."""

@@ -6,6 +6,7 @@ and always those to see the mailbox and to set rights.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from fastmail.model import domain as names
 from fastmail.model.address import spellings
@@ -89,6 +90,7 @@ def evaluate(acl: Acl, owner: str, who: str, anyone: bool = True, groups: Iterab
     return union(minus(granted, denied), OWNERS if who == owner else "")
 
 
+@lru_cache(256)
 def flags(held: str) -> int:
     """The flags that these rights may change (RFC 4314 4); keywords go with ``w``."""
     return sum(bits for right, bits in FLAGS.items() if right in held)

@@ -1,5 +1,6 @@
 """One connection: passes received octets to a session, and sends its replies in one write for each batch of input.
-It also handles STARTTLS and DEFLATE (RFC 4978). Its sending side, with deadlines, is net.sending.
+It also handles STARTTLS and DEFLATE (RFC 4978). Commands that wait are run by net.running; the sending side, with
+deadlines, is net.sending.
 
 Promise:
 
@@ -20,15 +21,15 @@ Promise:
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from fastmail.model.errors import MailError
 from fastmail.net.networks import is_here, plain
 from fastmail.net.proxy import ProxyError, ProxyHeader
-from fastmail.net.sending import LINGER, Sending, Worker
+from fastmail.net.running import Running
+from fastmail.net.sending import LINGER, Worker
 from fastmail.net.session import Session
-from fastmail.net.started import rest_of
 from fastmail.net.tls import ServerTls
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -76,7 +77,7 @@ class Door(Worker, Protocol):
         ...
 
 
-class Connection(Sending):
+class Connection(Running):
     """One accepted socket, with the session that runs on it."""
 
     __slots__ = (
@@ -86,9 +87,6 @@ class Connection(Sending):
         "_packed",
         "_pending",
         "_proxy",
-        "_reading",
-        "_task",
-        "busy",
         "ended",
         "local",
         "session",
@@ -100,14 +98,11 @@ class Connection(Sending):
     def __init__(self, listener: Door) -> None:
         super().__init__(listener)
         self._pending = b""
-        self._reading = True
-        self._task: asyncio.Task[None] | None = None
         self._discard = False
         self._dismissal = ""  # reason why the session is ended after its command; empty if it is not
         self._proxy: ProxyHeader | None = None
         self._inflate: Any = None
         self._packed = b""
-        self.busy = False
         self.ended = False  # the peer closed its sending side, but may still read
         self.local = False
         self.tls = listener.implicit_tls
@@ -275,36 +270,6 @@ class Connection(Sending):
         self._discard = True  # a client must wait for the answer, so input after the command is dropped
         self.pending_drop()
 
-    def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a command that has to wait for something; input waits until it is done."""
-        self.busy = True
-        self._task = self._listener.loop.create_task(self._run(work))
-
-    def run_aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the same for a step of a long upload. Nothing is read meanwhile, so many uploads at once cost little
-        memory."""
-        if self._reading and self.transport is not None:
-            self._reading = False
-            self.transport.pause_reading()
-        self.run(work)
-
-    def run_now(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the same for a command that often does not have to wait: it starts at once, and becomes a task only if it
-        waits. ``work`` must not ask which task it runs in."""
-        self.busy = True
-        try:
-            first = work.send(None)
-        except StopIteration:
-            self.busy = self._held is not None
-        except ConnectionError:
-            self.busy = False
-            self.abort()
-        except Exception as error:
-            self.busy = False
-            self._bug(error)
-        else:
-            self._task = self._listener.loop.create_task(self._run(rest_of(work, first)))
-
     def hold(self, seconds: float, done: Callable[[], None]) -> None:
         """Send what is queued, and what the command that runs adds to it, only after so many seconds, and take no input
         meanwhile. ``done`` is called when that is over, which may be earlier: when the connection is closed or lost."""
@@ -326,7 +291,7 @@ class Connection(Sending):
     def _let_go(self) -> None:
         """The time of ``hold`` is over."""
         self._end_hold()
-        if self._task is None:  # otherwise a command still runs, and goes on behind it
+        if self._task is None and self._brief is None:  # otherwise a command still runs, and goes on behind it
             self._go_on()
 
     def close(self) -> None:
@@ -410,24 +375,6 @@ class Connection(Sending):
             self.flush()
         if (wait or self._unpaused is not None) and not self.busy and not self.closing:
             self.run(self.drain())  # no further command until the peer has read and other sessions had a turn
-
-    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-            if not self.closing and self.transport is not None:
-                self.flush()
-                if self._unpaused is not None:
-                    await self.drain()  # no further command until the peer has read
-        except ConnectionError:
-            self.abort()  # the peer is gone, or asked in TLS for a protocol that is not spoken here
-        except asyncio.CancelledError:
-            # nobody will answer any more: close, so that the peer notices and the session releases what it has
-            self.abort()
-        except Exception as error:
-            self._bug(error)
-        self._task = None
-        if self._held is None:
-            self._go_on()
 
     def _go_on(self) -> None:
         """Nothing runs and nothing is held back any more: take the input that waited."""

@@ -383,8 +383,8 @@ MUTATIONS = [
     Mutation(
         "S33: a command with literals has the rights of before",
         "fastmail/imap/session.py",
-        "        if self._rights_stand(command):\n            self.conn.run_now(",
-        "        if True:\n            self.conn.run_now(",
+        "        if self._rights_stand(command):\n            self.conn.run_brief(",
+        "        if True:\n            self.conn.run_brief(",
         ("tests/unit/imap/test_rights_now.py",),
     ),
     Mutation(
@@ -557,7 +557,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a command that waited is followed by the next, whether the peer reads or not",
-        "fastmail/net/connection.py",
+        "fastmail/net/running.py",
         "                if self._unpaused is not None:\n                    await self.drain()  # no further",
         "                if False:\n                    await self.drain()  # no further",
         ("tests/unit/net/test_unread.py -k waited",),

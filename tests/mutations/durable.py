@@ -474,9 +474,9 @@ MUTATIONS = [
     Mutation(
         "STORE answers before it is durable",
         "fastmail/imap/store.py",
-        "    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words, run.unchanged)\n",
-        "    asyncio.ensure_future(store.store(selected.account, selected.key, run.uids, run.mode, run.flags, run.words))\n"
-        "    return None\n",
+        "    result = await _store(session.service.store, selected, run)\n",
+        "    asyncio.ensure_future(_store(session.service.store, selected, run))\n"
+        "    return await run.command.complete(COMPLETED)\n",
         (f"{REPLIES}[maildir]",),
         slow=True,
     ),

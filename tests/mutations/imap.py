@@ -37,15 +37,15 @@ MUTATIONS = [
     Mutation(
         "-FLAGS adds",
         "fastmail/imap/store.py",
-        "    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags,",
-        "    return await store.store(selected.account, selected.key, run.uids, abs(run.mode), run.flags,",
+        "    return store.store(selected.account, selected.key, run.uids, run.mode, run.flags,",
+        "    return store.store(selected.account, selected.key, run.uids, abs(run.mode), run.flags,",
         SIDE,
     ),
     Mutation(
         "FLAGS keeps the flags that it does not name",
         "fastmail/imap/store.py",
-        "    return await store.store(selected.account, selected.key, run.uids, run.mode, run.flags,",
-        "    return await store.store(selected.account, selected.key, run.uids, run.mode or 1, run.flags,",
+        "    return store.store(selected.account, selected.key, run.uids, run.mode, run.flags,",
+        "    return store.store(selected.account, selected.key, run.uids, run.mode or 1, run.flags,",
         SIDE,
     ),
     Mutation(

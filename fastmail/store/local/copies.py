@@ -26,7 +26,7 @@ from fastmail.store.local.index.layout import CUR
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir.account_paths import AccountPaths
 from fastmail.store.local.maildir.lists import Lists
-from fastmail.store.local.maildir.names import FileName, NameMaker, given_sizes, path_of
+from fastmail.store.local.maildir.names import FileName, NameMaker, below, given_sizes
 from fastmail.store.local.removals import Removals
 
 TRIES = 40  # tries to copy messages whose files are renamed meanwhile: a second in all
@@ -130,18 +130,17 @@ class Copies:
             marked = snapshot.marks(key, uids)
         writes: list[FileWrite] = []
         sources: list[Source] = []
-        source_dir = root = ""
+        source_dir = directory = b""
         for uid, old in marked.items():
             if references.in_segment(old):
                 sources.append((uid, old, 0))
                 continue
-            if not root:
-                source_dir = self._account_paths.folder(account, source_box.name)
-                root = self._account_paths.folder(account, target_box.name)
+            if not directory:
+                source_dir = os.fsencode(self._account_paths.folder(account, source_box.name)) + b"/"
+                directory = os.fsencode(self._account_paths.folder(account, target_box.name)) + b"/cur"
             name, flags = self._linked(old)
             theirs = not self._maker.is_ours(old[1:])  # another program's file may not be on the disk yet: sync it
-            directory = os.fsencode(root) + b"/cur"
-            writes.append(FileWrite(directory, name, source=path_of(source_dir, old), synced=theirs))
+            writes.append(FileWrite(directory, name, source=source_dir + below(old), synced=theirs))
             sources.append((uid, CUR + name, flags))
         apply = partial(copying.copy, key=key, target=target, names=sources, saved=int(time.time()), move=move, due=due)
 

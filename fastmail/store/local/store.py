@@ -9,11 +9,10 @@ serve, directory scans and renames run on helper threads. Errors are those of mo
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastmail._core.uidset import UidSet
 from fastmail.durable.commit import Operation
-from fastmail.durable.transaction import Txn
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
@@ -38,10 +37,8 @@ from fastmail.store.local.dovecot.shared_mode import SharedMode
 from fastmail.store.local.going_on import GoingOn
 from fastmail.store.local.holds import Holds
 from fastmail.store.local.index import everywhere, given, mailboxes, messages, renaming, upkeep
-from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, account_of
 from fastmail.store.local.index.snapshot import LocalSnapshot
-from fastmail.store.local.index.tables import Tables
 from fastmail.store.local.index.writer import SEGMENTS, Commits, Settings
 from fastmail.store.local.mailboxes import Mailboxes
 from fastmail.store.local.maildir import housekeeping
@@ -59,6 +56,8 @@ from fastmail.store.local.recovery.file_locations import FileLocations
 from fastmail.store.local.removals import Removals
 from fastmail.store.local.segments import compaction
 from fastmail.store.room import LONG, Room
+
+T = TypeVar("T")
 
 
 class LocalStore:
@@ -321,18 +320,27 @@ class LocalStore:
     def given(self, items: Sequence[Delivery]) -> Coroutine[Any, Any, list[Appended | None]]:
         return self._deliveries.given(items)
 
-    async def append(
+    def append(
         self,
         account: Account,
         key: bytes,
         messages: Sequence[NewMessage],
         takes_recent: bool = False,
         origin: Origin | None = None,
-    ) -> Appended:
-        async with self._room.entry(sum(len(message.summary) for message in messages)):
-            return await self._deliveries.append(account, key, messages, takes_recent, origin)
+    ) -> Coroutine[Any, Any, Appended]:
+        octets = sum([len(message.summary) for message in messages])
+        work = self._deliveries.append(account, key, messages, takes_recent, origin)
+        return work if octets <= LONG else self._in_room(octets, work)
 
-    async def store(
+    async def _in_room(self, octets: int, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for room for long summaries in a transaction, then do the work."""
+        try:
+            async with self._room.entry(octets):
+                return await work
+        finally:
+            work.close()  # it has not begun where there was no room
+
+    def store(
         self,
         account: Account,
         key: bytes,
@@ -341,16 +349,36 @@ class LocalStore:
         flags: int,
         keywords: Sequence[bytes],
         unchanged_since: int = ALL_MODSEQ,
-    ) -> Stored:
-        if self._lists is not None and keywords and mode >= 0:
-            await self._lists.keywords(account, key, keywords)
-
-        def apply(txn: Txn, t: Tables) -> Changed[Stored]:
-            return messages.store(txn, t, key, uids, mode, flags, keywords, unchanged_since)
-
-        return await self.commits.change(
-            account, apply, then=lambda result: self.touch(account, key) if result.changed else None
+    ) -> Coroutine[Any, Any, Stored]:
+        apply = partial(
+            messages.store,
+            key=key,
+            uids=uids,
+            mode=mode,
+            flags=flags,
+            words=keywords,
+            unchanged_since=unchanged_since,
         )
+
+        def then(result: Stored) -> None:
+            if result.changed:
+                self.touch(account, key)
+
+        changing = self.commits.change(account, apply, then=then)
+        if self._lists is None or not keywords or mode < 0:
+            return changing
+        return self._listed(self._lists, account, key, keywords, changing)
+
+    async def _listed(
+        self, lists: Lists, account: Account, key: bytes, keywords: Sequence[bytes], changing: Coroutine[Any, Any, T]
+    ) -> T:
+        """Give keywords their letters in the list of another server before they are used."""
+        try:
+            await lists.keywords(account, key, keywords)
+        except BaseException:
+            changing.close()
+            raise
+        return await changing
 
     async def copy(
         self, account: Account, key: bytes, uids: UidSet, target: bytes, move: bool = False, mine: int = 1

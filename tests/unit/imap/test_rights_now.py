@@ -108,3 +108,21 @@ def test_s33_who_may_put_something_there_hears_it_early() -> None:
             assert "b NO [OVERQUOTA]" in await two.ask(line), "what is replaced is in another account"
 
     run(work, fill)
+
+
+@pytest.mark.parametrize("message", [TEXT, TEXT + "more\r\n" * 500])
+def test_s33_append_needs_the_rights_of_its_end(message: str) -> None:
+    """Where a message goes is looked up as its literal begins; that counts only if all of it came in one piece."""
+
+    async def work(two: Two) -> None:
+        await two.grant("lrsi")
+        line = f"b APPEND {PLACE} {{{len(message)}+}}\r\n{message}\r\n".encode()
+        assert b"b OK [APPENDUID" in await two.bob.send(line)
+        await two.bob.send(line[:-1])
+        await two.grant("-i")
+        got = await two.bob.send(line[-1:])
+        assert b"b NO [NOPERM]" in got, got
+        assert "MESSAGES 4" in await two.owner("STATUS Work (MESSAGES)")
+        assert b"b NO [NOPERM]" in await two.bob.send(line)
+
+    run(work)

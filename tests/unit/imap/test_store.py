@@ -27,13 +27,18 @@ async def opened(path: Path, **limits: Any) -> tuple[Bench, Client]:
 def watch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many STOREs each commit has, from here on."""
     sizes: list[int] = []
-    commit = store._commit
+    commit, alone = store._commit, store._alone
 
     async def counted(to: Any, selected: Any, jobs: list[Any]) -> Any:
         sizes.append(len(jobs))
         return await commit(to, selected, jobs)
 
+    async def counted_alone(*args: Any) -> None:
+        sizes.append(1)
+        await alone(*args)
+
     monkeypatch.setattr(store, "_commit", counted)
+    monkeypatch.setattr(store, "_alone", counted_alone)
     return sizes
 
 

@@ -105,7 +105,11 @@ class Commits:
         operation = self._operation(account, apply, writes, adds, repeatable)
         if then is not None:
             operation.after = partial(_after, then)
-        done: T = await self._commit(account, operation)
+        try:
+            done: T = await self.shard(account.id).queue.submit(operation)
+        except StorageFull:
+            self.when_full()
+            raise
         return done
 
     async def change(
@@ -122,7 +126,11 @@ class Commits:
         operation.tells = _keys
         if then is not None:
             operation.after = partial(_after_change, then)
-        done: Changed[T] = await self._commit(account, operation)
+        try:
+            done: Changed[T] = await self.shard(account.id).queue.submit(operation)
+        except StorageFull:
+            self.when_full()
+            raise
         return done.result
 
     async def submit_new(self, account: Account, apply: Callable[[Txn, Tables], T], adds: bool = False) -> T:
@@ -143,13 +151,6 @@ class Commits:
     ) -> Operation:
         tables = self.shard(account.id).tables
         return Operation(lambda txn: apply(txn, tables), writes, adds, repeatable=repeatable)
-
-    async def _commit(self, account: Account, operation: Operation) -> Any:
-        try:
-            return await self.shard(account.id).queue.submit(operation)
-        except StorageFull:
-            self.when_full()
-            raise
 
     def refuse_gone(self, account: Account) -> None:
         """Raise NoSuchMailbox if the account was removed."""
