@@ -10,6 +10,7 @@ from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LONGEST = 45  # characters of an address without a zone: the text of one is remembered
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
@@ -24,6 +25,11 @@ def parse(text: str) -> Network:
 
 def address(host: str) -> Address:
     """Return the address of a peer without its zone; ValueError when it is not an address."""
+    return _address(host) if len(host) <= LONGEST else _address.__wrapped__(host)
+
+
+@lru_cache(4096)  # a client's is asked for by each check
+def _address(host: str) -> Address:
     found = ipaddress.ip_address(host.partition("%")[0])
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found

@@ -49,6 +49,8 @@ _FIELD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]+")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
 # Signatures by what they have in common with others of their signer; what is one message's own is not kept.
 _known: "OrderedDict[bytes, Signature]" = OrderedDict()
+# Hashes begin as copies of this one: to begin a new one, OpenSSL looks for the function by its name.
+_EMPTY = hashlib.sha256()
 
 
 class BadSignature(ValueError):
@@ -111,7 +113,7 @@ class Content:
     def want(self, relaxed: bool) -> None:
         """Hash the body in that form too. Before the first octet of it."""
         if relaxed not in self._forms:
-            made = hashlib.sha256()
+            made = _EMPTY.copy()
             self._forms[relaxed] = core.Body(relaxed, made.update), made
             self.wanted = True
 
@@ -431,7 +433,13 @@ def fits(content: Content, known: Signature, key: Key, own: Own) -> bool:
     if content.body_hash(known.body_relaxed) != body_hash:
         return False
     data = content.fields.covered(place, known.names, known.header_relaxed)
-    return key.verify(signature, hashlib.sha256(data).digest())
+    return key.verify(signature, _hashed(data))
+
+
+def _hashed(data: bytes) -> bytes:
+    made = _EMPTY.copy()
+    made.update(data)
+    return made.digest()
 
 
 def _said(one: Signature, result: str, why: str = "", bits: int = 0) -> Signed:
@@ -456,7 +464,7 @@ def _by_key(content: Content, one: Signature, answer: Answer) -> Signed:
         return _said(one, "temperror", f"the key: {answer.why}")
     if answer.void:
         return _said(one, "permerror", "there is no key")
-    digest = hashlib.sha256(covered(content, one)).digest()
+    digest = _hashed(covered(content, one))
     worst = None
     for record in sorted(answer.records)[:RECORDS]:  # so that their order does not matter
         try:

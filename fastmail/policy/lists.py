@@ -48,6 +48,8 @@ _OCTET = re.compile(r"(\d{1,3})|\[(\d{1,3}(?:\.\.\d{1,3})?(?:;\d{1,3}(?:\.\.\d{1
 ADDRESS_TESTS = ("2.0.0.127", "1.0.0.127")  # what is on a list of addresses, and what is not (RFC 5782 5)
 DOMAIN_TESTS = ("test", "invalid")
 Ranges = tuple[tuple[int, int], ...]
+# a list, what it is asked for (what stands in front of its name, and what that is for people), and its test entries
+Asked = tuple["Zone", Mapping[str, str], tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,41 +171,61 @@ class Lists:
             address = networks.address(ip)
         except ValueError:
             return []
-        found, until = await self._listed(self._addresses, lambda _: {_reversed(address): str(address)}, True, seconds)
+        asked = _asked(self._addresses, lambda _: {_reversed(address): str(address)}, True)
+        found, until = self._read(asked, await self._answers(asked, seconds))
         listed = [one for _, one in found]
         self._kept.put(ip, listed, until)
         return listed
 
     async def names(self, found: tuple[str, ...], seconds: float = SECONDS) -> list[Listed]:
         """The listings of the domains that a message's envelope and header have, in any spelling."""
-        names = dict.fromkeys([comparable(name) for name in found])
-        asked = [name for name in names if "." in name][:DOMAINS]
-        pairs, until = await self._listed(self._domains, lambda zone: _labels(zone, asked), False, seconds)
-        listed = [one for _, one in pairs]
-        self._kept.put(found, listed, until)
-        return listed
+        asked = self._of_domains(found)
+        return self._keep(found, asked, await self._answers(asked, seconds))
+
+    def at_once(self, found: tuple[str, ...]) -> list[Listed] | None:
+        """The same, kept or found, if nobody has to be asked for that; otherwise None."""
+        known = self.known(found)
+        if known is not None:
+            return known
+        asked = self._of_domains(found)
+        answers = []
+        for question in _questions(asked):
+            answer = self._names.cached(*question)
+            if answer is None:
+                return None
+            answers.append(answer)
+        return self._keep(found, asked, answers)
 
     async def links(self, found: Sequence[str], seconds: float = SECONDS) -> list[Listed]:
         """What lists say of the domains and IP addresses that a message's content names: one listing by each list."""
-        pairs, _ = await self._listed(self._links, lambda zone: _labels(zone, found), False, seconds)
+        asked = _asked(self._links, lambda zone: _labels(zone, found), False)
+        pairs, _ = self._read(asked, await self._answers(asked, seconds))
         first: dict[Zone, Listed] = {}
         for zone, one in pairs:
             first.setdefault(zone, one)
         return list(first.values())
 
-    async def _listed(
-        self, zones: Sequence[Zone], labels: Callable[[Zone], Mapping[str, str]], addresses: bool, seconds: float
-    ) -> tuple[list[tuple[Zone, Listed]], float]:
-        """(what lists say; until when that counts, 0 where one of them is out of order). ``labels``: what a list is
-        asked for: what stands in front of its name, and what that is for people."""
-        asked = [(zone, labels(zone), ADDRESS_TESTS if addresses or zone.ip else DOMAIN_TESTS) for zone in zones]
-        asked = [one for one in asked if one[1]]
-        questions = [(f"{label}.{zone.name}", "A") for zone, found, tests in asked for label in (*found, *tests)]
-        if not questions:
-            return [], 0.0
-        answers = await ask_all(self._names, questions, Budget(min(seconds, self._most), len(questions)))
+    def _of_domains(self, found: tuple[str, ...]) -> list[Asked]:
+        """What lists are asked about these domains."""
+        names = dict.fromkeys([comparable(name) for name in found])
+        chosen = [name for name in names if "." in name][:DOMAINS]
+        return _asked(self._domains, lambda zone: _labels(zone, chosen), False)
+
+    def _keep(self, found: tuple[str, ...], asked: Sequence[Asked], answers: Sequence[Answer]) -> list[Listed]:
+        """What lists say of a message's domains, which is kept."""
+        pairs, until = self._read(asked, answers)
+        listed = [one for _, one in pairs]
+        self._kept.put(found, listed, until)
+        return listed
+
+    async def _answers(self, asked: Sequence[Asked], seconds: float) -> Sequence[Answer]:
+        questions = _questions(asked)
+        return await ask_all(self._names, questions, Budget(min(seconds, self._most), len(questions)))
+
+    def _read(self, asked: Sequence[Asked], answers: Sequence[Answer]) -> tuple[list[tuple[Zone, Listed]], float]:
+        """(what lists say; until when that counts, 0 where one of them is out of order, or none was asked)."""
         rest = iter(answers)
-        out, sound = [], True
+        out, sound = [], bool(answers)
         for zone, found, tests in asked:
             own = [(what, next(rest)) for what in found.values()]
             domains = tests is DOMAIN_TESTS
@@ -245,13 +267,30 @@ def _reversed(address: networks.Address) -> str:
     return address.reverse_pointer.removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
 
 
+def _asked(zones: Sequence[Zone], labels: Callable[[Zone], Mapping[str, str]], addresses: bool) -> list[Asked]:
+    """What each list is asked for, with its test entries; not those that are asked for nothing."""
+    asked = [(zone, labels(zone), ADDRESS_TESTS if addresses or zone.ip else DOMAIN_TESTS) for zone in zones]
+    return [one for one in asked if one[1]]
+
+
+def _questions(asked: Sequence[Asked]) -> list[tuple[str, str]]:
+    return [(f"{label}.{zone.name}", "A") for zone, found, tests in asked for label in (*found, *tests)]
+
+
+def _may_be_address(name: str) -> bool:
+    """False for nearly every name of a domain: to find that out by an error takes longer."""
+    return name[-1:].isdigit() or ":" in name or "%" in name
+
+
 def _labels(zone: Zone, names: Iterable[str]) -> dict[str, str]:
     """What a list of domains is asked for about these domains and addresses, and what each is for people."""
     out: dict[str, str] = {}
     for name in names:
         try:
-            address = networks.address(name)
+            address = networks.address(name) if _may_be_address(name) else None
         except ValueError:
+            address = None
+        if address is None:
             out[_organization(name) if zone.org else name] = name
         else:
             if zone.ip:

@@ -29,7 +29,9 @@ Start = Callable[[Coroutine[Any, Any, T]], "asyncio.Task[T]"]
 class Origin:
     """None, or nothing, for what is not looked at. ``claims``: of the name in EHLO, and of the sender's domain.
     ``until``: as long as all of it counts, by the monotonic clock; 0 where something had to be asked. ``latest``: what
-    policy.series knows of its latest message. An Origin equals itself only: it names the series of its mail."""
+    policy.series knows of its latest message; ``fresh``: some of it was not known before, but did not have to be asked
+    for; then it is not kept, because many a sender comes only once. An Origin equals itself only: it names the series
+    of its mail."""
 
     listed: "asyncio.Task[list[Listed]] | list[Listed] | None" = None
     reverse: "asyncio.Task[Reverse] | Reverse | None" = None
@@ -38,6 +40,7 @@ class Origin:
     claims: "Sequence[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]]" = ()
     until: float = 0.0
     latest: object = None
+    fresh: bool = False
 
 
 async def found(result: "asyncio.Task[T] | T") -> T:
@@ -63,6 +66,9 @@ def ask(checkers: Checkers, key: Key, sender: str, start: Start[Any], budget: Ca
         if made.greeted is None:
             made.greeted = start(checkers.spf.helo(ip, helo, budget()))
         made.sender = checkers.spf.known(ip, domain or helo, "mailfrom")
+        if made.sender is None:
+            made.sender = checkers.spf.at_once(ip, helo, sender)
+            made.fresh = made.sender is not None
         if made.sender is None:
             made.sender = start(checkers.spf.mail_from(ip, helo, sender, budget()))
     claimed: list[asyncio.Task[Sequence[claims.Finding]] | Sequence[claims.Finding]] = []

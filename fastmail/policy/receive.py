@@ -145,7 +145,7 @@ class Receiving(msgspec.Struct, eq=False):
         known = origins.get(key)
         if known is None:
             known = origin.ask(self._receiver, key, sender, self._start, lambda: self._budget(SENDER))
-            if not self._tasks:  # all is known, and kept as one from now on
+            if not self._tasks and not known.fresh:  # all was known, and is kept as one from now on
                 known.until = origin.until(self._receiver, key)
                 origins.put(key, known, known.until)
         self._origin = known
@@ -266,7 +266,7 @@ class Receiving(msgspec.Struct, eq=False):
             replies = self._values(head, content, b"reply-to")
             answered = authors.domains(replies, DOMAINS) if replies else ()
             named = (self._helo, self._from.rpartition("@")[2], self._author, *domains, *answered)
-            listed = receiver.lists.known(named)
+            listed = receiver.lists.at_once(named)
             self._named = named
             self._lists = self._start(receiver.lists.names(named)) if listed is None else listed
         if settings.dmarc and self._author and receiver.dmarc.unknown(self._author):

@@ -33,6 +33,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+")
 _LOCAL = re.compile(r"""(?:[\w!#$%&'*+\-/=?^`{|}~]+(?:\.[\w!#$%&'*+\-/=?^`{|}~]+)*)?|"(?:[^"\\]|\\.)*\"""", re.ASCII)
 _DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
+_NO_COMMENT, _TO_QUOTE = re.compile(r"[()\\]|[^\x20-\x7e]"), re.compile(r'(["\\])')
 _COMMENT = re.compile(r"[^()\\]+|\\.|[()]", re.DOTALL)
 _WORD = r'[^\s()<>@,;:\\"/\[\]?=]+'
 _ONE_WORD = re.compile(_WORD)
@@ -67,12 +68,12 @@ def value(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    return '"' + re.sub(r'(["\\])', r"\\\1", _UNSAFE.sub("?", text[:VALUE])) + '"'
+    return '"' + _TO_QUOTE.sub(r"\\\1", _UNSAFE.sub("?", text[:VALUE])) + '"'
 
 
 def comment(text: str) -> str:
     """For people; no brackets or backslashes, which would nest or escape."""
-    return "(" + re.sub(r"[()\\]|[^\x20-\x7e]", "?", text[:VALUE]) + ")"
+    return "(" + _NO_COMMENT.sub("?", text[:VALUE]) + ")"
 
 
 def line(one: Result) -> str:
@@ -83,9 +84,12 @@ def line(one: Result) -> str:
     if one.reason:
         words.append(f"reason={quoted(one.reason)}")
     words += [f"{name}={value(text)}" for name, text in one.properties if text]
-    text = ";\n\t" + words[0]
+    text, used = ";\n\t" + words[0], len(words[0])
     for word in words[1:]:
-        text = _folded(text, word)
+        if len(word) > WIDTH - used:
+            text, used = text + FOLD + word, len(word)
+        else:
+            text, used = f"{text} {word}", used + 1 + len(word)
     return text
 
 
@@ -102,11 +106,6 @@ def left(text: str) -> int:
     """How long a word may be that goes behind a line of results without a fold; a folded line begins with FOLD."""
     at = text.rfind("\n")
     return WIDTH - (len(text) - at - (len(FOLD) if text.startswith(FOLD, at) else len("\n\t")))
-
-
-def _folded(text: str, word: str) -> str:
-    """A line with a word more."""
-    return text + (FOLD if len(word) > left(text) else " ") + word
 
 
 def behind_cfws(text: str, at: int) -> int:

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 import msgspec
 from msgspec.structs import replace
 
-from fastmail.dns.interface import FAILED, Answer, Budget, Names
+from fastmail.dns.interface import FAILED, Answer, Budget, Known, Names, at_once
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 from fastmail.net import networks
@@ -84,6 +84,7 @@ class Spf:
 
     def __init__(self, names: Names, hostname: str, voids: int = VOIDS) -> None:
         self._names = names
+        self._at_hand = Known(names)
         self._hostname = hostname
         self._voids = voids
         self._kept: Kept[tuple[str, str, str], Checked] = Kept(KEPT)
@@ -92,8 +93,13 @@ class Spf:
         """The HELO identity (RFC 7208 2.3): only a name with several labels has one."""
         return await self.check(ip, helo, "helo", f"postmaster@{helo}", helo, budget)
 
-    async def mail_from(self, ip: str, helo: str, sender: str, budget: Budget) -> Checked:
-        """The MAIL FROM identity (2.4): of a null sender, the postmaster of the HELO name."""
+    def at_once(self, ip: str, helo: str, sender: str) -> Checked | None:
+        """As ``mail_from``, if nobody has to be asked for that; otherwise None."""
+        return at_once(self.mail_from(ip, helo, sender, None))
+
+    async def mail_from(self, ip: str, helo: str, sender: str, budget: Budget | None) -> Checked:
+        """The MAIL FROM identity (2.4): of a null sender, the postmaster of the HELO name. ``budget``: None to ask
+        nobody; Unknown is raised for what is not known then."""
         sender = sender or f"postmaster@{helo}"
         local, _, domain = sender.rpartition("@")
         return await self.check(ip, domain, "mailfrom", f"{local or 'postmaster'}@{domain}", helo, budget)
@@ -112,7 +118,9 @@ class Spf:
         """As long as it counts, by the monotonic clock; 0 where none is kept."""
         return self._kept.until((domain, ip, identity))
 
-    async def check(self, ip: str, domain: str, identity: str, sender: str, helo: str, budget: Budget) -> Checked:
+    async def check(
+        self, ip: str, domain: str, identity: str, sender: str, helo: str, budget: Budget | None
+    ) -> Checked:
         """``check_host`` for one identity; never raises for what the DNS or the sender says."""
         kept = self.known(ip, domain, identity)
         if kept is not None:
@@ -124,7 +132,8 @@ class Spf:
         name = _name(domain)
         if not name:
             return Checked("none", identity, domain, why="no domain name with several labels")
-        run = _Run(self._names, budget, address, sender, helo, self._hostname, self._voids)
+        names = self._names if budget is not None else self._at_hand
+        run = _Run(names, budget, address, sender, helo, self._hostname, self._voids)
         try:
             found = await run.check_host(_written(domain))
         except _Permanent as error:
@@ -173,7 +182,7 @@ class _Run:
     """One evaluation."""
 
     names: Names
-    budget: Budget
+    budget: Budget | None
     address: Address
     sender: str
     helo: str

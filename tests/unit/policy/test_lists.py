@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from fastmail.dns.interface import Answer
 from fastmail.dns.memory import MemoryResolver
 from fastmail.policy import lists
 from fastmail.policy.lists import Listed, Lists
+from tests.support.answers import AtHand
 
 SOUND = {("2.0.0.127.bl.test", "A"): ["127.0.0.2"], ("test.dbl.test", "A"): ["127.0.1.2"]}
 
@@ -147,3 +149,37 @@ def test_bits_and_words_that_are_none(text: str) -> None:
 
 def test_nothing_is_asked_for_nothing() -> None:
     assert linked({}, "dbl.test", "8.8.8.8") == ([], [])
+
+
+def test_what_is_at_hand_is_said_at_once() -> None:
+    """And is the same, and is kept; where one answer is missing, nothing is said."""
+
+    class AllButOne(AtHand):
+        missing = ""
+
+        def cached(self, name: str, kind: str) -> Answer | None:
+            return None if name == self.missing else super().cached(name, kind)
+
+    zone = {**SOUND, ("bad.example.dbl.test", "A"): ["127.0.1.4"]}
+    found, zones = ("bad.example", "192.0.2.1", "good.example", "host"), [lists.parse("dbl.test")]
+    names = AllButOne(zone)
+    said = asyncio.run(Lists(names, [], zones).names(found))
+    assert [one.what for one in said] == ["bad.example"]
+    made = Lists(names, [], zones)
+    names.missing = "good.example.dbl.test"
+    assert made.at_once(found) is None
+    assert made.known(found) is None
+    names.missing = ""
+    assert made.at_once(found) == said == made.known(found)
+    assert made.until(found) == names.until
+
+
+@pytest.mark.parametrize("name", ["192.0.2.1", "2001:db8::a", "192.0.2.1%eth0", "::ffff:192.0.2.1"])
+def test_addresses_are_not_taken_for_names(name: str) -> None:
+    assert list(lists._labels(lists.parse("dbl.test"), [name])) == []
+    assert list(lists._labels(lists.parse("dbl.test ip"), [name])) != [name]
+
+
+def test_names_that_look_like_addresses_are_names() -> None:
+    names = ["a.example", "1.2.3.4.example", "host1", "1.2.3.256"]
+    assert list(lists._labels(lists.parse("dbl.test"), names)) == names

@@ -83,8 +83,41 @@ def test_what_depends_on_the_local_part_counts_for_nothing() -> None:
     async def run() -> None:
         checkers, key = Checkers(AtHand(ZONE), EVERYTHING), (KEY[0], KEY[1], "macro.test")
         tasks = [(await asked(checkers, key, local))[1] for local in ("joe", "jim", "joe")]
-        assert tasks == [6, 1, 1], "SPF of the sender is asked for each time"
+        assert tasks == [5, 0, 0], "SPF of the sender is found each time, of answers that are at hand"
         assert origin.until(checkers, key) == 0.0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("domain", ["example.org", "gone.test", "broken.test", "bare"])
+def test_what_is_at_hand_needs_no_task(domain: str) -> None:
+    """And comes to the same."""
+
+    async def run() -> None:
+        names, at_hand = Lasting(ZONE), AtHand(ZONE)
+        names.broken = at_hand.broken = {"broken.test"}
+        (one, tasks), (other, fewer) = [
+            await asked(Checkers(resolver, Settings("mx.test", reverse=False)), (*KEY[:2], domain))
+            for resolver in (names, at_hand)
+        ]
+        assert shown(one) == shown(other)
+        assert tasks == (2 if "." in domain else 1), "nobody is asked about a name of one label"
+        assert fewer == 1, "the client's name in EHLO is asked for by a task"
+        assert one.sender is not None and one.sender == other.sender
+
+    asyncio.run(run())
+
+
+def test_only_what_was_known_before_is_not_fresh() -> None:
+    async def run() -> None:
+        checkers = Checkers(AtHand(ZONE), Settings("mx.test", reverse=False))
+
+        def ask() -> origin.Origin:
+            return origin.ask(checkers, KEY, "joe@example.org", asyncio.create_task, Budget)
+
+        first = ask()
+        await origin.found(first.greeted)
+        assert (first.fresh, ask().fresh) == (True, False)
 
     asyncio.run(run())
 
