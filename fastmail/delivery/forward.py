@@ -20,7 +20,9 @@ all the same, because nothing may vanish.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from fastmail._core import header
 from fastmail.delivery.deliver import Deliverer
@@ -71,7 +73,7 @@ def kept_back(deliverer: Deliverer, item: Item, address: str, found: Destination
     """Where a recipient of the queue leads, without other hosts if the message is junk and a copy stays here."""
     if not is_junk(item, address) or deliverer.forwards_junk or not (found.accounts and found.elsewhere):
         return found
-    return replace(found, elsewhere=())
+    return msgspec.structs.replace(found, elsewhere=())
 
 
 def here(deliverer: Deliverer, item: Item, address: str) -> Destinations:

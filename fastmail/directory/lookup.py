@@ -13,9 +13,10 @@ Promises: loops end, each account and each other address comes once, and the wor
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
+
+import msgspec
 
 from fastmail.directory.records import INSIDE, LATER, Account, Alias, Domain, List, Member
 from fastmail.model import domain as names
@@ -56,8 +57,7 @@ class Domains(Protocol):
     def domain(self, name: str) -> Domain | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(msgspec.Struct, frozen=True):
     """An address at another host that gets a copy. ``via``: the address here that sends it there; ``owner``: who hears
     when that host refuses it."""
 
@@ -66,8 +66,7 @@ class Elsewhere:
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToList:
+class ToList(msgspec.Struct, frozen=True):
     """A mailing list that gets mail, or one of PARTS of it; ``detail``: what is behind the part's ``+``."""
 
     row: List
@@ -75,15 +74,14 @@ class ToList:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Destinations:
+class Destinations(msgspec.Struct, frozen=True):
     """Who gets mail for an address. ``refusal``: the reply where nobody does; ``inside``: the domain whose logins alone
     may write to it, empty for everybody; ``until``: s since 1970 when this may change by itself; ``bounces``: only mail
     without a sender is taken; ``alias``: the alias that the address itself is, in the form for comparing, or its
     domain's catch-all; empty where it is none; ``row``: the address of the row that it leads to, of any kind and
     without a detail; empty where there is none."""
 
-    accounts: list[Account] = field(default_factory=list)
+    accounts: list[Account] = msgspec.field(default_factory=list)
     elsewhere: tuple[Elsewhere, ...] = ()
     refusal: str = NOT_FOUND
     inside: str = ""
@@ -102,8 +100,7 @@ class Destinations:
         return bool(self.elsewhere or self.lists)
 
 
-@dataclass(frozen=True, slots=True)
-class Landing:
+class Landing(msgspec.Struct, frozen=True):
     """The row that an address leads to. ``name``: the row's address in the form for comparing; ``refusal``: the
     domain's, where it is off; ``targets``: where a role leads that has no row; ``part``, ``detail``: as in ToList."""
 
@@ -149,13 +146,12 @@ def landing(directory: Lookup, address: str) -> Landing | None:
         return None
     if not domain.enabled:
         return Landing(refusal=DOMAIN_OFF.get(domain.off_reply, DOMAIN_GONE))
-    base = without_detail(local, domain.separators)
     name = names.comparable(domain.name)
-    for one in (local, base) if base != local else (local,):
-        found = _row(directory, f"{one}@{name}")
-        if found is not None:
-            return found
-    found = _part(directory, local, name)
+    found = _row(directory, f"{local}@{name}")
+    if found is None and (base := without_detail(local, domain.separators)) != local:
+        found = _row(directory, f"{base}@{name}")
+    if found is None:
+        found = _part(directory, local, name)
     if found is not None:
         return found
     if local in ROLES and domain.postmaster:
@@ -216,7 +212,12 @@ class _Search:
         address = comparable(written)
         if depth > MAX_ALIAS_DEPTH or self._count > MAX_ALIAS_TARGETS:
             return False
-        found = landing(self._directory, address)
+        return self.follow(landing(self._directory, address), address, written, depth, via, owner)
+
+    def follow(
+        self, found: Landing | None, address: str, written: str, depth: int, via: str = "", owner: str = ""
+    ) -> bool:
+        """The same from the row on that the address leads to."""
         if found is None:
             if via:
                 self.elsewhere.setdefault(address, Elsewhere(written, via, owner))  # others may mind case
@@ -286,8 +287,14 @@ class _Search:
 
 def find(directory: Lookup, address: str) -> Destinations:
     """Who gets mail for an address."""
+    asked = comparable(address)
+    found = landing(directory, asked)
+    account = found.account if found is not None else None
+    if found is not None and account is not None and account.enabled and account.receives and not account.forward:
+        # Nearly every address leads to an account that keeps its mail: the search finds the same, and costs more.
+        return Destinations([account], row=found.name)
     search = _Search(directory)
-    search.reach(address, 0)
+    search.follow(found, asked, address, 0)
     return Destinations(
         list(search.accounts.values()),
         tuple(search.elsewhere.values()),

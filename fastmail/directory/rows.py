@@ -53,7 +53,7 @@ from fastmail.directory.records import (
     Used,
 )
 from fastmail.model import domain as names
-from fastmail.model.address import comparable
+from fastmail.model.address import comparable, folded
 from fastmail.model.errors import DamagedAccount
 
 PLAIN, PLACED, SEALED = 1, 2, 3  # versions
@@ -76,12 +76,17 @@ def domain_key(name: str) -> bytes:
 
 def address_key(address: str) -> bytes:
     """Where the row of an account or an alias is; empty for what is too long to have one."""
-    return compared_key(comparable(address))
+    local, _, domain = address.rpartition("@")
+    return _key(folded(local), names.comparable(domain))
 
 
 def compared_key(address: str) -> bytes:
     """The same of an address that is in the form for comparing."""
     local, _, domain = address.rpartition("@")
+    return _key(local, domain)
+
+
+def _key(local: str, domain: str) -> bytes:
     key = f"{domain}\0{local}".encode("utf-8", "surrogatepass")
     return key if len(key) <= LONGEST else b""
 

@@ -151,6 +151,7 @@ def test_a_domain_whose_other_name_is_there_stays(place: Following) -> None:
 
 def test_details(place: Following) -> None:
     assert who(place, "a+x@d.test") == ["a@d.test"] and who(place, "a-x@d.test") == []
+    assert place.destinations("A+x@D.test").row == "a@d.test", "the row that it leads to, without the detail"
     place.change_domain("d.test", lambda old: replace(old, separators="-="))
     assert who(place, "a+x@d.test") == [] and who(place, "a-x+y@d.test") == who(place, "a=x@d.test") == ["a@d.test"]
     a = place.account("a@d.test")

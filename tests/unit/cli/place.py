@@ -29,12 +29,12 @@ def _made() -> tuple["tempfile.TemporaryDirectory[str]", str]:
 
 
 class Place:
-    """Its files are in ``base``; one account, USER."""
+    """Its files are in ``base``; one account, USER. ``like``: another one, whose files it gets."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, like: "Place | None" = None) -> None:
         self.base = base
         made, config = _made()
-        shutil.copytree(made.name, base, dirs_exist_ok=True)
+        shutil.copytree(like.base if like is not None else made.name, base, dirs_exist_ok=True)
         self.config = base / config
 
     def call(self, *words: str, stdin: str = "", config: bool = True) -> Result:

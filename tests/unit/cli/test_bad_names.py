@@ -165,6 +165,16 @@ def chosen(words: list[str], tried: Any, number: int) -> list[str]:
     return names[index % 4 :: 4] if words[0] in LONG else names[index % 2 :: 2] if number else names
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """With what commands need to be there."""
+    place = Place(tmp_path_factory.mktemp("made") / "server")
+    place.run("list", "add", "team@example.test", f"owners={USER}")
+    place.run("alias", "add", "alias@example.test", USER)
+    place.run("group", "add", "group@example.test", USER)
+    return place
+
+
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory where commands are called."""
@@ -182,10 +192,10 @@ def _no_names(host: Any, *rest: Any, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(("words", "found"), [pytest.param(*one, id=" ".join(one[0])) for one in commands()])
-def test_names_that_nobody_should_have(words: list[str], found: Any, place: Place, elsewhere: Path) -> None:
-    place.run("list", "add", "team@example.test", f"owners={USER}")
-    place.run("alias", "add", "alias@example.test", USER)
-    place.run("group", "add", "group@example.test", USER)
+def test_names_that_nobody_should_have(
+    words: list[str], found: Any, made: Place, tmp_path: Path, elsewhere: Path
+) -> None:
+    place = Place(tmp_path / "server", made)
     around = seen(place.base.parent)
     writes = False
     for number, tried in enumerate(texts(found)):
