@@ -18,10 +18,9 @@ from fastmail._core.index cimport (
     SUMMARIES_AT, TOTALS, TOTALS_VERSION, TOTALS_VERSION_AT, TOTAL_MODSEQ_AT, TOTAL_OCTETS_AT, TOTAL_RECOVERED_AT,
     UIDNEXT_AT, UIDVALIDITY_AT, UNSEEN_AT, UNUSED_AT, put_uid, uid_in,
 )
-from fastmail._core.mime cimport heavy
 from fastmail._core.octets cimport Out, get32, get64, set16, set32, set64
 from fastmail._core.pages cimport RECORD, SPAN, extended, put_record
-from fastmail._core.summary cimport CREATED_AT, EMAIL_AT, ID, OWN_AT, THREAD_AT, TRAIL
+from fastmail._core.summary cimport CREATED_AT, EMAIL_AT, ID, OWN_AT, THREAD_AT, TRAIL, heavy
 
 cdef enum:
     SEEN = 1

@@ -26,17 +26,16 @@ from fastmail._core.fields cimport Span, blank, day_of, parameter, read_token, s
 from fastmail._core.header cimport folded_end, line_end, name_end
 from fastmail._core.octets cimport Out, get16, get32, set16, set32
 from fastmail._core.summary cimport (
-    BODY_AT, CACHE_AT, DAY_AT, DEPTH_AT, END_AT, ENVELOPE_AT, FIXED, HEADER_AT, KIND_AT, KIND_LEAF, KIND_MESSAGE,
+    BODY_AT, CACHE_AT, DAY_AT, DEPTH_AT, END_AT, ENVELOPE_AT, FIXED, FREE, HEADER_AT, KIND_AT, KIND_LEAF, KIND_MESSAGE,
     KIND_MULTIPART, STATUS_ATTACHED, STATUS_BOUNDED, STATUS_LOOKED, STATUS_NO_CACHE, STATUS_NO_ENVELOPE, STATUS_NO_PARTS,
     STATUS_NO_VALUES, STATUS_AT, PART, PARTS_AT, RECEIVED_AT, SERVED_AT, SHIFT_AT, STRUCTURE_AT, VERSION_AT, WRITTEN,
-    cache_at, parts_at, parts_end,
+    cache_at, heavy, parts_at, parts_end,
 )
 from fastmail._core.values cimport (
     CDESC, CDISP, CID, CLANG, CLOC, CMD5, CTE, CTYPE, DATE, ENVELOPE, FIELDS, PLAIN, RECEIVED, STRUCTURE, Values,
 )
 
 cdef enum:
-    FREE = 4096    # octets of a summary that count in no quota, as the rest of a file's last block does not
     DEPTH = 48     # of parts within parts; what is deeper counts as a leaf
     PARTS = 2000   # of a message; what comes after them counts as one leaf
     LEAST = 32     # of them, where a summary is kept many times
@@ -730,10 +729,6 @@ def served_size(const unsigned char[::1] data):
 
 MOST = FIXED + ENVELOPE + STRUCTURE + CACHE + (PARTS + MORE) * PART
 LIGHT = FREE
-
-
-cdef Py_ssize_t heavy(const uint8_t* p, Py_ssize_t n) noexcept nogil:
-    return n - FREE if n > FREE and p[STATUS_AT] & STATUS_BOUNDED else 0
 
 
 def counted(summary):

@@ -19,6 +19,7 @@ cdef enum:
     PREVIEWED = 3     # the version that has the first words
     VERSION = 3       # the highest that is understood
     FIXED = 32        # octets before ENVELOPE
+    FREE = 4096       # octets that count in no quota, as the rest of a file's last block does not
 
 cdef enum:  # where the fixed part has what
     VERSION_AT = 0    # u8
@@ -84,3 +85,7 @@ cdef inline Py_ssize_t parts_at(const uint8_t* p) noexcept nogil:
 cdef inline Py_ssize_t parts_end(const uint8_t* p) noexcept nogil:
     """Where the parts end."""
     return parts_at(p) + get16(p + PARTS_AT) * PART
+
+cdef inline Py_ssize_t heavy(const uint8_t* p, Py_ssize_t n) noexcept nogil:
+    """Octets of a summary of n octets that count in quotas."""
+    return n - FREE if n > FREE and p[STATUS_AT] & STATUS_BOUNDED else 0

@@ -95,10 +95,11 @@ class Running(Sending):
             else:
                 waits_for = work.send(result)
         except StopIteration:
-            self.flush()
-            if self._unpaused is not None and not self.closing and self.transport is not None:
-                self.run(self.drain())  # no further command until the peer has read
-                return
+            if not self.closing and self.transport is not None:
+                self.flush()
+                if self._unpaused is not None:
+                    self.run(self.drain())  # no further command until the peer has read
+                    return
         except (ConnectionError, asyncio.CancelledError):
             self.abort()
         except Exception as error:

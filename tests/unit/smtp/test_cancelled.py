@@ -78,6 +78,7 @@ class World:
             self.ended = True
 
         monkeypatch.setattr(Connection, "_run", cut)
+        monkeypatch.setattr(Connection, "run_brief", Connection.run_now)  # only a task can be cancelled
 
     async def after(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> bool:
         """Let the connection go; was the command cancelled?"""
