@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,13 +80,14 @@ def test_a_kill_at_any_moment_leaves_each_message_in_one_mailbox(
 ) -> None:
     monkeypatch.setattr(transfer, "BATCH", batch)
     copies: list[Path] = []
-    real = Environment.sync
+    real, lock = Environment.sync, threading.Lock()  # each shard has a thread that commits
 
     def snapped(env: Environment) -> None:
         """What is on the disk before each sync, and after it."""
         for sync in (lambda: None, lambda: real(env)):
             sync()
-            copies.append(crashed(tmp_path / "data", tmp_path / f"copy{len(copies)}"))
+            with lock:
+                copies.append(crashed(tmp_path / "data", tmp_path / f"copy{len(copies)}"))
 
     async def work() -> None:
         place = Place(tmp_path / "data", kind, shards)
