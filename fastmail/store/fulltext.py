@@ -18,6 +18,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from fastmail._core import texts
 from fastmail._core.uidset import UidSet
@@ -62,10 +63,14 @@ class FullText:
     def _path(self, account: int) -> str:
         return os.path.join(self._directory, f"{account & 255:02x}", f"{account}.sqlite")
 
-    def _open(self, account: int) -> sqlite3.Connection:
+    def _open(self, account: int, creates: bool = False) -> sqlite3.Connection:
+        """Open an account's index. Only who adds to it creates it: it may be removed at any moment (``forget``), and
+        whoever brought it back then would leave it there for good. sqlite3.OperationalError where there is none."""
         path = self._path(account)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        base = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
+        if creates:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        place = f"file:{quote(os.path.abspath(path))}?mode={'rwc' if creates else 'rw'}"
+        base = sqlite3.connect(place, timeout=BUSY, isolation_level=None, uri=True)
         base.execute("PRAGMA page_size=65536")  # for a new database: a chunk is few pages
         base.execute("PRAGMA temp_store=MEMORY")  # no text of mail in the system's temporary directory
         base.execute("PRAGMA journal_mode=WAL")
@@ -132,7 +137,7 @@ class FullText:
         account, mailbox = account_of(key), mailbox_of(key)
         with self._locks[account % len(self._locks)]:
             try:
-                base = self._open(account)
+                base = self._open(account, creates=True)
                 try:
                     base.execute("BEGIN IMMEDIATE")
                     if _stale(base, mailbox, validity):
@@ -153,7 +158,7 @@ class FullText:
                         base.execute("ROLLBACK")
                     base.close()
             except sqlite3.Error as error:
-                self._broken(account, error)
+                self._broken(account, error, creates=True)
 
     def keep(self, key: bytes, validity: int, present: UidSet) -> UidSet | None:
         """Remove the texts of messages that are not ``present``.
@@ -224,19 +229,25 @@ class FullText:
         return [key for key in keys if os.path.exists(self._path(account_of(key)))]
 
     def forget(self, account: int) -> None:
-        """Remove an account's index."""
+        """Remove an account's index, when no other thread writes to it any more."""
+        with self._locks[account % len(self._locks)]:
+            self._remove(account)
+
+    def _remove(self, account: int) -> None:
         for end in ("", "-wal", "-shm"):
             try:
                 os.unlink(self._path(account) + end)
             except FileNotFoundError:
                 continue
 
-    def _broken(self, account: int, error: Exception) -> None:
-        """Log an error. A busy or full database is tried again later; after any other error it is deleted, to be filled
-        again."""
+    def _broken(self, account: int, error: Exception, creates: bool = False) -> None:
+        """Log an error, unless the index has just been removed. A busy or full database is tried again later; after any
+        other error it is deleted, to be filled again."""
+        if not creates and not os.path.exists(self._path(account)):
+            return
         log.event("fulltext.failed", "warning", account=account, error=error)
         if not isinstance(error, sqlite3.OperationalError):
-            self.forget(account)
+            self._remove(account)
 
 
 def _packed(messages: Sequence[Text]) -> tuple[bytes, bytes]:

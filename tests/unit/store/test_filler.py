@@ -69,7 +69,7 @@ class World:
         return out
 
     async def until(self, true: Callable[[], bool]) -> None:
-        for _ in range(300):
+        for _ in range(3000):
             if true():
                 return
             await asyncio.sleep(0.01)

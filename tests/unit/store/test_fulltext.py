@@ -127,3 +127,31 @@ def test_texts_of_an_older_layout_are_begun_anew(tmp_path: Path) -> None:
     assert not index.find(KEY, 1, "needle", True)[1]
     index.add(KEY, 1, [text])
     assert list(index.find(KEY, 1, "needle", True)[0]) == [1]
+
+
+def test_nobody_but_who_adds_brings_a_removed_index_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another thread or process may remove it between the look whether it is there and the opening; also with a name of
+    its directory that is no plain URI."""
+    index = FullText(str(tmp_path / "a b?c#d%41"))
+    index.add(KEY, 5, [folded(1, b"Subject: x\n\ny\n")])
+    assert index.accounts() == [1] and list(index.known(KEY, 5)) == [1]
+    opened = index._open
+
+    def late(account: int, creates: bool = False) -> sqlite3.Connection:
+        if not creates:
+            index._remove(account)
+        return opened(account, creates)
+
+    monkeypatch.setattr(index, "_open", late)
+    for ask in (
+        lambda: index.keep(KEY, 5, UidSet()),
+        lambda: index.known(KEY, 5),
+        lambda: index.find(KEY, 5, "x", True),
+        lambda: index.mailboxes(1),
+    ):
+        index.add(KEY, 5, [folded(1, b"Subject: x\n\ny\n")])
+        ask()
+        assert index.accounts() == []
+    assert "fulltext.failed" not in capsys.readouterr().err
