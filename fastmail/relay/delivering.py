@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from fastmail.delivery import forward
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.envelope import Envelope, Held, Named
@@ -241,7 +243,7 @@ class Deliveries:
                 replies[rcpt.address] = Reply(451, "4.3.0", "the mailbox cannot be reached now")
                 continue
             if found.lists and item.mailing_list:  # accounts that have the same address as the list get it too
-                there[rcpt.address] = found = replace(found, lists=())
+                there[rcpt.address] = found = msgspec.structs.replace(found, lists=())
             if found.accounts:
                 envelope.recipients.append((rcpt.address, found.accounts))
             elif found.queued:
