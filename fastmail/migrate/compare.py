@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+from fastmail._core.imap import ParseError, Reader
 from fastmail.migrate.incoming import Far, Remote, context_of, flags_of
 from fastmail.model.errors import CannotDo
 
@@ -27,7 +29,8 @@ class Compared:
 
 
 def _folder(far: Far, name: bytes) -> tuple[dict[str, int], dict[int, tuple[Any, ...]]]:
-    """({UIDVALIDITY, UIDNEXT}, {uid: (flags, keywords, date, size)})."""
+    """({UIDVALIDITY, UIDNEXT}, {uid: (flags, keywords, date, size)}). Servers write the same date in several ways: in
+    their time zones, and a day before the tenth with a space or a zero in front. All are written in one here."""
     imap = far.imap
     quoted = b'"' + name.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
     status, why = imap.select(quoted.decode("latin-1"), readonly=True)
@@ -45,9 +48,18 @@ def _folder(far: Far, name: bytes) -> tuple[dict[str, int], dict[int, tuple[Any,
         date, size = re.search(rb'INTERNALDATE "([^"]*)"', line), re.search(rb"RFC822\.SIZE (\d+)", line)
         if uid and flags and date and size:
             bits, words = flags_of(flags.group(1))
-            shown = date.group(1).strip().decode("ascii", "replace")
+            shown = _moment(date.group(1))
             rows[int(uid.group(1))] = bits, frozenset(word.lower() for word in words), shown, int(size.group(1))
     return head, rows
+
+
+def _moment(date: bytes) -> str:
+    """An INTERNALDATE in UTC; as it is where it is none."""
+    try:
+        seconds = Reader(b'"%b"' % date).date_time()
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ParseError, ValueError, OverflowError, OSError):
+        return date.decode("ascii", "replace")
 
 
 def account(

@@ -59,7 +59,8 @@ def message(text: bytes, body: bytes) -> tuple[Any, ...]:
     size = re.search(rb"RFC822.SIZE (\d+)", text)
     assert uid and flags and date and size
     words = frozenset(flags.group(1).split()) - {rb"\Recent"}
-    return uid.group(1), words, date.group(1).strip(), size.group(1), hashlib.sha256(body).hexdigest()
+    day = date.group(1).lstrip(b" 0")  # before the tenth, Dovecot fills with a zero and this server with a space
+    return uid.group(1), words, day, size.group(1), hashlib.sha256(body).hexdigest()
 
 
 def pop3(port: int, password: str) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""fastmail.migrate.compare: POP3 is asked behind TLS as IMAP is, and never without it when it was asked for."""
+"""fastmail.migrate.compare: POP3 is asked behind TLS as IMAP is, never without it when it was asked for; dates are compared."""
 
 import contextlib
 import poplib
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastmail.migrate.compare import _uidls
+from fastmail.migrate.compare import _moment, _uidls
 from fastmail.migrate.incoming import Remote
 
 
@@ -101,3 +101,15 @@ def test_a_certificate_that_is_not_trusted(certificate: ssl.SSLContext) -> None:
     with server(certificate, True, True, seen) as port, pytest.raises(OSError, match="certificate"):
         _uidls(Remote("127.0.0.1", "user", "word", 1, "implicit"), port)
     assert "tls PASS" not in seen
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "shown"),
+    [
+        (b"01-Dec-2026 00:11:50 +0000", b" 1-Dec-2026 00:11:50 +0000", "2026-12-01 00:11:50 UTC"),
+        (b"1-Dec-2026 01:11:50 +0100", b"30-Nov-2026 19:11:50 -0500", "2026-12-01 00:11:50 UTC"),
+        (b"no date", b"no date", "no date"),
+    ],
+)
+def test_a_date_is_the_same_however_a_server_writes_it(there: bytes, here: bytes, shown: str) -> None:
+    assert _moment(there) == _moment(here) == shown
