@@ -12,7 +12,8 @@ Promises: loops end, each account and each other address comes once, and the wor
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -388,24 +389,32 @@ def circle(directory: Roads, name: str, targets: Iterable[str]) -> list[str]:
     it does not. It leads through aliases, forwards, the members of mailing lists and the owners behind their
     addresses. Of a list, the first MAX_MEMBERS members are looked at: a way through others ends when the mail comes to
     the list again, by its List-Id."""
-    seen: set[str] = set()
+    came: dict[str, str] = {}  # rows that were reached, each by its shortest way: the row before it
+    todo: deque[tuple[Iterable[str], str]] = deque([(targets, name)])
+    while todo:
+        following, before = todo.popleft()
+        for address in following:
+            try:
+                found = landing(directory, comparable(address))
+            except DamagedAccount:
+                continue  # nobody can say where it leads, and that is no fault of who asks
+            if found is None or not found.name:
+                continue
+            if found.name == name:
+                return _way(came, before, name)
+            if found.name not in came:
+                came[found.name] = before
+                todo.append((_following(directory, found), found.name))
+    return []
 
-    def walk(address: str, path: list[str]) -> list[str]:
-        try:
-            found = landing(directory, comparable(address))
-        except DamagedAccount:
-            return []  # nobody can say where it leads, and that is no fault of who asks
-        if found is None or not found.name:
-            return []
-        path = [*path, found.name]
-        if found.name == name:
-            return path
-        if found.name in seen or len(path) > MAX_ALIAS_DEPTH:
-            return []
-        seen.add(found.name)
-        return next((way for one in _following(directory, found) if (way := walk(one, path))), [])
 
-    return next((way for one in targets if (way := walk(one, [name]))), [])
+def _way(came: Mapping[str, str], last: str, name: str) -> list[str]:
+    """The way from a name to the last row in front of it again."""
+    way = [name]
+    while last != name:
+        way.append(last)
+        last = came[last]
+    return [name, *reversed(way)]
 
 
 def _following(directory: Roads, found: Landing) -> Iterable[str]:
