@@ -21,7 +21,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import fastmail
-from benchmarks import auth_load, auth_session, auth_work
+from benchmarks import auth_load, auth_session, auth_work, instructions
 from benchmarks.auth_work import LINE, private, shown, timed
 from fastmail.policy.dkim import Content
 
@@ -78,7 +78,7 @@ def by_openssl() -> dict[str, str]:
 def checks(rounds: int) -> str:
     """The table of all cases."""
     pem = private().private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    counts = auth_work.counted(pem) if auth_work.able() else {}
+    counts = instructions.counted("benchmarks.auth_work", pem) if instructions.able() else {}
     alone = by_openssl()
     lines = ["| | CPU, us | instructions | openssl speed, us |", "|---|---|---|---|"]
     for case in auth_work.cases(pem):

@@ -9,7 +9,6 @@ prints them: ``python -m benchmarks.auth_session``.
 """
 
 import asyncio
-import ctypes
 import gc
 import itertools
 import json
@@ -22,7 +21,8 @@ from pathlib import Path
 import uvloop
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from benchmarks.auth_work import COUNTED, HELO, IP, SENDER, SIZE, ZONES, Warm, counted, private, signed, zone
+from benchmarks.auth_work import COUNTED, HELO, IP, SENDER, SIZE, ZONES, Warm, private, signed, zone
+from benchmarks.instructions import Counter, counted
 from fastmail.feedback.counting import Tally
 from fastmail.feedback.days import Days
 from fastmail.feedback.service import Feedback
@@ -102,10 +102,9 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 async def _count(place: Path) -> None:
     """In the process that valgrind watches: a line of JSON [name, instructions of a message] for each session."""
-    counter = ctypes.CDLL(str(place / "counter.so"))
-    counter.start()
+    counter = Counter(place)
     clients, texts = await _sessions(str(place), (place / "key").read_bytes())
-    for number, (name, (_, client)) in enumerate(clients.items(), 1):
+    for name, (_, client) in clients.items():
         await _deliver(client, list(itertools.islice(texts, 2 * COUNTED)))
         given = list(itertools.islice(texts, COUNTED))
         gc.collect()
@@ -114,8 +113,7 @@ async def _count(place: Path) -> None:
         await _deliver(client, given)
         counter.end()
         gc.enable()
-        totals = (place / f"counts.{number}").read_text().rpartition("\ntotals: ")[2]
-        print(json.dumps([name, int(totals.split()[0]) // COUNTED]), flush=True)
+        print(json.dumps([name, counter.read() // COUNTED]), flush=True)
 
 
 def main(place: str = "") -> None:
@@ -125,7 +123,7 @@ def main(place: str = "") -> None:
         asyncio.new_event_loop().run_until_complete(_count(Path(place)))
         return
     pem = private().private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    counts = counted(pem, "benchmarks.auth_session")
+    counts = counted("benchmarks.auth_session", pem)
     if counts:
         print(
             f"{counts['without']:,} without, {counts['with']:,} with, {counts['with'] - counts['without']:,} the checks"

@@ -1,25 +1,18 @@
 """What ``make bench-auth`` calls again and again in one process: each check by itself, and all checks of a message as
 the server makes them (policy.receive), with every answer of the DNS in the cache.
 
-Run as a program it counts instead of measuring: under valgrind's callgrind, which counts the instructions of each case
-(tests.support.growth has the same for growth). Counts do not depend on what else the machine does. valgrind has no SHA
-extensions of the processor, so hashes cost more instructions there than they cost time.
+Run as a program it counts the instructions of each case (benchmarks.instructions) instead of measuring.
 """
 
 import asyncio
-import ctypes
 import gc
 import hashlib
 import itertools
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from benchmarks.instructions import Counter
 from fastmail.bench.load import BODY
 from fastmail.dns.interface import Answer, Budget
 from fastmail.dns.memory import MemoryResolver
@@ -37,7 +31,6 @@ from fastmail.policy import keys, lists, sign
 from fastmail.policy.receive import Receiver
 from fastmail.policy.received import Settings
 from fastmail.policy.sign import SigningKey
-from tests.support.growth import COUNTER, ROOT
 
 DOMAIN, IP, HELO, SENDER = "b.example", "192.0.2.1", "mail.b.example", "a@b.example"
 HEADER = (
@@ -267,35 +260,11 @@ def shown(values: list[float]) -> str:
 COUNTED = 25  # calls that are counted, after as many that are not
 
 
-def counted(pem: bytes, module: str = "benchmarks.auth_work", options: Sequence[str] = ()) -> dict[str, int]:
-    """Instructions of each case of a program such as this, for one call; none where valgrind is missing or fails.
-    ``pem``: what the program finds in the file ``key``; ``options``: more of callgrind's."""
-    with tempfile.TemporaryDirectory() as place:
-        source, library = Path(place, "counter.c"), Path(place, "counter.so")
-        source.write_text(COUNTER)
-        subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
-        Path(place, "key").write_bytes(pem)
-        command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--log-file=/dev/null"]
-        command += [*options, f"--callgrind-out-file={place}/counts", sys.executable, "-m", module, place]
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": "0"}, check=False
-        )
-        if done.returncode:
-            print(done.stderr[-1000:], file=sys.stderr)
-            return {}
-        return {str(name): int(count) for name, count in map(json.loads, done.stdout.splitlines())}
-
-
-def able() -> bool:
-    return shutil.which("valgrind") is not None and shutil.which("gcc") is not None
-
-
 def main(place: str) -> None:
     """The process that valgrind watches: a line of JSON [name, instructions] for each case."""
-    counter = ctypes.CDLL(f"{place}/counter.so")
-    counter.start()
+    counter = Counter(Path(place))
     loop = asyncio.new_event_loop()
-    for number, case in enumerate(cases(Path(place, "key").read_bytes()), 1):
+    for case in cases(Path(place, "key").read_bytes()):
         for _ in range(2):  # from the third message on, a sender is known
             loop.run_until_complete(case.work(case.make(COUNTED)))
         given = case.make(COUNTED)
@@ -305,8 +274,7 @@ def main(place: str) -> None:
         loop.run_until_complete(case.work(given))
         counter.end()
         gc.enable()
-        totals = Path(place, f"counts.{number}").read_text().rpartition("\ntotals: ")[2]
-        print(json.dumps([case.name, int(totals.split()[0]) // COUNTED]), flush=True)
+        print(json.dumps([case.name, counter.read() // COUNTED]), flush=True)
     loop.close()
 
 

@@ -13,7 +13,6 @@ counts.N-THREAD, which are the loop's and the commit thread's in turn.
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import itertools
 import json
@@ -28,7 +27,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.auth_work import counted
+from benchmarks.instructions import BY_THREAD, Counter, counted
 from fastmail.app.assembly import Assembly
 from fastmail.app.derived import limits
 from fastmail.bench.load import message
@@ -118,15 +117,12 @@ class Aside(list[Operation]):
         return False
 
 
-class Counter:
+class Threads:
     """Counts of callgrind, which has a file for each thread and takes each thread's request for itself only."""
 
     def __init__(self, place: Path, assembly: Assembly) -> None:
-        self._place = place
-        self._library = ctypes.CDLL(str(place / "counter.so"))
-        self._library.start()
+        self._counter = Counter(place)
         self._rounds: SimpleQueue[Any] = assembly.store.commits.shards[0].queue._ready
-        self._dumps = 0
 
     def _on_commit_thread(self, call: Callable[[], object]) -> None:
         aside = Aside(call)
@@ -136,21 +132,15 @@ class Counter:
     def begin(self) -> None:
         gc.collect()
         gc.disable()
-        self._on_commit_thread(self._library.begin)
-        self._library.begin()
+        self._on_commit_thread(self._counter.begin)
+        self._counter.begin()
 
     def end(self) -> dict[str, int]:
         """Instructions since ``begin``, by thread."""
-        self._library.end()
-        self._on_commit_thread(self._library.end)
+        self._counter.end()
+        self._on_commit_thread(self._counter.end)
         gc.enable()
-        return {"loop": self._read(), "commit": self._read()}
-
-    def _read(self) -> int:
-        """The next file."""
-        self._dumps += 1
-        (path,) = self._place.glob(f"counts.{self._dumps}-*")
-        return int(path.read_text().rpartition("\ntotals: ")[2].split()[0])
+        return {"loop": self._counter.read(), "commit": self._counter.read()}
 
 
 def make(place: str, content: str) -> str:
@@ -180,7 +170,7 @@ async def begin(config: str) -> tuple[Assembly, Sessions]:
 async def _count(place: Path) -> None:
     """In the process that valgrind watches: a line of JSON [thread, instructions of a message] for each thread."""
     assembly, sessions = await begin(make(str(place), (place / "key").read_text()))
-    counter, samples = Counter(place, assembly), []
+    counter, samples = Threads(place, assembly), []
     for _ in range(SAMPLES + 1):
         given = [list(sessions.inputs()) for _ in range(ROUNDS)]
         counter.begin()
@@ -203,7 +193,7 @@ def main() -> None:
         uvloop.run(_count(Path(chosen.place)))
         return
     for content in chosen.content or ("maildir", "segments"):
-        found = counted(content.encode(), "benchmarks.delivery_work", ["--separate-threads=yes"])
+        found = counted("benchmarks.delivery_work", content.encode(), [BY_THREAD])
         if not found:
             sys.exit(1)
         print(content, ", ".join(f"{count:,} {name}" for name, count in found.items()), sep=": ", flush=True)

@@ -1,12 +1,11 @@
 """Counts the instructions of IMAP commands: ``python -m benchmarks.imap_work``; with ``time``, it measures their CPU.
 
 A session of IMAP runs over a real store in one process, without a socket: what is counted is the session, the store, its
-commit thread and the C library, as ``benchmarks.auth_work`` counts them; the kernel is in the CPU only. A client sends
+commit thread and the C library, as ``benchmarks.instructions`` counts them; the kernel is in the CPU only. A client sends
 its next command when it has read the answer to the last one, and the loop sleeps meanwhile, as a server's does.
 """
 
 import asyncio
-import ctypes
 import gc
 import json
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.auth_work import able, counted
+from benchmarks.instructions import Counter, able, counted
 from fastmail.bench.load import message
 from fastmail.store.interface import Account
 from fastmail.store.local.maildir.home import Home
@@ -38,20 +37,17 @@ LOGIN = f"a LOGIN {USER} secret\r\n".encode()
 
 
 class Counted:
-    """Instructions; valgrind writes a file for each."""
+    """Instructions."""
 
     def __init__(self, place: Path) -> None:
-        self._place, self._number = place, 0
-        self._counter = ctypes.CDLL(str(place / "counter.so"))
-        self._counter.start()
+        self._counter = Counter(place)
 
     def begin(self) -> None:
         self._counter.begin()
 
     def end(self) -> int:
         self._counter.end()
-        self._number += 1
-        return int((self._place / f"counts.{self._number}").read_text().rpartition("\ntotals: ")[2].split()[0])
+        return self._counter.read()
 
 
 class Timed:
@@ -199,7 +195,7 @@ def main(place: str = "") -> None:
         _count(Path(place))
     else:
         assert able(), f"valgrind and gcc are needed: {shutil.which('valgrind')}, {shutil.which('gcc')}"
-        for name, count in counted(b"", "benchmarks.imap_work").items():
+        for name, count in counted("benchmarks.imap_work").items():
             print(f"{count:>10,} {name}")
 
 

@@ -64,47 +64,36 @@ cdef bint gap(uint32_t c) noexcept nogil:
 cdef int write(Out out, const uint8_t* p, const uint8_t* end, bint quotes, int most) except -2 nogil:
     """At most ``most`` characters to ``out``, with or without quoted lines: how many; -1 where it is no UTF-8."""
     cdef const uint8_t* start = p
-    cdef const uint8_t* q
     cdef uint32_t c
     cdef int n = 0, count = 0
-    cdef bint space = False
+    cdef bint space = False, word
     while p < end:
         if p[0] == b'>' and not quotes and (p == start or (p - 1)[0] == 10):
             while p < end and p[0] != 10:
                 p += 1
             continue
-        if 32 < p[0] < 127:  # a word, as nearly always
-            if space:
-                if count + 1 >= most:
-                    return most
-                out.putc(b' ')
-                count += 1
-                space = False
-            q = p + 1
-            while q < end and 32 < q[0] < 127 and count + (q - p) < most:
-                q += 1
-            out.put(<const char*>p, q - p)
-            count += <int>(q - p)
-            if count >= most:
-                return count
-            p = q
-            continue
-        c = character(p, end, &n)
-        if c == BAD:
-            return -1
-        if gap(c):
-            space = count > 0
-        else:
-            if space:
-                if count + 1 >= most:
-                    return most
-                out.putc(b' ')
-                count += 1
-                space = False
-            out.put(<const char*>p, n)
+        word = 32 < p[0] < 127  # of ASCII, as nearly always: taken as a whole
+        n = 1
+        if not word:
+            c = character(p, end, &n)
+            if c == BAD:
+                return -1
+            if gap(c):
+                space = count > 0
+                p += n
+                continue
+        if space:
+            if count + 1 >= most:
+                return most
+            out.putc(b' ')
             count += 1
-            if count >= most:
-                return count
+            space = False
+        while word and p + n < end and 32 < p[n] < 127 and count + n < most:
+            n += 1
+        out.put(<const char*>p, n)
+        count += n if word else 1
+        if count >= most:
+            return count
         p += n
     return count
 

@@ -74,8 +74,8 @@ MUTATIONS = [
     Mutation(
         "a log grows for ever",
         "fastmail/store/local/index/account_log.py",
-        "    if LOGGED.unpack_from(packed)[0] > MOST:\n",
-        "    if LOGGED.unpack_from(packed)[0] > MOST << 40:\n",
+        "    if _logged(ROW.unpack_from(packed)) > MOST:\n",
+        "    if _logged(ROW.unpack_from(packed)) > MOST << 40:\n",
         (UNIT,),
     ),
     Mutation(

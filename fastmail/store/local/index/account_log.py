@@ -32,7 +32,6 @@ from fastmail.store.local.index.tables import Tables
 # (Tables.recovered when the MODSEQ was last put above what can have been seen). A reader of this version ignores octets
 # after them.
 ROW = struct.Struct("<BBxxIQQQQQQQI")
-LOGGED = struct.Struct("<56xQ")  # of a row: octets of the log
 VERSION = 1
 MODSEQS_ABOVE = 1 << 20  # by how much MODSEQs are raised after a recovery: more than were ever unsynced at once
 HEAD = struct.Struct("<BxxxI")  # version, seconds since 1970
@@ -71,6 +70,7 @@ ROW_FIELDS = (
 )
 # fmt: on
 _stored = attrgetter(*ROW_FIELDS[1:])
+_logged = itemgetter(ROW_FIELDS.index("logged"))
 _row_fields = itemgetter(*map(ROW_FIELDS.index, Row.__struct_fields__))
 
 
@@ -143,7 +143,7 @@ def write(txn: Txn, t: Tables, account: bytes, row: Row) -> None:
 
 def save(txn: Txn, t: Tables, account: bytes, packed: bytes) -> None:
     """Put the row of an account after its log has grown, and shorten the log if it is longer than MOST."""
-    if LOGGED.unpack_from(packed)[0] > MOST:
+    if _logged(ROW.unpack_from(packed)) > MOST:
         row = unpack(packed)
         assert row is not None
         _cut(txn, t, account, row, lambda value: row.logged > MOST)
