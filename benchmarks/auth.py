@@ -99,7 +99,7 @@ def delivery(parent: str, rounds: int, count: int) -> str:
     why = auth_load.missing()
     if not why:
         try:
-            lines.append(_row("Postfix, OpenDKIM, OpenDMARC, policyd-spf", auth_load.theirs(rounds, count)))
+            lines.append(_row("Postfix, OpenDKIM, OpenDMARC, policyd-spf", auth_load.theirs(parent, rounds, count)))
         except RuntimeError as error:
             why = str(error)
     if why:

@@ -247,10 +247,11 @@ def postfix(place: Path, signer: SigningKey, checked: bool) -> Iterator[Side]:
             checked_by(f"{mailboxes.directory}/mail", (b"Received-SPF: Pass", b"dkim=pass", b"dmarc=pass"))
 
 
-def theirs(rounds: int, count: int) -> dict[str, list[float]]:
-    """The same of Postfix; RuntimeError says why not."""
+def theirs(parent: str, rounds: int, count: int) -> dict[str, list[float]]:
+    """The same of Postfix, whose queue and mailboxes are in ``parent`` too; RuntimeError says why not."""
     command = ["unshare", "--mount", sys.executable, "-m", "benchmarks.auth_load", str(rounds), str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    there = {**os.environ, "TMPDIR": parent or tempfile.gettempdir()}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=there)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it failed")
     found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
