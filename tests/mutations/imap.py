@@ -130,7 +130,7 @@ MUTATIONS = [
         "fastmail/imap/fetch_run.py",
         "            out.write(new_keywords(self.selected, snapshot))\n",
         "            pass\n",
-        SIDE,
+        ("tests/unit/imap/test_keywords.py",),
     ),
     Mutation(
         "EXPUNGE is told while messages are named by number",
