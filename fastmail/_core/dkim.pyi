@@ -13,5 +13,11 @@ class Body:
     def finish(self) -> None:
         """All of it has come; ``update`` gets what is left."""
 
+def ways() -> int:
+    """How many ways to look at a body this machine has (canonical.h); the last one is the quickest, and in use."""
+
+def use(way: int) -> None:
+    """Look at bodies in that way from now on: for tests and comparisons. ValueError for one that is not there."""
+
 def field(data: Octets, relaxed: bool) -> bytes:
     """One header field in its canonical form (RFC 6376 3.4.1, 3.4.2), with CRLF. ValueError for what has no colon."""

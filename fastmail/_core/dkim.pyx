@@ -16,9 +16,7 @@ from libc.string cimport memchr, memcpy
 from fastmail._core.octets cimport Out, get64, lower
 
 cdef enum:
-    BLOCK = 4096   # octets of a body that are looked through at once for white space that relaxed changes
-    STEP = 64      # of these in one go: a fixed number, so that the compiler makes vector instructions of it
-    COPY = 32      # octets of a line that are copied in one go, for the same reason
+    BLOCK = 4096   # octets of a body for which there is room at once
     TAKE = 16384   # octets of a canonical form that are given on at once: they are hashed while they are in the cache
 
 cdef inline bint wsp(char c) noexcept nogil:
@@ -31,22 +29,31 @@ cdef inline bint any_space(const char* p) noexcept nogil:
     return ((word - 0x2121212121212121ULL) & ~word & 0x8080808080808080ULL) != 0
 
 
-cdef bint tidy(const unsigned char* p, const unsigned char* end, const unsigned char* stop) noexcept nogil:
-    """Is all white space of p .. end as relaxed has it, single spaces with a character behind each? ``stop``: up to
-    where one may look for that character."""
-    cdef unsigned char odd = 0
-    cdef int i
-    while end - p >= STEP and stop - p > STEP:
-        for i in range(STEP):
-            odd |= (p[i] == 9) | ((p[i] == 32) & (p[i + 1] <= 32))
-        if odd:
-            return False
-        p += STEP
-    while p < end:
-        if p[0] == 9 or (p[0] == 32 and (p + 1 == stop or p[1] <= 32)):
-            return False
-        p += 1
-    return True
+cdef extern from "canonical.h":
+    enum:
+        CANONICAL_STEP
+        CANONICAL_AHEAD
+    struct canonical:
+        const uint8_t* start "from"
+        uint8_t* to
+        Py_ssize_t ends
+        int any
+        int space
+    int canonical_ways() nogil
+    void canonical_run(int way, canonical* at, const uint8_t* end, const uint8_t* stop, bint relaxed) nogil
+
+cdef int WAY = canonical_ways() - 1  # how a body is looked at
+
+
+def ways():
+    return canonical_ways()
+
+
+def use(int way):
+    global WAY
+    if not 0 <= way < canonical_ways():
+        raise ValueError("this machine has no such way")
+    WAY = way
 
 
 cdef class Body:
@@ -65,7 +72,7 @@ cdef class Body:
         self.update = update
         self.relaxed = relaxed
 
-    # ---------------------------------------------------------------- white space changes
+    # ---------------------------------------------------------------- octet by octet
 
     cdef int text(self, const char* p, Py_ssize_t n) except -1:
         """Characters of a line, not all of them white space when relaxed."""
@@ -118,46 +125,20 @@ cdef class Body:
             p = q + 1
         return 0
 
-    # ---------------------------------------------------------------- white space stays
+    # ---------------------------------------------------------------- most of it
 
-    cdef int copy(self, const char* p, const char* end, const char* stop) except -1:
-        """A block of which only line ends have to change. ``stop``: up to where one may read. There is room for all of
-        the block beforehand, so that a line costs a look for its end and a few moves."""
+    cdef const char* copy(self, const char* p, const char* end, const char* stop) except NULL:
+        """Copy a block in steps of many octets. Returns where that ends: at or behind ``end``, in front of a step that
+        ends with a CR, or near ``stop``, up to where one may read."""
         cdef Out out = self.out
-        cdef Py_ssize_t n, done, most = 2 * (end - p) + 2 * self.ends + COPY
-        cdef const char* q
-        cdef const char* behind
-        cdef char* to
-        if out.len + most > out.cap:
-            out.grow(most)
-        to = out.buf + out.len
-        while p < end:
-            q = <const char*>memchr(p, 10, end - p)
-            behind = end if q == NULL else q
-            if behind > p and (behind - 1)[0] == 13:
-                behind -= 1
-                self.held_cr = q == NULL
-            n = behind - p
-            if n:
-                self.any = True
-                while self.ends:
-                    memcpy(to, "\r\n", 2)
-                    to += 2
-                    self.ends -= 1
-                if stop - p < n + COPY:
-                    memcpy(to, p, n)
-                else:  # up to COPY octets too many, which the next ones replace
-                    done = 0
-                    while done < n:
-                        memcpy(to + done, p + done, COPY)
-                        done += COPY
-                to += n
-            if q == NULL:
-                break
-            self.ends += 1
-            p = q + 1
-        out.len = to - out.buf
-        return 0
+        cdef canonical at
+        out.room(2 * (end - p + CANONICAL_STEP) + 2 * self.ends + CANONICAL_STEP)
+        at.start, at.to, at.ends = <const uint8_t*>p, <uint8_t*>out.buf + out.len, self.ends
+        at.any, at.space = self.any, self.space
+        canonical_run(WAY, &at, <const uint8_t*>end, <const uint8_t*>stop, self.relaxed)
+        out.len = <char*>at.to - out.buf
+        self.ends, self.any, self.space = at.ends, at.any, at.space
+        return <const char*>at.start
 
     # ---------------------------------------------------------------- the whole
 
@@ -214,17 +195,15 @@ cdef class Body:
                     self.lone_cr()
             if self.ends > BLOCK and not self.only_ends(p, end):
                 self.give_ends()
-            # Most blocks need no change of white space, and seeing that is faster than looking for it in each line.
-            # ``copy`` makes room for all empty lines before; where there are more than a block has, none is written now.
-            if self.ends <= BLOCK and (not self.relaxed or (
-                not self.space and tidy(<const unsigned char*>p, <const unsigned char*>end, <const unsigned char*>stop)
-            )):
-                self.copy(p, end, stop)
-            else:
+            # ``copy`` makes room for all empty lines before: where there are more than a block has, none is written now.
+            if self.ends <= BLOCK:
+                p = self.copy(p, end, stop)
+                end = p + CANONICAL_STEP if end - p > CANONICAL_STEP else end
+            if p < end:
                 self.change(p, end)
+                p = end
             if self.out.len >= TAKE:
                 self.give()
-            p = end
 
     def finish(self):
         if self.held_cr:

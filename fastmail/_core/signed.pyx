@@ -224,7 +224,13 @@ cdef class Fields:
         return self.how_many(name)
 
     def numbers(self, tuple names not None, int most):
-        return tuple([min(self.how_many(name), most) for name in names])
+        cdef list found = []
+        cdef bytes name
+        cdef int n
+        for name in names:
+            n = self.how_many(name)
+            found.append(n if n < most else most)
+        return tuple(found)
 
     cdef bytes octets(self, int at):
         """A field, whole."""

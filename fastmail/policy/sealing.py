@@ -50,7 +50,7 @@ class Sealer:
             return b""
         header, body = sign.split([content])
         made = Content(header)
-        if made.broken or not sign.coverable(made.fields):
+        if made.broken or not sign.coverable(sign.numbers(made.fields)):
             return b""
         found = arc.read(made)
         said = _ARC.search(payload + "\n")

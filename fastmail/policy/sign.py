@@ -12,6 +12,7 @@ verifier takes. The message is not changed.
 import hashlib
 import time
 from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -80,25 +81,25 @@ class SigningKey:
 
 def names(fields: Fields) -> list[bytes]:
     """What h= says for a message."""
-    return list(_covered(_numbers(fields))[0])
+    return list(_covered(numbers(fields))[0])
 
 
-def coverable(fields: Fields) -> bool:
-    """Can h= name all fields of a message that it should? Where it names only some of very many, others could be added
-    to the signed message."""
-    return max(_numbers(fields)) < MOST_NAMED
-
-
-def _numbers(fields: Fields) -> tuple[int, ...]:
-    """How many fields of each name of SIGNED and OVERSIGNED there are, as far as that counts."""
+def numbers(fields: Fields) -> tuple[int, ...]:
+    """How many fields of each name of NAMED there are, MOST_NAMED at most."""
     return fields.numbers(NAMED, MOST_NAMED)
 
 
+def coverable(found: tuple[int, ...]) -> bool:
+    """Can h= name all fields of a message that it should? Where it names only some of very many, others could be added
+    to the signed message. ``found``: its ``numbers``."""
+    return max(found) < MOST_NAMED
+
+
 @lru_cache(REMEMBERED)
-def _covered(numbers: tuple[int, ...]) -> tuple[tuple[bytes, ...], str]:
+def _covered(found: tuple[int, ...]) -> tuple[tuple[bytes, ...], str]:
     """The names of h= of a header that has so many fields, and its lines (LF)."""
     out: list[bytes] = []
-    for name, number in zip(NAMED, numbers, strict=True):
+    for name, number in zip(NAMED, found, strict=True):
         out += [name] * (number + (name in OVERSIGNED))
     return tuple(out), "\n".join(listed(out))
 
@@ -147,36 +148,50 @@ def split(pieces: Sequence[Octets]) -> tuple[bytes, list[Octets]]:
 
 def _behind(content: Octets, end: int) -> int:
     """Where the body begins, behind the empty line at ``end``."""
-    return end + (2 if bytes(content[end : end + 2]) == b"\r\n" else 1)
+    return end + (2 if content[end : end + 2] == b"\r\n" else 1)
 
 
-def fields(content: Content, keys: Iterable[SigningKey], lifetime: int = LIFETIME) -> list[bytes]:
+def fields(
+    content: Content, keys: Iterable[SigningKey], lifetime: int = LIFETIME, found: tuple[int, ...] | None = None
+) -> list[bytes]:
     """The same for a message whose body was hashed while it came: ``content`` is finished, and its relaxed body was
-    wanted."""
+    wanted. ``found``: its ``numbers``, where they are known."""
     now = int(time.time())
-    covered, named = _covered(_numbers(content.fields))
+    covered, named = _covered(numbers(content.fields) if found is None else found)
     data = content.fields.canonical(covered, True)
-    digest = b64encode(content.body_hash(True)).decode()
+    digest = b2a_base64(content.body_hash(True), newline=False)
     return [_field(key, data, named, digest, now, lifetime) for key in keys]
 
 
-def _field(key: SigningKey, data: bytes, named: str, digest: str, now: int, lifetime: int) -> bytes:
+def _field(key: SigningKey, data: bytes, named: str, digest: bytes, now: int, lifetime: int) -> bytes:
+    text, form = _start(key.algorithm, key.domain, key.selector, named, now, lifetime)
+    signature = _folded(key.sign(b"%b%b%b; b=" % (data, form, digest)))
+    return b"%b%b;\n\tb=%b\n" % (text, digest, signature)
+
+
+@lru_cache(REMEMBERED)
+def _start(algorithm: str, domain: str, selector: str, named: str, now: int, lifetime: int) -> tuple[bytes, bytes]:
+    """A signature field up to the value of bh=, and the canonical form of that: the same for all messages that a key
+    signs within a second and that have the same fields."""
     times = f"t={now}; x={now + lifetime};" if lifetime else f"t={now};"
-    return completed(
-        f"DKIM-Signature: v=1; a={key.algorithm}; c=relaxed/relaxed;\n"
-        f"\td={key.domain};\n\ts={key.selector}; {times}\n{named}\n\tbh={digest};",
-        data,
-        key,
-    )
+    text = (
+        f"DKIM-Signature: v=1; a={algorithm}; c=relaxed/relaxed;\n"
+        f"\td={domain};\n\ts={selector}; {times}\n{named}\n\tbh="
+    ).encode("ascii")
+    return text, core.field(text, True)[:-2]
 
 
 def completed(text: str, data: bytes, key: SigningKey) -> bytes:
     """A signature field (LF) that begins with these lines, with b= behind them; ``data``: what is signed in front of
     the field."""
     unsigned = f"{text}\n\tb=".encode("ascii")
-    signature = b64encode(key.sign(data + core.field(unsigned, True)[:-2]))
-    parts = [signature[at : at + LINE] for at in range(0, len(signature), LINE)]
-    return b"%b%b\n" % (unsigned, b"\n\t".join(parts))
+    return b"%b%b\n" % (unsigned, _folded(key.sign(data + core.field(unsigned, True)[:-2])))
+
+
+def _folded(signature: bytes) -> bytes:
+    """The value of b=, in lines."""
+    text = b2a_base64(signature, newline=False)
+    return b"\n\t".join([text[at : at + LINE] for at in range(0, len(text), LINE)])
 
 
 def listed(covered: list[bytes]) -> list[str]:

@@ -2,11 +2,13 @@
 
 import hashlib
 import itertools
+import re
 from base64 import b64encode
+from collections.abc import Iterator
 
 import pytest
 
-from fastmail._core.dkim import Body, field
+from fastmail._core.dkim import Body, field, use, ways
 from fastmail._core.signed import Fields
 
 HEADER = b"A: X\r\nB : Y\t\r\n\tZ  \r\n"
@@ -66,6 +68,84 @@ def test_bodies_however_they_are_cut(body: bytes, simple: bytes, relaxed: bytes)
         assert canonical(body, form, *range(1, len(body))) == wanted
         for at in range(len(body)):
             assert canonical(body, form, at) == wanted
+
+
+def by_lines(body: bytes, relaxed: bool) -> bytes:
+    """RFC 6376 3.4.3 and 3.4.4, line by line."""
+    lines = re.split(rb"\r?\n", body)
+    if relaxed:
+        lines = [re.sub(rb"[ \t]+", b" ", line).rstrip(b" ") for line in lines]
+    while lines and not lines[-1]:
+        lines.pop()
+    return b"".join(line + b"\r\n" for line in lines) or (b"" if relaxed else b"\r\n")
+
+
+@pytest.fixture(params=range(ways()))
+def way(request: pytest.FixtureRequest) -> Iterator[int]:
+    use(request.param)
+    yield request.param
+    use(ways() - 1)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("relaxed", [False, True])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *(
+            b"\n",
+            b"\r\n",
+            b"\r",
+            b"\r\r\n",
+            b"\n\n\n",
+            b"\r\n\r\n",
+            b"\n\r",
+            b" ",
+            b"\t",
+            b"  ",
+            b" \t ",
+            b" \n",
+            b"\t\r\n",
+        ),
+        *(
+            b"\n ",
+            b"\n  \n",
+            b" \r",
+            b" \rb",
+            b"\r \r\n",
+            b" \x1f",
+            b" \xa0",
+            b"\x89",
+            b"\x8a",
+            b"\x8d",
+            b"\xa0 ",
+            b"  \n\t\n \n  c",
+        ),
+        *(b" " * 70, b"\n" * 70, b"\r" * 70, b"\r\n" * 70, b"b \t" * 30, b" " * 200, b"\n " * 80),
+    ],
+    ids=repr,
+)
+def test_each_place_in_the_steps_that_a_body_is_copied_in(mark: bytes, relaxed: bool) -> None:
+    """A mark at each octet of a step, in a text that is long enough for steps, and cut within the mark."""
+    for at in range(130):
+        body = b"x" * at + mark + b"y" * (140 - at) + mark + b"z" * 200
+        assert canonical(body, relaxed) == by_lines(body, relaxed), at
+        assert canonical(body, relaxed, at + len(mark) // 2) == by_lines(body, relaxed), at
+        assert canonical(body[: at + len(mark)], relaxed) == by_lines(body[: at + len(mark)], relaxed), at
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_each_octet_is_itself_but_for_white_space(relaxed: bool) -> None:
+    for one, other in itertools.product(range(256), (0, 9, 10, 13, 31, 32, 33, 127, 128, 138, 160, 255)):
+        body = b"word " * 14 + bytes((97, one, other, 98)) + b"text" * 60
+        assert canonical(body, relaxed) == by_lines(body, relaxed)
+
+
+@pytest.mark.parametrize("number", [-1, ways()])
+def test_a_way_that_is_not_there(number: int) -> None:
+    with pytest.raises(ValueError, match="no such way"):
+        use(number)
 
 
 def test_a_view_of_a_body_is_void_afterwards() -> None:

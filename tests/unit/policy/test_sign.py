@@ -122,3 +122,24 @@ def test_a_message_in_pieces() -> None:
         whole_ = whole(pieces)
         assert whole_.body_hash(True) == whole([MESSAGE]).body_hash(True)
     assert split([b"Subject: x\n"]) == (b"Subject: x\n", []) and split([]) == (b"", [])
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ed25519"])
+@pytest.mark.parametrize("lifetime", [0, 600])
+def test_a_field_is_signed_as_it_is_read(kind: str, lifetime: int) -> None:
+    """Its canonical form is put together from parts: each signature verifies, also with other fields, another body, and
+    a second later."""
+    signer = key(kind=kind)
+    for content in (MESSAGE, MESSAGE + b"more\n", b"Reply-To: x@y.test\nList-Id: <a.b>\n" + MESSAGE):
+        found = signed(content, signer, lifetime=lifetime)
+        assert [one.result for one in verify(found, published(signer))] == ["pass"]
+        lines = found.partition(b"\nFrom:")[0].partition(b"\nReply-To:")[0].split(b"\n")
+        assert lines[0] == f"DKIM-Signature: v=1; a={signer.algorithm}; c=relaxed/relaxed;".encode()
+        assert all(len(line) < 80 and (line.startswith(b"\t") or not at) for at, line in enumerate(lines))
+        assert (b" x=" in found) == bool(lifetime)
+
+
+def test_signatures_have_the_time_when_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    for now in (1_700_000_000.9, 1_700_000_001.0):
+        monkeypatch.setattr("fastmail.policy.sign.time.time", lambda now=now: now)
+        assert f"t={int(now)}; x={int(now) + 600};".encode() in signed(MESSAGE, key(), lifetime=600)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from msgspec.structs import replace
 
 from fastmail.directory.memory import MemoryDirectory
 from fastmail.directory.records import PUBLISHED, RETIRED, REVOKED, WAITING, Domain
+from fastmail.message.header import Octets
 from fastmail.message.recode import without_eight_bits
 from fastmail.model.errors import DamagedAccount
 from fastmail.policy import dkim, keyfiles, signer
+from fastmail.policy.dkim import Content
 from fastmail.policy.signer import Signer
 from tests.support.signing import MESSAGE, keyed, published, verify
 
@@ -116,6 +119,40 @@ def test_keys_are_read_once_and_again_when_the_row_changes(
     assert sign(one) == b""
     other = keyed(place, tmp_path, selector="two", kind="ed25519")
     assert [found.result for found in verify(sign(one) + MESSAGE, published(other))] == ["pass"] and len(read) == 2
+
+
+@pytest.mark.parametrize(
+    ("kinds", "size", "on_loop"),
+    [(["ed25519"], 10, True), (["ed25519", "ed25519"], 10, True), (["ed25519"], signer.ON_LOOP, False),
+     (["rsa"], 10, False), (["ed25519", "rsa"], 10, False)],
+)  # fmt: skip
+def test_which_messages_are_signed_on_the_event_loop(
+    place: MemoryDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kinds: list[str], size: int, on_loop: bool
+) -> None:
+    """Short ones whose keys are quick, once these are at hand; keys are read elsewhere."""
+    where: list[int] = []
+    whole = signer.sign.whole
+
+    def noting(pieces: Sequence[Octets]) -> Content:
+        where.append(threading.get_ident())
+        return whole(pieces)
+
+    monkeypatch.setattr(signer.sign, "whole", noting)
+    keys = [keyed(place, tmp_path, selector=f"s{at}", kind=kind) for at, kind in enumerate(kinds)]
+    one, content = Signer(place, str(tmp_path)), MESSAGE + b"x" * size
+    sign(one, content)
+    found = verify(sign(one, content) + content, published(*keys))
+    assert [one.result for one in found] == ["pass"] * len(kinds)
+    assert [number == threading.get_ident() for number in where] == [False, on_loop]
+
+
+def test_a_key_that_cannot_be_had_is_no_key_on_the_event_loop_either(place: MemoryDirectory, tmp_path: Path) -> None:
+    there = keyed(place, tmp_path, selector="a", kind="ed25519")
+    keyed(place, tmp_path, selector="b", kind="ed25519")
+    (tmp_path / keyfiles.place_of(AUTHOR, "b")).unlink()
+    one = Signer(place, str(tmp_path))
+    for _ in range(2):
+        assert [found.selector for found in verify(sign(one) + MESSAGE, published(there))] == ["a"]
 
 
 def test_kept_keys_are_bounded(place: MemoryDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
