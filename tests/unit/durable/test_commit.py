@@ -39,7 +39,10 @@ def job(place: Path, name: str) -> FileWrite:
     (place / "tmp").mkdir(exist_ok=True)
     (place / "new").mkdir(exist_ok=True)
     return FileWrite(
-        os.fsencode(place / "new"), name.encode(), os.fsencode(place / "tmp" / name), [b"content of ", name.encode()]
+        os.fsencode(place / "new"),
+        os.fsencode(place / "new" / name),
+        os.fsencode(place / "tmp" / name),
+        [b"content of ", name.encode()],
     )
 
 
