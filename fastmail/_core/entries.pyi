@@ -25,4 +25,4 @@ class Record:
 
     def __bool__(self) -> bool: ...
     def body(self) -> tuple[list[Octets], int]:
-        """(its parts, octets in all)."""
+        """(its parts, octets in all). Nothing may be added while the parts are kept."""

@@ -4,6 +4,7 @@
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
@@ -16,6 +17,9 @@ cdef enum:  # an entry: its head, the key, the value; numbers are little-endian
     KEY_AT = 2       # u16: octets of the key
     VALUE_AT = 4     # u32: octets of the value
     HEAD = 8         # octets of the head
+
+cdef enum:
+    FIRST = 1024     # octets of a record that room is made for at first
 
 cdef enum:
     SAME = 8         # what stands for octets that an earlier entry ends with: its number (u32), how many octets (u32)
@@ -45,25 +49,40 @@ cdef class Record:
 
     def __cinit__(self):
         self.small = bytearray()
-        self.large = []
+        self.breaks = []
         self.known = {}
+
+    cdef uint8_t* grown(self, Py_ssize_t by) except NULL:
+        """Make room for ``by`` octets more, and return where they go."""
+        cdef Py_ssize_t at = self.used, size = PyByteArray_GET_SIZE(self.small)
+        if at + by > size:
+            PyByteArray_Resize(self.small, max(2 * size, at + by, FIRST))
+        self.used = at + by
+        return <uint8_t*>PyByteArray_AS_STRING(self.small) + at
+
+    cdef int enter(self, int kind, int table, const void* key, Py_ssize_t keys, const void* value,
+                   Py_ssize_t values) except -1:
+        cdef uint8_t* p
+        if keys > 0xFFFF or values > 0xFFFFFFFF:
+            raise OverflowError("too long for an entry")
+        p = self.grown(HEAD + keys + values)
+        put_head(p, kind, table, keys, values)
+        memcpy(p + HEAD, key, keys)
+        memcpy(p + HEAD + keys, value, values)
+        return 0
 
     cpdef add(self, int kind, int table, key, value=b""):
         """An entry without long content."""
         cdef Py_buffer k, v
-        cdef Py_ssize_t at = PyByteArray_GET_SIZE(self.small)
-        cdef uint8_t* p
+        if PyBytes_CheckExact(key) and PyBytes_CheckExact(value):  # as nearly all are; without asking for buffers
+            self.enter(kind, table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), PyBytes_AS_STRING(value),
+                       PyBytes_GET_SIZE(value))
+            return
         PyObject_GetBuffer(key, &k, PyBUF_SIMPLE)
         try:
             PyObject_GetBuffer(value, &v, PyBUF_SIMPLE)
             try:
-                if k.len > 0xFFFF or v.len > 0xFFFFFFFF:
-                    raise OverflowError("too long for an entry")
-                PyByteArray_Resize(self.small, at + HEAD + k.len + v.len)
-                p = <uint8_t*>PyByteArray_AS_STRING(self.small) + at
-                put_head(p, kind, table, k.len, v.len)
-                memcpy(p + HEAD, k.buf, k.len)
-                memcpy(p + HEAD + k.len, v.buf, v.len)
+                self.enter(kind, table, k.buf, k.len, v.buf, v.len)
             finally:
                 PyBuffer_Release(&v)
         finally:
@@ -73,29 +92,38 @@ cdef class Record:
         """An entry whose value may be long: ``before``, then the buffers of ``content``. Of several that end with the
         same object only the first has it."""
         last = content[len(content) - 1] if len(content) else b""
-        cdef Py_ssize_t size = len(last)
+        cdef Py_ssize_t size = len(last), at = self.used
         if len(content) > 1:
             before += b"".join(content[: len(content) - 1])
         number = self.known.get(id(last))
-        self.contents += 1
         if number is not None:
-            self.add(kind | AGAIN, 0, key, before + (<Py_ssize_t>number).to_bytes(4, "little") + size.to_bytes(4, "little"))
+            before += (<Py_ssize_t>number).to_bytes(4, "little") + size.to_bytes(4, "little")
+            self.add(kind | AGAIN, 0, key, before)
+            self.contents += 1
             return
-        self.known[id(last)] = self.contents - 1
+        if len(before) + size > 0xFFFFFFFF:
+            raise OverflowError("too long for an entry")
         self.add(kind, 0, key, before)
-        cdef Py_ssize_t at = PyByteArray_GET_SIZE(self.small) - HEAD - len(key) - len(before)
         put_head(<uint8_t*>PyByteArray_AS_STRING(self.small) + at, kind, 0, len(key), len(before) + size)
-        self.large.append(self.small)
-        self.large.append(last)  # which keeps the object, and with it its identity
-        self.before += PyByteArray_GET_SIZE(self.small) + size
-        self.small = bytearray()
+        self.known[id(last)] = self.contents
+        self.contents += 1
+        self.breaks.append((self.used, last))  # which keeps the object, and with it its identity
+        self.long_octets += size
 
     def __bool__(self):
-        return PyByteArray_GET_SIZE(self.small) > 0 or len(self.large) > 0
+        return self.used > 0
 
     def body(self):
-        """(its parts, octets in all)."""
-        return [*self.large, self.small], self.before + PyByteArray_GET_SIZE(self.small)
+        """(its parts, octets in all). Nothing may be added while the parts are kept."""
+        cdef list parts = []
+        cdef Py_ssize_t start = 0
+        small = memoryview(self.small)
+        for end, content in self.breaks:
+            parts.append(small[start:end])
+            parts.append(content)
+            start = end
+        parts.append(small[start : self.used])
+        return parts, self.used + self.long_octets
 
 
 cdef object same_end(value, list contents):

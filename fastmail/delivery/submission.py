@@ -10,13 +10,13 @@ what leaves, what is delivered here and what is forwarded has the same signature
 
 import asyncio
 import time
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from fastmail._core import mime
+from fastmail._core.checksum import crc32
 from fastmail.delivery import forward
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.envelope import LEAVES_NOT, Envelope, Outcome, note_accepted
@@ -277,7 +277,7 @@ class Submission:
             item.hold, item.shared_with, item.skip = held.hold, held.address, held.skip
             item.length = sum(map(len, outgoing.content))
             for piece in outgoing.content:
-                item.checksum = zlib.crc32(piece, item.checksum)
+                item.checksum = crc32(piece, item.checksum)
         try:
             await self._enqueue(envelope, outgoing)
         except TooMuch:  # after anything else it may be in the queue all the same: Spool.let_go finds out

@@ -44,38 +44,32 @@ EXPECTED = (MailError, OSError, lmdb.Error)  # errors of disks and callers; any 
 class FileWrite(Struct):
     """One file to create.
 
-    Its chunks are written to ``temporary``, which is renamed to ``directory``/``name``. With ``source`` nothing is
-    written; the final path becomes a hard link of ``source``. The journal makes small content durable. ``synced`` files
-    are synced themselves: because another program will open them, or because the ``source`` is another program's file.
+    Its chunks are written to ``temporary``, which is renamed to ``path``, a name in ``directory``. With ``source``
+    nothing is written; the path becomes a hard link of ``source``. The journal makes small content durable. ``synced``
+    files are synced themselves: because another program will open them, or because the ``source`` is another program's
+    file; ``request`` sets it for large content too.
     """
 
     directory: bytes
-    name: bytes
+    path: bytes
     temporary: bytes = b""
     chunks: Sequence[Octets] = ()
     mtime: int = -1
     source: bytes = b""
     synced: bool = False
 
-    @property
-    def path(self) -> bytes:
-        return self.directory + b"/" + self.name
-
-    @property
-    def _synced(self) -> bool:
-        return self.synced or large(self.chunks)
-
     def request(self) -> "stage.Write":
         """Return the write as durable.stage takes it."""
         if self.source:
             return self.source, self.path, self.directory, None, 0 if self.synced else -1, -1, True
-        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self._synced
+        self.synced = self.synced or large(self.chunks)
+        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self.synced
 
     def note(self, txn: Writing) -> None:
-        """Record the file in the transaction's journal record."""
+        """Record the file in the transaction's journal record, unless it is synced by itself. After ``request``."""
         if self.source:
             txn.linked(self.path, self.source)
-        elif not self._synced:
+        elif not self.synced:
             txn.made(self.path, self.mtime, self.chunks)
 
     def undo(self, error: BaseException) -> None:

@@ -29,12 +29,12 @@ whose check fails.
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from fastmail._core.checksum import crc32, crc32_of
 from fastmail._core.entries import CLEAR as CLEAR
 from fastmail._core.entries import DELETE as DELETE
 from fastmail._core.entries import LINKED as LINKED
@@ -129,7 +129,7 @@ def header(serial: int, sequence: int, chain: int, tables: Sequence[str]) -> byt
     """Return the header of a slot, padded to START octets."""
     names = "\0".join(tables).encode()
     raw = HEADER.pack(MAGIC, serial, sequence, chain, len(names)) + names
-    return (raw + U32.pack(zlib.crc32(raw))).ljust(START, b"\0")
+    return (raw + U32.pack(crc32(raw))).ljust(START, b"\0")
 
 
 def read_header(path: str) -> Slot:
@@ -141,7 +141,7 @@ def read_header(path: str) -> Slot:
         return slot
     _, serial, sequence, chain, length = HEADER.unpack_from(raw)
     end = HEADER.size + length
-    if end + U32.size > START or U32.unpack_from(raw, end)[0] != zlib.crc32(raw[:end]):
+    if end + U32.size > START or U32.unpack_from(raw, end)[0] != crc32(raw[:end]):
         return slot
     names = tuple(raw[HEADER.size : end].decode("utf-8", "replace").split("\0"))
     return Slot(path, slot.size, serial, sequence, chain, names)
@@ -176,9 +176,7 @@ class Journal:
         try:
             if at.offset == FULL or not self._holds(at) or at.offset + room > self._size:
                 at = self._advance(at, room, kept)
-            chain = zlib.crc32(RECORD.pack(RECORD_MAGIC, length, at.sequence, 0), at.chain)
-            for part in parts:
-                chain = zlib.crc32(part, chain)
+            chain = crc32_of([RECORD.pack(RECORD_MAGIC, length, at.sequence, 0), *parts], at.chain)
             head = RECORD.pack(RECORD_MAGIC, length, at.sequence, chain)
             write_at(self._fd, [head, *parts, PADDING[: room - RECORD.size - length]], at.offset)
         except BaseException:
@@ -355,7 +353,7 @@ def _in_slot(fd: int, slot: Slot, at: Position) -> Iterator[Found]:
         if magic != RECORD_MAGIC or sequence != at.sequence or at.offset + RECORD.size + length > slot.size:
             return
         body = _read(fd, length, at.offset + RECORD.size)
-        wanted = zlib.crc32(body, zlib.crc32(RECORD.pack(RECORD_MAGIC, length, sequence, 0), at.chain))
+        wanted = crc32(body, crc32(RECORD.pack(RECORD_MAGIC, length, sequence, 0), at.chain))
         if len(body) < length or wanted != chain:
             return
         room = -(-(RECORD.size + length) // 8) * 8

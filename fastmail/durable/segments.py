@@ -18,11 +18,11 @@ import re
 import struct
 import threading
 import time
-import zlib
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fastmail._core.checksum import crc32
 from fastmail.durable import beneath
 from fastmail.durable.commit import PieceWrite
 from fastmail.durable.replace import make_directories, sync_directory
@@ -100,13 +100,13 @@ def pack(record: Record, content: Sequence[Octets], seed: int) -> bytes:
     checksum = 0
     length = 0
     for chunk in content:
-        checksum = zlib.crc32(chunk, checksum)
+        checksum = crc32(chunk, checksum)
         length += len(chunk)
     record.length, record.checksum, record.skip = length, checksum, HEAD.size + len(name)
     here = make_id(record.number, record.offset)
     rest = (length, checksum, record.date, 0 if record.id == here else record.id, record.key, record.size)
     head = HEAD.pack(RECORD_MAGIC, VERSION, 0, len(name), 0, *rest)
-    return HEAD.pack(RECORD_MAGIC, VERSION, 0, len(name), zlib.crc32(name, zlib.crc32(head, seed)), *rest) + name
+    return HEAD.pack(RECORD_MAGIC, VERSION, 0, len(name), crc32(name, crc32(head, seed)), *rest) + name
 
 
 def unpack(data: Octets, number: int, offset: int, seed: int) -> Record | None:
@@ -116,7 +116,7 @@ def unpack(data: Octets, number: int, offset: int, seed: int) -> Record | None:
     magic, version, reserved, names, own, length, checksum, date, ident, key, size = HEAD.unpack_from(data)
     name = bytes(data[HEAD.size : HEAD.size + names])
     head = HEAD.pack(magic, version, reserved, names, 0, length, checksum, date, ident, key, size)
-    if len(name) != names or zlib.crc32(name, zlib.crc32(head, seed)) != own or version != VERSION:
+    if len(name) != names or crc32(name, crc32(head, seed)) != own or version != VERSION:
         return None
     ident = ident or make_id(number, offset)
     text = name.decode("utf-8", "replace")
@@ -275,7 +275,7 @@ class SegmentReader:
         if got < len(data) or record is None or record.skip != skip or record.length != length:
             raise CorruptData(f"segment {number:06x}: no record at {offset}")
         content = bytes(memoryview(data)[skip:])
-        if zlib.crc32(content) != record.checksum:
+        if crc32(content) != record.checksum:
             raise CorruptData(f"segment {number:06x}: the content at {offset} is damaged")
         return content
 
@@ -365,7 +365,7 @@ def _sound(fd: int, record: Record) -> bool:
         data = os.pread(fd, min(left, ROOM), at)
         if not data:
             return False
-        checksum = zlib.crc32(data, checksum)
+        checksum = crc32(data, checksum)
         at += len(data)
         left -= len(data)
     return checksum == record.checksum

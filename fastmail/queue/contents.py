@@ -10,10 +10,10 @@ queued, or raises CorruptData.
 import asyncio
 import os
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from fastmail._core.checksum import crc32
 from fastmail.durable import beneath, segments
 from fastmail.durable.commit import PieceWrite
 from fastmail.durable.env import Environment
@@ -104,7 +104,7 @@ class Contents:
                 raise CorruptData(f"message {item.number}: its content is in a mail store that is not open")
             shared = await self._holds.read(item.hold)
             content = shared[item.skip :]
-            if len(content) != item.length or zlib.crc32(content) != item.checksum:
+            if len(content) != item.length or crc32(content) != item.checksum:
                 raise CorruptData(f"message {item.number}: its content has changed")
             return content
         read = self._reader.read

@@ -420,6 +420,20 @@ MUTATIONS = [
         (f"{UNIT}/test_commit.py",),
     ),
     Mutation(
+        "large content of a file goes neither into the journal nor to the disk",
+        COMMIT,
+        "        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, self.synced\n",
+        "        return self.temporary, self.path, self.directory, self.chunks, self.mtime, -1, False\n",
+        (f"{UNIT}/test_commit.py -k large_content",),
+    ),
+    Mutation(
+        "only the head of a record is in its checksum",
+        JOURNAL,
+        "[RECORD.pack(RECORD_MAGIC, length, at.sequence, 0), *parts], at.chain)",
+        "[RECORD.pack(RECORD_MAGIC, length, at.sequence, 0)], at.chain)",
+        (f"{UNIT}/test_journal.py",),
+    ),
+    Mutation(
         "a failed sync of content counts as done",
         STAGE,
         "    if (c_fsync(f.fd) if not f.piece and f.mtime >= 0 else c_fdatasync(f.fd)):\n        f.error = errno\n",

@@ -54,7 +54,7 @@ MUTATIONS = [
     Mutation(
         "a message whose content is damaged is sent as it is",
         CONTENTS,
-        "            if len(content) != item.length or zlib.crc32(content) != item.checksum:\n",
+        "            if len(content) != item.length or crc32(content) != item.checksum:\n",
         "            if False:\n",
         (f"{UNIT}::test_damaged_content_that_a_mailbox_shares_is_found",),
     ),

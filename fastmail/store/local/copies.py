@@ -140,7 +140,7 @@ class Copies:
                 directory = os.fsencode(self._account_paths.folder(account, target_box.name)) + b"/cur"
             name, flags = self._linked(old)
             theirs = not self._maker.is_ours(old[1:])  # another program's file may not be on the disk yet: sync it
-            writes.append(FileWrite(directory, name, source=source_dir + below(old), synced=theirs))
+            writes.append(FileWrite(directory, directory + b"/" + name, source=source_dir + below(old), synced=theirs))
             sources.append((uid, CUR + name, flags))
         apply = partial(copying.copy, key=key, target=target, names=sources, saved=int(time.time()), move=move, due=due)
 

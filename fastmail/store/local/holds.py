@@ -73,7 +73,8 @@ class Holds:
             if not beneath.is_directory(directory):
                 await self._commits.help(make_directories, os.fsdecode(directory))
             name = self._maker.make(sum(map(len, message.content)), message.size)
-            write = FileWrite(directory, name, directory + b"/." + name, message.content, message.date)
+            path, temporary = directory + b"/" + name, directory + b"/." + name
+            write = FileWrite(directory, path, temporary, message.content, message.date)
             marked = HELD + name
         at = U64.pack(holder) + marked
 
@@ -176,13 +177,14 @@ class Holds:
         maker, message = self._maker, item.message
         octets = sum(map(len, message.content))
         name = maker.numbered(transaction.number_of(item.id), octets, message.size, item.copy)
+        path = root + b"/new/" + name
         if item.hold:
             source = self._directory(number) + b"/" + marked[1:]
-            if await self._commits.help(_ready, source, root + b"/new/" + name):
-                return FileWrite(root + b"/new", name, source=source), NEW + name
+            if await self._commits.help(_ready, source, path):
+                return FileWrite(root + b"/new", path, source=source), NEW + name
             item.hold = b""
         temporary = root + b"/tmp/" + maker.make(octets, message.size)
-        write = FileWrite(root + b"/new", name, temporary, message.content, message.date, synced=self._synced)
+        write = FileWrite(root + b"/new", path, temporary, message.content, message.date, synced=self._synced)
         return write, NEW + name
 
 

@@ -66,8 +66,9 @@ class Placing:
             sub, mark = b"/cur", CUR
         else:
             sub, mark, called = b"/new", NEW, base
-        file = FileWrite(root + sub, called, root + b"/tmp/" + base, message.content, mtime, synced=self._synced)
-        return file, mark + called
+        directory, temporary = root + sub, root + b"/tmp/" + base
+        path = directory + b"/" + called
+        return FileWrite(directory, path, temporary, message.content, mtime, synced=self._synced), mark + called
 
 
 def give_up(writes: Iterable[Write | None]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fastmail.durable import stage
 from fastmail.durable.commit import IO_ERROR, CommitQueue, FileWrite, Operation, PieceWrite
 from fastmail.durable.env import Environment
 from fastmail.durable.journal import BOUND
@@ -39,7 +40,10 @@ def job(place: Path, name: str) -> FileWrite:
     (place / "tmp").mkdir(exist_ok=True)
     (place / "new").mkdir(exist_ok=True)
     return FileWrite(
-        os.fsencode(place / "new"), name.encode(), os.fsencode(place / "tmp" / name), [b"content of ", name.encode()]
+        os.fsencode(place / "new"),
+        os.fsencode(place / "new" / name),
+        os.fsencode(place / "tmp" / name),
+        [b"content of ", name.encode()],
     )
 
 
@@ -285,7 +289,18 @@ def test_what_is_acknowledged_survives_what_is_not_synced(tmp_path: Path) -> Non
         env.close()
 
 
-def test_large_content_is_synced_by_itself_and_not_in_the_journal(tmp_path: Path) -> None:
+def test_large_content_is_synced_by_itself_and_not_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = stage.write_files
+    synced: list[bool] = []
+
+    def written(writes: "list[stage.Write]") -> list[int]:
+        synced.extend(one[-1] for one in writes)
+        return write(writes)
+
+    monkeypatch.setattr(stage, "write_files", written)
+
     async def work(env: Environment, queue: CommitQueue, published: list[Any]) -> None:
         for octets in (BOUND, BOUND + 1):
             made = job(tmp_path, f"{octets}")
@@ -293,6 +308,7 @@ def test_large_content_is_synced_by_itself_and_not_in_the_journal(tmp_path: Path
             await queue.submit(told(put(env, b"%d" % octets), [made]))
         sizes = [len(one.body) for one in found(tmp_path)]
         assert sizes[0] > BOUND and sizes[1] < 1000
+        assert synced == [False, True]
 
     run(tmp_path, work)
 

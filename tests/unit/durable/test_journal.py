@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmail._core import entries
 from fastmail._core.entries import AGAIN
 from fastmail.durable import journal
 from fastmail.durable.journal import FULL, RECORD, START, Journal, Position, Record
@@ -353,6 +354,37 @@ def test_content_that_several_share_is_there_once(tmp_path: Path, one: Journal) 
     assert all(every[b"%d" % n] == journal.I64.pack(n) + b"own %d" % n + shared for n in range(20))
     assert every[b"other"] == journal.U64.pack(8) + shared and every[b"again"] == journal.U64.pack(9) + shared
     assert every[b"none"] == journal.U64.pack(8) and every[b"row 7"] == b"value"
+
+
+def test_entries_of_any_number_and_length_follow_each_other() -> None:
+    """A record grows by steps: what was added before is still there after each, and long content stays in its place."""
+    chance = random.Random(3)
+    made, right = Record(), []
+    for n in range(300):
+        key, value = b"%d" % n, chance.randbytes(chance.choice((0, 1, 7, 1015, 1016, 1017, 5000)))
+        if n % 7 == 3:
+            made.add_content(journal.MADE, key, b"before", [value])
+            right.append((journal.MADE, key, b"before" + value))
+        else:
+            made.add(journal.PUT, 0, bytearray(key) if n % 2 else key, memoryview(value) if n % 3 else value)
+            right.append((journal.PUT, key, value))
+    parts, length = made.body()
+    raw = b"".join(parts)
+    assert length == len(raw)
+    assert [(kind, key, bytes(value)) for kind, _, key, value in entries.read(memoryview(raw), ("rows",))] == right
+
+
+def test_a_key_too_long_leaves_the_record_as_it_was() -> None:
+    made = Record()
+    made.add(journal.PUT, 0, b"key", b"value")
+    before = body(made)
+    for add in (
+        lambda: made.add(journal.PUT, 0, bytes(1 << 16)),
+        lambda: made.add_content(journal.MADE, bytes(1 << 16), b"", [b"a"]),
+    ):
+        with pytest.raises(OverflowError):
+            add()
+    assert body(made) == before
 
 
 def test_a_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

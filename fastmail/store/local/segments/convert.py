@@ -112,7 +112,8 @@ async def _move(store: OpenedStore, account: Account, box: Mailbox, block: Seque
             base = store.maker.make(len(data), record[Field.SIZE])
             name = FileName.parse(base).with_flags(record[Field.FLAGS], 0)
             root = directory.encode("utf-8", "surrogateescape")
-            writes.append(FileWrite(root + b"/cur", name, root + b"/tmp/" + base, [data], record[Field.DATE]))
+            path, temporary = root + b"/cur/" + name, root + b"/tmp/" + base
+            writes.append(FileWrite(root + b"/cur", path, temporary, [data], record[Field.DATE]))
             steps.append((record[Field.UID], old, CUR + name, None))
     moved: int = await store.commits.submit(account, lambda txn, t: _apply(txn, t, box.key, steps), writes)
     return moved
