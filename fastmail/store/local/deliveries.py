@@ -70,8 +70,9 @@ class Deliveries:
     def deliver(self, items: Sequence[Delivery]) -> Coroutine[Any, Any, list[Appended]]:
         """See interface.Store."""
         if self._lists is None:
+            # nearly always one message for one account: its content is placed now, and committed when this is awaited
             placed = self._at_once(items[0]) if len(items) == 1 else None
-            if placed is not None:  # nearly always
+            if placed is not None:
                 return self._commit_group([(items[0], *placed)], int(time.time()))
             return self._deliver(items, [])
         return self._going_on.run(self._deliver_listed(self._lists, items))
