@@ -3,6 +3,10 @@ from collections.abc import Callable
 Octets = bytes | bytearray | memoryview
 Rows = list[tuple[bytes, bytes]]
 
+def message_id(summary: bytes) -> bytes | None:
+    """The Message-ID in its brackets, as it stands at the end of the ENVELOPE; empty where there is none. None where it
+    is written in a way that this quick look cannot read, or is left out."""
+
 def named(summary: Octets) -> tuple[bytes, bytes, list[bytes]]:
     """(the message's own identification, the one that names its thread by itself, those that it names: the nearest
     first). Empty where there is none."""

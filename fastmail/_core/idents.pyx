@@ -21,7 +21,8 @@ from fastmail._core.index cimport (
 from fastmail._core.mime cimport lost_parts
 from fastmail._core.octets cimport get16, set16, set32, set64
 from fastmail._core.summary cimport (
-    EMAIL_AT, FIXED, ID, OWN_AT, PREVIEWED, THREAD_AT, TRAIL, VERSION_AT, parts_end,
+    EMAIL_AT, FIXED, ID, OWN_AT, PREVIEWED, STATUS_AT, STATUS_NO_ENVELOPE, THREAD_AT, TRAIL, VERSION_AT, parts_end,
+    structure_at,
 )
 
 cdef enum:
@@ -76,6 +77,29 @@ cdef list nearest(const Found* found):
     if found.count > NEAREST:
         out.append(PyBytes_FromStringAndSize(found.first, found.firstn))
     return out
+
+
+def message_id(bytes summary not None):
+    cdef const char* p = PyBytes_AS_STRING(summary)
+    cdef const char* end
+    cdef const char* q
+    if len(summary) < FIXED or p[STATUS_AT] & STATUS_NO_ENVELOPE:
+        return None
+    if structure_at(<const uint8_t*>p) > len(summary):
+        return None
+    end = p + structure_at(<const uint8_t*>p)
+    p += FIXED
+    if end - p >= 5 and memcmp(end - 5, b" NIL)", 5) == 0:
+        return b""
+    if end - p < 7 or memcmp(end - 3, b'>")', 3) != 0:  # it is in quotes, as the last value of the list
+        return None
+    end -= 2  # after its >
+    q = end - 2
+    while q > p and q[0] != b'<' and q[0] != b'>' and q[0] != b'"' and q[0] != b'\\' and not space(q[0]):
+        q -= 1
+    if q[0] != b'<' or q == end - 2 or q - p < 2 or memcmp(q - 2, b' "', 2) != 0:
+        return None
+    return PyBytes_FromStringAndSize(q, end - q)
 
 
 def named(const unsigned char[::1] summary):

@@ -1,10 +1,11 @@
 Octets = bytes | bytearray | memoryview
 
-def split_command(data: Octets, start: int, end: int) -> tuple[bytes, bytes] | None:
-    """A command line at ``data[start:end]``: (verb in capitals, what follows the first space).
+def next_command(data: Octets, start: int) -> tuple[int, bytes | None, bytes] | None:
+    """The command line at ``start``: (offset after it, verb in capitals, what follows the first space); None if its LF
+    has not come.
 
-    None if the line does not end in CRLF, or has a CR or NUL elsewhere. A verb that is too long for any command stays
-    as it was written."""
+    The verb is None if the line does not end in CRLF, or has a CR or NUL elsewhere. A verb that is too long for any
+    command stays as it was written."""
 
 def parse_mailbox(data: Octets, start: int, utf8: bool) -> tuple[bytes, bytes, int]:
     """RFC 5321 Mailbox at ``start``: (local-part in shortest quoting, domain in lower case, offset behind it).

@@ -80,34 +80,36 @@ cdef bint is_text(const uint8_t* p, Py_ssize_t n) except -1:
     return True
 
 
-def split_command(data, Py_ssize_t start, Py_ssize_t end):
+def next_command(data, Py_ssize_t start):
     cdef Py_buffer view  # a typed memoryview costs more than what is done here
+    cdef const char* base
+    cdef const char* q = NULL
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
     try:
-        if start < 0 or end - start < 2 or end > view.len:
-            return None
-        return command(<const char*>view.buf + start, end - start - 2)
+        base = <const char*>view.buf
+        if 0 <= start < view.len:
+            q = <const char*>memchr(base + start, 10, view.len - start)
+        return None if q == NULL else command(base + start, q - (base + start), q + 1 - base)
     finally:
         PyBuffer_Release(&view)
 
 
-cdef tuple command(const char* line, Py_ssize_t length):
-    """The two parts of a line of so many octets, its line end not counted; None where it is no command."""
+cdef tuple command(const char* line, Py_ssize_t length, Py_ssize_t end):
+    """What next_command returns of a line with LF at ``line[length]``."""
     cdef const char* gap
     cdef char verb[VERB]
     cdef Py_ssize_t size, i
-    if line[length] != 13 or line[length + 1] != 10:
-        return None
-    if memchr(line, 13, length) != NULL or memchr(line, 0, length) != NULL:
-        return None
+    length -= 1  # now of the line without CRLF
+    if length < 0 or line[length] != 13 or memchr(line, 13, length) != NULL or memchr(line, 0, length) != NULL:
+        return end, None, b""
     gap = <const char*>memchr(line, 32, length)
     size = length if gap == NULL else gap - line
     rest = b"" if gap == NULL else PyBytes_FromStringAndSize(gap + 1, length - size - 1)
     if size > VERB:  # no command
-        return PyBytes_FromStringAndSize(line, size), rest
+        return end, PyBytes_FromStringAndSize(line, size), rest
     for i in range(size):
         verb[i] = line[i] - 32 if 97 <= line[i] <= 122 else line[i]
-    return PyBytes_FromStringAndSize(verb, size), rest
+    return end, PyBytes_FromStringAndSize(verb, size), rest
 
 
 def parse_mailbox(data, Py_ssize_t start, bint utf8):

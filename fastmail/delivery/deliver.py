@@ -10,6 +10,7 @@ or refused. Mail that has passed MAX_HOPS servers is refused (RFC 5321 6.3).
 
 from collections.abc import Callable, Sequence
 
+from fastmail._core.idents import message_id
 from fastmail.delivery.envelope import Envelope, Held, Kept, Named, NotAll, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.delivery.plan import Plan, leave_whole
@@ -19,7 +20,7 @@ from fastmail.delivery.storing import Storing, failure
 from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.message import submitted, trace, transaction
 from fastmail.message.header import Octets
-from fastmail.message.summary import message_id
+from fastmail.model.errors import MailError
 from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.store.interface import Appended, NewMessage, Store
 from fastmail.store.room import Room
@@ -64,9 +65,12 @@ class Deliverer(Recipients):
             plan = await self._planner.plan(entry, envelope, content, mailbox, named)
             if queued is None:
                 leave_whole(plan)
-            places: list[Appended | None] = []
+            places: Sequence[Appended | None] = ()
             if plan.items:
-                places = await self._storing.store(plan, queued is not None)
+                try:
+                    places = await self.store.deliver(plan.items)
+                except (MailError, OSError) as error:
+                    places = await self._storing.store_in_parts(plan, queued is not None, error)
             return self._told(envelope, plan, places)
         finally:
             entry.resize(0)
@@ -76,23 +80,25 @@ class Deliverer(Recipients):
     ) -> list[Outcome]:
         """Deliver to all recipients or to nobody, as one reply for all of them asks (RFC 5321 4.1.1.4); otherwise
         NotAll. ``ident``: a number of this process that the queue can go on with."""
-        async with self._room.entry() as entry:
+        entry = self._room.entry()
+        if self._room.full:
+            await self._room.ready()
+        try:
             number = trace.digits(ident) if ident else ""
             known = transaction.make(ident, transaction.salt()) if ident else transaction.new_id()
             plan = await self._planner.plan(entry, envelope, content, mailbox, Named(number, known), False)
-            return await self._deliver_to_all(envelope, plan)
-
-    async def _deliver_to_all(self, envelope: Envelope, plan: Plan) -> list[Outcome]:
-        if any(not outcome.ok for outcome in plan.outcomes):
-            raise NotAll(plan.outcomes, bool(plan.items))
-        places: list[Appended | None] = []
-        if plan.items:
-            places, error = await self._storing.attempt(plan, plan.items)
-            if error is not None:
-                outcome = failure(plan.number, error)
-                kept = [(item, place) for item, place in zip(plan.items, places, strict=True) if place is not None]
-                raise NotAll([outcome] * len(plan.outcomes), len(plan.items) > 1, kept) from None
-        return self._told(envelope, plan, places)
+            if any(not outcome.ok for outcome in plan.outcomes):
+                raise NotAll(plan.outcomes, bool(plan.items))
+            places: list[Appended | None] = []
+            if plan.items:
+                places, error = await self._storing.attempt(plan, plan.items)
+                if error is not None:
+                    outcome = failure(plan.number, error)
+                    kept = [(item, place) for item, place in zip(plan.items, places, strict=True) if place is not None]
+                    raise NotAll([outcome] * len(plan.outcomes), len(plan.items) > 1, kept) from None
+            return self._told(envelope, plan, places)
+        finally:
+            entry.resize(0)
 
     async def take_back(self, kept: Sequence[Kept]) -> None:
         """The client will hear that nobody has the message, and try again with all: take it from those who have it."""
@@ -114,7 +120,7 @@ class Deliverer(Recipients):
         hold = await self.store.holds.keep(account, NewMessage((prefix, *content), b"", whole, now), ident)
         return Held(hold, record.address, len(prefix), now)
 
-    def _told(self, envelope: Envelope, plan: Plan, places: list[Appended | None]) -> list[Outcome]:
+    def _told(self, envelope: Envelope, plan: Plan, places: Sequence[Appended | None]) -> list[Outcome]:
         """Write down what became of it; the outcomes. They are what the client hears, whatever happens to the log."""
         try:
             self._write_down(envelope, plan, places)
@@ -123,7 +129,7 @@ class Deliverer(Recipients):
             log.event("bug", "error", error=repr(error), where="delivery", id=plan.number)
         return plan.outcomes
 
-    def _write_down(self, envelope: Envelope, plan: Plan, places: list[Appended | None]) -> None:
+    def _write_down(self, envelope: Envelope, plan: Plan, places: Sequence[Appended | None]) -> None:
         if plan.items and self.history is not None:
             self._remember(self.history, envelope, plan, places)
         done = len([outcome for outcome in plan.outcomes if outcome.ok])
@@ -141,11 +147,11 @@ class Deliverer(Recipients):
 
     def _remember(self, history: History, envelope: Envelope, plan: Plan, places: Sequence[Appended | None]) -> None:
         """Write its life down."""
-        stored = [
-            f"{item.account.address} as UID {place.uids[0]} in {plan.mailboxes[item.account.id]}"
-            for item, place in zip(plan.items, places, strict=True)
-            if place is not None
-        ]
+        stored = []
+        for at, place in enumerate(places):
+            if place is not None:
+                account = plan.items[at].account
+                stored.append(f"{account.address} as UID {place.uids[0]} in {plan.mailboxes[account.id]}")
         if plan.traced:
             history.note(plan.number, "stored", stored=stored)
         else:
@@ -155,7 +161,8 @@ class Deliverer(Recipients):
             else:
                 text = found[1:-1].decode("latin-1")[:250]
             note_accepted(history, plan.number, envelope, text, plan.size, stored=stored)
-        for (address, _), outcome in zip(envelope.recipients, plan.outcomes, strict=True):
+        for at, outcome in enumerate(plan.outcomes):
             if not outcome.ok:
+                address = envelope.recipients[at][0]
                 reply = f"{outcome.code} {outcome.enhanced} {outcome.text}"
                 history.note(plan.number, "refused", (address,), recipient=address, reply=reply)

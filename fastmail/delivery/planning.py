@@ -66,10 +66,14 @@ class Planner:
         queue; ``entry``: what the summary is counted in."""
         traced = traced and bool(named.number)
         number = named.number or trace.new_id()
-        summary = await self._summary(entry, envelope, content) if _long(envelope, content) else scanned(content)
-        entry.resize(len(summary) * _copies(envelope))
+        copies = sum([len(records) for _, records in envelope.recipients])
+        if len(content) > SCAN_ON_LOOP or copies * mime.MOST > SUMMARIES:
+            summary = await self._summary(entry, content, copies)
+        else:
+            summary = scanned(content)
+        entry.resize(len(summary) * copies)
         head = fixed(summary)
-        outcomes = [Outcome(250, "2.0.0", f"{number} delivered") for _ in envelope.recipients]
+        outcomes = [Outcome(250, "2.0.0", f"{number} delivered")] * len(envelope.recipients)  # replaced, never changed
         plan = Plan(number, traced, content, summary, head.served, outcomes)
         if head.received > MAX_HOPS:
             count("delivery.loops")
@@ -103,62 +107,53 @@ class Planner:
         priority = envelope.options.priority
         return trace.received(envelope.helo, envelope.peer, self._hostname, envelope.protocol, number, single, priority)
 
-    async def _summary(self, entry: Entry, envelope: Envelope, content: Octets) -> bytes:
-        """Return the summary for each recipient, of content or recipients that may make it long."""
+    async def _summary(self, entry: Entry, content: Octets, copies: int) -> bytes:
+        """Return the summary for each copy, of content or for recipients that may make it long: too long for the event
+        loop, or for one commit."""
         loop = asyncio.get_running_loop()
         if len(content) > SCAN_ON_LOOP:
             entry.resize(mime.MOST)  # until it is known
             summary = await loop.run_in_executor(None, scanned, content)
         else:
             summary = scanned(content)
-        copies = _copies(envelope)
         if len(summary) * copies > SUMMARIES:  # a shorter one for each
             summary = await loop.run_in_executor(None, scanned, content, SUMMARIES // copies)
         return summary
 
     async def _copy(self, plan: Plan, shared: _Shared, address: str, record: AccountRecord) -> int | Outcome:
         """Add an account's copy to the plan and return its place there, or why there can be none."""
-        front = shared.envelope.fronts.get(address, b"")
-        prefix = b"".join((shared.back, trace.delivered_to(record.address), shared.common, front))
+        prefix = b"".join(
+            (shared.back, trace.delivered_to(record.address), shared.common, shared.envelope.fronts.get(address, b""))
+        )
         message = NewMessage(
             (prefix, plan.content),
             mime.with_prefix(plan.summary, prefix),
             plan.size + len(prefix) + prefix.count(b"\n"),
             shared.date,
         )
-        where = shared.envelope.places.get(record.id, shared.mailbox)
         try:
-            item = await self._item(plan, record, where, message, shared.ident)
+            domain = self._recipients.domain_of(record)
+            account = self._recipients.account_in(record, domain)
+            if 0 < limits.message_size(record, domain) < plan.size:
+                count("delivery.too_big")
+                return Outcome(552, "5.3.4", "message is too big for this mailbox")
+            await self._store.open(account)
+            key, name = self._mailbox(account, shared.envelope.places.get(record.id, shared.mailbox))
+            plan.mailboxes[account.id] = name if key is not None else "INBOX"
+            key = key or self._store.find(account, "INBOX")
+            if key is None:
+                return Outcome(451, "4.3.0", "mailbox is not available")
+            item = Delivery(account, key, message, shared.ident, again=plan.traced)
+            if account.quota != NO_QUOTA or account.pool is not None:
+                await self._check(plan, item)
         except (MailError, OSError) as error:
             return failure(plan.number, error)
-        if isinstance(item, Outcome):
-            return item
         there = shared.there
         if there is not None and there.address == record.address and there.skip == len(prefix):
             item.hold, message.date = there.hold, there.arrived
         plan.items.append(item)
         plan.owners.append([])
         return len(plan.items) - 1
-
-    async def _item(
-        self, plan: Plan, record: AccountRecord, mailbox: str, message: NewMessage, ident: bytes
-    ) -> Delivery | Outcome:
-        """Return the delivery to an account, or why there can be none."""
-        domain = self._recipients.domain_of(record)
-        account = self._recipients.account_in(record, domain)
-        if 0 < limits.message_size(record, domain) < plan.size:
-            count("delivery.too_big")
-            return Outcome(552, "5.3.4", "message is too big for this mailbox")
-        await self._store.open(account)
-        key, name = self._mailbox(account, mailbox)
-        plan.mailboxes[account.id] = name if key is not None else "INBOX"
-        key = key or self._store.find(account, "INBOX")
-        if key is None:
-            return Outcome(451, "4.3.0", "mailbox is not available")
-        item = Delivery(account, key, message, ident, again=plan.traced)
-        if account.quota != NO_QUOTA or account.pool is not None:
-            await self._check(plan, item)
-        return item
 
     async def _check(self, plan: Plan, item: Delivery) -> None:
         """Raise OverQuota if the account, or its domain, has no room for a delivery; count it in the domain's."""
@@ -180,12 +175,3 @@ class Planner:
                 found = uses.mailbox(snapshot.boxes(account.id), name)
             return (found.key, found.name) if found is not None else (None, name)
         return self._store.find(account, name), name
-
-
-def _copies(envelope: Envelope) -> int:
-    return sum([len(records) for _, records in envelope.recipients])
-
-
-def _long(envelope: Envelope, content: Octets) -> bool:
-    """True if the summaries of a message may be too long for the event loop, or for one commit."""
-    return len(content) > SCAN_ON_LOOP or _copies(envelope) * mime.MOST > SUMMARIES

@@ -88,7 +88,7 @@ class Recipients:
         if self.srs is not None and self.srs.looks_like_one(address):
             return self.srs.destinations(address)
         found = self.directory.destinations(address)
-        if found or found.refusal != NOT_FOUND or address.partition("@")[0].lower() not in ROLES:
+        if found.accounts or found or found.refusal != NOT_FOUND or address.partition("@")[0].lower() not in ROLES:
             return found
         return Destinations(self.postmaster_accounts())
 

@@ -22,13 +22,10 @@ class Storing:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def store(self, plan: Plan, queued: bool) -> list[Appended | None]:
-        """Store all at once, or what can be stored. What comes from the queue is tried again from there, and kept once;
-        otherwise all accounts behind a recipient have it or none has, since the client will try again."""
-        try:
-            return list(await self._store.deliver(plan.items))
-        except (MailError, OSError) as error:
-            why = error
+    async def store_in_parts(self, plan: Plan, queued: bool, why: MailError | OSError) -> list[Appended | None]:
+        """Store what can be stored of deliveries that could not be stored in one go, because of ``why``. What comes
+        from the queue is tried again from there, and kept once; otherwise all accounts behind a recipient have it or
+        none has, since the client will try again."""
         places = await self.given(plan.number, plan.items)
         if len(plan.items) == 1:
             if places[0] is None:

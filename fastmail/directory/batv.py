@@ -19,11 +19,12 @@ stays as it is. Each check compares in constant time.
 import hmac
 import re
 import time
+from functools import lru_cache
 from typing import Protocol
 
 from fastmail.directory.lookup import Domains, home
 from fastmail.directory.records import REFUSE, TAG
-from fastmail.directory.srs import DAY, KEY_DAYS, LONGEST, Keys
+from fastmail.directory.srs import DAY, KEY_DAYS, LONGEST, REMEMBERED, Keys
 from fastmail.model.address import comparable
 
 DAYS = 14  # for which a report may come: longer than hosts try to deliver
@@ -65,7 +66,9 @@ class Batv:
         made = f"prvs=0{day}{_hash(self._directory.srs_keys()[0][1], day, sender)}={local}"
         return f"{made}@{domain}" if len(made.encode("utf-8", "replace")) <= LONGEST else sender
 
-    def looks_like_one(self, address: str) -> bool:
+    @staticmethod
+    @lru_cache(REMEMBERED)
+    def looks_like_one(address: str) -> bool:
         return _LIKE.match(address) is not None
 
     def untagged(self, address: str) -> str:

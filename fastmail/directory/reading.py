@@ -163,8 +163,8 @@ class Reading:
 
     def domain(self, name: str) -> Domain | None:
         """The row of a domain, by either spelling. DamagedAccount."""
-        self._check_memory()
-        return self._domain(name)
+        found = self._check_memory().domains.get(name, UNASKED)
+        return found if found is not UNASKED else self._domain(name)
 
     def _domain(self, name: str) -> Domain | None:
         """The same, where memory was checked already."""

@@ -18,6 +18,7 @@ import hmac
 import re
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from fastmail.directory.lookup import NOT_FOUND, Destinations, Elsewhere
@@ -27,6 +28,7 @@ AGE = 21  # days for which a report may come back
 KEY_DAYS = 30
 LONGEST = 64  # octets of a local-part
 DAY = 86400
+REMEMBERED = 1024  # addresses of which is kept whether they look like one: each is asked twice for a message
 _DAYS = "abcdefghijklmnopqrstuvwxyz234567"
 _HASH = 6  # characters of base 32
 _FORM = re.compile(r"srs[01][=+-]", re.IGNORECASE)
@@ -79,7 +81,9 @@ class Srs:
         """For an address that another forwarder made: ``rest`` begins with the separator behind its SRS0."""
         return f"SRS1={_hash(key, first + rest)}={first}={rest}"
 
-    def looks_like_one(self, address: str) -> bool:
+    @staticmethod
+    @lru_cache(REMEMBERED)
+    def looks_like_one(address: str) -> bool:
         return address[:3].lower() == "srs" and _FORM.match(address) is not None
 
     def reverse(self, address: str) -> str:

@@ -1,6 +1,5 @@
 """Reads the summary that _core/mime.pyx makes of a message: cached header fields, parts, day of the Date field."""
 
-import re
 import struct
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +10,6 @@ from fastmail._core.mime import Status
 Octets = bytes | bytearray | memoryview
 _FIXED = struct.Struct("<BBHIIIIIiI")  # see Fixed
 _PART = struct.Struct("<BBHIII")  # kind, depth, 0, start of its header, start and end of its body
-_PLAIN_ID = re.compile(rb'<[^<>\s"\\]+>')
 LEAF, MULTIPART, MESSAGE = mime.Kind.LEAF, mime.Kind.MULTIPART, mime.Kind.MESSAGE
 NO_DAY = -(1 << 31)
 VERSIONS = (1, 2, 3)  # of the layout that this file can read
@@ -118,19 +116,6 @@ def read(data: Octets) -> Summary | None:
 def rest(data: Octets) -> bytes:
     """Return what the store keeps after a summary."""
     return bytes(data[idents.rest_at(data) :])
-
-
-def message_id(data: Octets) -> bytes | None:
-    """Return the Message-ID in its brackets, as it stands at the end of the ENVELOPE; empty when there is none. None
-    when it is written in a way that this quick look cannot read."""
-    head = fixed(data)
-    if head.status & Status.NO_ENVELOPE:
-        return None
-    end = bytes(data[FIXED : FIXED + head.envelope])
-    if end.endswith(b" NIL)"):
-        return b""
-    value = end[end.rfind(b' "') + 2 : -2]
-    return value if _PLAIN_ID.fullmatch(value) and end.endswith(b'>")') else None
 
 
 def sent_day(data: Octets) -> int:

@@ -20,6 +20,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._+=-]{1,64}@[A-Za-z0-9.-]{1,255}")
 _numbers = itertools.count(1)
 REMEMBERED = 1024  # addresses whose form in a field is kept: those of who gets mail now come again and again
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # two digits at a time
 
 
 def new_id() -> str:
@@ -41,10 +42,10 @@ os.register_at_fork(after_in_child=_beginning.cache_clear)
 def digits(value: int) -> str:
     """Return a number in base 32."""
     out = ""
-    while value:
-        out = _ALPHABET[value & 31] + out
-        value >>= 5
-    return out
+    while value >= 32:
+        out = _PAIRS[value & 1023] + out
+        value >>= 10
+    return _ALPHABET[value] + out if value else out
 
 
 def undigits(text: str) -> int:

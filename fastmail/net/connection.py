@@ -371,7 +371,7 @@ class Connection(Running):
         elif used < len(data):
             self._pending = bytes(data[used:])
         wait = self.full and bool(self._pending)
-        if not self.closing or self._out:
+        if self._queued:
             self.flush()
         if (wait or self._unpaused is not None) and not self.busy and not self.closing:
             self.run(self.drain())  # no further command until the peer has read and other sessions had a turn
@@ -383,7 +383,8 @@ class Connection(Running):
             return
         if self._dismissal and not self.closing and self.session is not None:
             self.session.dismiss(self._dismissal)
-        self.flush()
+        if self._queued:
+            self.flush()
         if self.closing:
             return
         if self._pending:

@@ -46,6 +46,7 @@ def plain(host: str) -> str:
     return str(found) if found.version == 4 or "%" not in host else host
 
 
+@lru_cache(4096)
 def is_here(host: str) -> bool:
     """Return True if the peer is on this machine. ``local`` stands for a socket file."""
     try:

@@ -17,8 +17,9 @@ queue, no recipient gets the message, and the client gets the reason.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fastmail.auth.send_as import REFUSE
 from fastmail.delivery.envelope import LEAVES_NOT, Envelope, NotAll, Outcome, note_accepted
@@ -35,7 +36,7 @@ from fastmail.policy import results, verdict
 from fastmail.policy.receive import Receiving
 from fastmail.policy.received import Received
 from fastmail.policy.verdict import Checks
-from fastmail.policy.wishes import Wanted
+from fastmail.policy.wishes import Wanted, Wishes
 from fastmail.smtp import (
     footers,
     forged,
@@ -61,13 +62,37 @@ NOWHERE = Outcome(451, "4.3.5", "the filters of this server send the message whe
 NOT_FORWARDED = Outcome(550, "5.7.1", "this message looks unwanted, and is not forwarded")
 
 
-async def take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
+def asks_nobody(session: Dialogue) -> bool:
+    """True if mail of this session goes to mailboxes as it came: it comes by LMTP, and no setting has it judged,
+    filtered, or read as a report. It counts in no limits of sending, since nobody sends to other hosts by LMTP."""
+    service = session.service
+    return service.kind == LMTP and service.wishes is None and service.feedback is None and session.filters is None
+
+
+def take(session: Dialogue, envelope: Envelope, content: Octets) -> Coroutine[Any, Any, list[Outcome]]:
     """Deliver a message (LF), or queue it when a recipient is elsewhere; one Outcome for each recipient."""
-    if header.end_at(content) != -1:
-        content = await header.with_end(content)
+    if header.end_at(content) == -1:
+        return _take_ended(session, envelope, content)
+    return _end_and_take(session, envelope, content)
+
+
+async def _end_and_take(session: Dialogue, envelope: Envelope, content: Octets) -> list[Outcome]:
+    """The same of a message whose header has no end, or of which that cannot be said by its beginning."""
+    return await _take_ended(session, envelope, await header.with_end(content))
+
+
+def _take_ended(session: Dialogue, envelope: Envelope, content: Octets) -> Coroutine[Any, Any, list[Outcome]]:
+    """The same of a message whose header has an end."""
+    if asks_nobody(session) and not envelope.forwards:
+        return session.service.deliverer.deliver(envelope, content)  # what all the steps would come to
     asked = session.service.wishes
     if asked is None or session.service.kind != LMTP:
-        return await _take(session, envelope, content)
+        return _take(session, envelope, content)
+    return _take_each(session, envelope, content, asked)
+
+
+async def _take_each(session: Dialogue, envelope: Envelope, content: Octets, asked: Wishes) -> list[Outcome]:
+    """The same of mail by LMTP that is judged for each of its recipients as they and ``asked``, the server, want."""
     found = await lmtp_verdicts.judged(session, envelope, content, asked)
     outcomes = dict(found.refused)
     for at, outcome in found.refused.items():

@@ -5,15 +5,16 @@ its end, so that its octets are never taken for commands.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from fastmail.delivery.envelope import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
 from fastmail.model.errors import CannotDo, MailError
 from fastmail.smtp.dialogue import Dialogue
-from fastmail.smtp.end_of_data import decide, refuse
+from fastmail.smtp.end_of_data import begin, decide, refuse
 from fastmail.smtp.service import LMTP, Service
-from fastmail.smtp.transaction import TAKE, State, Transaction
+from fastmail.smtp.transaction import BDAT, DATA, DECIDING, LAST_CHUNK, NONE, PASSED_OVER, TAKE, Transaction
 from fastmail.telemetry import log
 
 LONGEST_SIZE = 18  # digits of the size of a chunk
@@ -29,16 +30,19 @@ def data(session: Dialogue, rest: bytes) -> None:
         session.bad("503 5.5.1 BODY=BINARYMIME needs BDAT")
         return
 
-    def begin() -> None:
-        if session.transaction is transaction:  # the client may be gone
-            service = session.service
-            transaction.begin_data(service.staging, service.budget, _most(service, transaction))
-        session.say("354 end with CRLF . CRLF")
-
     if session.filters is None:
-        begin()
-    else:
-        session.conn.run(session.consult(session.filters.data(), begin, session.end_transaction))
+        _begin_data(session, transaction)
+        return
+    then = partial(_begin_data, session, transaction)
+    session.conn.run(session.consult(session.filters.data(), then, session.end_transaction))
+
+
+def _begin_data(session: Dialogue, transaction: Transaction) -> None:
+    """Take content from here on, and say so."""
+    if session.transaction is transaction:  # otherwise the client is gone
+        service = session.service
+        transaction.begin_data(service.staging, service.budget, _most(service, transaction))
+    session.say("354 end with CRLF . CRLF")
 
 
 def bdat(session: Dialogue, rest: bytes) -> None:
@@ -59,7 +63,7 @@ def bdat_for_nobody(session: Dialogue, rest: bytes) -> None:
         return
     transaction = session.transaction
     if transaction is None:
-        transaction = session.transaction = Transaction(Envelope(), State.NONE)
+        transaction = session.transaction = Transaction(Envelope(), NONE)
     transaction.pass_over(chunk[0])
     if not transaction.left:
         _passed_over(session, transaction)
@@ -138,7 +142,7 @@ async def _burl(session: Dialogue, transaction: Transaction, last: bool, content
             return
     if last:
         transaction.finish_chunks()
-        transaction.state = State.DECIDING
+        transaction.state = DECIDING
         await decide(session, transaction)
     else:
         _end_chunk(session, transaction)
@@ -152,9 +156,8 @@ def feed(session: Dialogue, transaction: Transaction, data: memoryview, position
     again."""
     position, ended, spill = transaction.feed(data, position)
     session.conn.progress(transaction.begun, transaction.received, session.service.limits.command_timeout)
-    if ended and transaction.state is State.DATA:
-        transaction.state = State.DECIDING
-        session.conn.run(decide(session, transaction))
+    if ended and transaction.state is DATA:
+        begin(session, transaction)
     elif ended and not spill:
         _end_chunk(session, transaction)
     elif spill:
@@ -192,23 +195,22 @@ def _begin_chunk(session: Dialogue, transaction: Transaction, octets: int, last:
 
 def _end_chunk(session: Dialogue, transaction: Transaction) -> None:
     """Act on the end of a chunk (RFC 3030 2)."""
-    if transaction.state is State.PASSED_OVER:
+    if transaction.state is PASSED_OVER:
         _passed_over(session, transaction)
-    elif transaction.state is State.LAST_CHUNK:
+    elif transaction.state is LAST_CHUNK:
         transaction.finish_chunks()
-        transaction.state = State.DECIDING
-        session.conn.run(decide(session, transaction))
+        begin(session, transaction)
     elif transaction.too_big:
         refuse(session, transaction, "full")
     else:
-        transaction.state = State.BDAT
+        transaction.state = BDAT
         session.say("250 2.0.0 chunk taken")
 
 
 def _passed_over(session: Dialogue, transaction: Transaction) -> None:
     """Reply to a chunk that no recipient gets."""
     transaction.state = transaction.resumes
-    if transaction.state is State.NONE:
+    if transaction.state is NONE:
         session.transaction = None
         session.bad("503 5.5.1 need MAIL first")
     else:

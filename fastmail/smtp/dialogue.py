@@ -15,7 +15,7 @@ from fastmail.net.networks import address_in
 from fastmail.policy.strangers.gate import Stranger
 from fastmail.smtp.milter import Filters
 from fastmail.smtp.service import LMTP, SUBMISSION, Service
-from fastmail.smtp.transaction import State, Transaction
+from fastmail.smtp.transaction import NONE, START, State, Transaction
 from fastmail.telemetry.counters import count
 
 
@@ -60,7 +60,7 @@ class Dialogue:
         """The column of smtp.table that holds for the next command."""
         if self.transaction is not None:
             return self.transaction.state
-        return State.NONE if self.hello else State.START
+        return NONE if self.hello else START
 
     def end_transaction(self) -> None:
         """End the mail transaction, if there is one, and drop its content (RFC 5321 4.1.1.5)."""
@@ -90,7 +90,7 @@ class Dialogue:
             return False
         if service.kind == SUBMISSION:
             return self.user is not None
-        return any(address_in(self.host, network) for network in service.networks)
+        return bool(service.networks) and any(address_in(self.host, network) for network in service.networks)
 
     def blame(self, points: float, why: str) -> None:
         """Count a mistake of the peer; mistakes of a host that forwards for many are not counted."""

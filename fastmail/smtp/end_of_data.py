@@ -1,6 +1,6 @@
 """The end of a message's content: what becomes of the message, and the reply (RFC 5321 4.2.5, RFC 2033 4.2).
 
-smtp.content calls ``decide`` when the last octet has come; smtp.accept delivers the message or queues it. Promise: the
+smtp.content calls ``begin`` when the last octet has come; smtp.accept delivers the message or queues it. Promise: the
 client gets 250 after the message is durable in every mailbox that it is for, or in the queue.
 
 A client that hangs up meanwhile changes nothing about its message: what judges it, and the filters, stay until it is
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from fastmail.delivery.envelope import Envelope, Outcome, worst
+from fastmail.durable.staging import Staged
 from fastmail.message.header import Octets
 from fastmail.message.recode import without_binary
 from fastmail.model.errors import ClientError, StorageFull
@@ -18,7 +19,7 @@ from fastmail.smtp import accept, strangers
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.envelope import printable
 from fastmail.smtp.service import LMTP
-from fastmail.smtp.transaction import State, Transaction
+from fastmail.smtp.transaction import DECIDING, Transaction
 from fastmail.smtp.unheard import transaction_of
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
@@ -32,11 +33,27 @@ NO_ROOM = Outcome(452, "4.3.1", "not enough storage, try again later")
 OUR_ERROR = Outcome(451, "4.3.0", "local error, try again later")
 
 
+def begin(session: Dialogue, transaction: Transaction) -> None:
+    """Have a complete message decided. Where nobody is asked about it, that waits once, for the store: no task then."""
+    transaction.state = DECIDING
+    run = session.conn.run_brief if accept.asks_nobody(session) else session.conn.run
+    run(decide(session, transaction))
+
+
 async def decide(session: Dialogue, transaction: Transaction) -> None:
     """Decide, deliver, and reply: one reply, or for LMTP one for each recipient (RFC 2033 4.2)."""
+    if session.transaction is not transaction:
+        return  # the client is gone, and its content with it: nothing was decided
     session.deciding = True
     try:
-        await _decide(session, transaction)
+        fault = transaction.fault()
+        if fault:
+            refuse(session, transaction, fault)
+            return
+        outcomes = await _outcomes(session, transaction)
+        if outcomes is not None:
+            _reply(session, transaction.envelope, outcomes)
+            session.end_transaction()
     finally:
         session.deciding = False
         if session.gone:
@@ -52,46 +69,41 @@ def release(session: Dialogue) -> None:
         session.filters = None
 
 
-async def _decide(session: Dialogue, transaction: Transaction) -> None:
-    if session.transaction is not transaction:
-        return  # the client is gone, and its content with it: nothing was decided
-    fault = transaction.fault()
-    if fault:
-        refuse(session, transaction, fault)
-        return
-    envelope = transaction.envelope
-    outcomes: Sequence[Outcome] | None
+async def _outcomes(session: Dialogue, transaction: Transaction) -> Sequence[Outcome] | None:
+    """Return an Outcome for each recipient; None if nothing was decided, because the client is gone or has its reply.
+    If the message was decided before and the client did not hear the reply, the outcomes are the earlier ones."""
+    envelope, unheard = transaction.envelope, session.service.unheard
     try:
         staged = transaction.staged
         if transaction.no_room:
-            outcomes = [NO_ROOM] * len(envelope.recipients)
-        elif staged is None or staged.spilled or transaction.binary:
-            outcomes = await _decided(session, transaction)
+            return [NO_ROOM] * len(envelope.recipients)
+        assert staged is not None
+        if staged.spilled or transaction.binary:
+            found = await _content(session, transaction, staged)
+            if found is None:
+                return None
+            content = found
         else:
-            outcomes = await _unless_known(session, envelope, staged.content())
+            content = staged.content()
+        known_by, outcomes = b"", None
+        if unheard.any or session.filters is not None:  # filters may change the envelope
+            known_by = transaction_of(envelope)
+            outcomes = await unheard.find(known_by, content)
+        if outcomes is None:
+            outcomes = await accept.take(session, envelope, content)
+        if session.conn.transport is None or session.conn.closing:
+            await unheard.remember(known_by or transaction_of(envelope), content, outcomes)
     except (StorageFull, OSError) as error:
         log.event("smtp.staging", "error", error=error)
         outcomes = [NO_ROOM] * len(envelope.recipients)
     except ClientError as error:
         log.event("smtp.deliver", "warning", error=error)
         outcomes = [OUR_ERROR] * len(envelope.recipients)
-    if outcomes is None:
-        return
-    count(f"{session.service.kind}.messages")
-    if session.service.kind == LMTP:
-        for (address, _), outcome in zip(envelope.recipients, outcomes, strict=True):
-            session.say(f"{outcome.code} {outcome.enhanced} <{printable(address)}> {outcome.text}")
-    else:
-        outcome = worst(outcomes)
-        session.say(f"{outcome.code} {outcome.enhanced} {outcome.text}")
-    session.end_transaction()
+    return outcomes
 
 
-async def _decided(session: Dialogue, transaction: Transaction) -> Sequence[Outcome] | None:
-    """Return an Outcome for each recipient, of content that is not as it lies in memory. None if nothing was decided,
-    because the client is gone or has its reply."""
-    staged = transaction.staged
-    assert staged is not None
+async def _content(session: Dialogue, transaction: Transaction, staged: Staged) -> Octets | None:
+    """Return content that is not as it lies in memory; None if the client is gone or has its reply."""
     if staged.spilled:
         await staged.spill()
         if session.gone:
@@ -102,26 +114,23 @@ async def _decided(session: Dialogue, transaction: Transaction) -> Sequence[Outc
         if b"\0" in content:
             refuse(session, transaction, "nul")
             return None
-    return await _unless_known(session, transaction.envelope, content)
+    return content
 
 
-async def _unless_known(session: Dialogue, envelope: Envelope, content: Octets) -> Sequence[Outcome]:
-    """Return the outcomes of the message. If it was decided before and the client did not hear the reply, these are the
-    earlier ones."""
-    unheard, known_by, outcomes = session.service.unheard, b"", None
-    if unheard.any or session.filters is not None:  # filters may change the envelope
-        known_by = transaction_of(envelope)
-        outcomes = await unheard.find(known_by, content)
-    if outcomes is None:
-        outcomes = await accept.take(session, envelope, content)
-    if session.conn.transport is None or session.conn.closing:
-        await unheard.remember(known_by or transaction_of(envelope), content, outcomes)
-    return outcomes
+def _reply(session: Dialogue, envelope: Envelope, outcomes: Sequence[Outcome]) -> None:
+    count(f"{session.service.kind}.messages")
+    if session.service.kind == LMTP:
+        for at, (address, _) in enumerate(envelope.recipients):
+            outcome = outcomes[at]
+            session.say(f"{outcome.code} {outcome.enhanced} <{printable(address)}> {outcome.text}")
+    else:
+        outcome = worst(outcomes)
+        session.say(f"{outcome.code} {outcome.enhanced} {outcome.text}")
 
 
 def refuse(session: Dialogue, transaction: Transaction, why: str) -> None:
     """Refuse the content for a reason of REFUSALS. By LMTP, complete content has one reply for each recipient."""
-    complete = transaction.state is State.DECIDING
+    complete = transaction.state is DECIDING
     times = len(transaction.envelope.recipients) if session.service.kind == LMTP and complete else 1
     count("smtp.refused")
     session.end_transaction()

@@ -21,7 +21,7 @@ from fastmail.smtp import envelope as grammar
 from fastmail.smtp import strangers, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.service import LMTP, SUBMISSION, Service
-from fastmail.smtp.transaction import State, Transaction
+from fastmail.smtp.transaction import MAIL, RCPT, Transaction
 from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
@@ -136,24 +136,27 @@ class _Rcpt:
             log.event("smtp.recipient", "error", address=address, why=error)
             session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
             return None
-        if not there:
+        if not there.accounts and not there:  # the list is asked first: nearly always it has one, and answers quicker
             self._unknown(there.refusal)
             return None
-        refused = self._forbidden(there) or no_room
-        refused = refused or wanted.refusal(session, self._transaction, address, self._wanted)
+        queued = there.queued
+        refused = self._forbidden(there, queued) or no_room
+        if self._wanted:
+            refused = refused or wanted.refusal(session, self._transaction, address, self._wanted)
         if refused:
             self._refuse(refused)
             return None
-        if wanted.apart(self._transaction, there, self._wanted):
+        if self._transaction.wishes and wanted.apart(self._transaction, there, self._wanted):
             session.say(
                 "452 4.5.3 send to this recipient by itself, please: it asks for other checks than those before"
             )
             return None
-        refused = strangers.recipient_refusal(session, self._transaction, _counted_by(address, there))
-        if refused:
-            session.bad(refused)
-            return None
-        if there.queued:
+        if session.stranger is not None:
+            refused = strangers.recipient_refusal(session, self._transaction, _counted_by(address, there))
+            if refused:
+                session.bad(refused)
+                return None
+        if queued:
             self._transaction.envelope.forwards.add(address)
         return self.add(there.accounts)
 
@@ -177,8 +180,9 @@ class _Rcpt:
         lasting = reply.startswith("5") and session.service.kind != LMTP
         (session.bad if lasting else session.say)(reply)
 
-    def _forbidden(self, there: Destinations) -> str:
-        """The reply to a session that may not write to an address of this server; empty when it may."""
+    def _forbidden(self, there: Destinations, queued: bool) -> str:
+        """The reply to a session that may not write to an address of this server; empty when it may. ``queued``: of
+        ``there``."""
         session = self._session
         if there.bounces and self._transaction.envelope.sender:
             return "550 5.7.1 this address takes delivery reports only"
@@ -187,7 +191,7 @@ class _Rcpt:
             mine = at_home(directory, user.address) if user is not None else ""
             if mine.rpartition("@")[2] != there.inside:
                 return "550 5.7.1 this address takes mail from users of its domain only"
-        if there.queued and session.service.outbound is None:
+        if queued and session.service.outbound is None:
             return f"550 5.7.1 {LEAVES_NOT}"
         return posting.at_rcpt(session.service.deliverer.directory, there, self._transaction.envelope.sender)
 
@@ -205,6 +209,6 @@ class _Rcpt:
         transaction.envelope.recipients.append((self._asked.address, records))
         transaction.envelope.asked.append(self._asked)
         transaction.ask(self._wanted)
-        if transaction.state is State.MAIL:
-            transaction.state = State.RCPT
+        if transaction.state is MAIL:
+            transaction.state = RCPT
         self._session.say("250 2.1.5 recipient ok")

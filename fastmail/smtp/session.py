@@ -12,17 +12,16 @@ names (LMTP: one reply for each recipient). No limit is found out after memory w
 ``errors`` mistakes, is slow, or speaks HTTP is ended with 421.
 """
 
-from fastmail._core.lines import find_crlf
-from fastmail._core.smtp import split_command
+from fastmail._core.smtp import next_command
 from fastmail.net.connection import Connection
 from fastmail.policy.strangers.gate import Stranger
 from fastmail.smtp import authenticate, content, strangers
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.end_of_data import release
 from fastmail.smtp.greeting import greet
-from fastmail.smtp.service import LMTP, Service
+from fastmail.smtp.service import LMTP, SUBMISSION, Service
 from fastmail.smtp.table import BY_SERVICE, COMMANDS
-from fastmail.smtp.transaction import CONTENT, State
+from fastmail.smtp.transaction import CONTENT, DECIDING, NONE, RCPT, START
 from fastmail.telemetry.counters import count
 
 LINE = 4096  # RFC 5321 4.5.3.1.4 asks for 512, extensions add to it
@@ -34,11 +33,12 @@ HTTP = frozenset((b"GET", b"POST", b"CONNECT", b"HEAD", b"PUT", b"OPTIONS"))
 class SmtpSession(Dialogue):
     """See the module."""
 
-    __slots__ = ("_commands", "_skipping")
+    __slots__ = ("_commands", "_logs_in", "_skipping")
 
     def __init__(self, service: Service, connection: Connection) -> None:
         super().__init__(service, connection)
         self._commands = BY_SERVICE[service.kind]
+        self._logs_in = service.kind == SUBMISSION
         self._skipping = ""  # the reply to the line whose octets are passed over
 
     # ---------------------------------------------------------------- connection's calls
@@ -55,7 +55,7 @@ class SmtpSession(Dialogue):
         self.conn.touch(self.service.limits.command_timeout)
 
     def timed_out(self) -> None:
-        if self.state is State.DECIDING:  # "try again" would be no true answer: the message may be kept by then
+        if self.state is DECIDING:  # "try again" would be no true answer: the message may be kept by then
             self.conn.touch(self.service.limits.command_timeout)
             return
         self.say(f"421 4.4.2 {self.service.hostname} timeout, closing")
@@ -90,8 +90,8 @@ class SmtpSession(Dialogue):
             if transaction is not None and transaction.state >= CONTENT:
                 position = content.feed(self, transaction, data, position)
                 continue
-            end = find_crlf(data, position, size)
-            if end < 0:
+            found = next_command(data, position)
+            if found is None:
                 if size - position > self._longest(data, position) + len(b"\r"):
                     self._skipping = self._skipping or self._too_long(data, position)
                     return size
@@ -99,15 +99,17 @@ class SmtpSession(Dialogue):
             if self._skipping:
                 reply, self._skipping = self._skipping, ""
                 self.logging_in.abandon()  # an exchange with a line that was not read is over (RFC 4954 4)
-                position = end + 1
+                position = found[0]
                 self.bad(reply)
                 continue
-            start, position = position, end + 1
+            start, (position, verb, rest) = position, found
             conn.touch(self.service.limits.command_timeout)
-            if self.logging_in.under_way:
+            if self._logs_in and self.logging_in.under_way:
                 authenticate.line(self, bytes(data[start:position]))
+            elif verb is None or position - start > LINE:
+                self._doubtful(verb, rest, data, start, position)
             else:
-                self._command(data, start, position)
+                self._command(verb, rest, position < size)
         return position
 
     def _spoke(self, stranger: Stranger, data: memoryview) -> bool:
@@ -131,15 +133,16 @@ class SmtpSession(Dialogue):
 
     # ---------------------------------------------------------------- commands
 
-    def _command(self, data: memoryview, start: int, end: int) -> None:
-        """Run the command in ``data[start:end]`` by its row in the table."""
-        parts = split_command(data, start, end)
-        if parts is None or end - start > LINE:
-            fault = self._fault(bytes(data[start:end]))
-            if fault or parts is None:
-                self.bad(fault)
-                return
-        verb, rest = parts
+    def _doubtful(self, verb: bytes | None, rest: bytes, data: memoryview, start: int, end: int) -> None:
+        """Refuse a line that is no command line, or is too long for its command."""
+        fault = self._fault(bytes(data[start:end]))
+        if fault or verb is None:
+            self.bad(fault)
+        else:
+            self._command(verb, rest, end < len(data))
+
+    def _command(self, verb: bytes, rest: bytes, more: bool) -> None:
+        """Run a command by its row in the table. ``more``: octets after its line have already come."""
         command = self._commands.get(verb)
         if command is None:
             self._unknown(verb.upper())
@@ -147,19 +150,20 @@ class SmtpSession(Dialogue):
         if not command.args and rest.strip():
             self.bad("501 5.5.4 no argument is allowed")
             return
-        transaction, more = self.transaction, end < len(data)  # True: octets after the line have already come
+        transaction = self.transaction
         if transaction is not None:
             state = transaction.state
         else:
-            state = State.NONE if self.hello else State.START
-        if command.alone and more and state >= State.RCPT:
-            self.say("554 5.5.0 message was sent before the 354 reply")
-            count("smtp.early")
-            self.conn.close()
-            return
-        stranger = self.stranger
-        if more and stranger is not None and verb in HELLO and not strangers.pipelined(self, stranger):
-            return
+            state = NONE if self.hello else START
+        if more:
+            if command.alone and state >= RCPT:
+                self.say("554 5.5.0 message was sent before the 354 reply")
+                count("smtp.early")
+                self.conn.close()
+                return
+            stranger = self.stranger
+            if stranger is not None and verb in HELLO and not strangers.pipelined(self, stranger):
+                return
         command.run[state](self, rest)
 
     def _fault(self, line: bytes) -> str:

@@ -110,7 +110,7 @@ class Hub:
         if self._doorbell is None or not changed:
             return
         for peer, watched in self._peers:
-            flat = [key for key in changed if watched is None or watched.has(key) or watched.has(whole(key))]
+            flat = [key for key in changed if watched is None or watched.has(key, whole(key))]
             for start in range(0, len(flat), MAX_KEYS):
                 self._doorbell.ring(peer, b"".join(flat[start : start + MAX_KEYS]))
 
@@ -118,7 +118,8 @@ class Hub:
         """Call back the watchers in this worker; watchers of a whole account once."""
         told = set(keys)
         for key in told | {whole(key) for key in told}:
-            for callback in tuple(self._watchers.get(key, ())):
+            found = self._watchers.get(key)
+            for callback in tuple(found) if found else ():
                 try:
                     callback()
                 except Exception as error:  # a bug of one session must not keep the others from being told

@@ -7,7 +7,7 @@ until then.
 
 import mmap
 import os
-import zlib
+from zlib import crc32
 
 MAP = 8192  # octets of a map: 65,536 bits; a power of two
 
@@ -29,12 +29,12 @@ class WatchMap:
             self._bits[:] = bytes(octets)  # bits of an earlier worker with this number
 
     def add(self, key: bytes) -> None:
-        bit = zlib.crc32(key) & self._mask
+        bit = crc32(key) & self._mask
         self._counts[bit] = self._counts.get(bit, 0) + 1
         self._bits[bit >> 3] |= 1 << (bit & 7)
 
     def remove(self, key: bytes) -> None:
-        bit = zlib.crc32(key) & self._mask
+        bit = crc32(key) & self._mask
         left = self._counts[bit] - 1
         if left:
             self._counts[bit] = left
@@ -42,6 +42,11 @@ class WatchMap:
             del self._counts[bit]
             self._bits[bit >> 3] &= 255 ^ (1 << (bit & 7))
 
-    def has(self, key: bytes) -> bool:
-        bit = zlib.crc32(key) & self._mask
-        return bool(self._bits[bit >> 3] >> (bit & 7) & 1)
+    def has(self, *keys: bytes) -> bool:
+        """True if one of these may have been added."""
+        bits, mask = self._bits, self._mask
+        for key in keys:
+            bit = crc32(key) & mask
+            if bits[bit >> 3] >> (bit & 7) & 1:
+                return True
+        return False

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 _QUOTED = re.compile(r'[" =\\]')  # characters that a value needs quotes for
+_BARE = re.compile(r"[!#-<>-\[\]-~]{1,200}")  # ASCII without them, as nearly every value is
 _format = "text"
 _level = 1
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
@@ -30,8 +31,18 @@ def _second(now: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
 
 
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _as_json(value: Any) -> Any:
+    return value if isinstance(value, int | float) else _text(value)[:200]
+
+
 def _plain(value: Any) -> str:
-    text = value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else _text(value)
+    if _BARE.fullmatch(text):
+        return text
     text = text[:200]
     if text and text.isprintable() and not _QUOTED.search(text):
         return text
@@ -44,13 +55,14 @@ def event(name: str, level: str = "info", /, **fields: Any) -> None:
         return
     now = time.time()
     stamp = f"{_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
-    shown = {k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in fields.items() if v is not None}
     if _format == "json":
-        safe = {k: v if isinstance(v, int | float | bool) else str(v)[:200] for k, v in shown.items()}
-        line = json.dumps({"time": stamp, "level": level, "event": name, "pid": os.getpid(), **safe})
+        shown = {key: _as_json(value) for key, value in fields.items() if value is not None}
+        line = json.dumps({"time": stamp, "level": level, "event": name, "pid": os.getpid(), **shown})
     else:
         line = f"time={stamp} level={level} event={name} pid={os.getpid()}"
-        line += "".join(f" {k}={_plain(v)}" for k, v in shown.items())
+        for key, value in fields.items():
+            if value is not None:
+                line += f" {key}={value if type(value) is int else _plain(value)}"
     try:
         sys.stderr.write(line + "\n")
     except (OSError, ValueError):

@@ -231,8 +231,8 @@ MUTATIONS = [
     Mutation(
         "S3: content sent before 354 is taken",
         SESSION,
-        "        if command.alone and more and state >= State.RCPT:\n",
-        "        if command.alone and more is None and state >= State.RCPT:\n",
+        "            if command.alone and state >= RCPT:\n",
+        "            if command.alone and state is None:\n",
         (f"{HOSTILE}::test_s3_message_before_354_is_refused",),
     ),
     Mutation(

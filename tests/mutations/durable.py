@@ -479,9 +479,9 @@ MUTATIONS = [
     ),
     Mutation(
         "LMTP and SMTP answer before the mailbox is durable",
-        "fastmail/delivery/storing.py",
-        "            return list(await self._store.deliver(plan.items))\n",
-        "            import asyncio\n\n            asyncio.ensure_future(self._store.deliver(plan.items))\n            return [None] * len(plan.items)\n",
+        "fastmail/delivery/deliver.py",
+        "                    places = await self.store.deliver(plan.items)\n",
+        "                    import asyncio\n\n                    asyncio.ensure_future(self.store.deliver(plan.items))\n",
         (f"{REPLIES}[maildir]",),
         slow=True,
     ),

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from fastmail.durable import beneath, files
 from fastmail.durable.commit import FileWrite
 from fastmail.durable.transaction import Txn
-from fastmail.model.errors import NoSuchMailbox, StorageFailed
+from fastmail.model.errors import NoSuchMailbox, StorageFailed, StorageFull
 from fastmail.store.interface import Account, Appended, Delivery, NewMessage, Origin
 from fastmail.store.local.going_on import GoingOn
 from fastmail.store.local.holds import Holds
@@ -70,6 +70,10 @@ class Deliveries:
     def deliver(self, items: Sequence[Delivery]) -> Coroutine[Any, Any, list[Appended]]:
         """See interface.Store."""
         if self._lists is None:
+            # nearly always one message for one account: its content is placed now, and committed when this is awaited
+            placed = self._at_once(items[0]) if len(items) == 1 else None
+            if placed is not None:
+                return self._commit_group([(items[0], *placed)], int(time.time()))
             return self._deliver(items, [])
         return self._going_on.run(self._deliver_listed(self._lists, items))
 
@@ -98,19 +102,21 @@ class Deliveries:
         except BaseException:
             give_up(write for group in groups.values() for _, write, _ in group)
             raise
-        waits = []
-        for group in groups.values():
-            twins: list[bytes] = []
-            apply, then = partial(given.put_in, now, group, twins), partial(self._delivered, group, twins)
-            writes = [write for _, write, _ in group if write is not None]
-            known = all(item.id for item, _, _ in group)
-            waits.append(self._commit(group[0][0].account, apply, writes, then, known))
+        waits = [self._commit_group(group, now) for group in groups.values()]
         results: list[list[Appended]] = [await waits[0]] if len(waits) == 1 else await _all(waits)
         if self._lists is not None:
             for group, kept in zip(groups.values(), results, strict=True):
                 pairs = zip(group, kept, strict=True)
                 lines += [(one[0].key, at.uids[0], one[2][1:]) for one, at in pairs if not at.repeated]
         return results[0] if len(results) == 1 else _in_order(shards, groups, results)
+
+    def _commit_group(self, group: Sequence[Placed], now: int) -> Coroutine[Any, Any, list[Appended]]:
+        """Commit the part of one shard."""
+        twins: list[bytes] = []
+        apply, then = partial(given.put_in, now, group, twins), partial(self._delivered, group, twins)
+        writes = [write for _, write, _ in group if write is not None]
+        known = b"" not in [item.id for item, _, _ in group]
+        return self._commit(group[0][0].account, apply, writes, then, known)
 
     def _at_once(self, item: Delivery) -> tuple[Write, bytes] | None:
         """``_place`` of a first delivery, as nearly all are, if it has nothing to wait for; otherwise None."""
@@ -209,7 +215,10 @@ class Deliveries:
     ) -> T:
         """Commits.change, for messages that were placed."""
         try:
-            return await self._commits.change(account, apply, writes, adds=True, then=then, repeatable=repeatable)
+            return (await self._commits.change_begun(account, apply, writes, True, then, repeatable)).result
+        except StorageFull:
+            self._commits.when_full()
+            raise
         except StorageFailed:
             self._commits.refuse_gone(account)
             placed = [write for write in writes if isinstance(write, FileWrite)]
@@ -227,7 +236,8 @@ class Deliveries:
         """A shard's part is durable: remove the files of repeated deliveries."""
         if twins:
             self._commits.help(files.unlink_batch, twins)
-        for (item, write, name), placed in zip(group, kept, strict=True):
+        for at, placed in enumerate(kept):
+            item, write, name = group[at]
             if placed.repeated and name:
                 self._touch(item.account, item.key)  # the trash table has a file that is not needed
                 if isinstance(write, FileWrite) and write.path not in twins:

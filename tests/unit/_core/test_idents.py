@@ -69,3 +69,24 @@ def test_what_is_cut_short_has_nothing() -> None:
     assert mime.lost(old)
     with pytest.raises(ValueError, match="preview"):
         idents.with_preview(old, b"")
+
+
+def quick_look(summary: bytes) -> bytes | None:
+    """The slow version of idents.message_id, of a summary whose ENVELOPE has all values."""
+    end = summary[32 : 32 + int.from_bytes(summary[8:12], "little")]
+    if end.endswith(b" NIL)"):
+        return b""
+    found = re.search(rb' "(<[^<>\s"\\]+>)"\)\Z', end)
+    return found[1] if found is not None else None
+
+
+@given(st.lists(st.sampled_from([b"<", b">", b" ", b'"', b"\\", b"a", b"@b.test", b"\t", b"NIL", b"(", b")", b"\xe4"])))
+def test_a_message_id_is_found_as_a_search_in_the_envelope_finds_it(pieces: list[bytes]) -> None:
+    summary = mime.scan(b"Subject: x\nMessage-ID: " + b"".join(pieces) + b"\n\n")
+    assert idents.message_id(summary) == quick_look(summary)
+
+
+@pytest.mark.parametrize("octets", range(40))
+def test_a_message_id_is_not_looked_for_behind_the_end(octets: int) -> None:
+    summary = mime.scan(b"Message-ID: <a@b.test>\n\n")
+    assert idents.message_id(summary[:octets]) is None

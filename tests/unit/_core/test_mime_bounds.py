@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmail._core import envelope, fetch, mime, pages, rows
+from fastmail._core import envelope, fetch, idents, mime, pages, rows
 from fastmail._core.octets import Out
 from fastmail._core.uidset import UidSet
 from fastmail.imap.search_run import _field_has
@@ -100,8 +100,8 @@ def test_a_text_is_not_cut_within_a_character() -> None:
 
 
 def test_the_name_of_a_message_with_a_cut_envelope_is_looked_up_in_its_header() -> None:
-    assert summary.message_id(mime.scan(b"Message-ID: <a@b>\n\n")) == b"<a@b>"
-    assert summary.message_id(mime.scan(b"To: " + b":;" * 2000 + b"\nMessage-ID: <a@b>\n\n")) is None
+    assert idents.message_id(mime.scan(b"Message-ID: <a@b>\n\n")) == b"<a@b>"
+    assert idents.message_id(mime.scan(b"To: " + b":;" * 2000 + b"\nMessage-ID: <a@b>\n\n")) is None
 
 
 def multipart(part: bytes, n: int = PARTS) -> bytes:

@@ -56,3 +56,30 @@ def test_xtext() -> None:
     for bad in (b"+", b"+2", b"+2g", b"a b", b"a=b"):
         with pytest.raises(ValueError, match="."):
             smtp.xtext(bad)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        (b"NOOP\r\n", (b"NOOP", b"")),
+        (b"mail FROM:<a@b> X\r\n", (b"MAIL", b"FROM:<a@b> X")),
+        (b"rset \r\n", (b"RSET", b"")),
+        (b"x" * 40 + b" word\r\n", (b"x" * 40, b"word")),
+        (b"\r\n", (b"", b"")),
+        (b"\n", (None, b"")),
+        (b"NOOP\n", (None, b"")),
+        (b"NO\rOP\r\n", (None, b"")),
+        (b"NO\0OP\r\n", (None, b"")),
+        (b"NOOP\r\r\n", (None, b"")),
+    ],
+)
+def test_command_lines(line: bytes, wanted: tuple[bytes | None, bytes]) -> None:
+    for before in (b"", b"QUIT\r\n", b"\r"):
+        for behind in (b"", b"N", b"QUIT\r\n", b"\n"):
+            data, start = before + line + behind, len(before)
+            assert smtp.next_command(data, start) == (start + len(line), *wanted)
+            assert smtp.next_command(memoryview(data), start) == (start + len(line), *wanted)
+    for size in range(len(line)):
+        assert smtp.next_command(line[:size], 0) is None, "its line end has not come"
+    assert smtp.next_command(line, len(line)) is None
+    assert smtp.next_command(line, -1) is None

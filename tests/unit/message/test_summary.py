@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastmail._core import mime
+from fastmail._core import idents, mime
 from fastmail.message import submitted, summary
 
 
@@ -24,7 +24,7 @@ from fastmail.message import submitted, summary
 )
 def test_the_message_id_is_read_from_the_envelope(field: bytes, found: bytes | None) -> None:
     text = b"From: a@b.test\n" + field + b"\n<body@b.test>\n"
-    assert summary.message_id(mime.scan(text)) == found
+    assert idents.message_id(mime.scan(text)) == found
     if found is not None:
         assert submitted.message_id(text) == found[1:-1].decode()
 

@@ -1,6 +1,8 @@
 """Trace fields: what peers call themselves, addresses with quotes, address literals (RFC 5321 4.1.2, 4.1.3, 4.4)."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastmail.message import trace
 
@@ -69,3 +71,9 @@ def test_addresses_of_hosts(peer: str, literal: str) -> None:
 def test_names_of_hosts(helo: str, name: str) -> None:
     field = trace.received(helo, "192.0.2.1", "mx.test", "ESMTP", "1", "")
     assert field.startswith(f"Received: from {name} ([".encode()) and field.isascii()
+
+
+@given(st.integers(min_value=1, max_value=1 << 70))
+def test_digits_say_the_number_without_zeros_in_front(value: int) -> None:
+    text = trace.digits(value)
+    assert trace.undigits(text) == value and not text.startswith("0")

@@ -9,10 +9,13 @@ import pytest
 
 from fastmail._core import mime
 from fastmail.message import summary
+from fastmail.net.connection import Connection
 from fastmail.policy.dmarc import Dmarc
 from fastmail.policy.spf import Checked
 from fastmail.policy.verdict import Checks
+from fastmail.smtp import accept
 from fastmail.smtp.accept import _vouched
+from tests.support.homes import local_store
 from tests.support.sessions import USER, Bench, Client
 from tests.unit.smtp.test_milter import Filter, milter
 
@@ -127,3 +130,52 @@ def test_an_author_without_a_policy_is_vouched_for_by_spf(mechanism: str, domain
     """But not where anybody may send for the domain: a stranger would write to lists as their members."""
     spf = Checked("pass", "mailfrom", domain, mechanism)
     assert _vouched(Checks(sender=spf, dmarc=Dmarc("none", domain="a.b.test" if vouched else "b.test"))) is vouched
+
+
+@pytest.mark.parametrize("text", [b"Subject: x\n\nbody\n", b"no header\n", b"x\n" * 200_000], ids=range(3))
+def test_lmtp_that_nobody_is_asked_about_ends_as_by_all_steps(
+    tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(name: str) -> tuple[bytes, bytes]:
+        (tmp_path / name).mkdir()
+        bench = Bench(str(tmp_path / name))
+        reply = await send(bench.open("lmtp"), "lmtp", text, USER, USER.replace("@", "+detail@"))
+        (content,) = kept(bench)
+        number = reply.split(b"> ")[1].split()[0]
+        front, date = content.index(b";\n\t"), content.index(b"+0000\n")
+        return reply.replace(number, b"ID"), content[:front].replace(number, b"ID") + content[date:]
+
+    short = asyncio.run(scenario("short"))
+    assert short[0].count(b"250 2.0.0 <") == 2
+    steps: list[object] = []
+    take = accept._take
+
+    def by_steps(*given: Any) -> Any:
+        steps.append(given)
+        return take(*given)
+
+    monkeypatch.setattr(accept, "_take", by_steps)
+    monkeypatch.setattr(accept, "asks_nobody", lambda session: False)
+    assert asyncio.run(scenario("steps")) == short
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize("kind", ["maildir", "segments"])
+def test_lmtp_that_nobody_is_asked_about_takes_no_task(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        store = local_store(str(tmp_path / "data"), kind=kind)
+        await store.start()
+        try:
+            bench = Bench(str(tmp_path), store)
+            client = bench.open("lmtp")
+            assert (await send(client, "lmtp", b"Subject: first\n\n")).startswith(b"250 2.0.0")  # opens the account
+            tasks: list[object] = []
+            monkeypatch.setattr(Connection, "_run", lambda *given: tasks.append(given))
+            assert (await send(client, "lmtp", b"Subject: second\n\n")).startswith(b"250 2.0.0")
+            assert not tasks
+        finally:
+            await store.close()
+
+    asyncio.run(scenario())

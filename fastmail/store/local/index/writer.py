@@ -112,6 +112,22 @@ class Commits:
             raise
         return done
 
+    def change_begun(
+        self,
+        account: Account,
+        apply: Callable[[Txn, Tables], Changed[T]],
+        writes: Writes = (),
+        adds: bool = False,
+        then: Callable[[T], None] | None = None,
+        repeatable: bool = False,
+    ) -> "asyncio.Future[Changed[T]]":
+        """Begin ``change``. The future gets the whole Changed; whoever awaits it calls ``when_full`` on StorageFull."""
+        operation = self._operation(account, apply, writes, adds, repeatable)
+        operation.tells = _keys
+        if then is not None:
+            operation.after = partial(_after_change, then)
+        return self.shard(account.id).queue.submit(operation)
+
     async def change(
         self,
         account: Account,
@@ -122,16 +138,11 @@ class Commits:
         repeatable: bool = False,
     ) -> T:
         """Do the same for a change that sessions must hear of; returns the result after they were told."""
-        operation = self._operation(account, apply, writes, adds, repeatable)
-        operation.tells = _keys
-        if then is not None:
-            operation.after = partial(_after_change, then)
         try:
-            done: Changed[T] = await self.shard(account.id).queue.submit(operation)
+            return (await self.change_begun(account, apply, writes, adds, then, repeatable)).result
         except StorageFull:
             self.when_full()
             raise
-        return done.result
 
     async def submit_new(self, account: Account, apply: Callable[[Txn, Tables], T], adds: bool = False) -> T:
         """``submit`` for an operation that creates rows of an account.
