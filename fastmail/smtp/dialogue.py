@@ -26,6 +26,7 @@ class Dialogue:
         "_errors",
         "conn",
         "deciding",
+        "extended",
         "filters",
         "gone",
         "hello",
@@ -44,6 +45,7 @@ class Dialogue:
         # who the client is
         self.host = connection.host  # XCLIENT may tell of another
         self.hello = ""  # what it calls itself; empty before EHLO
+        self.extended = True  # it said EHLO or LHLO, and not HELO
         self.stranger: Stranger | None = None  # what is noted of it, where nobody vouches for it
         self.user: AccountRecord | None = None
         self.login: Standing | None = None

@@ -21,7 +21,7 @@ from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.end_of_data import release
 from fastmail.smtp.greeting import greet
 from fastmail.smtp.service import LMTP, Service
-from fastmail.smtp.table import BY_SERVICE, COMMANDS
+from fastmail.smtp.table import BY_SERVICE
 from fastmail.smtp.transaction import CONTENT, State
 from fastmail.telemetry.counters import count
 
@@ -138,6 +138,8 @@ class SmtpSession(Dialogue):
             fault = self._fault(bytes(data[start:end]))
             if fault or parts is None:
                 self.bad(fault)
+                if bytes(data[start : start + 5]).upper() == b"BDAT ":
+                    self.conn.close()  # a chunk follows, and where it ends can not be known
                 return
         verb, rest = parts
         command = self._commands.get(verb)
@@ -179,7 +181,7 @@ class SmtpSession(Dialogue):
             self.bad("502 5.5.1 EXPN is not done here")
         elif verb == b"AUTH":
             self.bad("502 5.5.1 no AUTH here: users send on the submission ports")
-        elif verb in COMMANDS and self.service.kind == LMTP:
+        elif verb in HELLO and self.service.kind == LMTP:
             self.bad("500 5.5.1 use LHLO")
         else:
             self.bad("500 5.5.1 unknown command; try HELP")
