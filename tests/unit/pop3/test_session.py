@@ -133,7 +133,8 @@ def test_quit_that_can_not_remove_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [b"LIST 0", b"LIST 4", b"LIST -1", b"LIST x", b"LIST 99999999999999999999", b"RETR", b"RETR 1 2", b"DELE", b"TOP 1",
-     b"TOP 1 -1", b"TOP 1 x", b"TOP", b"UIDL 0", b"XTND", b"", b"\xff\xfe", b"RETR \xc2\xb2", b"LAST"],
+     b"LIST 4294967297", b"LIST 18446744073709551617", b"DELE 4294967297", b"RETR 00", b"TOP 18446744073709551617 0",
+    b"TOP 1 -1", b"TOP 1 x", b"TOP", b"UIDL 0", b"XTND", b"", b"\xff\xfe", b"RETR \xc2\xb2", b"LAST"],
 )  # fmt: skip
 def test_bad_arguments_get_err_and_the_session_goes_on(tmp_path: Path, command: bytes) -> None:
     async def work(bench: Bench, client: Client) -> None:
