@@ -120,15 +120,10 @@ async def _unless_known(session: Dialogue, envelope: Envelope, content: Octets) 
 
 
 def refuse(session: Dialogue, transaction: Transaction, why: str) -> None:
-    """Refuse the content for a reason of REFUSALS. By LMTP, complete content has one reply for each recipient, and it
-    is no mistake of the client: the host in front did not write it, and if it were sent away in the middle of these
-    replies, it would try again in vain for the other recipients (smtp.recipients has the same rule)."""
+    """Refuse the content for a reason of REFUSALS. By LMTP, complete content has one reply for each recipient."""
     complete = transaction.state is State.DECIDING
-    recipients = len(transaction.envelope.recipients)
+    times = len(transaction.envelope.recipients) if session.service.kind == LMTP and complete else 1
     count("smtp.refused")
     session.end_transaction()
-    if session.service.kind != LMTP:
-        session.bad(REFUSALS[why])
-        return
-    for _ in range(recipients if complete else 1):
-        session.say(REFUSALS[why])
+    for _ in range(times):
+        session.refuse(REFUSALS[why])

@@ -24,13 +24,13 @@ def mail(session: Dialogue, rest: bytes) -> None:
     try:
         sender, options = grammar.mail(rest, service.limits.message_size)
     except grammar.Refused as refusal:
-        session.bad(str(refusal))
+        session.refuse(str(refusal))
         return
     own = own_limits.of(session)
     refused = _refusal(session, sender, options) or own_limits.refusal(session, own, options.size)
     refused = refused or strangers.mail_refusal(session, sender)
     if refused:
-        session.bad(refused)
+        session.refuse(refused)
         return
     lowered = options.priority > 0 and not session.may_relay()
     if lowered:

@@ -44,6 +44,32 @@ def test_each_recipient_by_lmtp_has_a_reply(tmp_path: Path, content: bytes, chun
     asyncio.run(main())
 
 
+REFUSED = {
+    b"MAIL FROM:<a@b.test> SIZE=2000\r\n": b"552 5.3.4 ",
+    b"MAIL FROM:<a..b@c.test>\r\n": b"501 5.1.7 ",
+    b"MAIL FROM:<> BY=3;N\r\n": b"555 5.5.4 ",
+    b"RCPT TO:<a..b@example.test>\r\n": b"501 5.1.3 ",
+    b"RCPT TO:<nobody@example.test>\r\n": b"550 5.1.1 ",
+    b"RCPT TO:<a@far.test>\r\n": b"550 5.7.1 ",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED, ids=lambda line: line.decode().split(":")[1].strip())
+def test_the_host_in_front_may_name_any_address(tmp_path: Path, line: bytes) -> None:
+    """Others wrote them. By SMTP, so many refusals end the session."""
+
+    async def main() -> None:
+        for kind, hello in (("lmtp", b"LHLO me\r\n"), ("smtp", b"EHLO me\r\n")):
+            client = Bench(str(tmp_path), errors=ERRORS, message_size=1000).open(kind)
+            await client.send(hello + (b"MAIL FROM:<>\r\n" if line.startswith(b"RCPT") else b""))
+            for _ in range(ERRORS):
+                assert (await client.send(line)).startswith(REFUSED[line])
+            assert client.transport.closed == (kind == "smtp")
+            assert kind == "smtp" or (await client.send(b"NOOP\r\n")) == b"250 2.0.0 ok\r\n"
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("kind", ["smtp", "lmtp"])
 def test_a_chunk_that_is_too_big_has_one_reply(tmp_path: Path, kind: str) -> None:
     """Before the last chunk there is no reply for each recipient; the chunks behind it are for nobody (RFC 3030 2)."""
