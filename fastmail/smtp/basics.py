@@ -35,7 +35,7 @@ def vrfy(session: Dialogue, rest: bytes) -> None:
     except grammar.Refused as refusal:
         session.bad(str(refusal))
         return
-    session.say("252 2.1.5 send mail to find out")
+    session.say("252 2.0.0 send mail to find out")  # 2.1.5 would say that the address is valid
 
 
 def starttls(session: Dialogue, rest: bytes) -> None:

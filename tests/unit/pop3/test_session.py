@@ -197,3 +197,18 @@ def test_what_another_session_expunged_can_be_read(tmp_path: Path) -> None:
         assert not bench.store.views.elsewhere(key, 0)
 
     asyncio.run(main())
+
+
+def test_auth_with_too_many_words(tmp_path: Path) -> None:
+    """It is not taken for a mechanism that is not known, and no exchange begins."""
+
+    async def main() -> None:
+        client = Bench(str(tmp_path)).open("pop3")
+        got = await client.send(b"AUTH PLAIN = =\r\nNOOP\r\nAUTH NONE\r\n")
+        assert got.splitlines() == [
+            b"-ERR AUTH mechanism [initial response] is expected",
+            b"-ERR log in first",
+            b"-ERR mechanism is not known; known are PLAIN, LOGIN",
+        ]
+
+    asyncio.run(main())

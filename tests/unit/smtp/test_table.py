@@ -34,7 +34,7 @@ REPLIES = {
     b"BDAT 0\r\n": (NO_HELLO, NO_MAIL, NO_RCPT, b"250 2.0.0", b"250 2.0.0"),
     b"RSET\r\n": (b"250 2.0.0",) * 5,
     b"NOOP\r\n": (b"250 2.0.0",) * 5,
-    b"VRFY x\r\n": (b"252 2.1.5",) * 5,
+    b"VRFY x\r\n": (b"252 2.0.0",) * 5,
     b"HELP\r\n": (b"214 2.0.0",) * 5,
     b"EHLO me\r\n": (b"250-mx.example.test",) * 5,
     b"HELO me\r\n": (b"250 mx.example.test",) * 5,
