@@ -13,6 +13,8 @@ from fastmail._core.octets cimport lower
 
 cdef enum:
     VERB = 16  # octets that a verb may have; the longest one known has 8
+    PATH = 255  # octets of a path with one of its brackets (RFC 5321 4.5.3.1.3)
+    MAILBOX = 320  # octets of a mailbox that is in no path: as many as a local-part and a domain by RFC 5321 4.5.3.1
 
 cdef const char* ATEXT = b"!#$%&'*+-/=?^_`{|}~"
 
@@ -102,6 +104,8 @@ cdef tuple command(const char* line, Py_ssize_t length, Py_ssize_t end):
     length -= 1  # now of the line without CRLF
     if length < 0 or line[length] != 13 or memchr(line, 13, length) != NULL or memchr(line, 0, length) != NULL:
         return end, None, b""
+    while length and (line[length - 1] == 32 or line[length - 1] == 9):  # RFC 5321 4.1.1 asks to tolerate it
+        length -= 1
     gap = <const char*>memchr(line, 32, length)
     size = length if gap == NULL else gap - line
     rest = b"" if gap == NULL else PyBytes_FromStringAndSize(gap + 1, length - size - 1)
@@ -170,12 +174,14 @@ cdef tuple mailbox(const uint8_t* p, Py_ssize_t start, Py_ssize_t n, bint utf8, 
         if not word:
             raise ValueError("local-part expected" if i == start else "empty atom in local-part")
         text = PyBytes_FromStringAndSize(<const char*>p + start, i - start)
-    if len(text) > 64:
-        raise ValueError("local-part is longer than 64 octets")
     if i >= n or p[i] != b'@':
         raise ValueError("@ and a domain expected")
     a = i + 1
     end = domain_end(p, a, n, utf8)
+    # RFC 5321 4.5.3.1: 64 octets of a local-part are what everybody has to take, and no reason to refuse longer ones,
+    # which senders make of their recipients' addresses (VERP, SRS) and of tokens.
+    if end - start > MAILBOX:
+        raise ValueError("address is longer than 320 octets")
     if not is_text(p + start, end - start):
         raise ValueError("address is not UTF-8, or has a control character")
     if not simple:
@@ -226,7 +232,7 @@ cdef tuple path(const uint8_t* p, Py_ssize_t start, Py_ssize_t n, bint utf8):
         raise ValueError("> expected behind the address")
     if not is_text(p + start, i - start):
         raise ValueError("source route is not UTF-8, or has a control character")
-    if i - start > 255:
+    if i - start > PATH:
         raise ValueError("path is longer than 256 octets")
     return found, i + 1
 

@@ -2,8 +2,9 @@
 
 Local-parts are compared without case, by Unicode case folding, as every hoster does; the case a sender used is kept
 where it is shown. Domains are compared as model.domain says: with A-labels or with U-labels, a domain is the same. A
-local-part has 64 octets at most, a domain 255 (RFC 5321 4.5.3.1). What may be an account is narrower, because it names
-directories: no slash, no NUL, no dot in front, nothing that is quoted.
+domain has 255 octets at most, the local-part of an address here 64 (RFC 5321 4.5.3.1), of an address elsewhere as many
+as a path has room for. What may be an account is narrower, because it names directories: no slash, no NUL, no dot in
+front, nothing that is quoted.
 """
 
 import re
@@ -16,7 +17,7 @@ from fastmail.model.errors import BadAddress
 
 _SAFE = re.compile(r"[\w.+\-=&'!#$^`{}|~]+", re.UNICODE)
 MARKS = ("Mn", "Mc")  # accents and vowel signs, which are parts of words in many scripts (Unicode 4.5)
-LONGEST_LOCAL = 64  # octets (RFC 5321 4.5.3.1.1)
+LONGEST_LOCAL = 64  # octets of an address here: what every host has to take (RFC 5321 4.5.3.1.1)
 LONGEST_NAME = 255  # octets of a file's name
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*")

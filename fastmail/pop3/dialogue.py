@@ -74,7 +74,7 @@ class Dialogue:
 
     def number(self, view: View, word: bytes) -> int:
         """A message number that is there and not deleted; 0 after an error reply."""
-        number = int(word) if word.isdigit() and len(word) < 10 else 0
+        number = int(word) if word.isdigit() else 0
         if not 0 < number <= len(view.sizes):
             self.bad("no such message")
             return 0

@@ -93,7 +93,9 @@ def auth(session: Dialogue, rest: bytes) -> None:
         session.conn.write(b"+OK mechanisms\r\n" + known + b".\r\n")
     elif not _may_login(session):
         session.bad("[AUTH] TLS is needed first: STLS")
-    elif len(words) > 2 or not session.logging_in.begin(words[0]):
+    elif len(words) > 2:
+        session.bad("AUTH mechanism [initial response] is expected")
+    elif not session.logging_in.begin(words[0]):
         session.bad(session.logging_in.unknown)
     else:
         try:

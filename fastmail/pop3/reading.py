@@ -16,6 +16,7 @@ from fastmail.pop3.view import View
 from fastmail.telemetry import log
 
 BLOCK = 65536  # octets of a long answer that are written at once
+MOST_LINES = 1 << 40  # more than a message can have: whoever asks for more of them gets all
 
 
 def retr(session: Dialogue, view: View, rest: bytes) -> None:
@@ -28,12 +29,12 @@ def retr(session: Dialogue, view: View, rest: bytes) -> None:
 def top(session: Dialogue, view: View, rest: bytes) -> None:
     """RFC 1939 7: the header and so many lines of the body."""
     words = rest.split()
-    if len(words) != 2 or not words[1].isdigit() or len(words[1]) > 9:
+    if len(words) != 2 or not words[1].isdigit():
         session.bad("TOP message lines is expected")
         return
     number = session.number(view, words[0])
     if number:
-        _send(session, view, number, int(words[1]))
+        _send(session, view, number, min(int(words[1]), MOST_LINES))
 
 
 def _send(session: Dialogue, view: View, number: int, lines: int) -> None:

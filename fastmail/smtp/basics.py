@@ -3,6 +3,12 @@
 
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp.dialogue import Dialogue
+from fastmail.smtp.service import LMTP
+
+
+def no_hello(session: Dialogue, rest: bytes) -> None:
+    """A command that comes before EHLO."""
+    session.bad("503 5.5.1 say LHLO first" if session.service.kind == LMTP else "503 5.5.1 say EHLO first")
 
 
 def rset(session: Dialogue, rest: bytes) -> None:
@@ -29,7 +35,7 @@ def vrfy(session: Dialogue, rest: bytes) -> None:
     except grammar.Refused as refusal:
         session.bad(str(refusal))
         return
-    session.say("252 2.1.5 send mail to find out")
+    session.say("252 2.0.0 send mail to find out")  # 2.1.5 would say that the address is valid
 
 
 def starttls(session: Dialogue, rest: bytes) -> None:

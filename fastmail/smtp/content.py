@@ -11,10 +11,11 @@ from fastmail.delivery.envelope import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
 from fastmail.model.errors import CannotDo, MailError
+from fastmail.smtp.basics import no_hello
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.end_of_data import begin, decide, refuse
 from fastmail.smtp.service import LMTP, Service
-from fastmail.smtp.transaction import BDAT, DATA, DECIDING, LAST_CHUNK, NONE, PASSED_OVER, TAKE, Transaction
+from fastmail.smtp.transaction import BDAT, DATA, DECIDING, LAST_CHUNK, MAIL, PASSED_OVER, START, TAKE, Transaction
 from fastmail.telemetry import log
 
 LONGEST_SIZE = 18  # digits of the size of a chunk
@@ -57,13 +58,13 @@ def bdat(session: Dialogue, rest: bytes) -> None:
 
 
 def bdat_for_nobody(session: Dialogue, rest: bytes) -> None:
-    """BDAT before there is a recipient, or even a sender: the chunk follows in any case (RFC 3030 2)."""
+    """BDAT before there is a recipient, a sender, or even EHLO: the chunk follows in any case (RFC 3030 2)."""
     chunk = _chunk(session, rest)
     if chunk is None:
         return
     transaction = session.transaction
     if transaction is None:
-        transaction = session.transaction = Transaction(Envelope(), NONE)
+        transaction = session.transaction = Transaction(Envelope(), session.state)
     transaction.pass_over(chunk[0])
     if not transaction.left:
         _passed_over(session, transaction)
@@ -210,8 +211,11 @@ def _end_chunk(session: Dialogue, transaction: Transaction) -> None:
 def _passed_over(session: Dialogue, transaction: Transaction) -> None:
     """Reply to a chunk that no recipient gets."""
     transaction.state = transaction.resumes
-    if transaction.state is NONE:
-        session.transaction = None
-        session.bad("503 5.5.1 need MAIL first")
-    else:
+    if transaction.state is MAIL:
         no_recipients(session, b"")
+        return
+    session.transaction = None
+    if transaction.state is START:
+        no_hello(session, b"")
+    else:
+        session.bad("503 5.5.1 need MAIL first")

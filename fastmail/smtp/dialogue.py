@@ -26,6 +26,7 @@ class Dialogue:
         "_errors",
         "conn",
         "deciding",
+        "extended",
         "filters",
         "gone",
         "hello",
@@ -44,6 +45,7 @@ class Dialogue:
         # who the client is
         self.host = connection.host  # XCLIENT may tell of another
         self.hello = ""  # what it calls itself; empty before EHLO
+        self.extended = True  # it said EHLO or LHLO, and not HELO
         self.stranger: Stranger | None = None  # what is noted of it, where nobody vouches for it
         self.user: AccountRecord | None = None
         self.login: Standing | None = None
@@ -81,7 +83,7 @@ class Dialogue:
         count("milter.refused")
         if otherwise is not None:
             otherwise()
-        self.bad(f"{refusal.code} {refusal.enhanced} {refusal.text}")
+        self.refuse(f"{refusal.code} {refusal.enhanced} {refusal.text}")
 
     def may_relay(self) -> bool:
         """Users may send anywhere; so may hosts of trusted networks, by port 25."""
@@ -114,6 +116,12 @@ class Dialogue:
             self.conn.close()
         elif self.stranger is not None and self.stranger.slowed:
             self._slow(self.stranger)
+
+    def refuse(self, line: str) -> None:
+        """An error reply to an address or a message. By LMTP that is no mistake of the client: the host in front passes
+        on what others wrote, and cannot know who is here. If it were sent away for that, nobody in its transaction
+        would get the message, and it would try again in vain."""
+        (self.say if self.service.kind == LMTP else self.bad)(line)
 
     def _slow(self, stranger: Stranger) -> None:
         """Send what is queued later. Only so many sessions wait at once, because each has a socket and memory; one more

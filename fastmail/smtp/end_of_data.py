@@ -135,4 +135,4 @@ def refuse(session: Dialogue, transaction: Transaction, why: str) -> None:
     count("smtp.refused")
     session.end_transaction()
     for _ in range(times):
-        session.bad(REFUSALS[why])
+        session.refuse(REFUSALS[why])

@@ -20,12 +20,14 @@ LMTP_EXTENSIONS = tuple(one for one in EXTENSIONS if one != b"DSN")  # the host 
 def ehlo(session: Dialogue, rest: bytes) -> None:
     """EHLO, and LMTP's LHLO."""
     if _take_name(session, rest):
+        session.extended = True
         _ask_filters(session, lambda: _offer(session))
 
 
 def helo(session: Dialogue, rest: bytes) -> None:
     """HELO: no extension is offered."""
     if _take_name(session, rest):
+        session.extended = False
         _ask_filters(session, lambda: session.say(f"250 {session.service.hostname}"))
 
 

@@ -24,13 +24,13 @@ def mail(session: Dialogue, rest: bytes) -> None:
     try:
         sender, options = grammar.mail(rest, service.limits.message_size)
     except grammar.Refused as refusal:
-        session.bad(str(refusal))
+        session.refuse(str(refusal))
         return
     own = own_limits.of(session)
     refused = _refusal(session, sender, options) or own_limits.refusal(session, own, options.size)
     refused = refused or strangers.mail_refusal(session, sender)
     if refused:
-        session.bad(refused)
+        session.refuse(refused)
         return
     lowered = options.priority > 0 and not session.may_relay()
     if lowered:
@@ -96,7 +96,10 @@ def _exempt(session: Dialogue) -> bool:
 
 
 def _protocol(session: Dialogue, utf8: bool) -> str:
-    """The protocol as Received fields name it (RFC 3848, RFC 6531 4.3)."""
+    """The protocol as Received fields name it (RFC 5321 4.4, RFC 3848, RFC 6531 4.3). After HELO there is no word that
+    also tells of TLS or a login."""
+    if not session.extended and not utf8:
+        return "SMTP"
     word = "LMTP" if session.service.kind == LMTP else "SMTP" if utf8 else "ESMTP"
     word = "UTF8" + word if utf8 else word
     return word + ("S" if session.conn.tls else "") + ("A" if session.user is not None else "")

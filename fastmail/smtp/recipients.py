@@ -40,7 +40,7 @@ def rcpt(session: Dialogue, rest: bytes) -> None:
     try:
         asked = grammar.rcpt(rest, transaction.envelope.options.utf8, lambda: _own_domain(service))
     except grammar.Refused as refusal:
-        session.bad(str(refusal))
+        session.refuse(str(refusal))
         return
     directory = service.deliverer.directory
     if asked.notify and not _hears_of_success(session):
@@ -56,7 +56,7 @@ def rcpt(session: Dialogue, rest: bytes) -> None:
         if service.kind == SUBMISSION:
             session.bad("550 5.7.1 sending to other servers is switched off here")
         else:
-            session.bad("550 5.7.1 relaying denied: the domain is not of this server")
+            session.refuse("550 5.7.1 relaying denied: the domain is not of this server")
     if waits is not None:
         session.conn.run(waits)
 
@@ -154,7 +154,7 @@ class _Rcpt:
         if session.stranger is not None:
             refused = strangers.recipient_refusal(session, self._transaction, _counted_by(address, there))
             if refused:
-                session.bad(refused)
+                session.refuse(refused)
                 return None
         if queued:
             self._transaction.envelope.forwards.add(address)
@@ -173,12 +173,9 @@ class _Rcpt:
             self._refuse(NOT_FOUND)
 
     def _refuse(self, reply: str) -> None:
-        """Refuse the recipient. That is a mistake of the client, unless it may try again. The host in front of LMTP
-        makes none: it cannot know who is here, and if it were sent away for that, nobody in its transaction would get
-        the message."""
+        """Refuse the recipient. That is a mistake of the client, unless it may try again."""
         session = self._session
-        lasting = reply.startswith("5") and session.service.kind != LMTP
-        (session.bad if lasting else session.say)(reply)
+        (session.refuse if reply.startswith("5") else session.say)(reply)
 
     def _forbidden(self, there: Destinations, queued: bool) -> str:
         """The reply to a session that may not write to an address of this server; empty when it may. ``queued``: of

@@ -20,7 +20,7 @@ from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.end_of_data import release
 from fastmail.smtp.greeting import greet
 from fastmail.smtp.service import LMTP, SUBMISSION, Service
-from fastmail.smtp.table import BY_SERVICE, COMMANDS
+from fastmail.smtp.table import BY_SERVICE
 from fastmail.smtp.transaction import CONTENT, DECIDING, NONE, RCPT, START
 from fastmail.telemetry.counters import count
 
@@ -135,9 +135,12 @@ class SmtpSession(Dialogue):
 
     def _doubtful(self, verb: bytes | None, rest: bytes, data: memoryview, start: int, end: int) -> None:
         """Refuse a line that is no command line, or is too long for its command."""
-        fault = self._fault(bytes(data[start:end]))
+        line = bytes(data[start:end])
+        fault = self._fault(line)
         if fault or verb is None:
             self.bad(fault)
+            if line[:5].upper() == b"BDAT ":
+                self.conn.close()  # a chunk follows, and where it ends can not be known
         else:
             self._command(verb, rest, end < len(data))
 
@@ -183,7 +186,7 @@ class SmtpSession(Dialogue):
             self.bad("502 5.5.1 EXPN is not done here")
         elif verb == b"AUTH":
             self.bad("502 5.5.1 no AUTH here: users send on the submission ports")
-        elif verb in COMMANDS and self.service.kind == LMTP:
+        elif verb in HELLO and self.service.kind == LMTP:
             self.bad("500 5.5.1 use LHLO")
         else:
             self.bad("500 5.5.1 unknown command; try HELP")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fastmail.smtp.authenticate import auth
 from fastmail.smtp.authenticate import in_transaction as auth_in_transaction
-from fastmail.smtp.basics import noop, quit_, rset, starttls, starttls_in_transaction, vrfy
+from fastmail.smtp.basics import no_hello, noop, quit_, rset, starttls, starttls_in_transaction, vrfy
 from fastmail.smtp.content import bdat, bdat_for_nobody, burl, burl_for_nobody, data, no_recipients
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.hello import ehlo, helo
@@ -38,11 +38,6 @@ class Command:
     run: tuple[Handler, ...]
     args: bool = True
     alone: bool = False
-
-
-def no_hello(session: Dialogue, rest: bytes) -> None:
-    """A command before EHLO."""
-    session.bad("503 5.5.1 say LHLO first" if session.service.kind == LMTP else "503 5.5.1 say EHLO first")
 
 
 def _refused(reply: str) -> Handler:
@@ -80,7 +75,7 @@ COMMANDS = {
     b"RCPT": Command(EVERY,       (no_hello, no_mail,         rcpt,            rcpt,        rcpt)),
     b"DATA": Command(EVERY,       (no_hello, no_mail,         no_recipients,   data,        bdat_begun),
                      args=False, alone=True),
-    b"BDAT": Command(EVERY,       (no_hello, bdat_for_nobody, bdat_for_nobody, bdat,        bdat)),
+    b"BDAT": Command(EVERY,       (*[bdat_for_nobody] * 3,                     bdat,        bdat)),
     b"BURL": Command(USERS,       (no_hello, no_mail,         burl_for_nobody, burl,        burl)),
     b"RSET": Command(EVERY, _always(rset), args=False),
     b"NOOP": Command(EVERY, _always(noop)),

@@ -6,7 +6,7 @@ says what has come of them; it sends no reply and knows no session.
     START --EHLO--> NONE --MAIL--> MAIL --RCPT--> RCPT --DATA--> DATA --the final dot--> DECIDING --reply--> NONE
     RCPT, BDAT --BDAT n--------> CHUNK ---------its last octet--> BDAT
     RCPT, BDAT --BDAT n LAST---> LAST_CHUNK ----its last octet--> DECIDING --reply--> NONE
-    NONE, MAIL --BDAT n--------> PASSED_OVER ---its last octet--> where it came from
+    START, NONE, MAIL --BDAT n-> PASSED_OVER ---its last octet--> where it came from
 
 Promise: content is staged in bounded memory, then in a file (durable.staging). What is too big, and what comes after
 the disk was full, is not kept, but its end is found all the same, so that the session can go on.

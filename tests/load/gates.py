@@ -309,7 +309,7 @@ def r22(place: Path, scale: float) -> str:
         before = memory(server)
         smtp(b"NOOP " + b"x" * 20000 + b"\r\n", b"500")
         smtp(b"NOOP " + b"x" * int((1 << 20) * max(0.1, scale)) + b"\r\n", b"500")
-        smtp(b"MAIL FROM:<" + b"l" * 65 + b"@b.example>\r\n", b"5")
+        smtp(b"MAIL FROM:<" + b"l" * 300 + b"@b.example>\r\n", b"5")
         smtp(b"MAIL FROM:<a@" + b"d" * 250 + b".example>\r\n", b"5")
         to = f"MAIL FROM:<a@b.example>\r\nRCPT TO:<{server.user}>\r\nDATA\r\n".encode()
 

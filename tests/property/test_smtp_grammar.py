@@ -35,7 +35,7 @@ def obvious(path: bytes) -> tuple[bytes, bytes] | None:
         return None
     plain, quoted, domain = mailbox.groups()
     local = plain if plain is not None else re.sub(rb"\\(.)", rb"\1", quoted)
-    return None if len(local) > 64 or len(domain) > 255 else (local, domain.lower())
+    return None if len(domain) > 255 else (local, domain.lower())
 
 
 def unquoted(local: bytes) -> bytes:

@@ -17,6 +17,8 @@ from fastmail._core import smtp
         (b"<a@[127.0.0.1]>", (b"a", b"[127.0.0.1]")),
         (b"<a@[IPv6:::1]>", (b"a", b"[ipv6:::1]")),
         (b"<a+b=c@x-y.z>", (b"a+b=c", b"x-y.z")),
+        (b"<" + b"a" * 252 + b"@b>", (b"a" * 252, b"b")),
+        (b'<"' + b"a" * 249 + b' "@b>', (b'"' + b"a" * 249 + b' "', b"b")),
     ],
 )
 def test_paths(path: bytes, wanted: object) -> None:
@@ -27,13 +29,28 @@ def test_paths(path: bytes, wanted: object) -> None:
     "bad",
     [
         b"", b"a@b", b"<a>", b"<a@b", b"<.a@b>", b"<a.@b>", b"<a..b@c>", b"<@b>", b"<a@b..c>", b"<a@.b>", b'<"a@b>',
-        b"<a b@c>", b"<a@b c>", b"<\x00@b>", b'<"\n"@b>', b"<a@>", b"<" + b"a" * 65 + b"@b>", b"<a@" + b"b" * 64 + b".c>",
+        b"<a b@c>", b"<a@b c>", b"<\x00@b>", b'<"\n"@b>', b"<a@>", b"<" + b"a" * 253 + b"@b>", b"<a@" + b"b" * 64 + b".c>",
         b"<a@" + b"b." * 150 + b"c>", b"<\xc3\xa9@b>", b"<a@[1 2]>", b"<a@b>>"[:0] + b"<<a@b>>",
     ],
 )  # fmt: skip
 def test_bad_paths(bad: bytes) -> None:
     with pytest.raises(ValueError, match="."):
         smtp.parse_path(bad, 0, False)
+
+
+def test_the_longest_mailbox() -> None:
+    longest = b"a" * 318 + b"@b"
+    assert smtp.parse_mailbox(longest, 0, False) == (b"a" * 318, b"b", len(longest))
+    with pytest.raises(ValueError, match="address is longer than 320 octets"):
+        smtp.parse_mailbox(b"a" + longest, 0, False)
+
+
+def test_space_behind_a_command() -> None:
+    for line in (b"NOOP", b"NOOP ", b"NOOP\t", b"noop \t \t"):
+        assert smtp.next_command(line + b"\r\n", 0) == (len(line) + 2, b"NOOP", b"")
+    line = b"RCPT TO:<a@b> NOTIFY=NEVER\t \r\n"
+    assert smtp.next_command(line, 0) == (len(line), b"RCPT", b"TO:<a@b> NOTIFY=NEVER")
+    assert smtp.next_command(b" \r\n", 0) == (3, b"", b"")
 
 
 def test_utf8_paths_when_allowed() -> None:

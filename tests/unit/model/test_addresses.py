@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fastmail.directory.rows import LONGEST, address_key
 from fastmail.directory.taken import BESIDE
-from fastmail.model.address import Address, account_address, comparable, domain_name
+from fastmail.model.address import Address, account_address, comparable, domain_name, refuse_unseen
 from fastmail.model.errors import BadAddress
 
 FIT = "a" * 64
@@ -54,10 +54,17 @@ def test_another_address(written: str, other: str) -> None:
 
 
 def test_how_long_an_address_may_be() -> None:
-    """64 octets of local-part and 255 of domain (RFC 5321 4.5.3.1), whatever characters they are."""
+    """Here, 64 octets of local-part and 255 of domain (RFC 5321 4.5.3.1), whatever characters they are; elsewhere, a
+    local-part may be longer."""
     assert Address.parse(f"{FIT}@d.test").local == FIT and Address.parse(f"{'é' * 32}@d.test").local == "é" * 32
     assert len(DOMAIN_255) == 255 and Address.parse(f"a@{DOMAIN_255}").domain == DOMAIN_255
-    for bad in (f"{FIT}a@d.test", f"{'é' * 33}@d.test", f'"{FIT} a"@d.test', f"a@d{DOMAIN_255}", f"a@{'d' * 64}.test"):
+    for long in (f"{FIT}a@d.test", f"{'é' * 33}@d.test", f'"{FIT} a"@d.test', f"{'a' * 313}@d.test"):
+        assert str(Address.parse(long)) == long
+        with pytest.raises(BadAddress):
+            account_address(long)
+        with pytest.raises(BadAddress):
+            refuse_unseen(long)
+    for bad in (f"{'a' * 315}@d.test", f"a@d{DOMAIN_255}", f"a@{'d' * 64}.test"):
         with pytest.raises(BadAddress):
             Address.parse(bad)
     assert address_key(f"{FIT}@{DOMAIN_255}") and not address_key(f"{'a' * LONGEST}@d.test")

@@ -133,7 +133,8 @@ def test_quit_that_can_not_remove_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [b"LIST 0", b"LIST 4", b"LIST -1", b"LIST x", b"LIST 99999999999999999999", b"RETR", b"RETR 1 2", b"DELE", b"TOP 1",
-     b"TOP 1 -1", b"TOP 1 x", b"TOP", b"UIDL 0", b"XTND", b"", b"\xff\xfe", b"RETR \xc2\xb2", b"LAST"],
+     b"LIST 4294967297", b"LIST 18446744073709551617", b"DELE 4294967297", b"RETR 00", b"TOP 18446744073709551617 0",
+    b"TOP 1 -1", b"TOP 1 x", b"TOP", b"UIDL 0", b"XTND", b"", b"\xff\xfe", b"RETR \xc2\xb2", b"LAST"],
 )  # fmt: skip
 def test_bad_arguments_get_err_and_the_session_goes_on(tmp_path: Path, command: bytes) -> None:
     async def work(bench: Bench, client: Client) -> None:
@@ -194,5 +195,20 @@ def test_what_another_session_expunged_can_be_read(tmp_path: Path) -> None:
         assert key is not None and not bench.store.views.elsewhere(key, 1)
         imap.connection.connection_lost(None)
         assert not bench.store.views.elsewhere(key, 0)
+
+    asyncio.run(main())
+
+
+def test_auth_with_too_many_words(tmp_path: Path) -> None:
+    """It is not taken for a mechanism that is not known, and no exchange begins."""
+
+    async def main() -> None:
+        client = Bench(str(tmp_path)).open("pop3")
+        got = await client.send(b"AUTH PLAIN = =\r\nNOOP\r\nAUTH NONE\r\n")
+        assert got.splitlines() == [
+            b"-ERR AUTH mechanism [initial response] is expected",
+            b"-ERR log in first",
+            b"-ERR mechanism is not known; known are PLAIN, LOGIN",
+        ]
 
     asyncio.run(main())

@@ -69,6 +69,23 @@ def test_a_message_that_begins_with_its_text(tmp_path: Path, kind: str, text: by
     assert (kind == "submission") == (b"\nDate: " in b"\n" + content[: parsed.parts[0].body])
 
 
+@pytest.mark.parametrize("hello", ["HELO", "EHLO"])
+def test_the_trace_says_how_a_message_came(tmp_path: Path, hello: str) -> None:
+    """RFC 5321 4.4: SMTP after HELO, ESMTP after EHLO; the last greeting counts."""
+
+    async def scenario() -> None:
+        bench = Bench(str(tmp_path))
+        client = bench.open("smtp")
+        await client.send(b"EHLO first\r\nHELO second\r\n" if hello == "HELO" else b"HELO first\r\nEHLO second\r\n")
+        await client.send(b"MAIL FROM:<>\r\nRCPT TO:<%b>\r\nDATA\r\n" % USER.encode())
+        assert (await client.send(b"Subject: s\r\n\r\n.\r\n")).startswith(b"250 2.0.0")
+        (content,) = kept(bench)
+        word = b"SMTP" if hello == "HELO" else b"ESMTP"
+        assert b" with %b" % word in content.replace(b"\n\t", b" ").replace(b"\n ", b" ")
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("kind", ["smtp", "lmtp"])
 def test_a_message_with_a_header_is_kept_as_it_is(tmp_path: Path, kind: str) -> None:
     message = b"Subject: x\nbroken\nTo : me\n\nbody\nFrom: x\n"

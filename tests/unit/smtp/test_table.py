@@ -30,11 +30,11 @@ REPLIES = {
     MAIL: (NO_HELLO, b"250 2.1.0", UNDER_WAY, UNDER_WAY, UNDER_WAY),
     RCPT: (NO_HELLO, NO_MAIL, b"250 2.1.5", b"250 2.1.5", b"250 2.1.5"),
     b"DATA\r\n": (NO_HELLO, NO_MAIL, NO_RCPT, b"354 ", b"503 5.5.1 BDAT was begun; DATA can not follow"),
-    b"BDAT 2\r\n\r\n": (None, NO_MAIL, NO_RCPT, b"250 2.0.0", b"250 2.0.0"),
+    b"BDAT 2\r\n\r\n": (NO_HELLO, NO_MAIL, NO_RCPT, b"250 2.0.0", b"250 2.0.0"),
     b"BDAT 0\r\n": (NO_HELLO, NO_MAIL, NO_RCPT, b"250 2.0.0", b"250 2.0.0"),
     b"RSET\r\n": (b"250 2.0.0",) * 5,
     b"NOOP\r\n": (b"250 2.0.0",) * 5,
-    b"VRFY x\r\n": (b"252 2.1.5",) * 5,
+    b"VRFY x\r\n": (b"252 2.0.0",) * 5,
     b"HELP\r\n": (b"214 2.0.0",) * 5,
     b"EHLO me\r\n": (b"250-mx.example.test",) * 5,
     b"HELO me\r\n": (b"250 mx.example.test",) * 5,
@@ -64,8 +64,6 @@ async def at(path: Path, service: str, state: State) -> Client:
 def test_a_command_in_each_state(tmp_path: Path, line: bytes, state: State) -> None:
     expected = {**REPLIES, **OF_USERS}[line][state]
     service = SUBMISSION if line in OF_USERS else MX
-    if expected is None:
-        return  # the octets of a chunk before EHLO are commands: the one line for it would be another
 
     async def main() -> None:
         client = await at(tmp_path, service, state)
@@ -95,8 +93,42 @@ def test_lmtp_has_words_of_its_own(tmp_path: Path) -> None:
         client = Bench(str(tmp_path)).open(LMTP)
         assert (await client.send(MAIL)).startswith(b"503 5.5.1 say LHLO first")
         assert (await client.send(b"EHLO me\r\n")).startswith(b"500 5.5.1 use LHLO")
+        assert (await client.send(b"HELO me\r\n")).startswith(b"500 5.5.1 use LHLO")
+        for verb in (b"BURL x", b"XCLIENT NAME=x"):  # of other services: no greeting would help
+            assert (await client.send(verb + b"\r\n")).startswith(b"500 5.5.1 unknown command")
         await client.send(HELLO[LMTP] + MAIL)
         assert (await client.send(b"DATA\r\n")).startswith(b"503 5.5.1 need RCPT first")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("service", [MX, LMTP])
+@pytest.mark.parametrize("last", [b"", b" LAST"])
+def test_a_chunk_before_the_greeting_is_no_command(tmp_path: Path, service: str, last: bytes) -> None:
+    """RFC 3030 2, RFC 5321 4.1.4."""
+    hello = b"LHLO" if service == LMTP else b"EHLO"
+
+    async def main() -> None:
+        for step in (0, 1):
+            client = await at(tmp_path, service, State.START)
+            chunk = b"%b x\r\nQUIT\r\n" % hello
+            got = await client.send(b"BDAT %d%b\r\n" % (len(chunk), last) + chunk, step)
+            assert got == b"503 5.5.1 say %b first\r\n" % hello
+            assert client.connection.session.state is State.START  # type: ignore[union-attr]
+            assert (await client.send(HELLO[service])).startswith(b"250-")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("line", [b"BDAT 6\n", b"BDAT 6 LAST\r\0\r\n", b"bdat 6 \r \r\n"])
+def test_a_chunk_of_unknown_length_ends_the_session(tmp_path: Path, line: bytes) -> None:
+    """Otherwise its octets would be taken for commands."""
+
+    async def main() -> None:
+        client = await at(tmp_path, MX, State.RCPT)
+        got = await client.send(line + b"RSET\r\n")
+        assert got.startswith(b"500 5.5.2 ") and got.count(b"\r\n") == 1
+        assert client.transport.closed
 
     asyncio.run(main())
 
