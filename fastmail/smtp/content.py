@@ -10,6 +10,7 @@ from fastmail.delivery.envelope import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
 from fastmail.model.errors import CannotDo, MailError
+from fastmail.smtp import refusals
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.end_of_data import decide, refuse
 from fastmail.smtp.service import LMTP, Service
@@ -35,10 +36,14 @@ def data(session: Dialogue, rest: bytes) -> None:
             transaction.begin_data(service.staging, service.budget, _most(service, transaction))
         session.say("354 end with CRLF . CRLF")
 
+    def turned_down(reply: str) -> None:
+        refusals.remember_all(session, transaction.envelope, reply)
+        session.end_transaction()
+
     if session.filters is None:
         begin()
     else:
-        session.conn.run(session.consult(session.filters.data(), begin, session.end_transaction))
+        session.conn.run(session.consult(session.filters.data(), begin, turned_down))
 
 
 def bdat(session: Dialogue, rest: bytes) -> None:
