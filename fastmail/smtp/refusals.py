@@ -1,4 +1,4 @@
-"""What is kept of a sender or recipient that MAIL or RCPT refused, for the log and `fastmail trace`.
+"""What the log and `fastmail trace` say of what MAIL, RCPT or DATA (RFC 5321 3.3) refused.
 
 There is no message yet, so each refusal has an id of its own in the trace, and is found by the sender and by the
 recipient: "why did her mail never come?" is mostly answered here. The log has each one. The trace has so many a minute

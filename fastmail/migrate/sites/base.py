@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from fastmail.directory.database import PATIENCE, Unreadable, connect_mysql
 from fastmail.migrate.sites.values import Row
-from fastmail.model.errors import CannotDo
+from fastmail.model.errors import CannotDo, in_words
 
 AT_ONCE = 2000  # rows
 FORMS = (
@@ -171,7 +171,7 @@ def _mssql(url: str) -> _Plain:
             readonly=True,
         )
     except (OSError, ValueError, pytds.Error) as error:
-        raise Unreadable(f"{type(error).__name__}: {error}") from None
+        raise Unreadable(f"{type(error).__name__}: {in_words(error)}") from None
     return _Plain("mssql", base, (OSError, pytds.Error), COLUMNS)
 
 

@@ -2,6 +2,7 @@
 
 import tomllib
 
+import pytest
 from typer.testing import CliRunner
 
 from fastmail.cli.main import app
@@ -21,6 +22,25 @@ def test_one_that_is_wrong_is_not_served(place: Place) -> None:
         assert "colour" in place.run(*words, code=78)
     place.config.write_text(text.replace('certificate = "cert.pem"', 'certificate = "fastmail.toml"'))
     place.run("check-config", code=78)
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "why"),
+    [
+        ("[server]", 'user = "no-such"', "has no user 'no-such'; `useradd"),
+        ("[server]", 'user = "root"\ngroup = "no-such"', "has no group 'no-such'"),
+        ("[listen]", 'unix_users = ["no-such"]', "has no user 'no-such'"),
+    ],
+)
+def test_users_have_to_be_there(place: Place, section: str, line: str, why: str) -> None:
+    place.config.write_text(place.config.read_text().replace(section, f"{section}\n{line}"))
+    assert why in place.run("check-config", code=78)
+
+
+def test_a_certificate_that_is_not_there_is_named_in_words(place: Place) -> None:
+    place.config.write_text(place.config.read_text().replace('"cert.pem"', '"none.pem"'))
+    said = place.run("check-config", code=78)
+    assert said.count("none.pem: No such file or directory") == 1 and "Errno" not in said
 
 
 def test_quickstart_overwrites_nothing(place: Place) -> None:
