@@ -1,5 +1,5 @@
 """An example or two of each command, which its help shows at the end. A test parses each as a shell and the command
-would. Addresses and networks are those that documents may use (RFC 2606, RFC 5737)."""
+would. Addresses and networks are those that are kept for documents."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "quickstart": (

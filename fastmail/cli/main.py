@@ -59,7 +59,7 @@ COMMANDS = {
 # what may be written otherwise: two words, and the command that they are
 ALSO = {("check", "deliverability"): "deliverability"}
 
-NARROWEST = 50  # columns that a help needs
+NARROWEST = 60  # columns that a help needs
 
 # What rich takes for markup, but for the markup of our own texts
 _TAG = re.compile(r"\[(?=[a-z#/@][^\[]*\])(?!bold\]|/\])")
