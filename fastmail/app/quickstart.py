@@ -101,8 +101,11 @@ maildir = "mail/{{domain}}/{{user}}"
 """
 
 
-def quickstart(directory: str, address: Address, hostname: str, password: str, standard_ports: bool) -> str:
-    """Create everything and return the path of the configuration. ConfigError if there is one already."""
+def quickstart(
+    directory: str, address: Address, hostname: str, password: str, standard_ports: bool, actor: str = ""
+) -> str:
+    """Create everything and return the path of the configuration. ConfigError if there is one already. ``actor``: whose
+    doing it is, for the audit log."""
     path = os.path.join(directory, "fastmail.toml")
     refuse_path(path)
     if os.path.exists(path):
@@ -111,6 +114,7 @@ def quickstart(directory: str, address: Address, hostname: str, password: str, s
         os.makedirs(os.path.join(directory, "data"), mode=0o700, exist_ok=True)
         write_certificate(directory, hostname)
         accounts = LocalDirectory(os.path.join(directory, "data"))
+        accounts.actor = actor or accounts.actor
         try:
             if not accounts.is_local(address.domain):
                 accounts.add_domain(address.domain)

@@ -14,6 +14,7 @@ from fastmail.cli.common import (
     ConfigOption,
     GenerateOption,
     PasswordStdin,
+    actor,
     chosen_password,
     command,
     errors,
@@ -43,12 +44,12 @@ def quickstart(
     ] = False,
 ) -> None:
     """Write a first configuration, certificate, data directory, domain and account."""
-    account = account_address(address)
+    account, who = account_address(address), actor()  # before root becomes the directory's owner
     for screen in (errors, output):
         screen.load()
     owner.act_as_owner_of(directory)
     password = chosen_password(password_stdin, generate)
-    path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports)
+    path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports, who)
     output.print(f"Wrote {for_terminal(path)} with the account {account}.", markup=False)
     if generate:
         first.remember(directory, account.key, password)

@@ -6,6 +6,7 @@ written. Whatever goes wrong is Unreadable, with words for the administrator and
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -132,6 +133,8 @@ COLUMNS = "SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS WHERE TABL
 
 def _sqlite(url: str) -> _Plain:
     path = url.removeprefix("sqlite:")
+    if not os.path.isfile(path):  # sqlite says "unable to open", as of a file that is busy
+        raise CannotDo(f"{path}: there is no such file")
     try:
         base = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE, isolation_level=None)
         base.execute("BEGIN")

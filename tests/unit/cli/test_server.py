@@ -1,10 +1,13 @@
 """``quickstart``, ``serve``, ``check-config`` and ``config-reference``, without a server that runs."""
 
+import json
 import tomllib
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from fastmail.cli.common import actor
 from fastmail.cli.main import app
 from fastmail.config.settings import SECTIONS
 from tests.unit.cli.place import Place
@@ -48,6 +51,13 @@ def test_quickstart_overwrites_nothing(place: Place) -> None:
     words = ["quickstart", str(place.base), "you@example.test", "--password-stdin"]
     again = CliRunner().invoke(app, words, input="x\n")
     assert again.exit_code == 78 and "is already there" in again.output and place.config.read_bytes() == before
+
+
+def test_the_audit_log_says_who_set_it_up(tmp_path: Path) -> None:
+    words = ["quickstart", str(tmp_path / "new"), "you@example.test", "--generate"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    done = CliRunner().invoke(app, ["audit", "--json", "-c", str(tmp_path / "new" / "fastmail.toml")])
+    assert {row["who"] for row in json.loads(done.stdout)} == {actor()}
 
 
 def test_every_setting_is_in_the_reference() -> None:
