@@ -42,6 +42,20 @@ def test_a_password_is_made_up(place: Place) -> None:
     assert "--generate makes one up" in place.run("account", "passwd", f"b@{DOMAIN}", code=2)
 
 
+def test_a_postmaster_who_is_not_there_is_told(place: Place) -> None:
+    done = place.call("domain", "set", DOMAIN, f"postmaster=gone@{DOMAIN},{USER},x@far.test")
+    assert done.exit_code == 0 and done.stderr.startswith(f"postmaster: nobody gets mail for gone@{DOMAIN} yet")
+    assert done.stderr.count("nobody") == 1
+
+
+def test_a_catch_all_who_is_not_there_is_no_circle(place: Place) -> None:
+    said = place.run("domain", "set", DOMAIN, f"catch_all=gone@{DOMAIN}", code=67)
+    assert f"nobody here gets mail for gone@{DOMAIN}" in said
+    place.run("domain", "set", DOMAIN, f"catch_all={USER}")
+    place.run("domain", "set", DOMAIN, f"catch_all=gone@{DOMAIN}", code=67)
+    assert USER in place.run("domain", "show", DOMAIN)
+
+
 @pytest.mark.parametrize(("count", "words"), [(0, "0 members"), (1, "1 member"), (2, "2 members")])
 def test_numbers_of_things(count: int, words: str) -> None:
     assert many(count, "member") == words
