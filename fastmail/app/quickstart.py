@@ -17,7 +17,7 @@ from fastmail.config.load import refuse_path
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable.replace import replace_file
 from fastmail.model.address import Address
-from fastmail.model.errors import ConfigError
+from fastmail.model.errors import ConfigError, in_words
 
 PORTS = {
     "smtp": (25, 2525),
@@ -128,7 +128,7 @@ def quickstart(
             accounts.close()
         replace_file(path, configuration(hostname, standard_ports).encode(), mode=0o644)
     except OSError as error:
-        raise ConfigError(f"cannot write {error.filename}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {directory}: {in_words(error, directory)}") from None
     return path
 
 
