@@ -227,10 +227,13 @@ def masters_of(config: Config) -> "Masters | None":
 
 def users_of(names: Sequence[str]) -> frozenset[int]:
     """Numbers of users of this machine."""
-    try:
-        return frozenset(pwd.getpwnam(name).pw_uid for name in names)
-    except KeyError as error:
-        raise ConfigError(f"[listen] unix_users: {error}") from None
+    found = set()
+    for name in names:
+        try:
+            found.add(pwd.getpwnam(name).pw_uid)
+        except KeyError:
+            raise ConfigError(f"[listen] unix_users: this machine has no user {name!r}") from None
+    return frozenset(found)
 
 
 def make_tls(config: Config) -> "ServerTls | None":

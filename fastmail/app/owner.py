@@ -43,9 +43,13 @@ def user_of(config: Config) -> Who | None:
         return None
     try:
         user = pwd.getpwnam(server.user)
+    except KeyError:
+        make = f"`useradd --system --shell /usr/sbin/nologin {server.user}` makes one"
+        raise ConfigError(f"[server] user: this machine has no user {server.user!r}; {make}") from None
+    try:
         group = grp.getgrnam(server.group).gr_gid if server.group else user.pw_gid
     except KeyError:
-        raise ConfigError(f"[server] user {server.user!r} or group {server.group!r} is not known here") from None
+        raise ConfigError(f"[server] group: this machine has no group {server.group!r}") from None
     return None if os.geteuid() == user.pw_uid else (user.pw_uid, group)
 
 

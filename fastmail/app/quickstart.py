@@ -17,7 +17,7 @@ from fastmail.config.load import refuse_path
 from fastmail.directory.local import LocalDirectory
 from fastmail.durable.replace import replace_file
 from fastmail.model.address import Address
-from fastmail.model.errors import ConfigError
+from fastmail.model.errors import ConfigError, in_words
 
 PORTS = {
     "smtp": (25, 2525),
@@ -101,8 +101,11 @@ maildir = "mail/{{domain}}/{{user}}"
 """
 
 
-def quickstart(directory: str, address: Address, hostname: str, password: str, standard_ports: bool) -> str:
-    """Create everything and return the path of the configuration. ConfigError if there is one already."""
+def quickstart(
+    directory: str, address: Address, hostname: str, password: str, standard_ports: bool, actor: str = ""
+) -> str:
+    """Create everything and return the path of the configuration. ConfigError if there is one already. ``actor``: whose
+    doing it is, for the audit log."""
     path = os.path.join(directory, "fastmail.toml")
     refuse_path(path)
     if os.path.exists(path):
@@ -111,6 +114,7 @@ def quickstart(directory: str, address: Address, hostname: str, password: str, s
         os.makedirs(os.path.join(directory, "data"), mode=0o700, exist_ok=True)
         write_certificate(directory, hostname)
         accounts = LocalDirectory(os.path.join(directory, "data"))
+        accounts.actor = actor or accounts.actor
         try:
             if not accounts.is_local(address.domain):
                 accounts.add_domain(address.domain)
@@ -124,7 +128,7 @@ def quickstart(directory: str, address: Address, hostname: str, password: str, s
             accounts.close()
         replace_file(path, configuration(hostname, standard_ports).encode(), mode=0o644)
     except OSError as error:
-        raise ConfigError(f"cannot write {error.filename}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {directory}: {in_words(error, directory)}") from None
     return path
 
 

@@ -32,7 +32,7 @@ from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.durable import staging
 from fastmail.durable.replace import replace_file
-from fastmail.model.errors import ConfigError, CorruptData
+from fastmail.model.errors import ConfigError, CorruptData, in_words
 from fastmail.net.handover import AWAY, Exchange
 from fastmail.net.tls import FIRST_OF_MORE, ServerTls
 from fastmail.telemetry import log
@@ -178,7 +178,7 @@ class Supervisor:
         except BlockingIOError:
             raise ConfigError(f"another server runs on {server.data_dir}; stop it first") from None
         except OSError as error:
-            raise ConfigError(f"cannot use {server.data_dir}: {error}") from None
+            raise ConfigError(f"cannot use {server.data_dir}: {in_words(error, server.data_dir)}") from None
 
     def _bind(self) -> None:
         users_of(self._config.listen.unix_users)
@@ -297,7 +297,7 @@ class Supervisor:
                 log.event("keeper.corrupt", "error", error=error)
                 os._exit(worker.PANIC)
             except OSError as error:
-                raise ConfigError(str(error)) from error  # for people, as it is
+                raise ConfigError(in_words(error)) from error  # for people, as it is
 
         self._be_child(hears, says, keep)
 

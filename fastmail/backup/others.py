@@ -36,7 +36,7 @@ from fastmail.backup.vault import FORM, OTHERS, Vault
 from fastmail.delivery.quarantine import Quarantine
 from fastmail.durable.env import Environment
 from fastmail.durable.transaction import Txn
-from fastmail.model.errors import CannotDo, CorruptData, MailError
+from fastmail.model.errors import CannotDo, CorruptData, MailError, in_words
 from fastmail.net.bans import Bans
 from fastmail.policy.learning.counts import EVERYBODY, Learned
 
@@ -110,7 +110,7 @@ def save(vault: Vault, place: str, assembly: Assembly) -> list[Part]:
                 with opened(assembly, kind.name) as env:
                     _save(vault, env, kind, assembly, part, tell)
             except (MailError, OSError) as error:
-                part.problems.append(str(error))
+                part.problems.append(in_words(error))
         part = Part(environments.QUARANTINE)
         _save_quarantine(vault, assembly.quarantine, part, tell)
         if part.rows or part.problems:
@@ -241,7 +241,7 @@ def restore(vault: Vault, run: str, assembly: Assembly) -> list[Part]:
             with opened(assembly, name) as env:
                 _restore(vault, env, kind, some, assembly, part)
         except (MailError, OSError) as error:
-            part.problems.append(str(error))
+            part.problems.append(in_words(error))
     if held:
         parts[environments.QUARANTINE] = _restore_quarantine(vault, assembly.quarantine, held)
     return list(parts.values())
@@ -304,7 +304,7 @@ def _restore_quarantine(vault: Vault, quarantine: Quarantine, held: list[Line]) 
             else:
                 part.there = True
         except (MailError, CannotDo, OSError) as error:
-            part.problems.append(f"{line.quarantine[:40]}: {error}")
+            part.problems.append(f"{line.quarantine[:40]}: {in_words(error)}")
     return part
 
 

@@ -20,7 +20,7 @@ from fastmail.backup.vault import VERSION, Vault, write_rows
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Totp
 from fastmail.durable.replace import replace_file
-from fastmail.model.errors import CorruptData, DamagedAccount, MailError
+from fastmail.model.errors import CorruptData, DamagedAccount, MailError, in_words
 from fastmail.store.interface import Account, Store
 
 Known = tuple[str, int, int]
@@ -113,7 +113,7 @@ async def save(
         try:
             await _account(vault, store, account, place, known, result, help)
         except (MailError, OSError) as error:
-            result.problems.append(str(error))
+            result.problems.append(in_words(error))
         out.append(result)
         told(result)
     await help(more, place)

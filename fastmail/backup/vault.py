@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from fastmail.durable import beneath, files
 from fastmail.durable.replace import name_files, replace_file, sync_directory
-from fastmail.model.errors import CannotDo, CorruptData
+from fastmail.model.errors import CannotDo, CorruptData, in_words
 
 VERSION = 1
 FORM = re.compile(r"[0-9a-f]{64}")
@@ -234,7 +234,7 @@ class Vault:
         try:
             found: dict[str, Any] = json.loads(beneath.read(place, LARGEST))
         except (OSError, ValueError, RecursionError) as error:
-            raise CorruptData(f"{beneath.plain(place)} is damaged: {error}") from None
+            raise CorruptData(f"{beneath.plain(place)} is damaged: {in_words(error)}") from None
         if not isinstance(found, dict) or found.get("version") != VERSION:
             raise CannotDo(f"{place} was written by another version of fastmail")
         return found
@@ -251,7 +251,7 @@ def _lines(place: str) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         raise
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-        raise CorruptData(f"{beneath.plain(place)} is damaged: {error}") from None
+        raise CorruptData(f"{beneath.plain(place)} is damaged: {in_words(error)}") from None
 
 
 def write_rows(place: str) -> IO[str]:

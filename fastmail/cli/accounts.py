@@ -17,17 +17,19 @@ from fastmail.cli.common import (
     CsvOption,
     DomainOption,
     DropOldOption,
+    GenerateOption,
     JsonOption,
     LimitOption,
     MatchOption,
     NewAddressArgument,
     PasswordStdin,
     account_of,
-    ask_password,
+    chosen_password,
     command,
     directory,
     fail,
     hashed,
+    many,
     moment,
     output,
     pairs,
@@ -41,7 +43,7 @@ from fastmail.cli.renaming import follow_renames, may_rename, warn_of_settings
 from fastmail.config.settings import Config
 from fastmail.directory import fields
 from fastmail.directory.access import conditions
-from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.errors import DirectoryError, NoSuchUser, WrongUsage
 from fastmail.directory.interface import AccountRecord
 from fastmail.model.address import account_address
 from fastmail.model.errors import BadAddress
@@ -58,7 +60,10 @@ REMOVALS, REMOVAL_PAUSE = 6, 0.3  # tries to delete a Maildir, and s between the
 @app.command("add")
 @command
 def account_add(
-    address: AddressArgument, password_stdin: PasswordStdin = False, config: ConfigOption = "fastmail.toml"
+    address: AddressArgument,
+    password_stdin: PasswordStdin = False,
+    generate: GenerateOption = False,
+    config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Make an account; its usual folders come with its first login or message."""
     account = account_address(address)
@@ -67,22 +72,29 @@ def account_add(
         fail(f"account {account} is already there; `fastmail account passwd` changes its password")
     if not place.is_local(account.domain):  # said before anybody is asked for a password
         fail(f"{account}: {account.domain} is not a domain of this server; `fastmail domain add {account.domain}`")
-    password = ask_password(password_stdin)
+    password = chosen_password(password_stdin, generate)
     place.add_accounts([(account.key, *hashed(password))])
     output.print(f"added {account}")
+    if generate:
+        output.print(f"Password: {password}", markup=False)
 
 
 @app.command("passwd")
 @command
 def account_passwd(
-    address: AddressArgument, password_stdin: PasswordStdin = False, config: ConfigOption = "fastmail.toml"
+    address: AddressArgument,
+    password_stdin: PasswordStdin = False,
+    generate: GenerateOption = False,
+    config: ConfigOption = "fastmail.toml",
 ) -> None:
     """Give an account a new password; sessions that are open end, and the new one counts from the next login on."""
     place = directory(config)
     account = account_of(place, address)
-    password = ask_password(password_stdin)
+    password = chosen_password(password_stdin, generate)
     place.set_password(account.address, *hashed(password))
     output.print(f"changed the password of {account.address}")
+    if generate:
+        output.print(f"Password: {password}", markup=False)
 
 
 @app.command("quota")
@@ -113,7 +125,7 @@ def _limit(text: str, old: int) -> int:
     try:
         return fields.limit(text) if text else old
     except ValueError:
-        raise DirectoryError(f'{text!r} is not a limit: a number or "5 GiB", none or default is expected') from None
+        raise WrongUsage(f'{text!r} is not a limit: a number or "5 GiB", none or default is expected') from None
 
 
 @app.command("disable")
@@ -334,7 +346,7 @@ def account_import(
             new += place.add_accounts(hashed, replace)
             done += len(hashed)
             progress.update(task, completed=done)
-    output.print(f"{done} accounts, {new} of them new")
+    output.print(f"{many(done, 'account')}, {new} new")
 
 
 def _read_entries(file: str) -> Iterable[Entry]:

@@ -27,7 +27,7 @@ from fastmail.cli.common import (
 )
 from fastmail.config.load import load
 from fastmail.directory import fields
-from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.errors import DirectoryError, NoSuchUser, WrongUsage
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Account, Passkey, Totp
 from fastmail.model.address import account_address
@@ -105,7 +105,7 @@ def admin_set(
     given = pairs(settings)
     other = next((name for name in given if name not in FIELDS), None)
     if other is not None:
-        raise DirectoryError(f"{other}: {' and '.join(FIELDS)} are set here, other fields by `fastmail account set`")
+        raise WrongUsage(f"{other}: {' and '.join(FIELDS)} are set here, other fields by `fastmail account set`")
     values = fields.read("account", given)
     record = directory(config).change_account(account_address(address).key, lambda old: fields.changed(old, values))
     output.print(f"changed {record.address}", markup=False)

@@ -19,7 +19,7 @@ from fastmail.cli.common import (
     show_one,
 )
 from fastmail.directory import apps, fields
-from fastmail.directory.errors import DirectoryError
+from fastmail.directory.errors import WrongUsage
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import AppPassword
 
@@ -40,7 +40,7 @@ def app_add(
         str, typer.Option(help=f"Where it counts: of {', '.join(apps.PROTOCOLS)}; all if left out.")
     ] = "",
     nets: Annotated[str, typer.Option(help="From where it counts: networks with commas between.")] = "",
-    expires: Annotated[str, typer.Option(help="A date or time.")] = "never",
+    expires: Annotated[str, typer.Option(help="A date such as 2027-01-31, or 2027-01-31T12:00 (UTC).")] = "never",
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
 ) -> None:
@@ -58,7 +58,9 @@ def app_add(
             fields.moment(expires),
         )
     except ValueError as error:
-        raise DirectoryError(str(error)) from None
+        raise WrongUsage(str(error)) from None
+    if new.expires and new.expires <= new.created:
+        raise WrongUsage(f"--expires {expires} is over: nobody could use the password")
     place.add_app_password(record.address, new)
     if json:
         show_one({"id": apps.ident(new), "password": text}, True)

@@ -21,6 +21,7 @@ from fastmail.cli.common import (
     command,
     errors,
     fail,
+    many,
     output,
     progress_bar,
     read_config,
@@ -106,7 +107,7 @@ def backup(
             vault.prune(keep)
     if not json:
         output.print(
-            f"backup {name}: {sum(one.messages for one in saved)} messages, {sum(one.new for one in saved)} new"
+            f"backup {name}: {many(sum(one.messages for one in saved), 'message')}, {sum(one.new for one in saved)} new"
         )
     saved += [save.Saved(_whose(one), 0, one.rows, one.new, one.octets, one.problems) for one in parts]
     _show([asdict(one) for one in saved], json)

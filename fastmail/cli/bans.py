@@ -15,6 +15,7 @@ from fastmail.cli.common import (
     MatchOption,
     command,
     fail,
+    many,
     output,
     read_config,
     show,
@@ -68,6 +69,10 @@ def add(
         return
     if not why.isprintable():
         fail("--why: a line of text is expected, without control characters", 2)
+    try:
+        networks.parse(network)
+    except ValueError:
+        fail(f"{network} is neither an address nor a network such as 192.0.2.0/24", 2)
     ban = _bans(config).add(network, seconds, why)
     output.print(f"{ban.network} is banned until {_shown(ban.until)}")
 
@@ -87,4 +92,4 @@ def remove(
     removed = _bans(config).remove(network)
     if not removed:
         fail(f"{network} is not banned: `fastmail bans list` shows who is", FAILED)
-    output.print(f"{removed} bans lifted")
+    output.print(f"{many(removed, 'ban')} lifted")

@@ -26,6 +26,7 @@ from fastmail.cli.common import (
     command,
     directory,
     hashed,
+    many,
     output,
     read_config,
     show,
@@ -37,7 +38,7 @@ from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Account
 from fastmail.directory.requests import RENAMES, perform
 from fastmail.directory.wanted import in_any_order, steps
-from fastmail.model.errors import ClientError, CorruptData
+from fastmail.model.errors import ClientError, CorruptData, in_words
 
 CHUNK = 1 << 20  # octets of requests that are taken together
 AT_ONCE = 5000  # requests of one transaction
@@ -130,7 +131,7 @@ def _rows(what: str) -> list[bytes]:
             out.append(json.dumps(request).encode())
         return out
     except (OSError, CsvError, UnicodeDecodeError) as error:
-        raise DirectoryError(f"this is no table in CSV: {error}") from None
+        raise DirectoryError(f"this is no table in CSV: {in_words(error)}") from None
 
 
 def _chunks(source: int) -> Iterator[bytes]:
@@ -202,7 +203,7 @@ def apply(
     with place.batch():
         in_any_order([partial(perform, place, step.request, hashed) for step in found])
     if not as_json:
-        output.print(f"done: {len(found)} changes")
+        output.print(f"done: {many(len(found), 'change')}")
 
 
 def _wanted(file: str) -> dict[str, Any]:

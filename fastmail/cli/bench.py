@@ -12,6 +12,7 @@ import fastmail
 from fastmail.bench import machine, server
 from fastmail.bench.journeys import Bench, Row, Target, everything
 from fastmail.cli.common import command, errors, fail, output
+from fastmail.model.errors import in_words
 
 SMALL = 0.1
 
@@ -52,7 +53,7 @@ def bench(
             with server.running(directory, content, workers) as own:
                 result = _run(own, rounds, scale, say)
     except (AssertionError, OSError) as error:
-        fail(f"the server under load failed: {error}")
+        fail(f"the server under load failed: {in_words(error)}")
     if say:
         output.print()
         for line in _verdict(able, result["rows"], content):

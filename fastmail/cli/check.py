@@ -20,7 +20,7 @@ from fastmail.directory.lookup import NOT_FOUND
 from fastmail.directory.records import REVOKED
 from fastmail.durable import checkpoint
 from fastmail.durable.layouts import layout_of
-from fastmail.model.errors import ConfigError, DamagedAccount, MailError
+from fastmail.model.errors import ConfigError, DamagedAccount, MailError, in_words
 from fastmail.policy import keyfiles
 from fastmail.policy.keyfiles import KeyTrouble
 from fastmail.queue.repair import faults as queue_faults
@@ -123,7 +123,7 @@ async def _account(assembly: Assembly, account: Account, mend: bool) -> list[Pro
     try:
         bad = [one for one in await checking.check(assembly.store, account) if one.problems]
     except (MailError, OSError, ValueError) as error:
-        bad = [checking.Report(account.address, "", 0, 1, str(error))]
+        bad = [checking.Report(account.address, "", 0, 1, in_words(error))]
     if not bad:
         return []
     after = bad
@@ -131,7 +131,7 @@ async def _account(assembly: Assembly, account: Account, mend: bool) -> list[Pro
         try:
             after = [one for one in await rebuild_account.rebuild(assembly.store, account) if one.problems]
         except (MailError, OSError, ValueError) as error:
-            after = [dataclasses.replace(one, detail=str(error)) for one in bad]
+            after = [dataclasses.replace(one, detail=in_words(error)) for one in bad]
     out = []
     for one in bad:
         left = [again for again in after if again.mailbox == one.mailbox]

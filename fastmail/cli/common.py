@@ -23,11 +23,19 @@ import typer
 from fastmail.app.owner import act_for
 from fastmail.config.load import load
 from fastmail.config.settings import Config
-from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.errors import DirectoryError, NoSuchUser, WrongUsage
 from fastmail.directory.interface import AccountRecord
 from fastmail.directory.local import LocalDirectory
 from fastmail.model.address import account_address
-from fastmail.model.errors import BadAddress, ClientError, ConfigError, DamagedAccount, MailError, TemporaryError
+from fastmail.model.errors import (
+    BadAddress,
+    ClientError,
+    ConfigError,
+    DamagedAccount,
+    MailError,
+    TemporaryError,
+    in_words,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,6 +88,7 @@ ConfigOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
+GenerateOption = Annotated[bool, typer.Option("--generate", help="Make up a password and print it.")]
 MatchOption = Annotated[
     str,
     typer.Option(
@@ -117,6 +126,8 @@ def command(function: F) -> F:
             fail(str(error), TRY_LATER)
         except BadAddress as error:
             fail(str(error), USAGE)
+        except WrongUsage as error:
+            fail(str(error), USAGE)
         except NoSuchUser as error:
             fail(str(error), NO_USER)
         except TemporaryError as error:
@@ -126,18 +137,12 @@ def command(function: F) -> F:
         except BrokenPipeError:  # nobody reads what is printed: the command ends without a word
             raise
         except OSError as error:
-            fail(trouble(error), FAILED)
+            fail(in_words(error), FAILED)
         finally:
             while _opened:
                 _opened.pop().close()
 
     return run  # type: ignore[return-value]
-
-
-def trouble(error: OSError) -> str:
-    """What the system says, and about which file."""
-    why = error.strerror or str(error)
-    return f"{os.fsdecode(error.filename)}: {why}" if isinstance(error.filename, str | bytes) else why
 
 
 def fail(text: str, code: int = FAILED, lines: bool = False) -> None:
@@ -189,9 +194,14 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            raise DirectoryError(f"{word}: FIELD=VALUE is expected")
+            raise WrongUsage(f'{word}: FIELD=VALUE is expected, such as name="The name"; `show` prints all fields')
         out[name] = value
     return out
+
+
+def many(count: int, what: str) -> str:
+    """A number of things, for people: "1 member", "2 members"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def moment(seconds: int) -> str:
@@ -227,15 +237,26 @@ def _as_text() -> Iterator[None]:
         raise DirectoryError(f"standard input is not {error.encoding.upper()} text: convert it with iconv") from None
 
 
-def ask_password(from_stdin: bool, twice: bool = True) -> str:
-    """A password from standard input's first line, or asked for."""
+def ask_password(from_stdin: bool, twice: bool = True, other: str = "") -> str:
+    """A password from standard input's first line, or asked for. ``other``: what else may be done without one."""
     if from_stdin or not sys.stdin.isatty():
         password = first_line()
     else:
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=twice)
     if not password:
-        fail("the password is empty; it is the first line of standard input, or asked for on a terminal", USAGE)
+        fail(f"the password is empty; it is the first line of standard input, or asked for on a terminal{other}", USAGE)
     return str(password)
+
+
+def chosen_password(from_stdin: bool, generate: bool) -> str:
+    """A new password: made up, or see ``ask_password``."""
+    if generate and from_stdin:
+        raise WrongUsage("--generate makes up a password, --password-stdin reads one: give one of them")
+    if not generate:
+        return ask_password(from_stdin, other="; --generate makes one up")
+    import secrets  # with what hashes, which few commands need
+
+    return secrets.token_urlsafe(12)
 
 
 def hashed(password: str) -> tuple[str, str]:

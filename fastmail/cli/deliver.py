@@ -8,7 +8,7 @@ import typer
 
 from fastmail._core.lines import to_lf
 from fastmail.app.assembly import beside
-from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors, fail, read_config, trouble
+from fastmail.cli.common import FAILED, TRY_LATER, ConfigOption, command, errors, fail, read_config
 from fastmail.config.settings import Config
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.envelope import Envelope, NotAll, Outcome
@@ -18,7 +18,7 @@ from fastmail.directory.origins import domain_of
 from fastmail.message import header
 from fastmail.message.header import Octets
 from fastmail.model.address import Address
-from fastmail.model.errors import TemporaryError
+from fastmail.model.errors import TemporaryError, in_words
 from fastmail.queue.model import Rcpt
 from fastmail.telemetry import log
 
@@ -43,7 +43,7 @@ def deliver(
     try:
         outcomes = asyncio.run(_deliver(settings, addresses, sender, to_lf(content)))
     except OSError as error:  # our fault, not the message's: it must not come back to its sender
-        fail(trouble(error), TRY_LATER)
+        fail(in_words(error), TRY_LATER)
         return
     bad = [(a, o) for a, o in zip(addresses, outcomes, strict=True) if not o.ok]
     for address, outcome in bad:

@@ -25,7 +25,7 @@ from fastmail.cli.common import (
 )
 from fastmail.config.load import load
 from fastmail.config.settings import Config
-from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.errors import DirectoryError, NoSuchUser, WrongUsage
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import ACTIVE, ED25519, PUBLISHED, REVOKED, RSA, WAITING, DkimKey, Domain
 from fastmail.dns.interface import Names
@@ -85,7 +85,7 @@ def _kinds(settings: Config, given: Sequence[str] | None) -> list[str]:
     """The kinds that are wanted, RSA first."""
     found = given or settings.policy.dkim_kinds
     if not set(found) <= {RSA, ED25519}:
-        raise DirectoryError(f"--kind: {RSA} or {ED25519} is expected")
+        raise WrongUsage(f"--kind: {RSA} or {ED25519} is expected")
     return [kind for kind in (RSA, ED25519) if kind in found]
 
 
@@ -93,7 +93,7 @@ def _selector(text: str) -> str:
     try:
         return selector_of(text) if text else ""
     except BadSignature:
-        raise DirectoryError(f"{text!r} is no selector: letters, digits, hyphens and dots") from None
+        raise WrongUsage(f"{text!r} is no selector: letters, digits, hyphens and dots") from None
 
 
 def _in_use(place: LocalDirectory, domain: Domain, key: DkimKey) -> Domain:
@@ -143,7 +143,7 @@ def dkim_add(
     domain = _domain(place, name)
     kinds = _kinds(settings, kind) if given is None else [keyfiles.kind_of(given)]
     if selector and len(kinds) > 1:
-        raise DirectoryError("one --selector names one key: give one --kind with it")
+        raise WrongUsage("one --selector names one key: give one --kind with it")
     made = []
     for one in kinds:
         made.append(_made(place, settings, domain, one, _selector(selector), given))

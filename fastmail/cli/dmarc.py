@@ -21,6 +21,7 @@ from fastmail.cli.common import (
     MatchOption,
     command,
     fail,
+    many,
     output,
     read_config,
     show,
@@ -34,6 +35,7 @@ from fastmail.feedback.sending import Sent
 from fastmail.feedback.taking import Complained, Told
 from fastmail.model.address import domain_name
 from fastmail.model.domain import ascii_name
+from fastmail.model.errors import in_words
 from fastmail.model.units import parse_time
 from fastmail.telemetry import log
 
@@ -105,7 +107,7 @@ def reports(
         limit,
     )
     if left_out and not json:
-        output.print(f"{left_out} messages more, of hosts beyond the limit for a day", markup=False)
+        output.print(f"{many(left_out, 'message')} more, of hosts beyond the limit for a day", markup=False)
 
 
 def _decoded(packed: bytes, kind: type[T]) -> T | None:
@@ -157,7 +159,7 @@ def read(
         with open(file, "rb") as opened:
             found = carrier.from_file(opened.read())
     except OSError as error:
-        fail(f"{file}: {os.strerror(error.errno) if error.errno else error}")
+        fail(f"{file}: {in_words(error, file)}")
         raise  # not reached: fail ends the command
     except BadReport as error:
         fail(f"{file}: {error}")
@@ -173,7 +175,7 @@ def read(
         output.print(f"policy: {_words(report)}", markup=False)
         show((_record_row(row, messages) for row, messages in report.records), False)
         if report.left_out:
-            output.print(f"{report.left_out} records cannot be read", markup=False)
+            output.print(f"{many(report.left_out, 'record')} cannot be read", markup=False)
     for complaint in found.complaints:
         show([_complaint_row(complaint)], False)
 

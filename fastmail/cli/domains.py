@@ -15,6 +15,7 @@ from fastmail.cli.common import (
     MatchOption,
     command,
     directory,
+    errors,
     fail,
     output,
     pairs,
@@ -25,7 +26,7 @@ from fastmail.cli.common import (
 from fastmail.cli.renaming import follow_renames, may_rename, warn_of_settings
 from fastmail.config.load import load
 from fastmail.config.settings import Config
-from fastmail.directory import fields
+from fastmail.directory import fields, lookup
 from fastmail.directory.errors import NoSuchUser
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import LATER, NO_MAIL, Domain
@@ -177,6 +178,10 @@ def domain_set(
         values = fields.read("domain", given)
         place.change_domain(domain_name(name), lambda old: fields.changed(old, values))
     output.print(f"changed {domain_name(name)}", markup=False)
+    for address in values.get("postmaster", ()):
+        if place.is_local(address.rpartition("@")[2]) and not lookup.find(place, address):
+            until = "until then its mail goes to [server] postmaster, or to the first account"
+            errors.print(f"postmaster: nobody gets mail for {address} yet; {until}", markup=False)
 
 
 @app.command("enable")

@@ -1,7 +1,6 @@
 """``fastmail learn``: teach the classifier of [learning] what is spam, and what is ham: mail that is no spam."""
 
 import asyncio
-import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +14,7 @@ from fastmail.app.derived import learned_of
 from fastmail.cli.common import USAGE, ConfigOption, JsonOption, account_of, command, errors, fail, read_config, show
 from fastmail.config.settings import Config
 from fastmail.directory.local import LocalDirectory
+from fastmail.model.errors import in_words
 from fastmail.model.mailbox_name import canonical
 from fastmail.policy.learning.counts import EVERYBODY, HAM, SPAM, Done, Learned, Lesson
 from fastmail.policy.learning.words import read
@@ -153,7 +153,7 @@ def _content(path: str) -> bytes:
         with sys.stdin.buffer if path == "-" else open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        fail(f"{path}: {os.strerror(error.errno) if error.errno else error}")
+        fail(f"{path}: {in_words(error, path)}")
         raise  # not reached: fail ends the command
 
 

@@ -21,6 +21,7 @@ from fastmail.cli.common import (
     command,
     directory,
     errors,
+    many,
     moment,
     output,
     pairs,
@@ -30,7 +31,7 @@ from fastmail.cli.common import (
     switch,
 )
 from fastmail.directory import checks, fields
-from fastmail.directory.errors import DirectoryError, NoSuchUser
+from fastmail.directory.errors import DirectoryError, NoSuchUser, WrongUsage
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import ACTIVE, SUSPENDED, UNCONFIRMED, List, Member
 from fastmail.model.address import account_address
@@ -145,7 +146,7 @@ def list_show(address: ListArgument, config: ConfigOption = "fastmail.toml", jso
 def list_remove(address: ListArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Remove a mailing list with its members."""
     members = directory(config).remove_list(_named(address))
-    output.print(f"removed {_named(address)} and its {members} members", markup=False)
+    output.print(f"removed {_named(address)} and its {many(members, 'member')}", markup=False)
 
 
 @app.command("list")
@@ -217,11 +218,11 @@ def member_add(
     place = directory(config)
     row = _list(place, address)
     if name and len(members) > 1:
-        raise DirectoryError("--name is for one member")
+        raise WrongUsage("--name is for one member")
     said = fields.read("member", {"name": name})["name"]
     joining = [_member(place, row.address, one, said) for one in members]
     new = place.put_members(row.address, joining, replace)
-    output.print(f"{len(members)} members, {new} of them new")
+    output.print(f"{many(len(members), 'member')}, {new} new")
 
 
 def _member(place: LocalDirectory, of: str, text: str, name: str = "", state: str = ACTIVE, joined: int = 0) -> Member:
@@ -240,7 +241,7 @@ def member_remove(address: ListArgument, members: MembersArgument, config: Confi
     with place.batch():
         for one in members:
             place.remove_member(row.address, fields.address(one))
-    output.print(f"removed {len(members)} members")
+    output.print(f"removed {many(len(members), 'member')}")
 
 
 @member.command("suspend")
@@ -248,7 +249,7 @@ def member_remove(address: ListArgument, members: MembersArgument, config: Confi
 def member_suspend(address: ListArgument, members: MembersArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Send members no more mail until `list member resume`."""
     _set_state(config, address, members, SUSPENDED)
-    output.print(f"suspended {len(members)} members")
+    output.print(f"suspended {many(len(members), 'member')}")
 
 
 @member.command("resume")
@@ -256,7 +257,7 @@ def member_suspend(address: ListArgument, members: MembersArgument, config: Conf
 def member_resume(address: ListArgument, members: MembersArgument, config: ConfigOption = "fastmail.toml") -> None:
     """Send mail again to members that were suspended, or never confirmed."""
     _set_state(config, address, members, ACTIVE)
-    output.print(f"resumed {len(members)} members")
+    output.print(f"resumed {many(len(members), 'member')}")
 
 
 def _set_state(config: str, address: str, members: Sequence[str], state: str) -> None:
@@ -299,7 +300,7 @@ def list_import(
         errors.print(f"{file}:{number}: {why}", markup=False)
     if len(bad) > SHOWN:
         errors.print(f"and {len(bad) - SHOWN} more lines")
-    said = f"{total} members, {total - known} of them new, {len(bad)} bad lines"
+    said = f"{many(total, 'member')}, {total - known} new, {many(len(bad), 'bad line')}"
     if bad and not skip_bad:
         raise DirectoryError(f"nothing was added: {said}; --skip-bad leaves them out")
     if dry_run:
@@ -314,13 +315,13 @@ def list_import(
             new += place.put_members(row.address, batch, replace)
             done += len(batch)
             progress.update(task, completed=done)
-    output.print(f"{done} members, {new} of them new", markup=False)
+    output.print(f"{many(done, 'member')}, {new} new", markup=False)
 
 
 def _look(place: LocalDirectory, row: List, file: str) -> tuple[int, int, list[tuple[int, str]]]:
     """(lines with a member, members that are there already, (number, why) of bad lines)."""
     if file == "-":
-        raise DirectoryError("the file is read twice, so it cannot be standard input")
+        raise WrongUsage("the file is read twice, so it cannot be standard input")
     total = known = 0
     bad = []
     for number, one in _entries(place, row.address, file):

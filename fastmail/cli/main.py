@@ -3,6 +3,7 @@ that a short command takes is spent importing what the other commands need."""
 
 import io
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,8 @@ COMMANDS = {
 # what may be written otherwise: two words, and the command that they are
 ALSO = {("check", "deliverability"): "deliverability"}
 
+NARROWEST = 60  # columns that a help needs
+
 # What rich takes for markup, but for the markup of our own texts
 _TAG = re.compile(r"\[(?=[a-z#/@][^\[]*\])(?!bold\]|/\])")
 
@@ -72,6 +75,32 @@ def _as_written(command: Any) -> None:
         command.short_help = _first_sentence(command.help)
     for one in getattr(command, "commands", {}).values():
         _as_written(one)
+
+
+def _teach(command: Any, words: str) -> None:
+    """Let the help of a command, and of those below it, end with its examples, which are read only then."""
+    for name, one in getattr(command, "commands", {}).items():
+        _teach(one, f"{words} {name}")
+    plain = command.format_help
+
+    def format_help(ctx: Any, formatter: Any) -> None:
+        from fastmail.cli.examples import EXAMPLES
+
+        lines = [one.replace("[", r"\[") for one in EXAMPLES.get(words, ())]
+        if lines:
+            command.epilog = "\n\n".join([f"[bold]Example{'s' if lines[1:] else ''}[/]", *lines])
+        _keep_names()
+        plain(ctx, formatter)
+
+    command.format_help = format_help
+
+
+def _keep_names() -> None:
+    """In a narrower terminal, names of options would be cut to a letter. Such a terminal breaks long lines itself."""
+    if shutil.get_terminal_size().columns < NARROWEST:
+        from typer import rich_utils
+
+        rich_utils.MAX_WIDTH = NARROWEST
 
 
 def _first_sentence(text: str) -> str:
@@ -110,7 +139,12 @@ class Commands(typer.core.TyperGroup):
                 self.commands[cmd_name] = typer.main.get_group(found)
                 self.commands[cmd_name].name = cmd_name
             _as_written(self.commands[cmd_name])
+            _teach(self.commands[cmd_name], cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _keep_names()
+        super().format_help(ctx, formatter)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _shown_safely():

@@ -37,7 +37,7 @@ from fastmail.directory.interface import AccountRecord
 from fastmail.migrate import compare, doveconf, found, shadow
 from fastmail.migrate.incoming import Remote
 from fastmail.migrate.plan import BLOCKS, Plan
-from fastmail.model.errors import CannotDo, MailError
+from fastmail.model.errors import CannotDo, MailError, in_words
 from fastmail.model.mailbox_name import INBOX
 from fastmail.model.quota import Quota
 from fastmail.store import sharing
@@ -185,7 +185,7 @@ async def _each(
                 try:
                     await work(assembly, record, told)
                 except (MailError, OSError) as error:
-                    problems.append(f"{record.address}: {error}")
+                    problems.append(f"{record.address}: {in_words(error)}")
     return problems
 
 
@@ -297,12 +297,15 @@ def _people(path: str) -> list[tuple[str, str]]:
     """(user, password) of a CSV file."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            rows = [(row["user"], row["password"]) for row in csv.DictReader(file)]
-        if any(None in row for row in rows):
-            raise KeyError("a line is too short")
-        return rows
-    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
-        raise CannotDo(f"{path} cannot be read, or has no columns user and password: {error}") from None
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CannotDo(f"{path} cannot be read: {in_words(error, path)}") from None
+    if rows and not {"user", "password"} <= rows[0].keys():
+        raise CannotDo(f"{path}: the first line has to name the columns, user and password among them")
+    for number, row in enumerate(rows, 2):
+        if row["user"] is None or row["password"] is None:
+            raise CannotDo(f"{path}:{number}: the line is too short")
+    return [(row["user"], row["password"]) for row in rows]
 
 
 def _compared(rows: list[compare.Compared], json: bool) -> None:

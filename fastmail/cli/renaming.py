@@ -1,9 +1,12 @@
 """What ``account rename`` and ``domain rename`` share: who keeps the accounts, and what has to follow a new name."""
 
+import re
+
 from fastmail.cli.common import directory, errors
 from fastmail.config.settings import Config
 from fastmail.directory.errors import DirectoryError
 from fastmail.directory.local import LocalDirectory
+from fastmail.telemetry import log
 
 
 def need_accounts_here(place: LocalDirectory, name: str) -> None:
@@ -30,6 +33,7 @@ def follow_renames(settings: Config) -> None:
     """Let the mail store know new names."""
     import asyncio  # which no command needs that only looks
 
+    log.setup(settings.log.format, "warning")  # the command says itself what it did
     asyncio.run(_follow(settings))
 
 
@@ -43,9 +47,10 @@ async def _follow(settings: Config) -> None:
 
 
 def warn_of_settings(config: str, old: str) -> None:
-    """The configuration may name somebody by an old name."""
+    """The configuration may name somebody by an old name. Comments say nothing, nor does a longer name with it."""
+    name = re.compile(rf"(?<![\w.-]){re.escape(old)}(?![\w-]|\.\w)", re.IGNORECASE)
     with open(config, encoding="utf-8") as file:
-        lines = [str(number) for number, line in enumerate(file, 1) if old in line.lower()]
+        lines = [str(number) for number, line in enumerate(file, 1) if name.search(line) and line.lstrip()[:1] != "#"]
     if lines:
         where = f"line {', '.join(lines)}" if len(lines) < 9 else f"{len(lines)} lines"
         errors.print(f"{config} still has {old}, in {where}: change it, and restart the server", markup=False)

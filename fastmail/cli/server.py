@@ -1,7 +1,6 @@
 """``quickstart``, ``serve``, ``check-config``, ``config-reference``."""
 
 import os
-import secrets
 import socket
 from typing import Annotated
 
@@ -9,12 +8,14 @@ import typer
 
 from fastmail.app import owner
 from fastmail.app import quickstart as first
-from fastmail.app.derived import make_tls
+from fastmail.app.derived import make_tls, users_of
 from fastmail.auth import schemes
 from fastmail.cli.common import (
     ConfigOption,
+    GenerateOption,
     PasswordStdin,
-    ask_password,
+    actor,
+    chosen_password,
     command,
     errors,
     for_terminal,
@@ -37,18 +38,18 @@ def quickstart(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The first account, such as you@example.org.")],
     hostname: Annotated[str, typer.Option(help="The server's name; default: this machine's.")] = "",
     password_stdin: PasswordStdin = False,
-    generate: Annotated[bool, typer.Option("--generate", help="Make up a password and print it.")] = False,
+    generate: GenerateOption = False,
     standard_ports: Annotated[
         bool, typer.Option("--standard-ports", help="Listen on 25, 587, 993 ... for everybody, not on high ports here.")
     ] = False,
 ) -> None:
     """Write a first configuration, certificate, data directory, domain and account."""
-    account = account_address(address)
+    account, who = account_address(address), actor()  # before root becomes the directory's owner
     for screen in (errors, output):
         screen.load()
     owner.act_as_owner_of(directory)
-    password = secrets.token_urlsafe(12) if generate else ask_password(password_stdin)
-    path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports)
+    password = chosen_password(password_stdin, generate)
+    path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports, who)
     output.print(f"Wrote {for_terminal(path)} with the account {account}.", markup=False)
     if generate:
         first.remember(directory, account.key, password)
@@ -90,6 +91,8 @@ def serve(
 def check_config(config: ConfigOption = "fastmail.toml") -> None:
     """Say whether the configuration is right, without starting anything."""
     settings = load(config)
+    owner.user_of(settings)
+    users_of(settings.listen.unix_users)
     make_tls(settings)
     wrong = certificate.faults(settings)
     if wrong:

@@ -28,7 +28,7 @@ from fastmail.cli.common import (
 )
 from fastmail.directory.errors import NoSuchUser
 from fastmail.migrate import incoming, outgoing
-from fastmail.model.errors import BadAddress, CannotDo, DamagedAccount
+from fastmail.model.errors import BadAddress, CannotDo, DamagedAccount, in_words
 from fastmail.model.mailbox_name import canonical
 from fastmail.store.interface import Account
 
@@ -170,7 +170,7 @@ def _csv(path: str, tls: str, verify: bool, host: str, port: int) -> list[tuple[
         with open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CannotDo(f"{path} cannot be read: {error}") from None
+        raise CannotDo(f"{path} cannot be read: {in_words(error, path)}") from None
     out = []
     for number, row in enumerate(rows, 2):
         name = row.get("account") or row.get("user") or ""

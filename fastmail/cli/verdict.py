@@ -2,7 +2,6 @@
 scores and lists."""
 
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from fastmail.config.settings import Config
 from fastmail.directory.local import LocalDirectory
 from fastmail.directory.records import Account
 from fastmail.message import trace
+from fastmail.model.errors import in_words
 from fastmail.net import networks
 from fastmail.policy import wishes
 from fastmail.policy.greylist import Greylist
@@ -127,7 +127,7 @@ async def _check(
         receiving.feed(content)
         return await receiving.finish(_look(config, Shown(content, b"", sender, [recipient], ip, helo)), asked, content)
     except OSError as error:
-        fail(f"{path}: {os.strerror(error.errno) if error.errno else error}")
+        fail(f"{path}: {in_words(error, path)}")
         raise  # not reached: fail ends the command
     finally:
         receiving.close()

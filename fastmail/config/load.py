@@ -8,12 +8,13 @@ from dataclasses import Field, fields
 from typing import Any
 
 from fastmail.auth import mechanisms, provider, send_as
-from fastmail.config import strangers
+from fastmail.config import places, strangers
 from fastmail.config.settings import SECTIONS, TABLES, Config
 from fastmail.model import place
 from fastmail.model.address import Address, comparable
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress, ConfigError
+from fastmail.model.meant import meant
 from fastmail.model.units import parse_size, parse_time
 from fastmail.net import networks
 
@@ -61,7 +62,7 @@ def parse(text: str, path: str = "fastmail.toml") -> Config:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(_not_toml(path, str(error))) from None
     problems: list[str] = []
     config = Config(path=os.path.abspath(path), base=os.path.dirname(os.path.abspath(path)))
     for name, table in data.items():
@@ -70,8 +71,8 @@ def parse(text: str, path: str = "fastmail.toml") -> Config:
             continue
         section = SECTIONS.get(name)
         if section is None:
-            meant = _meant(name, [*SECTIONS, *TABLES])
-            problems.append(f"{path}:{_line(text, name, '')}: unknown section [{name}]{meant}")
+            maybe = meant(name, [*SECTIONS, *TABLES])
+            problems.append(f"{path}:{_line(text, name, '')}: unknown section [{name}]{maybe}")
             continue
         if not isinstance(table, dict):
             problems.append(f"{path}:{_line(text, '', name)}: {name} is a section: write [{name}]")
@@ -80,7 +81,7 @@ def parse(text: str, path: str = "fastmail.toml") -> Config:
         for key, value in table.items():
             where = f"{path}:{_line(text, name, key)}"
             if key not in known:
-                problems.append(f"{where}: unknown key {key} in [{name}]{_meant(key, list(known))}")
+                problems.append(f"{where}: unknown key {key} in [{name}]{meant(key, list(known))}")
                 continue
             try:
                 setattr(getattr(config, name), key, _value(known[key], value))
@@ -90,6 +91,15 @@ def parse(text: str, path: str = "fastmail.toml") -> Config:
         raise ConfigError("\n".join(problems))
     _finish(config, text, path)
     return config
+
+
+def _not_toml(path: str, why: str) -> str:
+    """What tomllib says, with the line where all other errors have it."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", why, re.DOTALL)
+    if found is None:
+        return f"{path}: {why}"
+    hint = '; a text stands in quotes: name = "value"' if found[1] == "Invalid value" else ""
+    return f"{path}:{found[2]}: {found[1]}, in column {found[3]}{hint}"
 
 
 def _tables(config: Config, name: str, tables: Any, text: str, path: str, problems: list[str]) -> None:
@@ -103,7 +113,7 @@ def _tables(config: Config, name: str, tables: Any, text: str, path: str, proble
         for key, value in table.items():
             where = f"{path}:{_line(text, name, key, number)}"
             if key not in known:
-                problems.append(f"{where}: unknown key {key} in [[{name}]]{_meant(key, list(known))}")
+                problems.append(f"{where}: unknown key {key} in [[{name}]]{meant(key, list(known))}")
                 continue
             try:
                 setattr(values, key, _value(known[key], value))
@@ -186,6 +196,8 @@ def _finish(config: Config, text: str, path: str) -> None:
 
         for number, key, what in named_sources.faults(config):
             problems.append(f"{path}:{_line(text, 'source', key, number)}: {what}")
+    for section, key, what in places.faults(config):
+        problem(section, key, what)
     _check_tls(config, problem)
     for number, key, what in _certificates(config, base):
         problems.append(f"{path}:{_line(text, 'certificate', key, number)}: {what}")
@@ -317,13 +329,6 @@ def _line(text: str, section: str, key: str, nth: int = 0) -> int:
         elif key and current == section and seen == nth and re.match(rf'"?{re.escape(key)}"?\s*=', stripped):
             return number
     return begun
-
-
-def _meant(word: str, known: list[str]) -> str:
-    import difflib  # when something is wrong only: commands start sooner
-
-    near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
 
 
 def _check_routes(config: Config, base: str) -> None:

@@ -29,6 +29,7 @@ TABLES = ["event", "word"]
 PAUSE = 1.0
 MOST = 50_000  # notes that wait for the disk
 WORDS = 50  # of one note
+REFUSALS = 120  # senders and recipients that were refused, a minute and process: anybody can cause them
 PRUNED = 10_000  # notes that go at once where nothing is written
 MORE = 64 << 20  # octets of the map beyond those that it may take on disk: what is dropped is copied at first
 AT = struct.Struct(">QI")
@@ -56,6 +57,8 @@ class Event:
 class History:
     """One in each process; ``days`` 0 keeps nothing. ``size``: octets that the environment may have on disk."""
 
+    _minute = _refusals = 0  # the minute of the latest refusal, and how many were noted in it
+
     def __init__(self, data_dir: str, days: float, size: int) -> None:
         self._path = os.path.join(data_dir, "trace")
         self._days = days
@@ -78,6 +81,18 @@ class History:
         self._notes.append((self._last, ident, what, fields, (ident, *words)))
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_soon())
+
+    def note_refusal(self, ident: str, words: Iterable[str], /, **fields: Any) -> None:
+        """A sender or a recipient was refused, before there was a message. Beyond ``REFUSALS`` in a minute they are
+        left out and counted, so that a flood of them pushes nothing else out."""
+        minute = int(time.time() // 60)
+        if minute != self._minute:
+            self._minute, self._refusals = minute, 0
+        if self._refusals >= REFUSALS:
+            count("trace.left_out")
+            return
+        self._refusals += 1
+        self.note(ident, "refused", words, **fields)
 
     async def _write_soon(self) -> None:
         try:

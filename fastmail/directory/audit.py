@@ -11,13 +11,15 @@ from typing import Any
 
 import msgspec
 
-from fastmail.directory.records import Change
+from fastmail.directory.records import Answer, Change
 from fastmail.directory.rows import AUDIT, U64
 from fastmail.directory.tables import Txn
+from fastmail.model.quota import Quota
 
 MOST = 100_000
 LONGEST = 300  # characters of what is said of a change
 SECRET = frozenset(["password", "scram", "digest"])
+NAMED = {"octets": "storage"}  # of a quota
 SILENT = frozenset(["id", "created", "said"])
 
 
@@ -43,8 +45,23 @@ def difference(old: Any, new: Any) -> str:
         before = getattr(old, name) if old is not None else defaults[name]
         if name in SILENT or before == now:
             continue
+        if isinstance(now, Quota | Answer):  # some fields of its own, which people set one by one
+            out += _inner(name, before, now)
+            continue
         out.append(name if name in SECRET else f"{name}: {_word(before)} -> {_word(now)}")
     return "; ".join(out)
+
+
+def _inner(name: str, before: Any, now: Quota | Answer) -> list[str]:
+    """The same of a part of a record, by the names that `set` has for it, such as quota_storage."""
+    names = now._fields if isinstance(now, Quota) else now.__struct_fields__
+    words = _limit if isinstance(now, Quota) else _word
+    pairs = [(part, getattr(before, part), getattr(now, part)) for part in names]
+    return [f"{name}_{NAMED.get(part, part)}: {words(old)} -> {words(new)}" for part, old, new in pairs if old != new]
+
+
+def _limit(value: int) -> str:
+    return {0: "default", -1: "none"}.get(value, str(value))
 
 
 @cache

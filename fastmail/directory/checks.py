@@ -196,6 +196,7 @@ def _targets(planned: Planned, address: str, targets: Sequence[str], what: str, 
     name = comparable(address)
     way = circle(planned, name, targets)
     if way:
+        _are_there(name, targets, known)
         by = f", by way of {way[1]}: {ARROW.join(way)}" if len(way) > 2 else ""
         raise DirectoryError(f"{what} {address} would lead to itself{by}")
     for target in targets:
@@ -204,6 +205,16 @@ def _targets(planned: Planned, address: str, targets: Sequence[str], what: str, 
         except DamagedAccount:
             continue  # it is there, and can be mended
         if found is not None and not found.name and not found.refusal:
+            raise NoSuchUser(f"nobody here gets mail for {target}: it is an address of this server, and not there")
+
+
+def _are_there(name: str, targets: Sequence[str], known: Known) -> None:
+    """NoSuchUser where a catch-all leads to itself because a target is nobody's address: a typing error, not a
+    circle."""
+    for target in map(comparable, targets):
+        local, _, domain = target.rpartition("@")
+        there = known.account(target) or known.alias(target) or known.mailing_list(target)
+        if local and f"@{domain}" == name and not there:
             raise NoSuchUser(f"nobody here gets mail for {target}: it is an address of this server, and not there")
 
 

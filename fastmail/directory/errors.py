@@ -7,5 +7,9 @@ class DirectoryError(ClientError):
     """What a command asked for cannot be done; the text says why."""
 
 
+class WrongUsage(DirectoryError):
+    """What was asked for makes no sense on any server: a field that nothing has, a value that is none."""
+
+
 class NoSuchUser(DirectoryError):
     """There is no such account, or no alias of that name."""

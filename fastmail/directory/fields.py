@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fastmail.directory import apps, named
-from fastmail.directory.errors import DirectoryError
+from fastmail.directory.errors import WrongUsage
 from fastmail.directory.records import (
     ACTIVE,
     ALWAYS,
@@ -51,6 +51,7 @@ from fastmail.directory.records import (
 )
 from fastmail.model.address import Address, domain_name
 from fastmail.model.errors import BadAddress
+from fastmail.model.meant import meant
 from fastmail.model.quota import Quota
 from fastmail.model.units import parse_size
 
@@ -355,18 +356,18 @@ KINDS: dict[str, dict[str, Reader]] = {
 
 
 def read(kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of fields. DirectoryError names what is wrong."""
+    """The values of fields. WrongUsage, or BadAddress, names what is wrong."""
     out = {}
     for name, value in given.items():
         reader = KINDS[kind].get(name)
         if reader is None:
-            raise DirectoryError(f"{kind}s have no {name}; they have {', '.join(KINDS[kind])}")
+            raise WrongUsage(f"{kind}s have no {name}{meant(name, list(KINDS[kind]))}")
         try:
             out[name] = reader(value)
         except BadAddress as error:
             raise BadAddress(f"{name}: {error}") from None
         except (ValueError, TypeError, OverflowError) as error:
-            raise DirectoryError(f"{name}: {str(value)[:100]!r}: {error}") from None
+            raise WrongUsage(f"{name}: {str(value)[:100]!r}: {error}") from None
     return out
 
 

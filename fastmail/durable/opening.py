@@ -5,6 +5,7 @@ Failures: an environment whose data file has disappeared, or in which the name o
 never taken for a new one.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -22,9 +23,11 @@ from fastmail.durable.recovery import Files
 from fastmail.durable.replace import sync_directory
 from fastmail.durable.salvage import examine, misnamed
 from fastmail.durable.stops import Stop
-from fastmail.model.errors import CorruptData
+from fastmail.model.errors import CorruptData, StorageFull
 from fastmail.telemetry import log
 
+READERS = 2048  # at once, of all processes; 64 octets each in the lock file
+FIRST_OCTETS = 1 << 18  # that a new environment has on the disk, lock file and all
 FIRST_TRIES = 50  # of 0.02 s each, until another process has created the file
 
 
@@ -60,12 +63,13 @@ def open_file(path: str, tables: list[str], former: Collection[str], map_size: i
     Without a journal LMDB syncs each commit. Raises CorruptData for damage, StorageFailed or StorageFull for errors of
     the disk."""
     fresh = _is_fresh(path)
+    _reserve(path, fresh)
     try:
         env = lmdb.open(
             path,
             map_size=map_size,
             max_dbs=len(tables) + 1 + len(former),
-            max_readers=2048,
+            max_readers=READERS,
             mode=0o600,
             max_spare_txns=4,
             sync=not journaled,
@@ -90,6 +94,27 @@ def open_file(path: str, tables: list[str], former: Collection[str], map_size: i
         raise translate(error) from error
     except lmdb.Error as error:
         raise translate(error) from error
+
+
+def _reserve(path: str, fresh: bool) -> None:
+    """Let the lock file have its place on the disk. LMDB writes to it through memory, and only as readers come: without
+    room the kernel ends the process (SIGBUS) in place of an error. StorageFull where a new environment has no room.
+
+    The file is opened for that before LMDB has it, and only until it is whole: to close it ends the locks that this
+    process holds on it."""
+    if fresh:
+        there = os.statvfs(path)
+        if there.f_bavail * there.f_frsize < FIRST_OCTETS:
+            raise StorageFull(f"{path}: no space left on device")
+        return
+    lock = os.path.join(path, "lock.mdb")
+    with contextlib.suppress(OSError):  # on a full disk what is there can still be read
+        if (found := os.stat(lock)).st_blocks * 512 < found.st_size:
+            fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.posix_fallocate(fd, 0, found.st_size)
+            finally:
+                os.close(fd)
 
 
 def _refuse_misnamed(path: str, env: Any, tables: list[str]) -> None:

@@ -2,26 +2,35 @@
 
 from collections.abc import Iterator
 
-from fastmail.migrate.plan import MISSING, NOTICED, SAME, Block, Finding, Plan, quoted
+from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Block, Finding, Plan, quoted
 from fastmail.model.domain import ascii_name
 from fastmail.model.errors import BadAddress
 
 _FILES = (("ssl_cert", "ssl_server_cert_file"), ("ssl_key", "ssl_server_key_file"))
+_HIDDEN = "# hidden"  # what doveconf says in place of a key, unless it is run with -P
 _PARTS = ("local", "local_name", "protocol")  # sections that may have a certificate of their own
 
 
 def _pair(block: Block) -> tuple[str, str]:
     """The files of a section, certificate and key, as far as it names them."""
     certificate, key = (block.get(*names).lstrip("<").strip() for names in _FILES)
-    return certificate, key
+    return certificate, "" if key.startswith(_HIDDEN) else key
+
+
+def _is_hidden(block: Block) -> bool:
+    return block.get(*_FILES[1]).startswith(_HIDDEN) or any(map(_is_hidden, block.blocks))
 
 
 def take(conf: Block, out: Plan, settings: dict[str, dict[str, str]]) -> str:
     """[tls], into ``settings``. Returns the sections [[certificate]], empty for none."""
     pair = _pair(conf)
     named = list(_named(conf, pair, "", out))
+    if _is_hidden(conf):
+        out.findings.append(Finding("certificate", "a key is not shown", "run `doveconf -nP`, which shows it", BLOCKS))
     if all(pair):
         out.findings.append(Finding("certificate", pair[0], "the same files", SAME))
+    elif pair[0]:
+        out.findings.append(Finding("certificate", pair[0], "its key is needed too: [tls] key", BLOCKS))
     elif named:
         pair = named[0][0]
         out.findings.append(Finding("certificate", "for names only", f"{pair[0]} for all other names", NOTICED))

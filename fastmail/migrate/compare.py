@@ -12,7 +12,7 @@ from typing import Any
 
 from fastmail._core.imap import ParseError, Reader
 from fastmail.migrate.incoming import Far, Remote, context_of, flags_of
-from fastmail.model.errors import CannotDo
+from fastmail.model.errors import CannotDo, in_words
 
 CODES = ("UIDVALIDITY", "UIDNEXT", "MESSAGES", "UNSEEN")
 SHOWN = 5  # differences of a folder that are told one by one
@@ -92,7 +92,7 @@ def account(
             _compare(out, folder, _folder(one, theirs[folder][0]), _folder(two, ours[folder][0]))
             told(out.messages - before)
     except (imaplib.IMAP4.error, OSError, CannotDo) as error:
-        out.differences.append(str(error))
+        out.differences.append(in_words(error))
     finally:
         one.close()
         two.close()
@@ -102,7 +102,7 @@ def account(
             try:
                 lists.append(_uidls(remote, port))
             except (poplib.error_proto, OSError) as error:
-                out.differences.append(f"POP3 of {remote.host}: {error}")
+                out.differences.append(f"POP3 of {remote.host}: {in_words(error)}")
         if len(lists) == 2 and lists[0] != lists[1]:
             at = next(
                 (n for n, pair in enumerate(zip(*lists, strict=False)) if pair[0] != pair[1]), min(map(len, lists))

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from fastmail.directory.queries import compile_query
 from fastmail.migrate import certificates, passdbs
 from fastmail.migrate.plan import BLOCKS, MISSING, NOTICED, SAME, Block, Finding, Plan, quoted
-from fastmail.model.errors import CannotDo, ConfigError
+from fastmail.model.errors import CannotDo, ConfigError, in_words
 
 SECTIONS = ("server", "listen", "tls", "auth", "directory", "store", "limits")
 PORTS = {"imap": 143, "imaps": 993, "pop3": 110, "pop3s": 995, "lmtp": 24}
@@ -322,7 +322,7 @@ def _sql(conf: Block, block: Block, path: str, out: Plan, settings: dict[str, di
             with open(path, encoding="utf-8") as file:
                 found = _lines(file.read())
         except (OSError, UnicodeDecodeError) as error:
-            out.findings.append(Finding("accounts", path, f"cannot be read: {error}", BLOCKS))
+            out.findings.append(Finding("accounts", path, f"cannot be read: {in_words(error, path)}", BLOCKS))
             return
         driver, connect = found.get("driver", ""), found.get("connect", "")
         place = dict(word.partition("=")[::2] for word in connect.split()) if driver != "sqlite" else {}
@@ -441,7 +441,7 @@ def load(path: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise CannotDo(f"{path} cannot be read: {error}") from None
+        raise CannotDo(f"{path} cannot be read: {in_words(error, path)}") from None
 
 
 def _with_includes(path: str, depth: int) -> Iterator[str]:

@@ -27,7 +27,7 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import beneath, files
 from fastmail.message.preview import scanned
 from fastmail.message.summary import served_size
-from fastmail.model.errors import CannotDo, MailboxExists, MailError
+from fastmail.model.errors import CannotDo, MailboxExists, MailError, in_words
 from fastmail.model.flags import LETTERS
 from fastmail.model.mailbox_name import INBOX, canonical, decode_utf7
 from fastmail.store.interface import Account, NewMessage, Store
@@ -114,7 +114,7 @@ async def take_in(
             try:
                 content = to_lf(await asyncio.to_thread(one.load))
             except (OSError, KeyError, MailError) as error:
-                result.problems.append(f"{one.identity.decode('utf-8', 'replace')}: {error}")
+                result.problems.append(f"{one.identity.decode('utf-8', 'replace')}: {in_words(error)}")
                 continue
             if not content:
                 result.problems.append(f"{one.identity.decode('utf-8', 'replace')}: is empty")
@@ -304,7 +304,7 @@ class Far:
         except imaplib.IMAP4.error as error:
             raise CannotDo(f"{remote.host}: {remote.user}: {_text(error)}") from None
         except OSError as error:
-            raise CannotDo(f"{remote.host} port {port}: {error}") from None
+            raise CannotDo(f"{remote.host} port {port}: {in_words(error)}") from None
         self.prefix, self.separator = self._namespace()
 
     def _namespace(self) -> tuple[bytes, bytes]:
@@ -421,7 +421,7 @@ async def from_imap(store: Store, account: Account, remote: Remote, told: Callab
             out.append(result)
             told(result)
     except OSError as error:
-        raise CannotDo(f"{remote.host}: the connection was lost ({error}); run it again to go on") from None
+        raise CannotDo(f"{remote.host}: the connection was lost ({in_words(error)}); run it again to go on") from None
     finally:
         await asyncio.to_thread(far.close)
     return out

@@ -20,6 +20,8 @@
 Text of ClientError is written for peers. All other texts stay in the log: peers get a fixed sentence.
 """
 
+import os
+
 
 class MailError(Exception):
     """Base of all of ours."""
@@ -87,3 +89,12 @@ class DamagedAccount(CorruptData, TemporaryError):
 
 class ConfigError(MailError):
     """The administrator's; the text says where and what to do."""
+
+
+def in_words(error: BaseException, known: str = "") -> str:
+    """Return what went wrong, for people: for an OSError the system's words without their number, behind the file that
+    it names, unless that is ``known`` already. Never empty."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    return f"{name}: {error.strerror}" if name and name != known else error.strerror

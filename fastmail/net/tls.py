@@ -36,7 +36,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from fastmail.model.errors import ConfigError
+from fastmail.model.errors import ConfigError, in_words
 from fastmail.net.sni import Context, Pair, chooser, names_of, served
 from fastmail.telemetry import log
 
@@ -161,19 +161,21 @@ class ServerTls:
             context.names = served(pair.names or names_of(certificate))
             context.given = bool(pair.names)
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm, ssl.SSLError) as error:
-            raise ConfigError(f"cannot use certificate {pair.certificate} with key {pair.key}: {error}") from None
+            why = in_words(error)
+            raise ConfigError(f"cannot use certificate {pair.certificate} with key {pair.key}: {why}") from None
         if not context.names and pair is not self._pairs[0]:
             raise ConfigError(f"certificate {pair.certificate} has no DNS name in it, and no names are given")
         if self._client_ca:
             try:
                 self._trust(context, trust[0] if trust else _read(self._client_ca))
             except (OSError, ValueError, ssl.SSLError) as error:
-                raise ConfigError(f"cannot use client authorities {self._client_ca}: {error}") from None
+                raise ConfigError(f"cannot use client authorities {self._client_ca}: {in_words(error)}") from None
         if self._client_ca and self._client_crl:
             try:
                 self._revoke(context, trust[1] if trust else _read(self._client_crl))
             except (OSError, ValueError, ssl.SSLError) as error:
-                raise ConfigError(f"cannot use revoked client certificates {self._client_crl}: {error}") from None
+                why = in_words(error)
+                raise ConfigError(f"cannot use revoked client certificates {self._client_crl}: {why}") from None
         return context
 
     def _trust(self, context: ssl.SSLContext, pem: bytes) -> None:

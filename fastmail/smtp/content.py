@@ -11,6 +11,7 @@ from fastmail.delivery.envelope import Envelope
 from fastmail.directory.interface import AccountRecord
 from fastmail.durable.staging import Staged
 from fastmail.model.errors import CannotDo, MailError
+from fastmail.smtp import refusals
 from fastmail.smtp.basics import no_hello
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.end_of_data import begin, decide, refuse
@@ -31,11 +32,15 @@ def data(session: Dialogue, rest: bytes) -> None:
         session.bad("503 5.5.1 BODY=BINARYMIME needs BDAT")
         return
 
+    def turned_down(reply: str) -> None:
+        refusals.remember_all(session, transaction.envelope, reply)
+        session.end_transaction()
+
     if session.filters is None:
         _begin_data(session, transaction)
         return
     then = partial(_begin_data, session, transaction)
-    session.conn.run(session.consult(session.filters.data(), then, session.end_transaction))
+    session.conn.run(session.consult(session.filters.data(), then, turned_down))
 
 
 def _begin_data(session: Dialogue, transaction: Transaction) -> None:

@@ -73,17 +73,17 @@ class Dialogue:
             transaction.drop()
 
     async def consult(
-        self, question: Awaitable[Outcome | None], then: Callable[[], None], otherwise: Callable[[], None] | None = None
+        self, question: Awaitable[Outcome | None], then: Callable[[], None], otherwise: Callable[[str], None]
     ) -> None:
-        """Ask the filters, and go on, or refuse."""
+        """Ask the filters, and go on, or refuse. ``otherwise`` is called with the reply, before that is given."""
         refusal = await question
         if refusal is None:
             then()
             return
         count("milter.refused")
-        if otherwise is not None:
-            otherwise()
-        self.refuse(f"{refusal.code} {refusal.enhanced} {refusal.text}")
+        reply = f"{refusal.code} {refusal.enhanced} {refusal.text}"
+        otherwise(reply)
+        self.refuse(reply)
 
     def may_relay(self) -> bool:
         """Users may send anywhere; so may hosts of trusted networks, by port 25."""

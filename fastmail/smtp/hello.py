@@ -52,7 +52,7 @@ def _ask_filters(session: Dialogue, then: Callable[[], None]) -> None:
         then()
         return
 
-    def forget() -> None:
+    def forget(_: str) -> None:
         session.hello = ""
 
     cipher = session.conn.transport.get_extra_info("cipher") if session.conn.tls else None

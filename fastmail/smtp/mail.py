@@ -7,7 +7,7 @@ from fastmail.message import trace
 from fastmail.model.esmtp import EsmtpOptions
 from fastmail.net.networks import address_in, is_here
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp import own_limits, strangers
+from fastmail.smtp import own_limits, refusals, strangers
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.senders import barred, may
 from fastmail.smtp.service import LMTP, MX, SUBMISSION
@@ -30,6 +30,7 @@ def mail(session: Dialogue, rest: bytes) -> None:
     refused = _refusal(session, sender, options) or own_limits.refusal(session, own, options.size)
     refused = refused or strangers.mail_refusal(session, sender)
     if refused:
+        refusals.remember(session, sender, "", refused)
         session.refuse(refused)
         return
     lowered = options.priority > 0 and not session.may_relay()
@@ -53,7 +54,11 @@ def mail(session: Dialogue, rest: bytes) -> None:
     def begin() -> None:
         _begin(session, envelope, lowered, own)
 
-    session.conn.run(session.consult(question, begin, session.end_transaction))
+    def refuse(reply: str) -> None:
+        refusals.remember(session, sender, "", reply)
+        session.end_transaction()
+
+    session.conn.run(session.consult(question, begin, refuse))
 
 
 def _refusal(session: Dialogue, sender: str, options: EsmtpOptions) -> str:

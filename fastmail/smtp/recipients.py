@@ -18,7 +18,7 @@ from fastmail.model.errors import TemporaryError
 from fastmail.model.esmtp import Rcpt
 from fastmail.policy.wishes import Wanted
 from fastmail.smtp import envelope as grammar
-from fastmail.smtp import strangers, wanted
+from fastmail.smtp import refusals, strangers, wanted
 from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.service import LMTP, SUBMISSION, Service
 from fastmail.smtp.transaction import MAIL, RCPT, Transaction
@@ -26,6 +26,7 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 Work = Coroutine[Any, Any, None]
+UNCERTAIN = "451 4.3.0 accounts cannot be looked up now, try again later"
 
 
 def rcpt(session: Dialogue, rest: bytes) -> None:
@@ -53,10 +54,10 @@ def rcpt(session: Dialogue, rest: bytes) -> None:
         waits = work.add([])
     else:
         waits = None
-        if service.kind == SUBMISSION:
-            session.bad("550 5.7.1 sending to other servers is switched off here")
-        else:
-            session.refuse("550 5.7.1 relaying denied: the domain is not of this server")
+        away = "sending to other servers is switched off here"
+        denied = away if service.kind == SUBMISSION else "relaying denied: the domain is not of this server"
+        refusals.remember(session, transaction.envelope.sender, asked.address, f"550 5.7.1 {denied}")
+        session.refuse(f"550 5.7.1 {denied}")
     if waits is not None:
         session.conn.run(waits)
 
@@ -118,7 +119,7 @@ class _Rcpt:
                 for name in deliverer.postmasters:
                     await fresh(deliverer.directory, name)
         except TemporaryError:
-            self._session.say("451 4.3.0 accounts cannot be looked up now, try again later")
+            self._refuse(UNCERTAIN)
             return
         waits = self.here()
         if waits is not None:
@@ -134,7 +135,7 @@ class _Rcpt:
             self._wanted = wanted.of(session, self._transaction, address, there)
         except TemporaryError as error:
             log.event("smtp.recipient", "error", address=address, why=error)
-            session.say("451 4.3.0 the mailbox cannot be reached now, try again later")
+            self._refuse("451 4.3.0 the mailbox cannot be reached now, try again later")
             return None
         if not there.accounts and not there:  # the list is asked first: nearly always it has one, and answers quicker
             self._unknown(there.refusal)
@@ -154,6 +155,7 @@ class _Rcpt:
         if session.stranger is not None:
             refused = strangers.recipient_refusal(session, self._transaction, _counted_by(address, there))
             if refused:
+                self._remember(refused)
                 session.refuse(refused)
                 return None
         if queued:
@@ -168,14 +170,18 @@ class _Rcpt:
             self._refuse(refusal)
         elif session.service.deliverer.directory.is_uncertain(domain_of(address)) or is_postmaster(address):
             # The postmaster is never unknown (RFC 5321 4.5.1).
-            session.say("451 4.3.0 accounts cannot be looked up now, try again later")
+            self._refuse(UNCERTAIN)
         elif strangers.unknown(session, self._transaction):
             self._refuse(NOT_FOUND)
 
     def _refuse(self, reply: str) -> None:
         """Refuse the recipient. That is a mistake of the client, unless it may try again."""
         session = self._session
+        self._remember(reply)
         (session.refuse if reply.startswith("5") else session.say)(reply)
+
+    def _remember(self, reply: str) -> None:
+        refusals.remember(self._session, self._transaction.envelope.sender, self._asked.address, reply)
 
     def _forbidden(self, there: Destinations, queued: bool) -> str:
         """The reply to a session that may not write to an address of this server; empty when it may. ``queued``: of
@@ -199,7 +205,7 @@ class _Rcpt:
             self._take(records)
             return None
         question = session.filters.rcpt(self._asked.address, self._rest.rpartition(b">")[2].split())
-        return session.consult(question, lambda: self._take(records))
+        return session.consult(question, lambda: self._take(records), self._remember)
 
     def _take(self, records: list[AccountRecord]) -> None:
         transaction = self._transaction

@@ -30,7 +30,7 @@ def test_a_new_account_has_its_fields_at_once_or_is_not_there(place: Mailing) ->
     n = place.account("n@d.test")
     assert n is not None and (n.id, n.quota.octets, n.name, n.role, n.password) == (3, 50, "N", "helpdesk", "{PLAIN}x")
     (row,) = [one for one in place.audit() if one.name == "n@d.test"]
-    assert row.what == "account add" and "quota: 0,0,0 -> 50,0,0" in row.text and "{PLAIN}" not in row.text
+    assert row.what == "account add" and "quota_storage: default -> 50" in row.text and "{PLAIN}" not in row.text
 
 
 def test_limits_of_sending_go_out_and_come_back(place: Mailing) -> None:

@@ -398,7 +398,7 @@ def test_the_audit_log_says_who_did_what(place: Following) -> None:
     place.bring([Line("c@d.test", "{PLAIN}hidden")], [])
     one, two = list(place.audit())[-2:]
     assert (one.who, one.what, one.name) == ("root", "account set", "a@d.test")
-    assert one.text == "password; quota: 0,0,0 -> 5,0,0; suspended: none -> unpaid"
+    assert one.text == "password; quota_storage: default -> 5; suspended: none -> unpaid"
     assert (two.who, two.what, two.name) == ("source", "account add", "c@d.test")
     assert not any("secret" in row.text or "hidden" in row.text for row in place.audit())
     assert [row.name for row in place.audit(2)] == ["a@d.test", "c@d.test"]

@@ -185,7 +185,7 @@ def test_a_wanted_state_is_applied_once(server: Server, tmp_path: Path) -> None:
         '[accounts."two@new.test"]\npassword = "secret"\n'
     )
     shown = server.cli("apply", str(wanted), "--dry-run").stdout
-    assert shown.count(".add") == 4 and "quota: 0,0,0 -> 1073741824,0,0" in shown and "secret" not in shown
+    assert shown.count(".add") == 4 and "quota_storage: default -> 1073741824" in shown and "secret" not in shown
     assert server.cli("account", "list", "--domain", "new.test").stdout == "none\n"
     server.cli("apply", str(wanted), "--yes")
     assert server.cli("apply", str(wanted), "--yes").stdout == "nothing to do\n"

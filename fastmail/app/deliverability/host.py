@@ -10,6 +10,7 @@ from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.dns.interface import FAILED, NO_NAME
 from fastmail.model.domain import comparable
+from fastmail.model.errors import in_words
 from fastmail.policy import iprev
 
 SOON = timedelta(days=14)  # a certificate that ends before should have a successor by now
@@ -47,7 +48,8 @@ def encrypted(config: Config) -> list[Line]:
     try:
         wrong, ends = certificate.faults(config), certificate.ends(config)
     except (OSError, ValueError) as error:
-        return [Line(check, ERROR, f"a certificate cannot be read: {error}", "see [tls] certificate, [[certificate]]")]
+        why = f"a certificate cannot be read: {in_words(error)}"
+        return [Line(check, ERROR, why, "see [tls] certificate, [[certificate]]")]
     if wrong:
         renew = "renew it, then reload the server (SIGHUP)"
         return [Line(check, ERROR, f"{path}: {why}" if config.certificate else why, renew) for path, why in wrong]

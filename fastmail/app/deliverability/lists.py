@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from fastmail.app.deliverability.nouns import ERROR, HINT, OK, WARNING, Asked, Line
 from fastmail.delivery.lists.one_click import PATH
-from fastmail.model.errors import MailError
+from fastmail.model.errors import MailError, in_words
 from fastmail.net import web
 
 Page = Callable[[str], Awaitable[web.Answer]]
@@ -49,7 +49,7 @@ async def _answers(url: str, get: Page) -> Line:
     try:
         answer = await get(f"{url}{PATH}{NOBODY}")
     except (OSError, MailError) as error:
-        return Line(CHECK, ERROR, f"{url} does not answer: {error}", where)
+        return Line(CHECK, ERROR, f"{url} does not answer: {in_words(error)}", where)
     if answer.status != MISSING or answer.kind != "text/html":
         return Line(CHECK, ERROR, f"another program answers at {url}: {answer.status} {answer.kind}", where)
     return Line(CHECK, OK, f"members of its mailing lists can leave with one click, at {url}")

@@ -22,7 +22,7 @@ from fastmail.app.deliverability.nouns import (
 from fastmail.app.deliverability.sender import Vouched
 from fastmail.dns.interface import FAILED
 from fastmail.message import letter
-from fastmail.model.errors import MailError
+from fastmail.model.errors import MailError, in_words
 from fastmail.net import web
 from fastmail.policy import dmarc
 from fastmail.policy.dmarc import Evaluator, Record, Walk
@@ -170,7 +170,7 @@ async def transport(asked: Asked, hosts: Sequence[str], get: Get) -> list[Line]:
     try:
         found_policy = sts.parse(await get(domain), ids[0], time.time())
     except (OSError, BadPolicy, MailError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = " ".join(in_words(error).split())
         return [
             Line(
                 check,

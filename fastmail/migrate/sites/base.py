@@ -6,6 +6,7 @@ written. Whatever goes wrong is Unreadable, with words for the administrator and
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from fastmail.directory.database import PATIENCE, Unreadable, connect_mysql
 from fastmail.migrate.sites.values import Row
-from fastmail.model.errors import CannotDo
+from fastmail.model.errors import CannotDo, in_words
 
 AT_ONCE = 2000  # rows
 FORMS = (
@@ -132,6 +133,8 @@ COLUMNS = "SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS WHERE TABL
 
 def _sqlite(url: str) -> _Plain:
     path = url.removeprefix("sqlite:")
+    if not os.path.isfile(path):  # sqlite says "unable to open", as of a file that is busy
+        raise CannotDo(f"{path}: there is no such file")
     try:
         base = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE, isolation_level=None)
         base.execute("BEGIN")
@@ -171,7 +174,7 @@ def _mssql(url: str) -> _Plain:
             readonly=True,
         )
     except (OSError, ValueError, pytds.Error) as error:
-        raise Unreadable(f"{type(error).__name__}: {error}") from None
+        raise Unreadable(f"{type(error).__name__}: {in_words(error)}") from None
     return _Plain("mssql", base, (OSError, pytds.Error), COLUMNS)
 
 

@@ -51,7 +51,7 @@ def test_limits_are_shown_as_they_were_given(place: Place) -> None:
     wanted |= {"storage": 5 << 30, "messages": "none"}
     assert place.rows("account", "quota", USER, "--storage", "5 GiB", "--messages", "none") == [wanted]
     assert place.rows("account", "quota", USER, "--mailboxes", "7") == [wanted | {"mailboxes": 7}]
-    assert "is not a limit" in place.run("account", "quota", USER, "--storage", "plenty", code=1)
+    assert "is not a limit" in place.run("account", "quota", USER, "--storage", "plenty", code=2)
     assert place.rows("account", "quota", USER, "--storage", "default")[0]["storage"] == "default"
 
 
@@ -89,7 +89,7 @@ def test_many_at_once(place: Place, tmp_path: Path) -> None:
         f"# a comment\n\nplain@example.test:secret\nhash@example.test:{kept}\nclear@example.test:{{PLAIN}}x\n"
         "barred@example.test:secret\tnologin reason=moved\n"
     )
-    assert place.run("account", "import", str(file)) == "4 accounts, 4 of them new\n"
+    assert place.run("account", "import", str(file)) == "4 accounts, 4 new\n"
     found = {name: record(place, f"{name}@example.test") for name in ("plain", "hash", "clear", "barred")}
     assert found["plain"] is not None and schemes.verify(found["plain"].password, b"secret") and found["plain"].scram
     assert found["hash"] is not None and found["hash"].password == kept and not found["hash"].scram
@@ -97,7 +97,7 @@ def test_many_at_once(place: Place, tmp_path: Path) -> None:
     assert found["barred"] is not None and found["barred"].nologin
     file.write_text("plain@example.test:changed\n")
     assert "already" in place.run("account", "import", str(file), code=1)
-    assert place.run("account", "import", "--replace", str(file)) == "1 accounts, 0 of them new\n"
+    assert place.run("account", "import", "--replace", str(file)) == "1 account, 0 new\n"
     again = record(place, "plain@example.test")
     assert again is not None and schemes.verify(again.password, b"changed")
 
@@ -142,7 +142,7 @@ def test_an_alias_comes_and_goes(place: Place) -> None:
     ],
 )
 def test_a_value_that_is_none_is_answered_in_words(place: Place, field: str, says: str) -> None:
-    assert says in place.run("account", "set", USER, field, code=1)
+    assert says in place.run("account", "set", USER, field, code=2)
 
 
 def test_a_domain_that_is_full_says_what_to_do(place: Place) -> None:

@@ -128,7 +128,7 @@ def test_an_answer_is_kept_with_all_its_fields(place: Place, monkeypatch: pytest
     assert json.loads(place.run("batch"))["ok"]
     again = json.loads(place.run("account", "show", USER, "--json"))
     assert again == shown | {"answer_enabled": False}
-    assert "at most 365 days" in place.run("account", "set", USER, "answer_days=366", code=1)
+    assert "at most 365 days" in place.run("account", "set", USER, "answer_days=366", code=2)
     assert "no automatic answer is sent yet" in " ".join(place.run("account", "set", "--help").split())
 
 
@@ -136,9 +136,9 @@ def test_who_administers(place: Place) -> None:
     place.run("admin", "set", USER, "role=domain", "administers=example.test")
     row = {"address": USER, "role": "domain", "administers": ["example.test"], "totp": "off", "passkeys": 0}
     assert json.loads(place.run("admin", "show", USER, "--json")) == row and place.rows("admin", "list") == [row]
-    assert "`fastmail account set`" in place.run("admin", "set", USER, "role=server", "name=x", code=1)
+    assert "`fastmail account set`" in place.run("admin", "set", USER, "role=server", "name=x", code=2)
     assert place.rows("admin", "list") == [row]
-    assert "is expected" in place.run("admin", "set", USER, "role=king", code=1)
+    assert "is expected" in place.run("admin", "set", USER, "role=king", code=2)
     place.run("admin", "set", USER, "role=", "administers=")
     assert place.rows("admin", "list") == []
     assert "no account" in place.run("admin", "show", "x@example.test", code=67)

@@ -1,6 +1,7 @@
 """``fastmail``: every command of the table is there, with a help of its own; and one loads no more than it needs."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer import rich_utils
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import fastmail
+from fastmail.cli.examples import EXAMPLES
 from fastmail.cli.main import COMMANDS, app
 from fastmail.directory.local import LocalDirectory
 
@@ -41,6 +44,41 @@ def test_what_stands_in_brackets_is_shown(name: str) -> None:
         if bracketed:
             done = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "400"})
             assert [one for one in bracketed if one not in done.stdout] == [], words
+
+
+EVERY = [(" ".join(words), one) for name in COMMANDS for words, one in commands(name) if not hasattr(one, "commands")]
+
+
+def test_every_command_has_an_example_and_no_other() -> None:
+    assert set(EXAMPLES) == {words for words, _ in EVERY}
+
+
+@pytest.mark.parametrize(("words", "command"), EVERY, ids=[words for words, _ in EVERY])
+def test_examples_are_commands(words: str, command: Any) -> None:
+    """Each is one for a shell, and the command takes its options and arguments."""
+    shown = CliRunner().invoke(app, [*words.split(), "--help"], env={"COLUMNS": "200"}).stdout
+    for line in EXAMPLES[words]:
+        assert line in shown
+        mine = next(one for one in re.split(r"[|<>]", line) if one.strip().startswith("fastmail "))
+        first = ["fastmail", *words.split()]
+        typed = shlex.split(mine)
+        assert typed[: len(first)] == first
+        command.make_context(words, typed[len(first) :])
+
+
+@pytest.mark.parametrize("words", [(), ("account", "list"), ("queue",)])
+def test_a_narrow_terminal_shows_whole_names(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", None)
+    shown = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "12"}).stdout
+    found: Any = get_command(app)
+    for word in words:
+        found = found.get_command(None, word)
+    names = [*(one.opts[0] for one in found.params), *(found.list_commands(None) if hasattr(found, "commands") else [])]
+    assert names and [name for name in names if f" {name} " not in shown] == []
+
+
+def test_examples_fit_a_terminal() -> None:
+    assert [line for lines in EXAMPLES.values() for line in lines if len(line) > 97] == []
 
 
 def test_a_part_of_the_configuration_is_named() -> None:

@@ -1,9 +1,13 @@
 """``quickstart``, ``serve``, ``check-config`` and ``config-reference``, without a server that runs."""
 
+import json
 import tomllib
+from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+from fastmail.cli.common import actor
 from fastmail.cli.main import app
 from fastmail.config.settings import SECTIONS
 from tests.unit.cli.place import Place
@@ -23,11 +27,37 @@ def test_one_that_is_wrong_is_not_served(place: Place) -> None:
     place.run("check-config", code=78)
 
 
+@pytest.mark.parametrize(
+    ("section", "line", "why"),
+    [
+        ("[server]", 'user = "no-such"', "has no user 'no-such'; `useradd"),
+        ("[server]", 'user = "root"\ngroup = "no-such"', "has no group 'no-such'"),
+        ("[listen]", 'unix_users = ["no-such"]', "has no user 'no-such'"),
+    ],
+)
+def test_users_have_to_be_there(place: Place, section: str, line: str, why: str) -> None:
+    place.config.write_text(place.config.read_text().replace(section, f"{section}\n{line}"))
+    assert why in place.run("check-config", code=78)
+
+
+def test_a_certificate_that_is_not_there_is_named_in_words(place: Place) -> None:
+    place.config.write_text(place.config.read_text().replace('"cert.pem"', '"none.pem"'))
+    said = place.run("check-config", code=78)
+    assert said.count("none.pem: No such file or directory") == 1 and "Errno" not in said
+
+
 def test_quickstart_overwrites_nothing(place: Place) -> None:
     before = place.config.read_bytes()
     words = ["quickstart", str(place.base), "you@example.test", "--password-stdin"]
     again = CliRunner().invoke(app, words, input="x\n")
     assert again.exit_code == 78 and "is already there" in again.output and place.config.read_bytes() == before
+
+
+def test_the_audit_log_says_who_set_it_up(tmp_path: Path) -> None:
+    words = ["quickstart", str(tmp_path / "new"), "you@example.test", "--generate"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    done = CliRunner().invoke(app, ["audit", "--json", "-c", str(tmp_path / "new" / "fastmail.toml")])
+    assert {row["who"] for row in json.loads(done.stdout)} == {actor()}
 
 
 def test_every_setting_is_in_the_reference() -> None:

@@ -88,7 +88,7 @@ def test_the_database_is_named_on_standard_input(place: Place, dsn: str) -> None
         (("--from", "postfixadmin"), 2, "--dsn is needed"),
         (("--from", "postfixadmin", "--dsn", "oracle://x/y"), 1, "--dsn is postgresql"),
         (("--from", "mailcow", "--dsn", "mssql://x/y"), 2, "hmailserver only"),
-        (("--from", "mailcow", "--dsn", "sqlite:/nowhere/x"), 75, "nowhere"),
+        (("--from", "mailcow", "--dsn", "sqlite:/nowhere/x"), 1, "/nowhere/x: there is no such file"),
     ],
 )
 def test_what_cannot_be_done_is_said(place: Place, more: tuple[str, ...], code: int, say: str) -> None:

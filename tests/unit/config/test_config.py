@@ -31,7 +31,17 @@ def test_the_reference_is_a_configuration_that_changes_nothing() -> None:
         ("[limits]\nidle_timeout = '3 weeks'\n", "must be a time"),
         ("[auth]\nplaintext_without_tls = 'yes'\n", 'must be true, false or "loopback"'),
         ("[tls]\nminimum_version = '1.1'\n", "must be one of 1.2, 1.3"),
+        ("[server]\nhostname = mx\n", "f.toml:2: Invalid value, in column 12; a text stands in quotes"),
+        ("[server\n", "f.toml:1: Expected ']'"),
+        ("[server]\nhostname = 'a'\nhostname = 'b'\n", "f.toml:3: Cannot overwrite a value, in column 15"),
         ("[listen]\nsmtp = ['25']\n", "must be a list of"),
+        ("[listen]\nsmtp = ['[::1]:25', '[::1]:25']\n", "f.toml:2: smtp: '[::1]:25' is named already, by smtp"),
+        ("[listen]\nsmtp = [':25']\nimap = [':25']\n", "f.toml:3: imap: ':25' is named already, by smtp"),
+        ("[listen]\nlmtp = ['unix:/x']\npop3 = ['unix:/x']\n", "f.toml:3: pop3: 'unix:/x' is named already, by lmtp"),
+        (
+            "[listen]\nimap = ['127.0.0.1:80']\n[web]\nplain = true\nlisten = ['127.0.0.1:80']\n",
+            "f.toml:5: [web] listen: '127.0.0.1:80' is named already, by imap",
+        ),
         ("[listen]\nsmtp = ['x:99999']\n", "port above 65535"),
         ("[listen]\nimaps = [':993']\n", "imaps needs [tls] certificate and key"),
         ("[tls]\ncertificate = 'x'\n", "go together"),
@@ -141,6 +151,10 @@ def test_what_is_wrong_is_told(text: str, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text, "f.toml")
     assert wanted in str(caught.value)
+
+
+def test_what_is_no_place_may_be_named_twice() -> None:
+    parse("[listen]\nproxy_protocol = ['10.0.0.0/8']\nxclient = ['10.0.0.0/8']\n")
 
 
 def test_values_and_paths() -> None:

@@ -155,3 +155,11 @@ def test_certificates_of_names_only(tmp_path: Path) -> None:
     assert (config.tls.certificate, config.tls.key) == ("/etc/named.pem", "/etc/named.key")
     assert [one.certificate for one in config.certificate] == ["/etc/named.pem", "/etc/local.pem"]
     assert ("local_name half.test", MISSING) in [(one.what, one.state) for one in made.findings]
+
+
+def test_a_key_that_is_not_shown_is_asked_for() -> None:
+    """`doveconf -n` has a remark in place of each key."""
+    made = doveconf.plan("ssl_cert = </etc/x.pem\nssl_key = # hidden, use -P to show it\n", "x.test")
+    assert "hidden" not in made.config
+    said = [(one.ours, one.state) for one in made.findings if one.what == "certificate"]
+    assert ("run `doveconf -nP`, which shows it", BLOCKS) in said and said[-1][1] == BLOCKS

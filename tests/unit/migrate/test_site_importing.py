@@ -250,7 +250,7 @@ def test_differences_are_shown_and_only_taken_when_asked(place: LocalDirectory) 
     done = bring(place, *site)
     assert states(done) == {"one.test": DIFFERS, "a@one.test": DIFFERS, "b@one.test": SAME, "info@one.test": DIFFERS}
     texts = {one.name: one.text for one in done}
-    assert "quota: 5,0,0 -> 6,0,0" in texts["a@one.test"] and "x@away.example" in texts["a@one.test"]
+    assert "quota_storage: 5 -> 6" in texts["a@one.test"] and "x@away.example" in texts["a@one.test"]
     kept = place.account("a@one.test")
     assert kept is not None and kept.quota.octets == 5 and kept.forward == ()
     assert {one.state for one in bring(place, *site, overwrite=True)} == {CHANGED, SAME}

@@ -457,8 +457,11 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     for url in ("", "oracle://x/y", "sqlite"):
         with pytest.raises(CannotDo, match="--dsn is postgresql"), opened(url):
             pass
-    with pytest.raises(Unreadable, match="nowhere"), opened(f"sqlite:{tmp_path}/nowhere"):
+    with pytest.raises(CannotDo, match="nowhere: there is no such file"), opened(f"sqlite:{tmp_path}/nowhere"):
         pass
+    (tmp_path / "text").write_text("no database" * 100)
+    with pytest.raises(Unreadable, match="not a database"), opened(f"sqlite:{tmp_path}/text") as base:
+        list(base.rows("SELECT 1 FROM sqlite_master"))
     for url in ("postgresql://x:secret@127.0.0.1:1/y", "mysql://x:secret@127.0.0.1:1/y"):
         with pytest.raises(Unreadable) as error, opened(url):
             pass
