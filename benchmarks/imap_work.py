@@ -152,7 +152,7 @@ async def _measure(place: Path, kind: str, meter: Counted | Timed) -> dict[str, 
     await store.start()
     found: dict[str, float] = {}
 
-    async def measured(name: str, times: int, calls: list[Callable[[], Any]], before: Sequence[bytes] = ()) -> None:
+    async def measured(name: str, times: int, calls: Sequence[Callable[[], Any]], before: Sequence[bytes] = ()) -> None:
         for call in calls[:WARM]:
             for command in before:
                 await client.ask(command)

@@ -11,3 +11,5 @@ cdef class Record:
     cdef dict known
     cdef Py_ssize_t before
     cpdef add(self, int kind, int table, key, value=*)
+    cdef int put(self, int kind, int table, const char* key, Py_ssize_t keys, const char* value,
+                 Py_ssize_t values) except -1

@@ -5,6 +5,7 @@
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
@@ -51,23 +52,32 @@ cdef class Record:
     cpdef add(self, int kind, int table, key, value=b""):
         """An entry without long content."""
         cdef Py_buffer k, v
-        cdef Py_ssize_t at = PyByteArray_GET_SIZE(self.small)
-        cdef uint8_t* p
+        if type(key) is bytes and type(value) is bytes:  # nearly always
+            self.put(kind, table, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), PyBytes_AS_STRING(value),
+                     PyBytes_GET_SIZE(value))
+            return
         PyObject_GetBuffer(key, &k, PyBUF_SIMPLE)
         try:
             PyObject_GetBuffer(value, &v, PyBUF_SIMPLE)
             try:
-                if k.len > 0xFFFF or v.len > 0xFFFFFFFF:
-                    raise OverflowError("too long for an entry")
-                PyByteArray_Resize(self.small, at + HEAD + k.len + v.len)
-                p = <uint8_t*>PyByteArray_AS_STRING(self.small) + at
-                put_head(p, kind, table, k.len, v.len)
-                memcpy(p + HEAD, k.buf, k.len)
-                memcpy(p + HEAD + k.len, v.buf, v.len)
+                self.put(kind, table, <const char*>k.buf, k.len, <const char*>v.buf, v.len)
             finally:
                 PyBuffer_Release(&v)
         finally:
             PyBuffer_Release(&k)
+
+    cdef int put(self, int kind, int table, const char* key, Py_ssize_t keys, const char* value,
+                 Py_ssize_t values) except -1:
+        cdef Py_ssize_t at = PyByteArray_GET_SIZE(self.small)
+        cdef uint8_t* p
+        if keys > 0xFFFF or values > 0xFFFFFFFF:
+            raise OverflowError("too long for an entry")
+        PyByteArray_Resize(self.small, at + HEAD + keys + values)
+        p = <uint8_t*>PyByteArray_AS_STRING(self.small) + at
+        put_head(p, kind, table, keys, values)
+        memcpy(p + HEAD, key, keys)
+        memcpy(p + HEAD + keys, value, values)
+        return 0
 
     def add_content(self, int kind, bytes key not None, bytes before not None, content not None):
         """An entry whose value may be long: ``before``, then the buffers of ``content``. Of several that end with the

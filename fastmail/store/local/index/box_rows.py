@@ -20,7 +20,8 @@ New = tuple[int, int, int, int, int]  # a record to be added: flags, keywords, d
 # by how much UIDs are raised after a recovery: more than were ever given out but unsynced at one moment
 UIDS_ABOVE = 1 << 18
 BATCH = 256  # rows read at a time
-OCTETS = 1 << 20  # octets of rows read at a time
+OCTETS = 1 << 20  # octets of rows read at a time; with TOGETHER long ones more at most
+TOGETHER = 16  # rows read in one call: a divisor of BATCH
 WRITTEN = 4 << 20  # octets of rows written in one commit: LMDB keeps them in memory until then
 
 
@@ -121,11 +122,7 @@ def _position(names: list[bytes], word: bytes) -> int:
 def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -> list[int]:
     """Append records to the pages with the next UIDs and the box's MODSEQ; return the UIDs. The caller saves the
     box."""
-    if not every:
-        return []
-    uids = range(box.uidnext, box.uidnext + len(every))
-    if uids[-1] >= layout.MAX_UID:
-        raise CannotDo("the mailbox has used up its UIDs")
+    uids = next_uids(box, len(every))
     modseq = box.modseq
     packed = b"".join(
         [
@@ -133,13 +130,27 @@ def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -
             for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
         ]
     )
+    append_packed(txn, t, box, uids, packed)
+    return list(uids)
+
+
+def next_uids(box: MailboxRow, count: int) -> range:
+    """Return the UIDs that the next messages get. CannotDo if there are not as many."""
+    if box.uidnext + count > layout.MAX_UID:
+        raise CannotDo("the mailbox has used up its UIDs")
+    return range(box.uidnext, box.uidnext + count)
+
+
+def append_packed(txn: Txn, t: Tables, box: MailboxRow, uids: range, packed: bytes) -> None:
+    """Append packed records, which have these UIDs (``next_uids``) and the box's MODSEQ, to the pages."""
+    if not uids:
+        return
     start, end = 0, (SPAN - uids[0] % SPAN) * RECORD  # octets of ``packed`` that belong to one page
     for first in range(uids[0] - uids[0] % SPAN, uids[-1] + 1, SPAN):
         at = layout.page_key(box.key, first)
         txn.put(at, pages.extend(txn.get(at, db=t.page), packed[start:end]), db=t.page)
         start, end = end, end + SPAN * RECORD
     count_in(box, packed)
-    return list(uids)
 
 
 def pages_of(txn: Reading, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:
@@ -171,12 +182,11 @@ def rows_of(txn: Reading, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tup
     some: list[tuple[bytes, bytes]] = []
     octets = 0
     cursor = txn.cursor(db=t.msg)
-    for at in keys:
-        if cursor.set_key(at):
-            value = cursor.value()
-            some.append((at, value))
-            octets += len(value)
-        if len(some) == BATCH or octets > OCTETS:
+    for start in range(0, len(keys), TOGETHER):
+        found = cursor.getmulti(keys[start : start + TOGETHER])
+        some += found
+        octets += sum([len(value) for _, value in found])
+        if len(some) >= BATCH or octets > OCTETS:
             yield some
             some, octets = [], 0
     if some:

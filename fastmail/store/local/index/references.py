@@ -10,18 +10,22 @@ commit that records the new location of everything in it, and never while a part
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fastmail._core import transfers
 from fastmail.durable import segments
 from fastmail.durable.segments import ALIGNED, Record
 from fastmail.durable.transaction import Reading, Txn
+from fastmail.durable.writing import delete_all
 from fastmail.store.local.index import walk
 from fastmail.store.local.index.layout import HOLDER, MARK_AT, MESSAGE, RECORD, SEGMENT, U64, mark_of
 from fastmail.store.local.index.tables import Tables
 
 REFERENCE = struct.Struct("<cQHQ")  # see Reference
 COUNT = struct.Struct("<Q")
+NONE = COUNT.pack(0)
 OPEN, SEALED, GONE = b"o", b"s", b"x"  # states of a segment in table seg
 
 
@@ -71,52 +75,61 @@ def place_of(marked: bytes) -> tuple[int, int]:
     return reference_in(marked).ident, span(marked)
 
 
-def _counts(txn: Reading, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
+def _found(txn: Reading, table: Any, keys: list[bytes]) -> dict[bytes, bytes]:
+    """Return the rows of these sorted keys, without missing ones.
+
+    Few records have such rows, and records of one moment lie side by side: often one look at the table tells that none
+    of them has one."""
+    cursor = txn.cursor(db=table)
+    if not keys or not cursor.set_range(keys[0]):
+        return {}
+    first = bisect_left(keys, cursor.key())
+    return dict(cursor.getmulti(keys[first:])) if first < len(keys) else {}
+
+
+def _counts(txn: Reading, t: Tables, keys: Iterable[bytes]) -> dict[bytes, int]:
     """Return the counts of references beyond the first, by key, of records that have a row in ``ref``."""
-    keys = sorted({U64.pack(ident) for ident in idents})
-    return {at: COUNT.unpack(count)[0] for at, count in txn.cursor(db=t.ref).getmulti(keys)}
+    return {at: COUNT.unpack(count)[0] for at, count in _found(txn, t.ref, sorted(set(keys))).items()}
 
 
 def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
     txn.cursor(db=table).putmulti([(at, COUNT.pack(count)) for at, count in sorted(counts.items())])
 
 
-def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
+def share(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Add a reference to each."""
-    idents = [reference_in(marked).ident for marked in marks]
-    counts = _counts(txn, t, idents)
-    for ident in idents:
-        at = U64.pack(ident)
+    keys = transfers.idents(marks)
+    counts = _counts(txn, t, keys)
+    for at in keys:
         counts[at] = counts.get(at, 0) + 1
     _put_counts(txn, t.ref, counts)
 
 
-def release(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
+def release(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Remove a reference from each; a record without any is dead."""
-    counts = _counts(txn, t, [reference_in(marked).ident for marked in marks])
+    keys = transfers.idents(marks)
+    counts = _counts(txn, t, keys)
     changed: dict[bytes, int] = {}
-    dead: dict[bytes, int] = {}
-    for marked in marks:
-        ident = reference_in(marked).ident
-        at = U64.pack(ident)
+    dead: dict[bytes, bytes] = {}  # marks by key
+    for at, marked in zip(keys, marks, strict=True):
         if counts.get(at):
             counts[at] = changed[at] = counts[at] - 1
             continue
         if counts.pop(at, None) is not None:
             changed.pop(at, None)
             txn.delete(at, db=t.ref)
-        where = locate(txn, t, ident)
-        dead[U64.pack(where)] = span(marked)
-        if where != ident:
-            txn.delete(at, db=t.moved)
+        dead[at] = marked
     _put_counts(txn, t.ref, changed)
-    _put_counts(txn, t.dead, dead)
+    moved = {at: U64.pack(*U64.unpack(where)) for at, where in _found(txn, t.moved, sorted(dead)).items()}
+    delete_all(txn, [at for at, where in moved.items() if where != at], db=t.moved)
+    spans = transfers.spans(list(dead.values()), ALIGNED)
+    txn.cursor(db=t.dead).putmulti(sorted(zip([moved.get(at, at) for at in dead], spans, strict=True)))
 
 
-def keep(txn: Txn, t: Tables, idents: Sequence[int]) -> None:
+def keep(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Record that the records are referred to, though not from the mailboxes that their heads name."""
-    counts = _counts(txn, t, idents)
-    _put_counts(txn, t.ref, {U64.pack(ident): 0 for ident in idents if U64.pack(ident) not in counts})
+    keys = set(transfers.idents(marks))
+    txn.cursor(db=t.ref).putmulti([(at, NONE) for at in sorted(keys - _counts(txn, t, keys).keys())])
 
 
 def bury(txn: Txn, t: Tables, orphans: Sequence[tuple[int, int]]) -> None:
