@@ -21,3 +21,6 @@ def idents(marks: list[bytes]) -> list[bytes]:
 
 def spans(marks: list[bytes], aligned: int) -> list[bytes]:
     """How many octets these records take in segments, as rows of ``dead``. ``aligned``: where records begin."""
+
+def shared(idents: list[bytes], found: dict[bytes, bytes]) -> Rows:
+    """The rows of ``ref``, sorted, when each of these records gets another reference. ``found``: its rows now."""

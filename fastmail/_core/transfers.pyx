@@ -157,3 +157,22 @@ def spans(list marks not None, uint32_t aligned):
         set64(<uint8_t*>PyBytes_AS_STRING(span), (get16(p + SKIP_AT) + length + aligned - 1) // aligned * aligned)
         out.append(span)
     return out
+
+
+def shared(list idents not None, dict found not None):
+    cdef Py_ssize_t i
+    cdef bytes row
+    cdef uint64_t count
+    cdef dict out = {}
+    for i in range(len(idents)):
+        ident = idents[i]
+        row = out.get(ident)
+        if row is None:
+            row = found.get(ident)
+            if row is not None and PyBytes_GET_SIZE(row) != NUMBER:
+                raise Damaged("a count that is no number")
+        count = get64(<const uint8_t*>PyBytes_AS_STRING(row)) if row is not None else 0
+        row = PyBytes_FromStringAndSize(NULL, NUMBER)
+        set64(<uint8_t*>PyBytes_AS_STRING(row), count + 1)
+        out[ident] = row
+    return sorted(out.items())

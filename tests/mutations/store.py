@@ -163,8 +163,8 @@ MUTATIONS = [
     Mutation(
         "S29: rows are read by count only",
         "fastmail/store/local/index/box_rows.py",
-        "if len(some) >= BATCH or octets > OCTETS:",
-        "if len(some) >= BATCH:",
+        "if len(some) == BATCH or octets > OCTETS:",
+        "if len(some) == BATCH:",
         (HEAVY,),
     ),
     Mutation(

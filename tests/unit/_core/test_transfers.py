@@ -129,3 +129,16 @@ def test_keys_of_another_length_are_refused() -> None:
     for one in refused:
         with pytest.raises(ValueError, match="octets"):
             one()
+
+
+@given(st.lists(st.integers(0, 6)), st.dictionaries(st.integers(0, 6), st.integers(0, 1 << 40)))
+def test_references_are_counted(idents: list[int], before: dict[int, int]) -> None:
+    found = {layout.U64.pack(one): references.COUNT.pack(count) for one, count in before.items()}
+    after = {one: before.get(one, 0) + idents.count(one) for one in sorted(set(idents))}
+    rows = [(layout.U64.pack(one), references.COUNT.pack(count)) for one, count in after.items()]
+    assert transfers.shared([layout.U64.pack(one) for one in idents], found) == rows
+
+
+def test_a_damaged_count_is_refused() -> None:
+    with pytest.raises(struct.error):
+        transfers.shared([b"i" * 8], {b"i" * 8: b"short"})

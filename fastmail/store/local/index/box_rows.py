@@ -20,8 +20,7 @@ New = tuple[int, int, int, int, int]  # a record to be added: flags, keywords, d
 # by how much UIDs are raised after a recovery: more than were ever given out but unsynced at one moment
 UIDS_ABOVE = 1 << 18
 BATCH = 256  # rows read at a time
-OCTETS = 1 << 20  # octets of rows read at a time; with TOGETHER long ones more at most
-TOGETHER = 16  # rows read in one call: a divisor of BATCH
+OCTETS = 1 << 20  # octets of rows read at a time
 WRITTEN = 4 << 20  # octets of rows written in one commit: LMDB keeps them in memory until then
 
 
@@ -180,13 +179,22 @@ def rows_of(txn: Reading, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tup
     """Yield lists of (key, value) of these rows of ``msg``, without missing ones: BATCH rows at a time, or fewer with
     OCTETS. The values are copies, so many long summaries at once would fill the memory."""
     some: list[tuple[bytes, bytes]] = []
-    octets = 0
+    octets = n = 0
     cursor = txn.cursor(db=t.msg)
-    for start in range(0, len(keys), TOGETHER):
-        found = cursor.getmulti(keys[start : start + TOGETHER])
-        some += found
-        octets += sum([len(value) for _, value in found])
-        if len(some) >= BATCH or octets > OCTETS:
+    while n < len(keys):
+        first = n
+        if cursor.set_range(keys[n]):
+            for at, value in cursor.iternext():  # rows of messages side by side are found without a search for each
+                if at != keys[n]:
+                    break
+                some.append((at, value))
+                octets += len(value)
+                n += 1
+                if n == len(keys) or len(some) == BATCH or octets > OCTETS:
+                    break
+        if n == first:
+            n += 1  # this key has no row
+        if len(some) == BATCH or octets > OCTETS:
             yield some
             some, octets = [], 0
     if some:

@@ -99,10 +99,7 @@ def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
 def share(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Add a reference to each."""
     keys = transfers.idents(marks)
-    counts = _counts(txn, t, keys)
-    for at in keys:
-        counts[at] = counts.get(at, 0) + 1
-    _put_counts(txn, t.ref, counts)
+    txn.cursor(db=t.ref).putmulti(transfers.shared(keys, _found(txn, t.ref, sorted(set(keys)))))
 
 
 def release(txn: Txn, t: Tables, marks: list[bytes]) -> None:
