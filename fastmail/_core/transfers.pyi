@@ -24,3 +24,9 @@ def spans(marks: list[bytes], aligned: int) -> list[bytes]:
 
 def shared(idents: list[bytes], found: dict[bytes, bytes]) -> Rows:
     """The rows of ``ref``, sorted, when each of these records gets another reference. ``found``: its rows now."""
+
+def released(
+    idents: list[bytes], marks: list[bytes], found: dict[bytes, bytes]
+) -> tuple[Rows, list[bytes], dict[bytes, bytes]]:
+    """What the loss of a reference each does to these records: (rows of ``ref`` that change, sorted; keys of its rows
+    that go; marks and names of the records that are dead, by id). ``found``: the rows of ``ref`` now."""

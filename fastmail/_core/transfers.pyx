@@ -159,20 +159,47 @@ def spans(list marks not None, uint32_t aligned):
     return out
 
 
+cdef uint64_t count_in(bytes row) except? 0:
+    """The count that a row of ``ref`` has; 0 if there is none."""
+    if row is None:
+        return 0
+    if PyBytes_GET_SIZE(row) != NUMBER:
+        raise Damaged("a count that is no number")
+    return get64(<const uint8_t*>PyBytes_AS_STRING(row))
+
+
+cdef bytes count_row(uint64_t count):
+    cdef bytes row = PyBytes_FromStringAndSize(NULL, NUMBER)
+    set64(<uint8_t*>PyBytes_AS_STRING(row), count)
+    return row
+
+
 def shared(list idents not None, dict found not None):
     cdef Py_ssize_t i
-    cdef bytes row
-    cdef uint64_t count
     cdef dict out = {}
     for i in range(len(idents)):
         ident = idents[i]
         row = out.get(ident)
-        if row is None:
-            row = found.get(ident)
-            if row is not None and PyBytes_GET_SIZE(row) != NUMBER:
-                raise Damaged("a count that is no number")
-        count = get64(<const uint8_t*>PyBytes_AS_STRING(row)) if row is not None else 0
-        row = PyBytes_FromStringAndSize(NULL, NUMBER)
-        set64(<uint8_t*>PyBytes_AS_STRING(row), count + 1)
-        out[ident] = row
+        out[ident] = count_row(count_in(row if row is not None else found.get(ident)) + 1)
     return sorted(out.items())
+
+
+def released(list idents not None, list marks not None, dict found not None):
+    cdef Py_ssize_t i
+    cdef uint64_t count
+    cdef dict changed = {}, dead = {}
+    cdef list gone = []
+    for i in range(len(idents)):
+        ident = idents[i]
+        row = changed.get(ident)
+        if row is None and ident not in dead:
+            row = found.get(ident)
+        count = count_in(row)
+        if count:
+            changed[ident] = count_row(count - 1)
+            continue
+        if row is not None:
+            changed.pop(ident, None)
+            gone.append(ident)
+        dead[ident] = marks[i]
+    return sorted(changed.items()), gone, dead

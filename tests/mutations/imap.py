@@ -176,9 +176,9 @@ MUTATIONS = [
     ),
     Mutation(
         "content is dead with the first of several references",
-        "fastmail/store/local/index/references.py",
-        "        if counts.get(at):\n            counts[at]",
-        "        if False:\n            counts[at]",
+        "fastmail/_core/transfers.pyx",
+        "        if count:\n            changed[ident]",
+        "        if False:\n            changed[ident]",
         (REFERENCES,),
     ),
     Mutation(

@@ -139,6 +139,30 @@ def test_references_are_counted(idents: list[int], before: dict[int, int]) -> No
     assert transfers.shared([layout.U64.pack(one) for one in idents], found) == rows
 
 
+@given(st.lists(st.integers(0, 4)), st.dictionaries(st.integers(0, 4), st.integers(0, 3)))
+def test_records_are_dead_without_references(idents: list[int], before: dict[int, int]) -> None:
+    """A row is at 0 when one reference is left, as is a record without a row."""
+    found = {layout.U64.pack(one): references.COUNT.pack(count) for one, count in before.items()}
+    left = dict(before)
+    dead = {}
+    for one in idents:
+        if left.get(one):
+            left[one] -= 1
+        else:
+            left.pop(one, None)
+            dead[layout.U64.pack(one)] = b"mark %d" % one
+    changed = {one: count for one, count in sorted(left.items()) if count != before[one]}
+    rows, gone, died = transfers.released(
+        [layout.U64.pack(one) for one in idents], [b"mark %d" % n for n in idents], found
+    )
+    assert rows == [(layout.U64.pack(one), references.COUNT.pack(count)) for one, count in changed.items()]
+    assert sorted(gone) == sorted(layout.U64.pack(one) for one in before if one not in left)
+    assert died == dead
+
+
 def test_a_damaged_count_is_refused() -> None:
-    with pytest.raises(struct.error):
-        transfers.shared([b"i" * 8], {b"i" * 8: b"short"})
+    for damaged in (b"", b"short", b"too long a row"):
+        with pytest.raises(struct.error):
+            transfers.shared([b"i" * 8], {b"i" * 8: damaged})
+        with pytest.raises(struct.error):
+            transfers.released([b"i" * 8], [b"mark"], {b"i" * 8: damaged})

@@ -11,7 +11,7 @@ commit that records the new location of everything in it, and never while a part
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastmail._core import transfers
@@ -87,15 +87,6 @@ def _found(txn: Reading, table: Any, keys: list[bytes]) -> dict[bytes, bytes]:
     return dict(cursor.getmulti(keys[first:])) if first < len(keys) else {}
 
 
-def _counts(txn: Reading, t: Tables, keys: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the counts of references beyond the first, by key, of records that have a row in ``ref``."""
-    return {at: COUNT.unpack(count)[0] for at, count in _found(txn, t.ref, sorted(set(keys))).items()}
-
-
-def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
-    txn.cursor(db=table).putmulti([(at, COUNT.pack(count)) for at, count in sorted(counts.items())])
-
-
 def share(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Add a reference to each."""
     keys = transfers.idents(marks)
@@ -105,18 +96,9 @@ def share(txn: Txn, t: Tables, marks: list[bytes]) -> None:
 def release(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Remove a reference from each; a record without any is dead."""
     keys = transfers.idents(marks)
-    counts = _counts(txn, t, keys)
-    changed: dict[bytes, int] = {}
-    dead: dict[bytes, bytes] = {}  # marks by key
-    for at, marked in zip(keys, marks, strict=True):
-        if counts.get(at):
-            counts[at] = changed[at] = counts[at] - 1
-            continue
-        if counts.pop(at, None) is not None:
-            changed.pop(at, None)
-            txn.delete(at, db=t.ref)
-        dead[at] = marked
-    _put_counts(txn, t.ref, changed)
+    changed, gone, dead = transfers.released(keys, marks, _found(txn, t.ref, sorted(dict.fromkeys(keys))))
+    txn.cursor(db=t.ref).putmulti(changed)
+    delete_all(txn, gone, db=t.ref)
     moved = {at: U64.pack(*U64.unpack(where)) for at, where in _found(txn, t.moved, sorted(dead)).items()}
     delete_all(txn, [at for at, where in moved.items() if where != at], db=t.moved)
     spans = transfers.spans(list(dead.values()), ALIGNED)
@@ -125,8 +107,9 @@ def release(txn: Txn, t: Tables, marks: list[bytes]) -> None:
 
 def keep(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Record that the records are referred to, though not from the mailboxes that their heads name."""
-    keys = set(transfers.idents(marks))
-    txn.cursor(db=t.ref).putmulti([(at, NONE) for at in sorted(keys - _counts(txn, t, keys).keys())])
+    keys = sorted(dict.fromkeys(transfers.idents(marks)))
+    found = _found(txn, t.ref, keys)
+    txn.cursor(db=t.ref).putmulti([(at, NONE) for at in keys if at not in found])
 
 
 def bury(txn: Txn, t: Tables, orphans: Sequence[tuple[int, int]]) -> None:
