@@ -12,9 +12,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -93,17 +94,30 @@ def _append(box: bytes) -> bytes:
     return b"a APPEND %b {%d+}\r\n%b\r\n" % (box, len(text), text)
 
 
-def _cases() -> dict[str, tuple[int, Callable[[int], bytes]]]:
-    """By name: messages of one command, and the command with this number."""
+class Case(NamedTuple):
+    """Commands of one kind. ``messages`` of each; ``command``: the one with this number; ``box``: the mailbox that is
+    selected; ``before``: the command before each, which is not measured."""
+
+    messages: int
+    command: Callable[[int], bytes]
+    box: bytes = b"one"
+    before: bytes = b""
+
+
+def _cases() -> dict[str, Case]:
+    """By name, in the order in which they run: MOVE and EXPUNGE take out what the case before them has put in."""
     every = b"1:%d" % MEASURED
+    mark = b"a STORE %b +FLAGS.SILENT (\\Deleted)\r\n" % every
     return {
-        "NOOP": (1, lambda n: b"a NOOP\r\n"),
-        "STATUS": (1, lambda n: b"a STATUS three (MESSAGES UNSEEN)\r\n"),
-        "FETCH n (BODY.PEEK[])": (1, lambda n: b"a FETCH %d (BODY.PEEK[])\r\n" % (n + 1)),
-        "FETCH 1:n (BODY.PEEK[]), each message": (MEASURED, lambda n: b"a FETCH %b (BODY.PEEK[])\r\n" % every),
-        "STORE n +FLAGS": (1, lambda n: b"a STORE %d +FLAGS (\\Flagged)\r\n" % (n + 1)),
-        "APPEND": (1, lambda n: _append(b"two")),
-        "COPY, each message": (MEASURED, lambda n: b"a COPY %b two\r\n" % every),
+        "NOOP": Case(1, lambda n: b"a NOOP\r\n"),
+        "STATUS": Case(1, lambda n: b"a STATUS three (MESSAGES UNSEEN)\r\n"),
+        "FETCH n (BODY.PEEK[])": Case(1, lambda n: b"a FETCH %d (BODY.PEEK[])\r\n" % (n + 1)),
+        "FETCH 1:n (BODY.PEEK[]), each message": Case(MEASURED, lambda n: b"a FETCH %b (BODY.PEEK[])\r\n" % every),
+        "STORE n +FLAGS": Case(1, lambda n: b"a STORE %d +FLAGS (\\Flagged)\r\n" % (n + 1)),
+        "APPEND": Case(1, lambda n: _append(b"two")),
+        "COPY, each message": Case(MEASURED, lambda n: b"a COPY %b two\r\n" % every),
+        "MOVE, each message": Case(MEASURED, lambda n: b"a MOVE %b three\r\n" % every, b"two"),
+        "EXPUNGE, each message": Case(MEASURED, lambda n: b"a EXPUNGE\r\n", b"three", mark),
     }
 
 
@@ -138,9 +152,13 @@ async def _measure(place: Path, kind: str, meter: Counted | Timed) -> dict[str, 
     await store.start()
     found: dict[str, float] = {}
 
-    async def measured(name: str, times: int, calls: list[Callable[[], Any]]) -> None:
+    async def measured(name: str, times: int, calls: Sequence[Callable[[], Any]], before: Sequence[bytes] = ()) -> None:
         for call in calls[:WARM]:
+            for command in before:
+                await client.ask(command)
             await call()
+        for command in before:
+            await client.ask(command)
         gc.collect()
         gc.disable()
         meter.begin()
@@ -153,9 +171,14 @@ async def _measure(place: Path, kind: str, meter: Counted | Timed) -> dict[str, 
         await _logout(await _login(bench))
 
     client = await _filled(bench)
-    for name, (messages, make) in _cases().items():
-        commands = [make(n) for n in range(WARM + MEASURED // messages)]
-        await measured(name, MEASURED, [lambda command=command: client.ask(command) for command in commands])  # type: ignore[misc]
+    selected = b"one"
+    for name, case in _cases().items():
+        if case.box != selected:
+            selected = case.box
+            await client.ask(b"a SELECT %b\r\n" % selected)
+        commands = [case.command(n) for n in range(WARM + MEASURED // case.messages)]
+        calls = [partial(client.ask, command) for command in commands]
+        await measured(name, MEASURED, calls, [case.before] if case.before else [])
     await measured("LOGIN, SELECT, LOGOUT", WARM, [visit] * 2 * WARM)
     await store.close()
     return found

@@ -9,7 +9,7 @@ the first one and the nearest ones are given.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
 from fastmail._core.envelope cimport Summary, open_summary
 from fastmail._core.fields cimport same
@@ -19,7 +19,7 @@ from fastmail._core.index cimport (
     NAMED_UID_AT, REMOVED_ITEM, put_uid,
 )
 from fastmail._core.mime cimport lost_parts
-from fastmail._core.octets cimport get16, set16, set32, set64
+from fastmail._core.octets cimport Out, get16, get64, set16, set32, set64
 from fastmail._core.summary cimport (
     EMAIL_AT, FIXED, ID, OWN_AT, PREVIEWED, STATUS_AT, STATUS_NO_ENVELOPE, THREAD_AT, TRAIL, VERSION_AT, parts_end,
     structure_at,
@@ -151,54 +151,63 @@ cdef bytes octets(const uint8_t* p, Py_ssize_t n):
     return PyBytes_FromStringAndSize(<const char*>p, n)
 
 
-def entered(bytes key not None, list items not None, bint created, slow):
-    cdef Py_ssize_t i, n, at, step = CREATED_ITEM if created else REMOVED_ITEM, count = len(items)
-    cdef bytes stored, log = PyBytes_FromStringAndSize(NULL, count * step)
-    cdef uint8_t* q = <uint8_t*>PyBytes_AS_STRING(log)
-    cdef const uint8_t* p
-    cdef const uint8_t* where = <const uint8_t*>PyBytes_AS_STRING(key)
-    cdef uint8_t email[ID]
-    cdef uint8_t thread[ID]
-    cdef uint8_t own[ID]
-    cdef uint8_t row[NAMED]
-    cdef uint8_t none[ID]
-    cdef uint32_t uid
-    cdef uint64_t modseq
-    cdef list places = [], members = [], others = []
-    cdef tuple item
-    if len(key) != MAILBOX:
-        raise ValueError("a mailbox key has 12 octets")
-    memset(none, 0, ID)
-    memcpy(row, where, ACCOUNT)
-    memcpy(row + NAMED_MAILBOX_AT, where + ACCOUNT, MAILBOX - ACCOUNT)
-    for i in range(count):
-        item = <tuple?>items[i]
-        uid, modseq = item[0], item[2]
-        stored = bytes(item[1])
-        p, n = <const uint8_t*>PyBytes_AS_STRING(stored), len(stored)
-        at = rest(p, n)
+cdef class Entered:
+    def __cinit__(self, bytes key not None, bint created, slow, Py_ssize_t count):
+        """``count``: messages that come, about; see ``entered``."""
+        if len(key) != MAILBOX:
+            raise ValueError("a mailbox key has 12 octets")
+        self.created, self.slow = created, slow
+        self.log = Out(max(count, 1) * (CREATED_ITEM if created else REMOVED_ITEM))
+        self.places, self.members, self.others = [], [], []
+        memcpy(self.row, PyBytes_AS_STRING(key), ACCOUNT)
+        memcpy(self.row + NAMED_MAILBOX_AT, PyBytes_AS_STRING(key) + ACCOUNT, MAILBOX - ACCOUNT)
+
+    cdef int add(self, Py_ssize_t number, uint32_t uid, const uint8_t* p, Py_ssize_t n, uint64_t modseq) except -1:
+        """The message with this UID. Its summary is the n octets at p; ``number``: how ``others`` call it."""
+        cdef uint8_t trail[TRAIL]
+        cdef uint8_t item[CREATED_ITEM]
+        cdef Py_ssize_t at = rest(p, n)
         if n - at == TRAIL:
-            memcpy(email, p + at + EMAIL_AT, ID)
-            memcpy(thread, p + at + THREAD_AT, ID)
-            memcpy(own, p + at + OWN_AT, ID)
+            memcpy(trail, p + at, TRAIL)
         else:
-            one = slow(stored)
-            memcpy(email, PyBytes_AS_STRING(<bytes?>one[0]), ID)
-            memcpy(thread, PyBytes_AS_STRING(<bytes?>one[2]), ID)
-            memcpy(own, PyBytes_AS_STRING(<bytes?>one[3]), ID)
-        set32(q + ITEM_UID_AT, uid)
-        memcpy(q + ITEM_EMAIL_AT, email, ID)
-        if created:
-            set64(q + ITEM_MODSEQ_AT, modseq)
-        q += step
-        put_uid(row, NAMED_UID_AT, uid)
-        memcpy(row + NAMED_ID_AT, email, ID)
-        places.append((octets(row, NAMED), b""))
-        memcpy(row + NAMED_ID_AT, thread, ID)
-        members.append((octets(row, NAMED), b""))
-        if memcmp(own, thread, ID) and memcmp(own, none, ID):
-            others.append((i, octets(where, ACCOUNT) + octets(own, ID), octets(thread, ID)))
-    return log, places, members, others
+            one = self.slow(octets(p, n))
+            memcpy(trail + EMAIL_AT, PyBytes_AS_STRING(<bytes?>one[0]), ID)
+            memcpy(trail + THREAD_AT, PyBytes_AS_STRING(<bytes?>one[2]), ID)
+            memcpy(trail + OWN_AT, PyBytes_AS_STRING(<bytes?>one[3]), ID)
+        set32(item + ITEM_UID_AT, uid)
+        memcpy(item + ITEM_EMAIL_AT, trail + EMAIL_AT, ID)
+        if self.created:
+            set64(item + ITEM_MODSEQ_AT, modseq)
+        self.log.put(<const char*>item, CREATED_ITEM if self.created else REMOVED_ITEM)
+        put_uid(self.row, NAMED_UID_AT, uid)
+        self.enter(self.places, trail + EMAIL_AT)
+        self.enter(self.members, trail + THREAD_AT)
+        if memcmp(trail + OWN_AT, trail + THREAD_AT, ID) and get64(trail + OWN_AT):
+            self.others.append(
+                (number, octets(self.row, ACCOUNT) + octets(trail + OWN_AT, ID), octets(trail + THREAD_AT, ID)))
+        return 0
+
+    cdef int enter(self, list rows, const uint8_t* ident) except -1:
+        memcpy(self.row + NAMED_ID_AT, ident, ID)
+        cdef bytes key = octets(self.row, NAMED)
+        rows.append((key, b"") if self.created else key)
+        return 0
+
+    cdef tuple done(self):
+        """What ``entered`` answers."""
+        return self.log.take(), self.places, self.members, self.others
+
+
+def entered(bytes key not None, list items not None, bint created, slow):
+    cdef Py_ssize_t i
+    cdef bytes stored
+    cdef tuple item
+    cdef Entered every = Entered(key, created, slow, len(items))
+    for i in range(len(items)):
+        item = <tuple?>items[i]
+        stored = bytes(item[1])
+        every.add(i, item[0], <const uint8_t*>PyBytes_AS_STRING(stored), len(stored), item[2])
+    return every.done()
 
 
 def preview(const unsigned char[::1] summary):

@@ -10,6 +10,13 @@ cdef enum:  # octets of a key that name ...
 cdef enum:  # a row of msg: u16 octets of mark and name, little-endian, then mark and name, then the summary
     CONTENT_AT = 2        # where mark and name begin
 
+cdef enum:  # mark and name of content in a segment (store/local/index/references.py): the mark, then little-endian
+    SEGMENT = 115         # the mark: b"s"
+    IDENT_AT = 1          # u64: id of the record
+    SKIP_AT = 9           # u16: octets before the content
+    LENGTH_AT = 11        # u64: octets of the content
+    REFERENCE = 19        # octets in all
+
 cdef enum:  # a key of place or member: account, EMAILID or THREADID, mailbox, UID
     NAMED_ID_AT = 8
     NAMED_MAILBOX_AT = 16

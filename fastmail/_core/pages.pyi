@@ -59,6 +59,15 @@ def pack(uid: int, flags: int, modseq: int, keywords: int, date: int, size: int,
 def extend(page: Octets | None, packed: Octets) -> bytes:
     """The page with packed records behind its own; ValueError unless their UIDs ascend and belong to it."""
 
+def chosen(found: Iterable[Octets], uids: UidSet) -> tuple[bytes, list[int], set[int]]:
+    """The records of these UIDs in pages, which are in order: (packed records, their UIDs, all keywords that they
+    have)."""
+
+def copied(packed: Octets, first: int, modseq: int, keywords: dict[int, int], saved: int) -> bytes:
+    """Packed records for copies of these messages: the UIDs from ``first`` on, this MODSEQ and save date.
+
+    ``keywords``: what becomes of the keywords of a record, if it has any. KeyError if that is not said."""
+
 def tally(packed: Octets) -> tuple[int, int, int]:
     """(unseen, deleted, octets) of packed records."""
 

@@ -163,6 +163,59 @@ def extend(page, const unsigned char[::1] packed):
     return extended(page, &packed[0] if packed.shape[0] else NULL, packed.shape[0] // RECORD)
 
 
+def chosen(found, UidSet uids not None):
+    cdef Out packed = Out(RECORD * SPAN)
+    cdef const unsigned char[::1] page
+    cdef const uint8_t* r
+    cdef Py_ssize_t count, step, i
+    cdef uint32_t uid, last = 0
+    cdef uint64_t words, before = 0
+    cdef bint ascending = True
+    cdef list out = []
+    cdef set keywords = set()
+    for one in found:
+        page = one
+        r = open_page(page, &count, &step) + HEAD
+        for i in range(count):
+            uid = get32(r + UID_AT)
+            if uids.has(uid):
+                ascending = ascending and (not out or uid > last)
+                packed.put(<const char*>r, RECORD)
+                words = get64(r + KEYWORDS_AT)
+                if words != before or not out:
+                    keywords.add(words)
+                    before = words
+                out.append(uid)
+                last = uid
+            r += step
+    if ascending:
+        return packed.take(), out, keywords
+    records = packed.take()  # of damaged pages: the last record of each message counts
+    every = {uid: records[i * RECORD : (i + 1) * RECORD] for i, uid in enumerate(out)}
+    out = sorted(every)
+    return b"".join([every[uid] for uid in out]), out, keywords
+
+
+def copied(const unsigned char[::1] packed, uint32_t first, uint64_t modseq, dict keywords not None, uint32_t saved):
+    cdef Py_ssize_t count = packed.shape[0] // RECORD, i
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, count * RECORD)
+    cdef uint8_t* r = <uint8_t*>PyBytes_AS_STRING(out)
+    cdef uint64_t words
+    if packed.shape[0] % RECORD:
+        raise ValueError("these are no records")
+    if count:
+        memcpy(r, &packed[0], count * RECORD)
+    for i in range(count):
+        set32(r + UID_AT, first + <uint32_t>i)
+        set64(r + MODSEQ_AT, modseq)
+        words = get64(r + KEYWORDS_AT)
+        if words:
+            set64(r + KEYWORDS_AT, keywords[words])
+        set32(r + SAVED_AT, saved)
+        r += RECORD
+    return out
+
+
 def tally(const unsigned char[::1] packed):
     cdef Py_ssize_t i
     cdef int unseen = 0, deleted = 0

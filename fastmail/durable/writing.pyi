@@ -2,8 +2,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from fastmail._core.entries import Record
+from fastmail.durable.transaction import Txn
 
 Octets = bytes | bytearray | memoryview
+
+def delete_all(txn: Txn, keys: list[bytes], db: Any) -> list[int]:
+    """Delete rows in a write transaction of any environment; return the positions of the keys that had none."""
 
 class Writing:
     """One write transaction; see the module and Environment."""

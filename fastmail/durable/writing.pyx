@@ -10,9 +10,6 @@ from fastmail._core.entries cimport Record
 from fastmail.durable import journal
 
 cdef int PUT = journal.PUT, DELETE = journal.DELETE, CLEAR = journal.CLEAR
-cdef frozenset READING = frozenset(
-    "first last next prev set_key set_range key value item iternext iterprev getmulti".split()
-)
 cdef int MADE = journal.MADE, LINKED = journal.LINKED, PIECE = journal.PIECE
 
 
@@ -55,6 +52,18 @@ cdef class Writing:
             return False
         self.record.add(DELETE, self.numbers[db], key)
         return True
+
+    cdef list delete_all(self, list keys, db):
+        cdef Py_ssize_t i
+        cdef int number = self.numbers[db]
+        cdef list missing = []
+        for i in range(len(keys)):
+            key = keys[i]
+            if self.delete_row(key, b"", db):
+                self.record.add(DELETE, number, key)
+            else:
+                missing.append(i)
+        return missing
 
     def pop(self, key, db):
         """Delete a row; what it was."""
@@ -108,10 +117,42 @@ cdef class Cursor:
         self.txn = txn
         self.number = txn.numbers[db]
 
-    def __getattr__(self, name):
-        if name not in READING:
-            raise AttributeError(name)
-        return getattr(self.raw, name)
+    # A method each: ``__getattr__`` would be asked only after the class had raised an error for each call.
+    def first(self):
+        return self.raw.first()
+
+    def last(self):
+        return self.raw.last()
+
+    def next(self):
+        return self.raw.next()
+
+    def prev(self):
+        return self.raw.prev()
+
+    def set_key(self, key):
+        return self.raw.set_key(key)
+
+    def set_range(self, key):
+        return self.raw.set_range(key)
+
+    def key(self):
+        return self.raw.key()
+
+    def value(self):
+        return self.raw.value()
+
+    def item(self):
+        return self.raw.item()
+
+    def iternext(self, bint keys=True, bint values=True):
+        return self.raw.iternext(keys, values)
+
+    def iterprev(self, bint keys=True, bint values=True):
+        return self.raw.iterprev(keys, values)
+
+    def getmulti(self, keys):
+        return self.raw.getmulti(keys)
 
     def delete(self):
         """Delete the row that it stands at, and go to the next; False when it stood nowhere."""
@@ -127,3 +168,9 @@ cdef class Cursor:
         self.raw.putmulti(every)
         for key, value in every:
             self.txn.record.add(PUT, self.number, key, value)
+
+
+def delete_all(txn, list keys not None, db):
+    if type(txn) is Writing:
+        return (<Writing>txn).delete_all(keys, db)
+    return [i for i, key in enumerate(keys) if not txn.delete(key, db=db)]

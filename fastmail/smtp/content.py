@@ -31,14 +31,14 @@ def data(session: Dialogue, rest: bytes) -> None:
     if transaction.binary:
         session.bad("503 5.5.1 BODY=BINARYMIME needs BDAT")
         return
+    if session.filters is None:
+        _begin_data(session, transaction)
+        return
 
     def turned_down(reply: str) -> None:
         refusals.remember_all(session, transaction.envelope, reply)
         session.end_transaction()
 
-    if session.filters is None:
-        _begin_data(session, transaction)
-        return
     then = partial(_begin_data, session, transaction)
     session.conn.run(session.consult(session.filters.data(), then, turned_down))
 

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import random
+import struct
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ from fastmail._core import (
     rows,
     smtp,
     texts,
+    transfers,
     words,
 )
 from fastmail._core.octets import Out
@@ -130,6 +132,11 @@ def fuzz_lines(rng: random.Random) -> None:
     lines.find_crlf(some(rng, data), start, rng.randint(start, len(data)))
 
 
+def _names(stored: bytes) -> tuple[bytes, int, bytes, bytes]:
+    """The names of a message that an earlier version stored."""
+    return KEY[:8], 0, KEY[:8], KEY[4:]
+
+
 def fuzz_mime(rng: random.Random) -> None:
     data = spoil(rng, rng.choice(MESSAGES) + rng.choice(MESSAGES))
     made = mime.scan(some(rng, data))
@@ -144,7 +151,15 @@ def fuzz_mime(rng: random.Random) -> None:
     for stored in (made, spoil(rng, made + bytes(32)), spoil(rng, idents.with_preview(made, b"words") + made[-32:])):
         idents.named(some(rng, stored)), idents.preview(some(rng, stored))
         assert 0 <= idents.rest_at(some(rng, stored)) <= len(stored)
-        idents.entered(KEY, [(7, some(rng, stored), 9)], rng.random() < 0.5, lambda one: (KEY[:8], 0, KEY[:8], KEY[4:]))
+        idents.entered(KEY, [(7, some(rng, stored), 9)], True, _names)
+        idents.entered(KEY, [(7, some(rng, stored), 9)], False, _names)
+        row = [(KEY + bytes(4), spoil(rng, b"\x05\0nname" + stored))]
+        with contextlib.suppress(struct.error):
+            transfers.copied(row, {0: (8, rng.choice([b"nname", b"cother", b"s" + data[:18]]))}, KEY, 9, _names)
+        with contextlib.suppress(struct.error):
+            transfers.removed(row, KEY, _names)
+        with contextlib.suppress(struct.error):
+            transfers.idents([data[:20]]), transfers.spans([data[:20]], 8)
         words.first(some(rng, data), some(rng, stored), rng.choice([1, 200]))
         with contextlib.suppress(ValueError):
             assert idents.preview(idents.with_preview(some(rng, stored), data[:1024])) == data[:1024]

@@ -46,8 +46,8 @@ MUTATIONS = [
     Mutation(
         "a removed message is still found by its THREADID",
         "fastmail/store/local/index/object_ids.py",
-        "            delete(members[number][0], db=member)\n",
-        "            pass\n",
+        "    delete_all(txn, entered, db=t.member)\n",
+        "",
         (WORK,),
     ),
     Mutation(

@@ -26,7 +26,7 @@ from fastmail.store.local.index.layout import CUR
 from fastmail.store.local.index.writer import Commits
 from fastmail.store.local.maildir.account_paths import AccountPaths
 from fastmail.store.local.maildir.lists import Lists
-from fastmail.store.local.maildir.names import FileName, NameMaker, below, given_sizes
+from fastmail.store.local.maildir.names import NameMaker, below
 from fastmail.store.local.removals import Removals
 
 TRIES = 40  # tries to copy messages whose files are renamed meanwhile: a second in all
@@ -138,7 +138,7 @@ class Copies:
             if not directory:
                 source_dir = os.fsencode(self._account_paths.folder(account, source_box.name)) + b"/"
                 directory = os.fsencode(self._account_paths.folder(account, target_box.name)) + b"/cur"
-            name, flags = self._linked(old)
+            name, flags = self._maker.linked(old[1:])
             theirs = not self._maker.is_ours(old[1:])  # another program's file may not be on the disk yet: sync it
             writes.append(FileWrite(directory, directory + b"/" + name, source=source_dir + below(old), synced=theirs))
             sources.append((uid, CUR + name, flags))
@@ -156,14 +156,3 @@ class Copies:
                 raise SourceMoved(str(error)) from error
             raise
         return result, sources
-
-    def _linked(self, old: bytes) -> tuple[bytes, int]:
-        """Return the name of a new link to a file, and the flags that the name has."""
-        parsed = FileName.parse(old[1:])
-        size, served = given_sizes(parsed.base)
-        if size >= 0:
-            base = self._maker.make(size, served, True)
-        else:
-            base = self._maker.make(0, 0, True).partition(b",")[0]
-        parsed.base = os.fsdecode(base)
-        return parsed.with_flags(parsed.flags, 0), parsed.flags

@@ -80,7 +80,7 @@ class Holds:
 
         def apply(txn: Txn) -> None:
             if record is not None:
-                references.keep(txn, shard.tables, [record.id])
+                references.keep(txn, shard.tables, [references.reference(record)])
             txn.put(at, b"", db=shard.tables.held)
 
         await shard.queue.submit(Operation(apply, [write], adds=True))

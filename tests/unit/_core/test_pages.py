@@ -3,6 +3,8 @@
 from array import array
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastmail._core import fetch, pages
 from fastmail._core.octets import Out
@@ -89,3 +91,37 @@ def test_fetch_names_what_it_cannot_answer() -> None:
     assert out.take().splitlines()[2] == (
         b'* 3 FETCH (UID 34 FLAGS (\\Recent) INTERNALDATE " 3-Jan-1970 00:00:00 +0000" RFC822.SIZE 200 MODSEQ (12))'
     )
+
+
+@given(st.sets(st.integers(1, 200)), st.sets(st.integers(1, 200)), st.integers(1, 1 << 20))
+def test_records_for_copies_are_those_of_the_originals(there: set[int], asked: set[int], first: int) -> None:
+    every = {uid: (uid, uid % 9, 7, uid % 3, uid - 50, uid * 2, 4) for uid in sorted(there)}
+    found = [
+        pages.extend(None, b"".join(pages.pack(*every[uid]) for uid in sorted(there) if uid // 32 == one))
+        for one in sorted({uid // 32 for uid in there})
+    ]
+    packed, uids, words = pages.chosen(found, UidSet.of(sorted(asked)))
+    assert uids == sorted(there & asked) and words == {uid % 3 for uid in uids}
+    assert packed == b"".join(pages.pack(*every[uid]) for uid in uids)
+    copies = pages.copied(packed, first, 99, {0: 5, 1: 1 << 63, 2: 0}, 8)
+    plain = [(first + n, uid % 9, 99, (0, 1 << 63, 0)[uid % 3], uid - 50, uid * 2, 8) for n, uid in enumerate(uids)]
+    assert copies == b"".join(pages.pack(*one) for one in plain)
+
+
+def test_of_damaged_pages_the_last_record_of_a_message_is_copied() -> None:
+    def one(*records: tuple[int, int]) -> bytes:
+        head = pages.extend(None, b"")
+        return head[:2] + bytes([len(records), 0]) + head[4:] + b"".join(pages.pack(*r, 1, 0, 0, 0, 0) for r in records)
+
+    packed, uids, _ = pages.chosen([one((40, 1), (33, 2)), one((40, 3))], UidSet.of([33, 40]))
+    assert uids == [33, 40]
+    assert packed == pages.pack(33, 2, 1, 0, 0, 0, 0) + pages.pack(40, 3, 1, 0, 0, 0, 0)
+
+
+def test_copies_of_what_is_damaged_or_unknown_are_refused() -> None:
+    with pytest.raises(ValueError, match="no records"):
+        pages.copied(b"x" * 39, 1, 1, {}, 1)
+    with pytest.raises(KeyError):
+        pages.copied(pages.pack(1, 0, 1, 6, 0, 0, 0), 1, 1, {5: 1}, 1)
+    with pytest.raises(ValueError, match="cut short"):
+        pages.chosen([pages.extend(None, pages.pack(1, 0, 1, 6, 0, 0, 0))[:-1]], UidSet.of([1]))

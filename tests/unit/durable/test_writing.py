@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fastmail.durable import journal
 from fastmail.durable.env import Environment
+from fastmail.durable.writing import delete_all
 from tests.support.examples import some
 from tests.support.journals import crashed, environment, found, put, rows, take
 
@@ -79,6 +80,43 @@ def test_a_cursor_is_in_the_journal_too(tmp_path: Path) -> None:
     env.close()
 
 
+def test_rows_that_are_deleted_at_once_are_each_in_the_journal(tmp_path: Path) -> None:
+    env = environment(tmp_path, TABLES)
+    put(env, {b"a": b"1", b"b": b"2", b"c": b"3"})
+    take(env)
+
+    def work(txn: Any, db: Any) -> None:
+        assert delete_all(txn, [b"a", b"x", b"c", b"a"], db) == [1, 3]
+
+    change(env, work)
+    assert entries(tmp_path) == [(journal.DELETE, "rows", b"a", b""), (journal.DELETE, "rows", b"c", b"")]
+    assert rows(env)["rows"] == {b"b": b"2"}
+    env.close()
+
+
+def test_every_way_of_reading_with_a_cursor_is_lmdbs_own(tmp_path: Path) -> None:
+    env = environment(tmp_path, TABLES)
+    put(env, {b"a": b"1", b"c": b"3", b"e": b"5"})
+
+    def work(txn: Any, db: Any) -> None:
+        mine, own = txn.cursor(db=db), txn.raw.cursor(db)
+        calls: list[tuple[str, tuple[Any, ...]]] = [
+            ("first", ()), ("next", ()), ("next", ()), ("next", ()), ("last", ()), ("prev", ()), ("set_key", (b"c",)),
+            ("set_key", (b"d",)), ("set_range", (b"d",)), ("set_range", (b"f",)), ("getmulti", ([b"a", b"b", b"e"],)),
+        ]  # fmt: skip
+        for name, arguments in calls:
+            assert getattr(mine, name)(*arguments) == getattr(own, name)(*arguments)
+            assert (mine.key(), mine.value(), mine.item()) == (own.key(), own.value(), own.item())
+        assert mine.first() and own.first()
+        for keys, values in ((True, True), (True, False), (False, True)):
+            assert list(mine.iternext(keys, values=values)) == list(own.iternext(keys, values=values))
+            assert list(mine.iterprev(keys, values=values)) == list(own.iterprev(keys, values=values))
+        assert len(list(mine.iternext())) == 3
+
+    change(env, work)
+    env.close()
+
+
 def test_a_table_itself_stays(tmp_path: Path) -> None:
     env = environment(tmp_path)
     with pytest.raises(ValueError, match="tables stay"):
@@ -121,6 +159,7 @@ ONE = st.one_of(
     st.tuples(st.just("pop"), KEYS),
     st.tuples(st.just("drop")),
     st.tuples(st.just("cursor"), KEYS, st.integers(1, 3)),
+    st.tuples(st.just("delete all"), st.lists(KEYS, max_size=4)),
     st.tuples(st.just("putmulti"), st.lists(st.tuples(KEYS, VALUES), max_size=4)),
 )
 STEPS = st.lists(
@@ -138,6 +177,9 @@ def apply(txn: Any, db: Any, one: tuple[Any, ...]) -> None:
             txn.put(key, value, db=db, overwrite=overwrite, append=append)
         case ("delete", key):
             txn.delete(key, db=db)
+        case ("delete all", keys):
+            there = [txn.get(key, db=db) is not None and key not in keys[:n] for n, key in enumerate(keys)]
+            assert delete_all(txn, keys, db) == [n for n, one in enumerate(there) if not one]
         case ("pop", key):
             txn.pop(key, db=db)
         case ("drop",):

@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from fastmail._core import idents
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Reading, Txn
+from fastmail.message.identity import ident
 from fastmail.store.interface import AccountChange, Kind
 from fastmail.store.local.index import layout, object_ids, walk, weight
 from fastmail.store.local.index.layout import ACCOUNT, mailbox_of
@@ -238,10 +240,14 @@ class Change:
     def created(self, key: bytes, items: list[object_ids.Item], octets: int) -> None:
         """Record messages that came into a mailbox; ``octets`` in all."""
         if items:
-            entered = object_ids.add(self._txn, self._t, key, items)
-            self._enter(Kind.CREATED, key, entered, CREATED.size)
-        self.row.messages += len(items)
+            self.came(key, idents.entered(key, items, True, ident))
         self.row.octets += octets
+
+    def came(self, key: bytes, created: object_ids.Created) -> None:
+        """Record messages that came into a mailbox, from their rows; the caller counts their octets."""
+        entered = object_ids.add(self._txn, self._t, created)
+        self._enter(Kind.CREATED, key, entered, CREATED.size)
+        self.row.messages += len(entered) // CREATED.size
 
     def changed(self, key: bytes, uids: UidSet) -> None:
         """Record that flags or keywords of messages changed."""
@@ -251,10 +257,14 @@ class Change:
     def removed(self, key: bytes, items: list[object_ids.Item], octets: int) -> None:
         """Record messages that were removed from a mailbox; ``octets`` in all."""
         if items:
-            entered = object_ids.drop(self._txn, self._t, key, items)
-            self._enter(Kind.REMOVED, key, entered, REMOVED.size)
-        self.row.messages -= len(items)
+            self.went(key, idents.entered(key, items, False, ident))
         self.row.octets -= octets
+
+    def went(self, key: bytes, removed: object_ids.Removed) -> None:
+        """Record messages that were removed from a mailbox, from their rows; the caller counts their octets."""
+        entered = object_ids.drop(self._txn, self._t, removed)
+        self._enter(Kind.REMOVED, key, entered, REMOVED.size)
+        self.row.messages -= len(entered) // REMOVED.size
 
     def mailbox(self, kind: Kind, key: bytes) -> None:
         """Record that a mailbox was created, changed or removed."""

@@ -121,11 +121,7 @@ def _position(names: list[bytes], word: bytes) -> int:
 def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -> list[int]:
     """Append records to the pages with the next UIDs and the box's MODSEQ; return the UIDs. The caller saves the
     box."""
-    if not every:
-        return []
-    uids = range(box.uidnext, box.uidnext + len(every))
-    if uids[-1] >= layout.MAX_UID:
-        raise CannotDo("the mailbox has used up its UIDs")
+    uids = next_uids(box, len(every))
     modseq = box.modseq
     packed = b"".join(
         [
@@ -133,13 +129,27 @@ def append_records(txn: Txn, t: Tables, box: MailboxRow, every: Sequence[New]) -
             for uid, (flags, keywords, date, size, saved) in zip(uids, every, strict=True)
         ]
     )
+    append_packed(txn, t, box, uids, packed)
+    return list(uids)
+
+
+def next_uids(box: MailboxRow, count: int) -> range:
+    """Return the UIDs that the next messages get. CannotDo if there are not as many."""
+    if box.uidnext + count > layout.MAX_UID:
+        raise CannotDo("the mailbox has used up its UIDs")
+    return range(box.uidnext, box.uidnext + count)
+
+
+def append_packed(txn: Txn, t: Tables, box: MailboxRow, uids: range, packed: bytes) -> None:
+    """Append packed records, which have these UIDs (``next_uids``) and the box's MODSEQ, to the pages."""
+    if not uids:
+        return
     start, end = 0, (SPAN - uids[0] % SPAN) * RECORD  # octets of ``packed`` that belong to one page
     for first in range(uids[0] - uids[0] % SPAN, uids[-1] + 1, SPAN):
         at = layout.page_key(box.key, first)
         txn.put(at, pages.extend(txn.get(at, db=t.page), packed[start:end]), db=t.page)
         start, end = end, end + SPAN * RECORD
     count_in(box, packed)
-    return list(uids)
 
 
 def pages_of(txn: Reading, t: Tables, key: bytes, uids: UidSet | None) -> Iterable[tuple[bytes, bytes]]:
@@ -169,13 +179,21 @@ def rows_of(txn: Reading, t: Tables, keys: Sequence[bytes]) -> Iterator[list[tup
     """Yield lists of (key, value) of these rows of ``msg``, without missing ones: BATCH rows at a time, or fewer with
     OCTETS. The values are copies, so many long summaries at once would fill the memory."""
     some: list[tuple[bytes, bytes]] = []
-    octets = 0
+    octets = n = 0
     cursor = txn.cursor(db=t.msg)
-    for at in keys:
-        if cursor.set_key(at):
-            value = cursor.value()
-            some.append((at, value))
-            octets += len(value)
+    while n < len(keys):
+        first = n
+        if cursor.set_range(keys[n]):
+            for at, value in cursor.iternext():  # rows of messages side by side are found without a search for each
+                if at != keys[n]:
+                    break
+                some.append((at, value))
+                octets += len(value)
+                n += 1
+                if n == len(keys) or len(some) == BATCH or octets > OCTETS:
+                    break
+        if n == first:
+            n += 1  # this key has no row
         if len(some) == BATCH or octets > OCTETS:
             yield some
             some, octets = [], 0

@@ -110,6 +110,7 @@ SPAN = 32  # UIDs of a page (_core/pages.pxd)
 RECORD = len(pages.pack(0, 0, 0, 0, 0, 0, 0))  # octets of a message's record in a page
 RECORD_UID = struct.Struct("<I")  # how a record begins
 TAIL = struct.Struct("<IIQ")  # the same and more: UID, flags, MODSEQ
+FLAGGED = struct.Struct("<II8xQ16x")  # of a whole record: UID, flags, keywords
 HOLDER = 8  # octets of a key of held that say who holds something
 DELIVERED = b"d"  # after the holder, in a row of held that says where a message was delivered
 MARK_AT = U16.size  # offset of the mark in a value of msg, after the length of mark and name

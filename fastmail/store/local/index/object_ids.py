@@ -14,6 +14,7 @@ from typing import Any
 
 from fastmail._core import idents
 from fastmail.durable.transaction import Reading, Txn
+from fastmail.durable.writing import delete_all
 from fastmail.message import summary
 from fastmail.message.identity import ID_OCTETS, NOBODY, TRAIL, fresh, ident, named
 from fastmail.store.interface import Octets
@@ -24,19 +25,21 @@ from fastmail.store.local.index.tables import Tables
 THREAD = struct.Struct("<8sI")  # thread, number of messages with this Message-ID
 NAMED = ACCOUNT + ID_OCTETS  # octets of a key of place or member before the mailbox: account and id
 KEY = NAMED + MESSAGE - ACCOUNT
+# What is entered for messages that came, and for those that were removed: see _core/idents.pyi
+Rows = list[tuple[bytes, bytes]]
+Others = list[tuple[int, bytes, bytes]]
+Created = tuple[bytes, Rows, Rows, Others]
+Removed = tuple[bytes, list[bytes], list[bytes], Others]
 Item = tuple[int, Octets, int]  # UID, summary as stored, MODSEQ
 Said = tuple[bytes, bytes, list[bytes]]  # result of idents.named: own Message-ID, thread's first, those referred to
 
 
-def add(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
+def add(txn: Txn, t: Tables, created: Created) -> bytes:
     """Enter messages that came into a mailbox; return the items for the account log."""
-    log, places, members, others = idents.entered(key, items, True, ident)
-    if len(places) == 1:
-        txn.put(places[0][0], b"", db=t.place)
-        txn.put(members[0][0], b"", db=t.member)
-    else:
-        txn.cursor(db=t.place).putmulti(places)
-        txn.cursor(db=t.member).putmulti(members)
+    log, places, members, others = created
+    # not sorted: ids are random, so few rows of one commit are neighbours
+    txn.cursor(db=t.place).putmulti(places)
+    txn.cursor(db=t.member).putmulti(members)
     for _, at, called in others:
         count_in(txn, t, at, called)
     return log
@@ -49,17 +52,13 @@ def count_in(txn: Txn, t: Tables, at: bytes, called: bytes) -> None:
     txn.put(at, THREAD.pack(thread, count + 1), db=t.thread)
 
 
-def drop(txn: Txn, t: Tables, key: bytes, items: list[Item]) -> bytes:
+def drop(txn: Txn, t: Tables, removed: Removed) -> bytes:
     """Remove messages of a mailbox; return the items for the account log. Messages that were not entered yet are
     skipped."""
-    log, places, members, others = idents.entered(key, items, False, ident)
-    missing = set()
-    place, member, delete = t.place, t.member, txn.delete
-    for number, (at, _) in enumerate(places):
-        if delete(at, db=place):
-            delete(members[number][0], db=member)
-        else:
-            missing.add(number)
+    log, places, members, others = removed
+    missing = set(delete_all(txn, places, db=t.place))
+    entered = [at for number, at in enumerate(members) if number not in missing] if missing else members
+    delete_all(txn, entered, db=t.member)
     for number, at, _ in others:
         found = txn.get(at, db=t.thread) if number not in missing else None
         if found is not None:
@@ -129,7 +128,7 @@ def again(txn: Txn, t: Tables, account: bytes) -> None:
         item = uid_of(at), only_names(layout.summary_of(value)), 0
         entered.setdefault(bytes(at[:MAILBOX]), []).append(item)
     for key, items in entered.items():
-        add(txn, t, key, items)
+        add(txn, t, idents.entered(key, items, True, ident))
 
 
 def problems(txn: Reading, t: Tables, account: bytes) -> list[str]:
@@ -167,7 +166,7 @@ def fill(txn: Txn, t: Tables, account: bytes, after: bytes, most: int) -> bytes:
             found.append((bytes(at), (uid_of(at), only_names(layout.summary_of(value)), 0)))
     for at, item in found:
         if txn.get(at[:ACCOUNT] + ident(item[1]).email + at[ACCOUNT:], db=t.place) is None:
-            add(txn, t, at[:MAILBOX], [item])
+            add(txn, t, idents.entered(at[:MAILBOX], [item], True, ident))
     return last
 
 

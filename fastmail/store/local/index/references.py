@@ -10,18 +10,22 @@ commit that records the new location of everything in it, and never while a part
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fastmail._core import transfers
 from fastmail.durable import segments
 from fastmail.durable.segments import ALIGNED, Record
 from fastmail.durable.transaction import Reading, Txn
+from fastmail.durable.writing import delete_all
 from fastmail.store.local.index import walk
 from fastmail.store.local.index.layout import HOLDER, MARK_AT, MESSAGE, RECORD, SEGMENT, U64, mark_of
 from fastmail.store.local.index.tables import Tables
 
 REFERENCE = struct.Struct("<cQHQ")  # see Reference
 COUNT = struct.Struct("<Q")
+NONE = COUNT.pack(0)
 OPEN, SEALED, GONE = b"o", b"s", b"x"  # states of a segment in table seg
 
 
@@ -71,52 +75,41 @@ def place_of(marked: bytes) -> tuple[int, int]:
     return reference_in(marked).ident, span(marked)
 
 
-def _counts(txn: Reading, t: Tables, idents: Iterable[int]) -> dict[bytes, int]:
-    """Return the counts of references beyond the first, by key, of records that have a row in ``ref``."""
-    keys = sorted({U64.pack(ident) for ident in idents})
-    return {at: COUNT.unpack(count)[0] for at, count in txn.cursor(db=t.ref).getmulti(keys)}
+def _found(txn: Reading, table: Any, keys: list[bytes]) -> dict[bytes, bytes]:
+    """Return the rows of these sorted keys, without missing ones.
+
+    Few records have such rows, and records of one moment lie side by side: often one look at the table tells that none
+    of them has one."""
+    cursor = txn.cursor(db=table)
+    if not keys or not cursor.set_range(keys[0]):
+        return {}
+    first = bisect_left(keys, cursor.key())
+    return dict(cursor.getmulti(keys[first:])) if first < len(keys) else {}
 
 
-def _put_counts(txn: Txn, table: Any, counts: Mapping[bytes, int]) -> None:
-    txn.cursor(db=table).putmulti([(at, COUNT.pack(count)) for at, count in sorted(counts.items())])
-
-
-def share(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
+def share(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Add a reference to each."""
-    idents = [reference_in(marked).ident for marked in marks]
-    counts = _counts(txn, t, idents)
-    for ident in idents:
-        at = U64.pack(ident)
-        counts[at] = counts.get(at, 0) + 1
-    _put_counts(txn, t.ref, counts)
+    keys = transfers.idents(marks)
+    txn.cursor(db=t.ref).putmulti(transfers.shared(keys, _found(txn, t.ref, sorted(set(keys)))))
 
 
-def release(txn: Txn, t: Tables, marks: Sequence[bytes]) -> None:
+def release(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Remove a reference from each; a record without any is dead."""
-    counts = _counts(txn, t, [reference_in(marked).ident for marked in marks])
-    changed: dict[bytes, int] = {}
-    dead: dict[bytes, int] = {}
-    for marked in marks:
-        ident = reference_in(marked).ident
-        at = U64.pack(ident)
-        if counts.get(at):
-            counts[at] = changed[at] = counts[at] - 1
-            continue
-        if counts.pop(at, None) is not None:
-            changed.pop(at, None)
-            txn.delete(at, db=t.ref)
-        where = locate(txn, t, ident)
-        dead[U64.pack(where)] = span(marked)
-        if where != ident:
-            txn.delete(at, db=t.moved)
-    _put_counts(txn, t.ref, changed)
-    _put_counts(txn, t.dead, dead)
+    keys = transfers.idents(marks)
+    changed, gone, dead = transfers.released(keys, marks, _found(txn, t.ref, sorted(dict.fromkeys(keys))))
+    txn.cursor(db=t.ref).putmulti(changed)
+    delete_all(txn, gone, db=t.ref)
+    moved = {at: U64.pack(*U64.unpack(where)) for at, where in _found(txn, t.moved, sorted(dead)).items()}
+    delete_all(txn, [at for at, where in moved.items() if where != at], db=t.moved)
+    spans = transfers.spans(list(dead.values()), ALIGNED)
+    txn.cursor(db=t.dead).putmulti(sorted(zip([moved.get(at, at) for at in dead], spans, strict=True)))
 
 
-def keep(txn: Txn, t: Tables, idents: Sequence[int]) -> None:
+def keep(txn: Txn, t: Tables, marks: list[bytes]) -> None:
     """Record that the records are referred to, though not from the mailboxes that their heads name."""
-    counts = _counts(txn, t, idents)
-    _put_counts(txn, t.ref, {U64.pack(ident): 0 for ident in idents if U64.pack(ident) not in counts})
+    keys = sorted(dict.fromkeys(transfers.idents(marks)))
+    found = _found(txn, t.ref, keys)
+    txn.cursor(db=t.ref).putmulti([(at, NONE) for at in keys if at not in found])
 
 
 def bury(txn: Txn, t: Tables, orphans: Sequence[tuple[int, int]]) -> None:

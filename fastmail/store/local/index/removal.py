@@ -1,12 +1,12 @@
 """EXPUNGE inside a write transaction: records are removed, and their rows are kept for views that still have them."""
 
-from collections.abc import Collection, Sequence
-
-from fastmail._core import pages
+from fastmail._core import pages, transfers
 from fastmail._core.uidset import UidSet
 from fastmail.durable.transaction import Txn
+from fastmail.durable.writing import delete_all
+from fastmail.message.identity import ident
 from fastmail.store.interface import Expunged
-from fastmail.store.local.index import box_rows, kept, layout, object_ids, references, weight
+from fastmail.store.local.index import box_rows, kept, layout, object_ids, references
 from fastmail.store.local.index.account_log import Change
 from fastmail.store.local.index.changed import Changed
 from fastmail.store.local.index.layout import ACCOUNT, PAIR, trash_key, uid_of
@@ -21,14 +21,14 @@ def expunge(
     uids: UidSet | None,
     required: int,
     unlink: bool = True,
-    moved: Collection[bytes] = (),
+    moved: bool = False,
     due: int = 0,
     change: Change | None = None,
 ) -> Changed[Expunged]:
     """Remove messages with all ``required`` flags.
 
     Their files are entered in the trash table, to be unlinked after the commit. With ``unlink`` False they are not:
-    they belong to another program, or do not exist. ``moved``: content in segments that another mailbox now refers to.
+    they belong to another program, or do not exist. ``moved``: another mailbox now refers to what is in segments.
     ``due``: until when the messages stay readable for views (kept.py), 0 for not at all. ``change``: given if this is
     part of an operation that changes more in the account."""
     box = box_rows.load(txn, t, key)
@@ -59,9 +59,8 @@ def expunge(
         txn.put(key + layout.U64.pack(box.modseq), b"".join(PAIR.pack(lo, hi) for lo, hi in out.ranges()), db=t.gone)
         whole.row.octets -= was - box.octets
         for start in range(0, len(gone), box_rows.BATCH):
-            values = _forget_rows(
-                txn, t, key, gone[start : start + box_rows.BATCH], unlink, moved, had is not None, whole
-            )
+            some = gone[start : start + box_rows.BATCH]
+            values = _forget_rows(txn, t, key, some, unlink, moved, had is not None, whole)
             if had is not None:
                 kept.put(txn, t, key, values, had, due)
         if change is None:
@@ -70,47 +69,41 @@ def expunge(
 
 
 def _forget_rows(
-    txn: Txn,
-    t: Tables,
-    key: bytes,
-    uids: Sequence[int],
-    unlink: bool,
-    moved: Collection[bytes],
-    keeps: bool,
-    change: Change,
+    txn: Txn, t: Tables, key: bytes, uids: list[int], unlink: bool, moved: bool, keeps: bool, change: Change
 ) -> dict[bytes, bytes]:
     """Delete the ``msg`` rows of these messages, and release their content unless it is kept.
 
     If it is kept, the old values are returned, with the summary shortened to its names where it is long: it is computed
     again if a view asks for it."""
-    keys = [layout.uid_key(key, uid) for uid in uids]
-    names: dict[bytes, bytes] = {}
+    keys = transfers.keys(key, uids)
+    present: list[bytes] = []
+    shared: list[bytes] = []
+    files: list[tuple[bytes, bytes]] = []
     values: dict[bytes, bytes] = {}
     for some in box_rows.rows_of(txn, t, keys):
-        lost: list[object_ids.Item] = []
-        for at, value in some:
-            names[at] = layout.marked_of(value)
-            lost.append((uid_of(at), layout.summary_of(value), 0))
-            change.row.summaries -= weight.of_value(value)
-            if keeps:
-                short = (
-                    layout.pack_message(names[at], object_ids.only_names(lost[-1][1])) if len(value) > LONG else value
-                )
-                values[at] = short
-        change.removed(key, lost, 0)
-    damaged = [uid_of(at) for at in keys if at not in names]  # UIDs in a page that have no row
-    change.removed(key, [(uid, b"", 0) for uid in damaged], 0)
-    for at in keys:
-        name = names.get(at, b"")
-        if at in names:
-            txn.delete(at, db=t.msg)
-        if references.in_segment(name):
-            continue
-        txn.delete(at, db=t.todo)
+        removed, weight, own, others = transfers.removed(some, key, ident)
+        present += [at for at, _ in some]
+        shared += own
+        files += others
+        if keeps:
+            values.update([(at, value if len(value) <= LONG else _shortened(value)) for at, value in some])
+        change.row.summaries -= weight
+        change.went(key, removed)
+    damaged: list[bytes] = []  # keys of UIDs in a page that have no row
+    if len(present) < len(keys):
+        there = set(present)
+        damaged = [at for at in keys if at not in there]
+        change.removed(key, [(uid_of(at), b"", 0) for at in damaged], 0)
+    delete_all(txn, present, db=t.msg)
+    delete_all(txn, [at for at, _ in files] + damaged, db=t.todo)
+    for _, name in files:
         if name and unlink:
             txn.put(trash_key(key, name), kept.aside(name) if keeps else name, db=t.trash)
-    if not keeps:
-        references.release(
-            txn, t, [name for name in names.values() if references.in_segment(name) and name not in moved]
-        )
+    if not keeps and not moved:
+        references.release(txn, t, shared)
     return values
+
+
+def _shortened(value: bytes) -> bytes:
+    """Return a row of ``msg`` with only the names of its summary."""
+    return layout.pack_message(layout.marked_of(value), object_ids.only_names(layout.summary_of(value)))

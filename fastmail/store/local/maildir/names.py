@@ -16,6 +16,7 @@ import re
 import socket
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fastmail.model.flags import from_info, to_info
 from fastmail.store.local.index.layout import NEW
@@ -25,6 +26,9 @@ _SIZE = re.compile(r",S=(\d+)(?=[:,]|$)")
 _SERVED = re.compile(r",W=(\d+)(?=[:,]|$)")
 _OWN = re.compile(rb"\d+\.M\d+P\d+I([0-9a-f]{8})Q\d+(C[0-9a-f]{0,16}|)\.")
 _NUMBERED = re.compile(rb"\d+\.M\d+N([0-9a-f]{1,16})(?:R\d+)?\.")
+# A name with both sizes as this server writes them, and with letters only in its info part: sizes, info part
+_PLAIN = re.compile(rb"[^:,]*,S=(0|[1-9][0-9]*),W=(0|[1-9][0-9]*)(:2,[A-Za-z]*|)")
+KEPT = 512  # info parts whose flags are kept
 _ORDER = re.compile(r"(\d+)(?:\.M(\d+))?")
 
 
@@ -37,6 +41,7 @@ class NameMaker:
         self._tail = f".{host[:64]}"
         self._count = itertools.count(1)
         self._middle = f"P{os.getpid()}I{instance}Q"
+        self._tail_octets, self._middle_octets = self._tail.encode(), self._middle.encode()
 
     def make(self, octets: int, served: int, copy: bool = False, source: int = 0) -> bytes:
         """Return a base name that no file has had. ``copy``: COPY or MOVE makes it; ``source``: number of the account
@@ -47,6 +52,24 @@ class NameMaker:
             f"{now // 1_000_000_000}.M{now // 1000 % 1_000_000:06d}{self._middle}{next(self._count)}{mark}"
             f"{self._tail},S={octets},W={served}"
         ).encode()
+
+    def linked(self, old: bytes) -> tuple[bytes, int]:
+        """Return a new name for a copy of a file, and the flags that it has. Sizes and flags are those of the old name;
+        letters of keywords are not taken along."""
+        plain = _PLAIN.fullmatch(old)
+        if plain is not None:  # nearly always; the rest of this function does the same for every name
+            size, served, info = plain.groups()
+            flags, new_info = _unlettered(info)
+            now = time.time_ns()
+            middle = b"%d.M%06d%b%dC%b" % (
+                now // 1_000_000_000, now // 1000 % 1_000_000, self._middle_octets, next(self._count), self._tail_octets
+            )  # fmt: skip
+            return b"%b,S=%b,W=%b%b" % (middle, size, served, new_info), flags
+        parsed = FileName.parse(old)
+        octets, as_served = given_sizes(parsed.base)
+        base = self.make(max(octets, 0), max(as_served, 0), True)
+        parsed.base = os.fsdecode(base if octets >= 0 else base.partition(b",")[0])
+        return parsed.with_flags(parsed.flags, 0), parsed.flags
 
     def numbered(self, number: int, octets: int, served: int, copy: int = 0) -> bytes:
         """Return the name of a delivery from the queue. ``number``: microseconds since 1970 times 4096, plus a
@@ -117,6 +140,13 @@ class FileName:
     def with_flags(self, flags: int, keywords: int) -> bytes:
         """Return the name for cur/ with these flags."""
         return os.fsencode(f"{self.base}:2,{to_info(flags, keywords, self.foreign)}")
+
+
+@lru_cache(KEPT)
+def _unlettered(info: bytes) -> tuple[int, bytes]:
+    """Return the flags of an info part with its colon, which may be empty, and the part without letters of keywords."""
+    parsed = FileName.parse(b"base" + info)
+    return parsed.flags, parsed.with_flags(parsed.flags, 0)[len("base") :]
 
 
 def sizes_in(name: bytes) -> tuple[int, int]:

@@ -158,4 +158,4 @@ def _relink(shard: Shard) -> None:
                 record = sound[where]
                 made = bytes(layout.summary_of(txn.get(at, db=t.msg)))
                 txn.put(at, layout.pack_message(references.reference(record), made), db=t.msg)
-                references.keep(txn, t, [record.id])
+                references.keep(txn, t, [references.reference(record)])

@@ -11,7 +11,7 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
-from fastmail._core import pages
+from fastmail._core import idents, pages
 from fastmail._core.pages import Field
 from fastmail._core.uidset import UidSet
 from fastmail.durable import files
@@ -119,9 +119,9 @@ def _fill(txn: Txn, t: Tables, key: bytes, uid: int, made: bytes, names_of: byte
     if value is None or layout.summary_of(value):
         return
     modseq = account_log.load(txn, t, key[:ACCOUNT]).modseq
-    object_ids.drop(txn, t, key, [(uid, b"", 0)])
+    object_ids.drop(txn, t, idents.entered(key, [(uid, b"", 0)], False, identity.ident))
     whole = identity.kept(made, names_of) if names_of else object_ids.finished(txn, t, key[:ACCOUNT], made, modseq)
-    object_ids.add(txn, t, key, [(uid, whole, modseq)])
+    object_ids.add(txn, t, idents.entered(key, [(uid, whole, modseq)], True, identity.ident))
     new = layout.pack_message(layout.marked_of(value), whole)
     account_log.weigh(txn, t, key[:ACCOUNT], weight.of_value(new))
     txn.put(at, new, db=t.msg)

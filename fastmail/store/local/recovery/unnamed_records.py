@@ -59,7 +59,7 @@ async def _recover_one(store: OpenedStore, shard: Shard, number: int, accounts: 
 
 def _give(txn: Txn, t: Tables, key: bytes, message: NewMessage, record: Record) -> None:
     if txn.get(layout.U64.pack(record.id), db=t.ref) is None:
-        references.keep(txn, t, [record.id])
+        references.keep(txn, t, [references.reference(record)])
         here = segments.make_id(record.number, record.offset)
         if here != record.id:
             txn.put(layout.U64.pack(record.id), layout.U64.pack(here), db=t.moved)

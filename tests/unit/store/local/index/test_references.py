@@ -44,7 +44,7 @@ def test_a_record_is_dead_with_its_last_reference(steps: list[tuple[str, list[in
                     references.release(txn, t, [marked(ident) for ident in some])
                     live.subtract(some)
                 elif what == "keep":
-                    references.keep(txn, t, [references.place_of(marked(ident))[0] for ident in idents])
+                    references.keep(txn, t, [marked(ident) for ident in idents])
                 else:
                     for ident in set(idents) - moved:
                         at = references.place_of(marked(ident))[0]
