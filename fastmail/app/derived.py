@@ -7,7 +7,6 @@ imported by the function that needs it.
 import dataclasses
 import fcntl
 import os
-import pwd
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -227,12 +226,14 @@ def masters_of(config: Config) -> "Masters | None":
 
 def users_of(names: Sequence[str]) -> frozenset[int]:
     """Numbers of users of this machine."""
+    from fastmail.app.owner import named_user
+
     found = set()
     for name in names:
-        try:
-            found.add(pwd.getpwnam(name).pw_uid)
-        except KeyError:
-            raise ConfigError(f"[listen] unix_users: this machine has no user {name!r}") from None
+        user = named_user(name)
+        if user is None:
+            raise ConfigError(f"[listen] unix_users: this machine has no user {name!r}")
+        found.add(user.pw_uid)
     return frozenset(found)
 
 

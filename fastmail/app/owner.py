@@ -36,16 +36,24 @@ MOST_LINKS = 40  # as the kernel has it
 Who = tuple[int, int]  # user, group
 
 
+def named_user(name: str) -> pwd.struct_passwd | None:
+    """Return a user by name, or by number, which other servers' configurations may have; None if there is none."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(name)
+    with contextlib.suppress(KeyError, ValueError, OverflowError):
+        return pwd.getpwuid(int(name))
+    return None
+
+
 def user_of(config: Config) -> Who | None:
     """Return (user, group) that the server runs as if root starts it; None if it keeps its user."""
     server = config.server
     if not server.user:
         return None
-    try:
-        user = pwd.getpwnam(server.user)
-    except KeyError:
+    user = named_user(server.user)
+    if user is None:
         make = f"`useradd --system --shell /usr/sbin/nologin {server.user}` makes one"
-        raise ConfigError(f"[server] user: this machine has no user {server.user!r}; {make}") from None
+        raise ConfigError(f"[server] user: this machine has no user {server.user!r}; {make}")
     try:
         group = grp.getgrnam(server.group).gr_gid if server.group else user.pw_gid
     except KeyError:

@@ -32,12 +32,20 @@ def test_one_that_is_wrong_is_not_served(place: Place) -> None:
     [
         ("[server]", 'user = "no-such"', "has no user 'no-such'; `useradd"),
         ("[server]", 'user = "root"\ngroup = "no-such"', "has no group 'no-such'"),
+        ("[server]", 'user = "4000000000"', "has no user '4000000000'"),
+        ("[server]", f'user = "{1 << 70}"', "has no user '"),
         ("[listen]", 'unix_users = ["no-such"]', "has no user 'no-such'"),
     ],
 )
 def test_users_have_to_be_there(place: Place, section: str, line: str, why: str) -> None:
     place.config.write_text(place.config.read_text().replace(section, f"{section}\n{line}"))
     assert why in place.run("check-config", code=78)
+
+
+def test_a_user_may_be_named_by_number(place: Place) -> None:
+    """As in a configuration of Dovecot, from which `migrate plan` takes it."""
+    place.config.write_text(place.config.read_text().replace("[server]", '[server]\nuser = "0"'))
+    assert "is right" in place.run("check-config")
 
 
 def test_a_certificate_that_is_not_there_is_named_in_words(place: Place) -> None:
