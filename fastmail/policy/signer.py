@@ -7,10 +7,10 @@ keys, such as the host's own in reports, is signed by the nearest domain above i
 
 Promise: RSA, reading keys, and hashing of more than ON_LOOP octets happen on helper threads. A short message whose keys
 are all Ed25519 and at hand is signed on the event loop: that takes about as long as the way to a helper thread and
-back. Parsed keys are kept, KEPT of them at most, for as long
-as the directory says the same of them. A key that cannot be had is an error in the log, and the message goes without
-its signature: SPF may vouch for it still, and mail that waits vouches for nobody. A message of which verifiers could
-not tell where the header ends gets none, and so does one with more fields of a name than a signature covers.
+back. Parsed keys are kept, KEPT of them at most, for as long as the directory says the same of them. A key that cannot
+be had is an error in the log, and the message goes without its signature: SPF may vouch for it still, and mail that
+waits vouches for nobody. A message of which verifiers could not tell where the header ends gets none, and so does one
+with more fields of a name than a signature covers.
 """
 
 import asyncio
