@@ -107,10 +107,10 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 quick: $(STAMP)
-	$(PYTEST) $(ASIDE) -n $(SIDE_BY_SIDE) --dist worksteal --durations=5 -m "$(QUICK)"
+	$(PYTEST) $(ASIDE) --forks $(SIDE_BY_SIDE) --durations=5 -m "$(QUICK)"
 
 slow: $(STAMP)
-	$(PYTEST) $(ASIDE) -n $(CORES) --dist worksteal --durations=5 -m "$(SLOW)"
+	$(PYTEST) $(ASIDE) --forks $(CORES) --durations=5 -m "$(SLOW)"
 
 # Servers of other users (Dovecot, PostgreSQL) have their files there: each pytest that starts closes the usual place to
 # all users but its own, so what runs beside these tests must not share it. The name is short, because the path of a
@@ -119,7 +119,7 @@ journeys: export PYTEST_DEBUG_TEMPROOT = $(or $(TMPDIR),/tmp)/fmj
 
 journeys: $(STAMP)
 	@mkdir -p $(PYTEST_DEBUG_TEMPROOT)
-	$(PYTEST) -n $(SIDE_BY_SIDE) --dist worksteal --durations=15 -m "$(JOURNEYS)"
+	$(PYTEST) --forks $(SIDE_BY_SIDE) --durations=15 -m "$(JOURNEYS)"
 
 # Behind whatever else runs: instructions are the same however long they take.
 counted: $(STAMP)
@@ -129,7 +129,7 @@ alone: $(STAMP)
 	$(PYTEST) --durations=15 -m "$(ALONE)"
 
 test-short: $(STAMP)
-	$(PYTEST) -n $(SIDE_BY_SIDE) --dist worksteal --durations=15 -m "$(SHORT)"
+	$(PYTEST) --forks $(SIDE_BY_SIDE) --durations=15 -m "$(SHORT)"
 	$(PYTEST) --durations=15 -m "$(SHORT_ALONE)"
 
 coverage: $(STAMP)

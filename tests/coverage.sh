@@ -29,6 +29,10 @@ cat >"$tree/python.cfg" <<'EOF'
 [run]
 source_pkgs = fastmail
 relative_files = true
+parallel = true
+patch =
+    fork
+    _exit
 EOF
 
 say() { echo "== $* ($((SECONDS / 60)) min $((SECONDS % 60)) s)"; }
@@ -61,13 +65,13 @@ if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then
   export COVERAGE_CORE=sysmon
 fi
 say the lines of Python
-COVERAGE_FILE=$tree/.coverage.python "$python" -m pytest tests/unit tests/property tests/contract tests/transcript \
-  tests/integration -n "$jobs" --dist worksteal "${chosen[@]}" --cov --cov-config="$tree/python.cfg" --cov-report=
+COVERAGE_FILE=$tree/.coverage.python "$python" -m coverage run --rcfile="$tree/python.cfg" -m pytest tests/unit \
+  tests/property tests/contract tests/transcript tests/integration --forks "$jobs" "${chosen[@]}"
 unset COVERAGE_CORE
 
 cd "$tree"
 say the report
-"$python" -m coverage combine -q --keep .coverage.python .coverage.compiled.*
+"$python" -m coverage combine -q --keep .coverage.python.* .coverage.compiled.*
 "$python" -m coverage html -q --fail-under=0 -d html
 "$python" -m coverage report --skip-covered --sort=cover --fail-under=0 | sed -n '1,25p;/^TOTAL/p'
 "$python" - <<'EOP'
