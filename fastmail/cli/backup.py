@@ -15,6 +15,7 @@ from fastmail.backup.vault import Vault
 from fastmail.cli.common import (
     FAILED,
     ConfigOption,
+    CsvOption,
     JsonOption,
     LimitOption,
     MatchOption,
@@ -66,6 +67,7 @@ def backup(
     run: RunOption = "",
     match: MatchOption = "",
     limit: LimitOption = 0,
+    csv: CsvOption = False,
 ) -> None:
     """Back up every account, with directory, flags and UIDs, while the server runs. Each run costs what is new.
 
@@ -75,7 +77,7 @@ def backup(
     vault = Vault(path)
     if list_:
         rows = ({"backup": name, "accounts": len(vault.accounts(name))} for name in vault.runs())
-        show(rows, json, match=match, limit=limit)
+        show(rows, json, match=match, limit=limit, csv=csv)
         return
     if verify:
         _verify(vault, run, json)

@@ -10,6 +10,7 @@ from fastmail.app.derived import ban_rules
 from fastmail.cli.common import (
     FAILED,
     ConfigOption,
+    CsvOption,
     JsonOption,
     LimitOption,
     MatchOption,
@@ -38,7 +39,11 @@ def _bans(config: str) -> Bans:
 @app.command("list")
 @command
 def list_(
-    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+    match: MatchOption = "",
+    limit: LimitOption = 0,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
     """Who is banned now, since when and why, and for how many seconds more."""
     now = time.time()
@@ -46,7 +51,7 @@ def list_(
     for ban in _bans(config).list():
         row = asdict(ban) | {"since": _shown(ban.since), "until": _shown(ban.until), "seconds": int(ban.until - now)}
         rows.append(row)
-    show(rows, json, match=match, limit=limit)
+    show(rows, json, match=match, limit=limit, csv=csv)
 
 
 def _shown(moment: float) -> str:

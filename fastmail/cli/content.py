@@ -12,6 +12,7 @@ from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import (
     FAILED,
     ConfigOption,
+    CsvOption,
     JsonOption,
     LimitOption,
     MatchOption,
@@ -46,7 +47,11 @@ def _run(settings: Config, work: Work, kind: str = "") -> Any:
 @app.command("list")
 @command
 def list_(
-    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+    match: MatchOption = "",
+    limit: LimitOption = 0,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
     """Every segment with its size and how much of it nothing refers to any more, in octets."""
 
@@ -56,7 +61,7 @@ def list_(
             out += compaction.usage_of(shard)
         return out
 
-    show([asdict(one) for one in _run(read_config(config), work)], json, match=match, limit=limit)
+    show([asdict(one) for one in _run(read_config(config), work)], json, match=match, limit=limit, csv=csv)
 
 
 @app.command("check")

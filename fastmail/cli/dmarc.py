@@ -16,6 +16,7 @@ from fastmail.cli.common import (
     FAILED,
     USAGE,
     ConfigOption,
+    CsvOption,
     JsonOption,
     LimitOption,
     MatchOption,
@@ -79,6 +80,7 @@ def reports(
     limit: LimitOption = 0,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
     """Who sends mail as a domain, as others report it: the hosts, how much, and whether DMARC passed.
 
@@ -105,8 +107,9 @@ def reports(
         f"nobody has reported about {name}",
         match,
         limit,
+        csv,
     )
-    if left_out and not json:
+    if left_out and not (json or csv):
         output.print(f"{many(left_out, 'message')} more, of hosts beyond the limit for a day", markup=False)
 
 
@@ -127,6 +130,7 @@ def complaints(
     limit: LimitOption = 0,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
     """What users of other servers complained about (feedback loops, ARF): by sender, type and reporter."""
     wanted = ascii_name(domain_name(domain)) if domain else ""
@@ -143,7 +147,7 @@ def complaints(
     names = ("domain", "sender", "type", "reporter", "source", "recipient_domain")
     found = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
     rows = ({"messages": messages, **dict(zip(names, key, strict=True))} for key, messages in found)
-    show(rows, json, "nobody has complained", match, limit)
+    show(rows, json, "nobody has complained", match, limit, csv)
 
 
 @app.command("read")

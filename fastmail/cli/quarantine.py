@@ -14,6 +14,7 @@ from fastmail.cli.common import (
     FAILED,
     TRY_LATER,
     ConfigOption,
+    CsvOption,
     JsonOption,
     LimitOption,
     MatchOption,
@@ -56,11 +57,15 @@ def _row(one: Kept) -> Row:
 @app.command("list")
 @command
 def list_(
-    match: MatchOption = "", limit: LimitOption = 0, config: ConfigOption = "fastmail.toml", json: JsonOption = False
+    match: MatchOption = "",
+    limit: LimitOption = 0,
+    config: ConfigOption = "fastmail.toml",
+    json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
     """What is in quarantine, the oldest first."""
     place = quarantine_of(read_config(config))
-    show((_row(one) for one in place.each()), json, match=match, limit=limit)
+    show((_row(one) for one in place.each()), json, match=match, limit=limit, csv=csv)
 
 
 @app.command("show")

@@ -14,6 +14,7 @@ import typer
 from fastmail.app.assembly import Assembly, beside
 from fastmail.cli.common import (
     ConfigOption,
+    CsvOption,
     JsonOption,
     command,
     fail,
@@ -168,6 +169,7 @@ def list_(
     most: Annotated[int, typer.Option("--limit", "--most", help="Show so many; 0 for all.")] = 100,
     config: ConfigOption = "fastmail.toml",
     json: JsonOption = False,
+    csv: CsvOption = False,
 ) -> None:
     """What waits: a line for each message and destination."""
     chosen = Chosen([], sender, recipient, domain, older, error, match, login, _peer(peer))
@@ -178,7 +180,7 @@ def list_(
             if most and len(rows) >= most:
                 break
             names = [rcpt.address for rcpt in job.recipients]
-            if json:
+            if json or csv:
                 rows.append(_row(item, job))
                 continue
             rows.append(
@@ -195,7 +197,7 @@ def list_(
             )
         return rows
 
-    show(_run(config, work), json)
+    show(_run(config, work), json, csv=csv)
 
 
 def _row(item: Item, job: Job) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fastmail.auth import schemes
 from fastmail.cli.common import (
     ConfigOption,
     GenerateOption,
+    JsonOption,
     PasswordStdin,
     actor,
     chosen_password,
@@ -21,6 +22,7 @@ from fastmail.cli.common import (
     for_terminal,
     output,
     read_config,
+    show_one,
 )
 from fastmail.config import certificate
 from fastmail.config.load import load
@@ -88,7 +90,7 @@ def serve(
 
 
 @command
-def check_config(config: ConfigOption = "fastmail.toml") -> None:
+def check_config(config: ConfigOption = "fastmail.toml", json: JsonOption = False) -> None:
     """Say whether the configuration is right, without starting anything."""
     settings = load(config)
     owner.user_of(settings)
@@ -97,21 +99,30 @@ def check_config(config: ConfigOption = "fastmail.toml") -> None:
     wrong = certificate.faults(settings)
     if wrong:
         raise ConfigError("\n".join(f"{path}: {why}" for path, why in wrong))
-    ports = [f"{p}={','.join(getattr(settings.listen, p))}" for p in first.PORTS if getattr(settings.listen, p)]
-    ports += [f"web={','.join(settings.web.listen)}"] if settings.web.listen else []
-    serves = f"It serves {settings.server.hostname} from {settings.server.data_dir}:"
-    output.print(f"{settings.path} is right. {serves}", markup=False)
-    output.print("  " + " ".join(ports) if ports else "  nothing: [listen] is empty", markup=False)
+    listens = {name: getattr(settings.listen, name) for name in first.PORTS} | {"web": settings.web.listen}
+    listens = {name: places for name, places in listens.items() if places}
+    server, notes = settings.server, _notes(settings)
+    if json:
+        found = {"path": settings.path, "hostname": server.hostname, "data_dir": server.data_dir}
+        show_one(found | {"listen": listens, "notes": notes}, True)
+        return
+    output.print(f"{settings.path} is right. It serves {server.hostname} from {server.data_dir}:", markup=False)
+    ports = " ".join(f"{name}={','.join(places)}" for name, places in listens.items())
+    output.print("  " + (ports or "nothing: [listen] is empty"), markup=False)
+    for note in notes:
+        output.print(f"  but {note}", markup=False)
+    if not os.path.isdir(server.data_dir):
+        output.print(f"  {server.data_dir} does not exist yet; `fastmail serve` makes it.", markup=False)
+
+
+def _notes(settings: Config) -> list[str]:
+    """What an admin may want to know of a configuration that is right."""
+    notes = []
     if settings.web.listen and not settings.web.url:
-        output.print("  but [web] has no url, so mail of lists has no link to it", markup=False)
+        notes.append("[web] has no url, so mail of lists has no link to it")
     if os.path.isdir(settings.server.data_dir):
-        why = owner.open_to_all(settings.server.data_dir)
-        if why:
-            output.print(f"  but {why}", markup=False)
-        for note in owner.unreadable(settings):
-            output.print(f"  but {note}", markup=False)
-    else:
-        output.print(f"  {settings.server.data_dir} does not exist yet; `fastmail serve` makes it.", markup=False)
+        notes += [*filter(None, [owner.open_to_all(settings.server.data_dir)]), *owner.unreadable(settings)]
+    return notes
 
 
 @command

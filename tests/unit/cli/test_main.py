@@ -49,6 +49,13 @@ def test_what_stands_in_brackets_is_shown(name: str) -> None:
 EVERY = [(" ".join(words), one) for name in COMMANDS for words, one in commands(name) if not hasattr(one, "commands")]
 
 
+def test_what_lists_writes_tables_for_programs_too() -> None:
+    for words, command in EVERY:
+        options = {name for one in command.params for name in one.opts}
+        if {"--match", "--limit"} <= options or words.endswith(" list"):
+            assert {"--json", "--csv"} <= options, words
+
+
 def test_every_command_has_an_example_and_no_other() -> None:
     assert set(EXAMPLES) == {words for words, _ in EVERY}
 

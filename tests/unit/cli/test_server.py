@@ -18,6 +18,15 @@ def test_a_configuration_that_is_right_is_told_as_such(place: Place) -> None:
     assert f"{place.config} is right" in said and "smtp=127.0.0.1:2525" in said
 
 
+def test_scripts_read_what_a_configuration_says(place: Place) -> None:
+    said = json.loads(place.run("check-config", "--json"))
+    assert said["path"] == str(place.config) and said["hostname"] and said["notes"] == []
+    assert said["listen"]["smtp"] == ["127.0.0.1:2525"] and "web" not in said["listen"]
+    place.config.write_text(place.config.read_text() + '[web]\nlisten = ["127.0.0.1:2443"]\n')
+    said = json.loads(place.run("check-config", "--json"))
+    assert said["listen"]["web"] == ["127.0.0.1:2443"] and "[web] has no url" in said["notes"][0]
+
+
 def test_one_that_is_wrong_is_not_served(place: Place) -> None:
     text = place.config.read_text()
     place.config.write_text(text.replace("[server]", '[server]\ncolour = "red"'))
