@@ -31,8 +31,9 @@ from fastmail.app.webprocess import WebProcess
 from fastmail.config import certificate
 from fastmail.config.settings import Config
 from fastmail.durable import staging
+from fastmail.durable.errors import is_full
 from fastmail.durable.replace import replace_file
-from fastmail.model.errors import ConfigError, CorruptData, in_words
+from fastmail.model.errors import ConfigError, CorruptData, StorageFull, in_words
 from fastmail.net.handover import AWAY, Exchange
 from fastmail.net.tls import FIRST_OF_MORE, ServerTls
 from fastmail.telemetry import log
@@ -178,7 +179,8 @@ class Supervisor:
         except BlockingIOError:
             raise ConfigError(f"another server runs on {server.data_dir}; stop it first") from None
         except OSError as error:
-            raise ConfigError(f"cannot use {server.data_dir}: {in_words(error, server.data_dir)}") from None
+            kind = StorageFull if is_full(error) else ConfigError
+            raise kind(f"cannot use {server.data_dir}: {in_words(error, server.data_dir)}") from None
 
     def _bind(self) -> None:
         users_of(self._config.listen.unix_users)

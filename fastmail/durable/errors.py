@@ -33,6 +33,11 @@ def give_up(event: str, why: str) -> None:
         panic()
 
 
+def is_full(error: OSError) -> bool:
+    """True if there is no room: it works again when there is."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK)
+
+
 def translate(error: BaseException) -> Exception:
     """Return the exception of model.errors that stands for an LMDB or operating-system error."""
     if isinstance(error, lmdb.MapFullError):
@@ -41,8 +46,7 @@ def translate(error: BaseException) -> Exception:
         give_up("index.damaged", str(error))
         return CorruptData(f"{error}; {REPAIR}")
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMLINK)
-        return StorageFull(str(error)) if full else StorageFailed(str(error))
+        return StorageFull(str(error)) if is_full(error) else StorageFailed(str(error))
     if isinstance(error, lmdb.Error):
         text = str(error)
         return StorageFull(text) if "No space" in text or "quota" in text.lower() else StorageFailed(text)

@@ -1,12 +1,15 @@
 """``quickstart``, ``serve``, ``check-config`` and ``config-reference``, without a server that runs."""
 
+import errno
 import json
+import os
 import tomllib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from fastmail.app import supervisor
 from fastmail.cli.common import actor
 from fastmail.cli.main import app
 from fastmail.config.settings import SECTIONS
@@ -34,6 +37,23 @@ def test_one_that_is_wrong_is_not_served(place: Place) -> None:
         assert "colour" in place.run(*words, code=78)
     place.config.write_text(text.replace('certificate = "cert.pem"', 'certificate = "fastmail.toml"'))
     place.run("check-config", code=78)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 75), (errno.EDQUOT, 75), (errno.EACCES, 78)])
+def test_a_full_disk_is_no_fault_of_the_configuration(
+    place: Place, number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, content: bytes) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(supervisor, "replace_file", refuse)
+    mask = os.umask(0o077)
+    try:
+        said = place.run("serve", code=code)
+    finally:
+        os.umask(mask)
+    assert os.strerror(number) in said and str(place.base / "data") in said
+    assert ("try again later" in said) == (code == 75)
 
 
 @pytest.mark.parametrize(
