@@ -51,11 +51,15 @@ def quickstart(
         screen.load()
     owner.act_as_owner_of(directory)
     password = chosen_password(password_stdin, generate)
-    path = first.quickstart(directory, account, hostname or socket.getfqdn(), password, standard_ports, who)
+    name = hostname or socket.getfqdn()
+    path = first.quickstart(directory, account, name, password, standard_ports, who)
     output.print(f"Wrote {for_terminal(path)} with the account {account}.", markup=False)
     if generate:
         first.remember(directory, account.key, password)
         output.print(f"Password: {password}", markup=False)
+    if standard_ports and "." not in name:
+        refused = f"But others refuse mail of a host that is called {for_terminal(name)}:"
+        output.print(f"{refused} set [server] hostname to its full name.", markup=False)
     output.print(f"Next: fastmail serve -c {for_terminal(path)}", markup=False)
 
 

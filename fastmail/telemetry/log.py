@@ -1,6 +1,6 @@
 """One structured event a line, as logfmt (``time=... event=... key=value``) or JSON, on standard error.
 
-Promise: values from peers are escaped and cut to 200 characters, so no peer can forge a line. Never raises: a log
+Promise: values from peers are escaped and cut to LONGEST characters, so no peer can forge a line. Never raises: a log
 that can not be written is not worth a session.
 """
 
@@ -12,8 +12,9 @@ import time
 from functools import lru_cache
 from typing import Any
 
+LONGEST = 320  # characters of a value: the longest address (64@255) is seen whole
 _QUOTED = re.compile(r'[" =\\]')  # characters that a value needs quotes for
-_BARE = re.compile(r"[!#-<>-\[\]-~]{1,200}")  # ASCII without them, as nearly every value is
+_BARE = re.compile(rf"[!#-<>-\[\]-~]{{1,{LONGEST}}}")  # ASCII without them, as nearly every value is
 _format = "text"
 _level = 1
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
@@ -36,14 +37,14 @@ def _text(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    return value if isinstance(value, int | float) else _text(value)[:200]
+    return value if isinstance(value, int | float) else _text(value)[:LONGEST]
 
 
 def _plain(value: Any) -> str:
     text = value if isinstance(value, str) else _text(value)
     if _BARE.fullmatch(text):
         return text
-    text = text[:200]
+    text = text[:LONGEST]
     if text and text.isprintable() and not _QUOTED.search(text):
         return text
     return json.dumps(text)

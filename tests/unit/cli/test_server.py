@@ -83,6 +83,15 @@ def test_a_certificate_that_is_not_there_is_named_in_words(place: Place) -> None
     assert said.count("none.pem: No such file or directory") == 1 and "Errno" not in said
 
 
+@pytest.mark.parametrize(("name", "told"), [("mail", True), ("mail.example.test", False)])
+def test_a_host_name_that_others_refuse_is_told(tmp_path: Path, name: str, told: bool) -> None:
+    words = ["quickstart", str(tmp_path / "new"), "you@example.test", "--hostname", name, "--password-stdin"]
+    for ports, expected in (([], False), (["--standard-ports"], told)):
+        done = CliRunner().invoke(app, [*words, *ports], input="x\n")
+        assert done.exit_code == 0 and ("called mail: set [server] hostname" in done.stdout) == expected
+        (tmp_path / "new" / "fastmail.toml").unlink()
+
+
 def test_quickstart_overwrites_nothing(place: Place) -> None:
     before = place.config.read_bytes()
     words = ["quickstart", str(place.base), "you@example.test", "--password-stdin"]

@@ -32,7 +32,7 @@ def test_counters() -> None:
     assert counters.snapshot()["t"] == before + 3
 
 
-VALUES = st.one_of(st.text(max_size=300), st.text('aB=" \\~!', max_size=205), st.integers(), st.booleans(), st.binary())
+VALUES = st.one_of(st.text(max_size=400), st.text('aB=" \\~!', max_size=325), st.integers(), st.booleans(), st.binary())
 
 
 @given(st.lists(VALUES, max_size=4))
@@ -43,7 +43,7 @@ def test_a_line_says_each_value_bare_or_as_json(values: list[object]) -> None:
         log.event("x", **{f"k{n}": value for n, value in enumerate(values)})
     parts = []
     for n, value in enumerate(values):
-        text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))[:200]
+        text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))[: log.LONGEST]
         bare = text and text.isprintable() and not set(text) & set('" =\\')
         parts.append(f" k{n}={text if bare else json.dumps(text)}")
     assert out.getvalue().partition(f" pid={os.getpid()}")[2] == "".join(parts) + "\n"
