@@ -21,7 +21,7 @@ done)
 [ "$foreign" = 1 ] || dpkg --remove-architecture arm64
 for deb in "$work"/debs/*.deb; do dpkg -x "$deb" "$work/root"; done
 "$python" -m pip install -q --no-deps --target "$work/site" pytest pluggy iniconfig packaging pygments attrs \
-  sortedcontainers 'hypothesis==6.120.0' pytest-timeout
+  sortedcontainers 'hypothesis==6.120.0' pytest-timeout dnspython
 needed=$("$python" -c 'import tomllib; print("\n".join(tomllib.load(open("'"$here"'/pyproject.toml", "rb"))["project"]["dependencies"]))')
 mapfile -t needed <<<"$needed"
 "$python" -m pip install -q --target "$work/site" --platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 \
