@@ -14,6 +14,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memchr, memcpy
 
 from fastmail._core.octets cimport Out, get64, lower
+from fastmail._core.sha256 cimport Sum
 
 cdef enum:
     BLOCK = 4096   # octets of a body for which there is room at once
@@ -59,7 +60,8 @@ def use(int way):
 cdef class Body:
     """A body on its way into a hash; ``relaxed`` or simple."""
     cdef Out out
-    cdef object update    # of the hash
+    cdef Sum sum          # the hash
+    cdef object update    # what takes the octets in place of one
     cdef bint relaxed
     cdef bint held_cr     # the last octet was a CR
     cdef bint space       # relaxed: white space came and nothing behind it in this line
@@ -67,9 +69,12 @@ cdef class Body:
     cdef bint any         # a character came
     cdef readonly unsigned long long size  # octets that were given on
 
-    def __cinit__(self, bint relaxed, update not None):
+    def __cinit__(self, bint relaxed, to not None):
         self.out = Out(4096)
-        self.update = update
+        if type(to) is Sum:
+            self.sum = to
+        else:
+            self.update = to
         self.relaxed = relaxed
 
     # ---------------------------------------------------------------- octet by octet
@@ -145,9 +150,12 @@ cdef class Body:
     cdef int give(self) except -1:
         """What there is of the canonical form goes into the hash, from where it is."""
         if self.out.len:
-            view = PyMemoryView_FromMemory(self.out.buf, self.out.len, PyBUF_READ)
-            self.update(view)
-            view.release()  # nobody may keep it: the buffer is used again
+            if self.sum is not None:
+                self.sum.add(<const uint8_t*>self.out.buf, self.out.len)
+            else:
+                view = PyMemoryView_FromMemory(self.out.buf, self.out.len, PyBUF_READ)
+                self.update(view)
+                view.release()  # nobody may keep it: the buffer is used again
             self.size += self.out.len
             self.out.len = 0
         return 0
