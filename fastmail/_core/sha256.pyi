@@ -9,6 +9,9 @@ class Sum:
     def digest(self) -> bytes:
         """The digest of all that came; more may come."""
 
+def digest(data: Octets) -> bytes:
+    """The digest of these octets. Other threads wait meanwhile, so it is for short data."""
+
 def able() -> bool:
     """True if instructions of the processor are in use; otherwise hashlib computes it."""
 

@@ -62,3 +62,10 @@ def test_no_instructions_where_there_are_none() -> None:
     if not WITH:
         with pytest.raises(ValueError, match="no such instructions"):
             sha256.use(True)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_at_once(size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    for octets in (data, bytearray(data), memoryview(data)):
+        assert sha256.digest(octets) == hashlib.sha256(data).digest()
