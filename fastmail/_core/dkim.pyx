@@ -8,7 +8,7 @@ Promise: linear in what is given; a body holds TAKE octets and a block of its ca
 lines it has.
 """
 
-from cpython.buffer cimport PyBUF_READ
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memchr, memcpy
@@ -187,14 +187,17 @@ cdef class Body:
             self.give_ends()
         return self.line(&cr, &cr + 1)
 
-    def feed(self, const unsigned char[::1] data):
-        cdef const char* p
-        cdef const char* stop
+    def feed(self, data not None):
+        cdef Py_buffer view  # a view of Cython's own is made and freed by more code than a short body takes
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.take(<const char*>view.buf, <const char*>view.buf + view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int take(self, const char* p, const char* stop) except -1:
+        """More of the body, block by block."""
         cdef const char* end
-        if not data.shape[0]:
-            return
-        p = <const char*>&data[0]
-        stop = p + data.shape[0]
         while p < stop:
             end = p + BLOCK if stop - p > BLOCK else stop
             if self.held_cr:
@@ -212,6 +215,7 @@ cdef class Body:
                 p = end
             if self.out.len >= TAKE:
                 self.give()
+        return 0
 
     def finish(self):
         if self.held_cr:

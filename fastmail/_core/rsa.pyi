@@ -1,5 +1,3 @@
-Octets = bytes | bytearray | memoryview
-
 def able() -> bool:
     """True if this processor has the instructions."""
 
@@ -11,8 +9,8 @@ class Public:
     """A public key. ValueError for one that does not suit."""
 
     def __init__(self, modulus: int, exponent: int) -> None: ...
-    def verify(self, signature: Octets, signed: Octets) -> bool:
+    def verify(self, signature: bytes, signed: bytes) -> bool:
         """True if it is the signature of ``signed``: the digest, with what stands in front of it (RFC 8017 9.2)."""
-    def held(self, signature: Octets) -> int | None:
+    def held(self, signature: bytes) -> int | None:
         """What the signature holds, as a number (RFC 8017 5.2.2); None for one of another length than the modulus, or
         not below it. For tests: ``verify`` compares it."""

@@ -78,27 +78,25 @@ cdef class Public:
         montgomery_power(power, number, self.modulus, self.square, self.inverse, self.size // BLOCK)
         return True
 
-    def held(self, const uint8_t[::1] signature not None):
+    def held(self, bytes signature not None):
         cdef uint64_t power[MONTGOMERY_WORDS]
         cdef object found = 0
         cdef Py_ssize_t at
-        if not signature.shape[0] or not self.raise_to(power, &signature[0], signature.shape[0]):
+        if not self.raise_to(power, <const uint8_t*>signature, len(signature)):
             return None
         for at in range(self.size // WORD):
             found |= <object>power[at] << (64 * at)
         return found
 
-    def verify(self, const uint8_t[::1] signature not None, const uint8_t[::1] signed not None):
+    def verify(self, bytes signature not None, bytes signed not None):
         cdef uint64_t power[MONTGOMERY_WORDS]
         cdef uint64_t expected[MONTGOMERY_WORDS]
         cdef uint8_t message[MOST]
-        cdef Py_ssize_t n = signed.shape[0]
-        if not n or n + FRAME > self.size or not signature.shape[0]:
-            return False
-        if not self.raise_to(power, &signature[0], signature.shape[0]):
+        cdef Py_ssize_t n = len(signed)
+        if n + FRAME > self.size or not self.raise_to(power, <const uint8_t*>signature, len(signature)):
             return False
         memset(message, 0xff, self.size)
         message[0], message[1], message[self.size - n - 1] = 0, 1, 0
-        memcpy(message + self.size - n, &signed[0], n)
+        memcpy(message + self.size - n, <const char*>signed, n)
         words(expected, message, self.size)
         return memcmp(power, expected, self.size) == 0

@@ -9,7 +9,7 @@ class Sum:
     def digest(self) -> bytes:
         """The digest of all that came; more may come."""
 
-def digest(data: Octets) -> bytes:
+def digest(data: bytes) -> bytes:
     """The digest of these octets. Other threads wait meanwhile, so it is for short data."""
 
 def able() -> bool:

@@ -63,14 +63,14 @@ cdef class Sum:
         return PyBytes_FromStringAndSize(<const char*>found, SHA256_DIGEST)
 
 
-def digest(const uint8_t[::1] data not None):
-    return digest_of(&data[0] if data.shape[0] else NULL, data.shape[0])
+def digest(bytes data not None):
+    return digest_of(<const uint8_t*>data, len(data))
 
 
 cdef bytes digest_of(const uint8_t* p, Py_ssize_t n):
     cdef Sum whole = Sum()
     if whole.other is not None:
         whole.other.update(PyBytes_FromStringAndSize(<const char*>p, n))  # a copy: other threads may run meanwhile
-    elif n:
+    else:
         sha256_add(&whole.state, p, n)
     return whole.digest()

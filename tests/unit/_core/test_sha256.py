@@ -67,5 +67,4 @@ def test_no_instructions_where_there_are_none() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_at_once(size: int) -> None:
     data = random.Random(size).randbytes(size)
-    for octets in (data, bytearray(data), memoryview(data)):
-        assert sha256.digest(octets) == hashlib.sha256(data).digest()
+    assert sha256.digest(data) == hashlib.sha256(data).digest()
