@@ -57,12 +57,14 @@ static int montgomery_able(void) {
 /* The factor by which the lowest word becomes 0; that word is not stored. */
 #define MONTGOMERY_FOUND(at, r) "movq %[inverse], %%rdx\n imulq %%" #r ", %%rdx\n movq %%rdx, " #at "(%[b])\n"
 #define MONTGOMERY_GONE(at, r) ""
+/* All registers but two are in use: AddressSanitizer, which keeps variables elsewhere, would need one more. */
+#define MONTGOMERY_TIGHT __attribute__((noinline, no_sanitize("address")))
 #define MONTGOMERY_USED "rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory"
 
 /* t += a * b for `count` blocks of a and one of b; t has a block more. Returns the carry; `carry` is one into the second
  * block of t. */
-static __attribute__((noinline)) uint64_t montgomery_times(uint64_t *t, const uint64_t *a, const uint64_t *b,
-                                                           uint64_t carry, int64_t count) {
+MONTGOMERY_TIGHT static uint64_t montgomery_times(uint64_t *t, const uint64_t *a, const uint64_t *b, uint64_t carry,
+                                                  int64_t count) {
     __asm__ volatile(MONTGOMERY_EACH(MONTGOMERY_LOAD)
                      "1:\n" MONTGOMERY_ROWS(MONTGOMERY_GIVEN, MONTGOMERY_KEEP) MONTGOMERY_NEXT
                      "decq %[count]\n jnz 1b\n" MONTGOMERY_EACH(MONTGOMERY_KEEP)
@@ -74,7 +76,7 @@ static __attribute__((noinline)) uint64_t montgomery_times(uint64_t *t, const ui
 
 /* Adds a multiple of n to t, of which the lowest block of t becomes 0; here by the lowest block of n only. `b` gets the
  * factors, `inverse` is -1/n mod 2^64. Returns the carry into the third block of t. */
-static uint64_t montgomery_factors(uint64_t *t, const uint64_t *n, uint64_t *b, uint64_t inverse) {
+MONTGOMERY_TIGHT static uint64_t montgomery_factors(uint64_t *t, const uint64_t *n, uint64_t *b, uint64_t inverse) {
     uint64_t carry = 0;
     __asm__ volatile(MONTGOMERY_EACH(MONTGOMERY_LOAD) MONTGOMERY_ROWS(MONTGOMERY_FOUND, MONTGOMERY_GONE)
                      MONTGOMERY_NEXT MONTGOMERY_EACH(MONTGOMERY_KEEP)
