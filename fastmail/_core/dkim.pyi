@@ -1,17 +1,19 @@
 from collections.abc import Callable
 
+from fastmail._core.sha256 import Sum
+
 Octets = bytes | bytearray | memoryview
 
 class Body:
-    """The canonical form of a body, as it comes (RFC 6376 3.4.3, 3.4.4). ``update`` takes its octets, as that of a hash
-    does; it gets a view that is void when it returns. ``size``: octets that it got."""
+    """The canonical form of a body, as it comes (RFC 6376 3.4.3, 3.4.4). ``to`` takes its octets: a hash, or a function
+    that gets a view, which is void when it returns. ``size``: octets that it got."""
 
     size: int
-    def __init__(self, relaxed: bool, update: Callable[[memoryview], object]) -> None: ...
+    def __init__(self, relaxed: bool, to: Sum | Callable[[memoryview], object]) -> None: ...
     def feed(self, data: Octets) -> None:
         """More of the body, cut anywhere."""
     def finish(self) -> None:
-        """All of it has come; ``update`` gets what is left."""
+        """All of it has come; ``to`` gets what is left."""
 
 def ways() -> int:
     """How many ways to look at a body this machine has (canonical.h); the last one is the quickest, and in use."""

@@ -8,12 +8,13 @@ Promise: linear in what is given; a body holds TAKE octets and a block of its ca
 lines it has.
 """
 
-from cpython.buffer cimport PyBUF_READ
+from cpython.buffer cimport PyBUF_READ, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memchr, memcpy
 
 from fastmail._core.octets cimport Out, get64, lower
+from fastmail._core.sha256 cimport Sum
 
 cdef enum:
     BLOCK = 4096   # octets of a body for which there is room at once
@@ -59,7 +60,8 @@ def use(int way):
 cdef class Body:
     """A body on its way into a hash; ``relaxed`` or simple."""
     cdef Out out
-    cdef object update    # of the hash
+    cdef Sum sum          # the hash
+    cdef object update    # what takes the octets in place of one
     cdef bint relaxed
     cdef bint held_cr     # the last octet was a CR
     cdef bint space       # relaxed: white space came and nothing behind it in this line
@@ -67,9 +69,12 @@ cdef class Body:
     cdef bint any         # a character came
     cdef readonly unsigned long long size  # octets that were given on
 
-    def __cinit__(self, bint relaxed, update not None):
+    def __cinit__(self, bint relaxed, to not None):
         self.out = Out(4096)
-        self.update = update
+        if type(to) is Sum:
+            self.sum = to
+        else:
+            self.update = to
         self.relaxed = relaxed
 
     # ---------------------------------------------------------------- octet by octet
@@ -145,9 +150,12 @@ cdef class Body:
     cdef int give(self) except -1:
         """What there is of the canonical form goes into the hash, from where it is."""
         if self.out.len:
-            view = PyMemoryView_FromMemory(self.out.buf, self.out.len, PyBUF_READ)
-            self.update(view)
-            view.release()  # nobody may keep it: the buffer is used again
+            if self.sum is not None:
+                self.sum.add(<const uint8_t*>self.out.buf, self.out.len)
+            else:
+                view = PyMemoryView_FromMemory(self.out.buf, self.out.len, PyBUF_READ)
+                self.update(view)
+                view.release()  # nobody may keep it: the buffer is used again
             self.size += self.out.len
             self.out.len = 0
         return 0
@@ -179,14 +187,17 @@ cdef class Body:
             self.give_ends()
         return self.line(&cr, &cr + 1)
 
-    def feed(self, const unsigned char[::1] data):
-        cdef const char* p
-        cdef const char* stop
+    def feed(self, data not None):
+        cdef Py_buffer view  # a view of Cython's own is made and freed by more code than a short body takes
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self.take(<const char*>view.buf, <const char*>view.buf + view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int take(self, const char* p, const char* stop) except -1:
+        """More of the body, block by block."""
         cdef const char* end
-        if not data.shape[0]:
-            return
-        p = <const char*>&data[0]
-        stop = p + data.shape[0]
         while p < stop:
             end = p + BLOCK if stop - p > BLOCK else stop
             if self.held_cr:
@@ -204,6 +215,7 @@ cdef class Body:
                 p = end
             if self.out.len >= TAKE:
                 self.give()
+        return 0
 
     def finish(self):
         if self.held_cr:

@@ -48,3 +48,5 @@ class Fields:
     def covered(self, place: int, names: Sequence[bytes], relaxed: bool) -> bytes:
         """What the signature in the field at ``place`` is of: the same as ``signed`` of that field and of it without
         its b=. IndexError where there is no such field."""
+    def digest(self, place: int, names: Sequence[bytes], relaxed: bool) -> bytes:
+        """The SHA-256 of what ``covered`` returns."""

@@ -15,6 +15,7 @@ from os import urandom
 from fastmail._core.dkim cimport put_field, relaxed_field, simple_field
 from fastmail._core.header cimport END, FIELD, Kind, Line, next_line
 from fastmail._core.octets cimport Out, get32, get64, lower
+from fastmail._core.sha256 cimport digest_of
 from fastmail._core.tags cimport Cut, cut_at, decoded
 
 cdef enum:
@@ -96,6 +97,14 @@ cdef bint alike(const char* one, const char* other, Py_ssize_t n) noexcept nogil
 # What canonical forms are put together in; no call leaves anything there. The GIL is held while it is in use.
 cdef Out ROOM = Out(4096)
 cdef Out CUT = Out(2048)
+
+cdef bytes summed(Py_ssize_t n):
+    """The digest of the first octets of it."""
+    cdef bytes found = digest_of(<const uint8_t*>ROOM.buf, n)
+    ROOM.len = 0
+    ROOM.shrink(KEPT)
+    return found
+
 
 cdef bytes taken(Py_ssize_t n):
     """The first octets of it."""
@@ -377,7 +386,8 @@ cdef class Fields:
                 return True
         return False
 
-    def covered(self, int at, names, bint relaxed):
+    cdef int cover(self, int at, names, bint relaxed) except -1:
+        """Puts what the signature in a field is of into ROOM."""
         cdef const char* base = self.data
         cdef Place* place
         cdef Cut cut
@@ -392,4 +402,12 @@ cdef class Fields:
         put_field(ROOM, CUT.buf, CUT.len, relaxed)
         CUT.len = 0
         CUT.shrink(KEPT)
+        return 0
+
+    def covered(self, int at, names, bint relaxed):
+        self.cover(at, names, relaxed)
         return taken(ROOM.len - 2)
+
+    def digest(self, int at, names, bint relaxed):
+        self.cover(at, names, relaxed)
+        return summed(ROOM.len - 2)

@@ -23,6 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fastmail._core import dkim as core
+from fastmail._core.sha256 import Sum
 from fastmail._core.signed import Fields
 from fastmail.dns.interface import FAILED, Answer, Budget, Names, ask_all
 from fastmail.model.domain import ascii_name
@@ -49,8 +50,6 @@ _FIELD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]+")
 _QUOTED = re.compile(r"=([0-9A-F]{2})")
 # Signatures by what they have in common with others of their signer; what is one message's own is not kept.
 _known: "OrderedDict[bytes, Signature]" = OrderedDict()
-# Hashes begin as copies of this one: to begin a new one, OpenSSL looks for the function by its name.
-_EMPTY = hashlib.sha256()
 
 
 class BadSignature(ValueError):
@@ -107,14 +106,14 @@ class Content:
         self.fields = Fields(header[:HEADER])
         self.broken = self.fields.broken or len(header) > HEADER
         self.wanted = False
-        self._forms: dict[bool, tuple[core.Body, hashlib._Hash]] = {}
+        self._forms: dict[bool, tuple[core.Body, Sum]] = {}
         self._sums: dict[bool, bytes] = {}
 
     def want(self, relaxed: bool) -> None:
         """Hash the body in that form too. Before the first octet of it."""
         if relaxed not in self._forms:
-            made = _EMPTY.copy()
-            self._forms[relaxed] = core.Body(relaxed, made.update), made
+            made = Sum()
+            self._forms[relaxed] = core.Body(relaxed, made), made
             self.wanted = True
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
@@ -432,14 +431,7 @@ def fits(content: Content, known: Signature, key: Key, own: Own) -> bool:
     place, body_hash, signature, _, _, _ = own
     if content.body_hash(known.body_relaxed) != body_hash:
         return False
-    data = content.fields.covered(place, known.names, known.header_relaxed)
-    return key.verify(signature, _hashed(data))
-
-
-def _hashed(data: bytes) -> bytes:
-    made = _EMPTY.copy()
-    made.update(data)
-    return made.digest()
+    return key.verify(signature, content.fields.digest(place, known.names, known.header_relaxed))
 
 
 def _said(one: Signature, result: str, why: str = "", bits: int = 0) -> Signed:
@@ -464,7 +456,7 @@ def _by_key(content: Content, one: Signature, answer: Answer) -> Signed:
         return _said(one, "temperror", f"the key: {answer.why}")
     if answer.void:
         return _said(one, "permerror", "there is no key")
-    digest = _hashed(covered(content, one))
+    digest = hashlib.sha256(covered(content, one)).digest()
     worst = None
     for record in sorted(answer.records)[:RECORDS]:  # so that their order does not matter
         try:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from fastmail._core import rsa
 from fastmail.policy import tags
 from fastmail.policy.tags import BadTags
 from fastmail.policy.verified import Verified
@@ -39,7 +40,7 @@ class BadKey(ValueError):
 @dataclass(frozen=True, slots=True)
 class Key:
     """``kind``: rsa or ed25519; ``octets``: all that ``public`` is; ``testing``: t=y; ``exact``: t=s, no subdomain in
-    i=."""
+    i=; ``quick``: the same RSA key, where this processor has a quicker way to compute with it."""
 
     kind: str
     public: RSAPublicKey | Ed25519PublicKey  # of that kind
@@ -47,6 +48,7 @@ class Key:
     bits: int
     testing: bool
     exact: bool
+    quick: rsa.Public | None = None
 
     def verify(self, signature: bytes, digest: bytes) -> bool:
         """Is it the signature of data with that SHA-256 digest (RFC 8463 3 signs the digest itself)?"""
@@ -63,6 +65,8 @@ class Key:
 
         What the RSA signature holds is compared here (RFC 8017 8.2.2). OpenSSL's verify would look for its hash
         function by name each time, which costs a sixth of the time within a session, where caches are cold."""
+        if self.quick is not None:
+            return self.quick.verify(signature, _SHA256 + digest)
         try:
             if self.kind != "rsa":
                 cast(Ed25519PublicKey, self.public).verify(signature, digest)
@@ -106,7 +110,14 @@ def _parse(record: bytes) -> Key:
     except ValueError:
         raise BadKey("the key is not base64") from None
     public, bits = _public(kind, octets)
-    return Key(kind, public, octets, bits, "y" in flags, "s" in flags)
+    return Key(kind, public, octets, bits, "y" in flags, "s" in flags, _quick(public))
+
+
+def _quick(public: RSAPublicKey | Ed25519PublicKey) -> rsa.Public | None:
+    if not isinstance(public, RSAPublicKey):
+        return None
+    numbers = public.public_numbers()
+    return rsa.Public(numbers.n, numbers.e) if rsa.suits(numbers.n, numbers.e) else None
 
 
 def _public(kind: str, octets: bytes) -> tuple[RSAPublicKey | Ed25519PublicKey, int]:

@@ -16,7 +16,7 @@ What is kept of a message is its header, HEADER octets at most.
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,7 +55,7 @@ from fastmail.policy.spf import Checked
 from fastmail.policy.strangers.rules import OFF, REFUSE
 from fastmail.policy.verdict import Checks
 from fastmail.policy.wishes import Wishes
-from fastmail.telemetry.counters import count
+from fastmail.telemetry.counters import count_each
 
 T = TypeVar("T")
 Octets = bytes | bytearray | memoryview
@@ -294,7 +294,7 @@ class Receiving(msgspec.Struct, eq=False):
     # ---------------------------------------------------------------- the end
 
     async def finish(
-        self, look: Look | None = None, wanted: Sequence[Wishes] = (), content: Octets | None = None
+        self, look: Look | None = None, wanted: Iterable[Wishes] = (), content: Octets | None = None
     ) -> Received:
         """All of the content has come. ``look`` is asked about it, unless the message is refused anyway. ``wanted``:
         what is asked for its recipients; without any, what holds for all. ``content``: all of it, for lists of what it
@@ -313,7 +313,8 @@ class Receiving(msgspec.Struct, eq=False):
             return await self._judged(checks, look, asked, others)
         finally:
             self._finishing = False
-            self.close()
+            if self._tasks:
+                self.close()
 
     async def _judged(self, checks: Checks, look: Look | None, wanted: Collection[Wishes], others: bool) -> Received:
         """What becomes of a message by itself. ``others``: more than the checks have a say."""
@@ -327,8 +328,7 @@ class Receiving(msgspec.Struct, eq=False):
             checks, each, earns = await weighing.weighed(letter, checks, found, look, field)
             mildest = min(each, key=lambda one: RANK[one.done(each[one])])
         decided = each[mildest]
-        for name in (*usual.counters, f"policy.{decided.action}"):
-            count(name)
+        count_each((*usual.counters, f"policy.{decided.action}"))
         if decided is usual.decided and len(each) == 1:  # nobody had a say but the checks
             field += usual.marks
             said = usual.words
@@ -363,8 +363,7 @@ class Receiving(msgspec.Struct, eq=False):
     def _ended(self, checks: Checks, ending: Ending) -> Received:
         """The same of a message of a series, where nobody has a say but the checks."""
         usual = ending.outcome
-        for name in ending.counters:
-            count(name)
+        count_each(ending.counters)
         field = usual.field(checks.dkim or ()) + usual.marks
         if self._settings.received_spf:
             field = self._of_spf(checks) + field

@@ -9,13 +9,13 @@ Promise: what comes out is a field (LF) of printable ASCII, folded below 80 char
 verifier takes. The message is not changed.
 """
 
-import hashlib
 import time
 from base64 import b64encode
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -26,9 +26,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fastmail._core import dkim as core
 from fastmail._core import header as scanner
+from fastmail._core import sha256
 from fastmail._core.signed import Fields
 from fastmail.message.header import Octets
-from fastmail.policy.dkim import Content
+from fastmail.policy.dkim import HEADER, Content
 
 OVERSIGNED = (
     *(b"from", b"to", b"subject", b"date", b"message-id", b"cc", b"reply-to"),
@@ -47,20 +48,22 @@ LIFETIME = 14 * 86400  # s until a signature expires: longer than a queue keeps 
 LINE = 72
 MOST_NAMED = 100  # instances of one name in h=
 REMEMBERED = 512  # lists of fields: what users send has the same ones each time
+RSA, ED25519 = "rsa-sha256", "ed25519-sha256"
 _PKCS1, _HASHED = PKCS1v15(), Prehashed(SHA256())
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """``domain`` with A-labels; the public half is published at ``selector``._domainkey.``domain``."""
+    """``domain`` with A-labels; the public half is published at ``selector``._domainkey.``domain``. ``algorithm``: the
+    key's, kept because asking an object of the library what it is takes long."""
 
     domain: str
     selector: str
     private: RSAPrivateKey | Ed25519PrivateKey
+    algorithm: str = field(init=False)
 
-    @property
-    def algorithm(self) -> str:
-        return "rsa-sha256" if isinstance(self.private, RSAPrivateKey) else "ed25519-sha256"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "algorithm", RSA if isinstance(self.private, RSAPrivateKey) else ED25519)
 
     def record(self) -> str:
         """What to publish (RFC 6376 3.6.1, RFC 8463 4.2)."""
@@ -73,10 +76,10 @@ class SigningKey:
 
     def sign(self, data: bytes) -> bytes:
         """RFC 8463 3 signs the digest with Ed25519, as a message of its own."""
-        digest = hashlib.sha256(data).digest()
-        if isinstance(self.private, RSAPrivateKey):
-            return self.private.sign(digest, _PKCS1, _HASHED)
-        return self.private.sign(digest)
+        digest = sha256.digest(data)
+        if self.algorithm == RSA:
+            return cast(RSAPrivateKey, self.private).sign(digest, _PKCS1, _HASHED)
+        return cast(Ed25519PrivateKey, self.private).sign(digest)
 
 
 def names(fields: Fields) -> list[bytes]:
@@ -112,13 +115,24 @@ def message(content: bytes | memoryview, keys: Sequence[SigningKey], lifetime: i
 def whole(pieces: Sequence[Octets]) -> Content:
     """A message (LF or CRLF) that comes in pieces, its relaxed body hashed. Each piece begins at the start of a line
     until the empty line has come; what is hashed is not copied."""
-    header, body = split(pieces)
-    made = Content(header)
+    made, body = _begun(pieces)
     made.want(True)
     for piece in body:
         made.feed(piece)
     made.finish()
     return made
+
+
+def _begun(pieces: Sequence[Octets]) -> tuple[Content, list[Octets]]:
+    """A message whose header has come, and its body in pieces."""
+    first = pieces[0] if pieces else b""
+    if isinstance(first, bytes) and len(first) <= HEADER:  # the walk over the fields of a header finds its end too
+        made = Content(first)
+        end = made.fields.end
+        if end < len(first):
+            return made, [memoryview(first)[_behind(first, end) :], *pieces[1:]]
+    header, body = split(pieces)
+    return Content(header), body
 
 
 def behind(content: Octets) -> Callable[[bytes], Content]:
@@ -191,7 +205,13 @@ def completed(text: str, data: bytes, key: SigningKey) -> bytes:
 def _folded(signature: bytes) -> bytes:
     """The value of b=, in lines."""
     text = b2a_base64(signature, newline=False)
-    return b"\n\t".join([text[at : at + LINE] for at in range(0, len(text), LINE)])
+    return b"\n\t".join(map(text.__getitem__, _lines(len(text))))
+
+
+@lru_cache(REMEMBERED)
+def _lines(size: int) -> tuple[slice, ...]:
+    """Where the lines of a text of that many octets are."""
+    return tuple(slice(at, at + LINE) for at in range(0, size, LINE))
 
 
 def listed(covered: list[bytes]) -> list[str]:

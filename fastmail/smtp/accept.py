@@ -19,6 +19,7 @@ queue, no recipient gets the message, and the client gets the reason.
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from fastmail.auth.send_as import REFUSE
@@ -56,6 +57,7 @@ from fastmail.smtp.transaction import Own
 from fastmail.smtp.wanted import INBOX
 from fastmail.telemetry import log
 
+ADDRESS, ASKED = itemgetter(0), attrgetter("wishes")  # of a recipient in the envelope, and of one in what is wanted
 NOT_TAKEN = (verdict.REFUSE, verdict.LATER)  # actions
 TAKEN = Outcome(250, "2.0.0", "message taken")
 NOWHERE = Outcome(451, "4.3.5", "the filters of this server send the message where it cannot go")
@@ -143,7 +145,8 @@ async def _take(session: Dialogue, envelope: Envelope, content: Octets) -> list[
         if outcomes is not None:
             return outcomes
     outcomes = await _passed_on(session, envelope, message, received, own)
-    if received is not None and message.mailbox != JUNK_BOX and any(one.ok for one in outcomes):
+    earned = received is not None and message.mailbox != JUNK_BOX and strangers.may_earn(session, received)
+    if received is not None and earned and any(one.ok for one in outcomes):
         strangers.earns(session, received)
     return outcomes
 
@@ -236,7 +239,7 @@ async def _judged(
     """Return what the checks of mail from others found, the message with their results on it, and the reply to a
     client that has sent enough for now."""
     service = session.service
-    wishes = [one.wishes for one in asked]
+    wishes = map(ASKED, asked)
     received = await receiving.finish(judging.of_stranger(session, envelope, content), wishes, content)
     action = received.action
     limited = None if action in NOT_TAKEN else strangers.limited(session, envelope.sender, received)
@@ -307,7 +310,7 @@ async def _is_report(
 
 
 def _addresses(envelope: Envelope) -> list[str]:
-    return [address for address, _ in envelope.recipients]
+    return list(map(ADDRESS, envelope.recipients))
 
 
 def _refused(session: Dialogue, envelope: Envelope, content: Octets, outcome: Outcome) -> list[Outcome]:

@@ -186,6 +186,11 @@ def limited(session: Dialogue, sender: str, received: Received) -> Outcome | Non
     return None
 
 
+def may_earn(session: Dialogue, received: Received) -> bool:
+    """Is there anybody whom a message could earn anything? For most messages there is not."""
+    return session.stranger is not None or bool(received.earns)
+
+
 def earns(session: Dialogue, received: Received) -> None:
     """Note what a message earns its client: a good past here, and that greylisting lets it pass. This is the only place
     where anything is earned. Call it when the message is in a mailbox or in the queue: what a filter, a limit or a

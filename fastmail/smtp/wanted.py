@@ -63,8 +63,11 @@ def behind(directory: Domains, base: Wishes, address: str, there: Destinations) 
 def refusal(session: Dialogue, transaction: Transaction, address: str, found: Sequence[Wanted]) -> str:
     """Return the reply to RCPT if a list of every account behind the address blocks the message; otherwise empty."""
     sender = transaction.envelope.sender
-    if not any(one.wishes.levels for one in found):  # most have no lists
-        return ""
+    for one in found:
+        if one.wishes.levels:
+            break
+    else:
+        return ""  # most have no lists
     if not all(refused_at_once(one.wishes, session.host, sender) for one in found):
         return ""
     count("policy.blocked")

@@ -4,6 +4,7 @@
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 _values: defaultdict[str, int] = defaultdict(int)
 
@@ -11,6 +12,12 @@ _values: defaultdict[str, int] = defaultdict(int)
 def count(name: str, by: int = 1) -> None:
     """Add ``by`` to the counter ``name``, for example ``smtp.accepted``."""
     _values[name] += by
+
+
+def count_each(names: Iterable[str]) -> None:
+    """Add 1 to each of these counters."""
+    for name in names:
+        _values[name] += 1
 
 
 def snapshot() -> dict[str, int]:

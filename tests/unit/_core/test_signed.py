@@ -1,5 +1,6 @@
 """The header of a message as signatures see it: its fields by their names, and what a header as nearly all are says."""
 
+import hashlib
 from binascii import b2a_base64
 
 import pytest
@@ -154,10 +155,13 @@ def test_what_a_signature_at_its_place_is_of(relaxed: bool) -> None:
     fields = Fields(SIGNATURE + HEADER + other)
     names = [b"from", b"subject", b"dkim-signature"]
     for place, field in ((0, SIGNATURE), (4, other)):
-        assert fields.covered(place, names, relaxed) == fields.signed(names, relaxed, field, without(field, b"b"))
+        covered = fields.signed(names, relaxed, field, without(field, b"b"))
+        assert fields.covered(place, names, relaxed) == covered
+        assert fields.digest(place, names, relaxed) == hashlib.sha256(covered).digest()
     for place in (-1, 5):
-        with pytest.raises(IndexError):
-            fields.covered(place, names, relaxed)
+        for ask in (fields.covered, fields.digest):
+            with pytest.raises(IndexError):
+                ask(place, names, relaxed)
 
 
 @pytest.mark.parametrize("size", range(1, 26))

@@ -2,6 +2,7 @@
 
 import hashlib
 from base64 import b64encode
+from dataclasses import replace
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from fastmail._core.rsa import able
 from fastmail.policy import keys
 from fastmail.policy.keys import Key
 from fastmail.policy.verified import Verified
@@ -84,7 +86,8 @@ def test_what_the_library_says_of_odd_signatures_is_said_here() -> None:
     made |= {"too large": b"\xff" * size, "longer": b"\0" + made["right"], "shorter": made["right"][1:], "empty": b""}
     made |= {str(n): ONE.sign(b"signed", PKCS1v15(), n()) for n in (SHA1, SHA512)}
     for name, octets in made.items():
-        assert key.verify(octets, DIGEST) == by_library(key, octets, DIGEST) == (name == "right"), name
+        for one in (key, replace(key, quick=None)):  # by instructions of this processor, if it has them, and without
+            assert one.computed(octets, DIGEST) == by_library(key, octets, DIGEST) == (name == "right"), name
 
 
 def test_a_signature_that_begins_with_zero_has_to_have_it() -> None:
@@ -98,6 +101,19 @@ def test_a_signature_that_begins_with_zero_has_to_have_it() -> None:
     assert not key.verify(octets[1:], digest)
     assert key.verify(octets, digest)
     assert not key.verify(octets[1:], digest)
+    assert not replace(key, quick=None).computed(octets[1:], digest)
+
+
+def test_keys_of_other_sizes_and_exponents_are_for_the_library() -> None:
+    for private, quick in (
+        (ONE, able()),
+        (generate_private_key(65537, 1032), False),
+        (generate_private_key(3, 1024), False),
+    ):
+        key = rsa(private)
+        assert (key.quick is not None) == quick
+        assert key.computed(signature(private), DIGEST)
+        assert not key.computed(signature(private), DIGEST[::-1])
 
 
 def test_only_the_same_three_are_notcomputed_again(monkeypatch: pytest.MonkeyPatch) -> None:

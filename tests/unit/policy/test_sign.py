@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fastmail.policy import dkim
-from fastmail.policy.sign import OVERSIGNED, SigningKey, behind, completed, split, whole
+from fastmail.policy.sign import OVERSIGNED, SigningKey, behind, completed, names, split, whole
 from tests.support.signing import MESSAGE, key, parts, published, signed, verify
 from tests.unit.policy.test_dkim import RFC8463, RFC8463_KEYS
 
@@ -119,8 +119,14 @@ def test_a_message_in_pieces() -> None:
         pieces = [MESSAGE[start:end] for start, end in zip([0, *cuts], [*cuts, len(MESSAGE)], strict=True)]
         header, body = split(pieces)
         assert header == MESSAGE[:at] and b"".join(map(bytes, body)) == MESSAGE[at + 1 :]
-        whole_ = whole(pieces)
-        assert whole_.body_hash(True) == whole([MESSAGE]).body_hash(True)
+        at_once = whole([MESSAGE])
+        named = names(at_once.fields)
+        for form in (bytes, memoryview, bytearray):
+            for end in (b"\n", b"\r\n"):
+                found = whole([form(piece.replace(b"\n", end)) for piece in pieces])
+                assert found.body_hash(True) == at_once.body_hash(True) and not found.broken
+                assert found.fields.count == at_once.fields.count
+                assert found.fields.canonical(named, True) == at_once.fields.canonical(named, True)
     assert split([b"Subject: x\n"]) == (b"Subject: x\n", []) and split([]) == (b"", [])
 
 
