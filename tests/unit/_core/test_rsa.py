@@ -27,11 +27,18 @@ def public(bits: int) -> Public:
     return Public(numbers.n, numbers.e)
 
 
+def edged(bits: int, rng: random.Random) -> int:
+    """A number of words that are mostly 0 or full, where carries go far."""
+    words = (0, (1 << 64) - 1, 1 << rng.randrange(64), rng.getrandbits(64))
+    return sum(rng.choices(words, (4, 4, 1, 2))[0] << at for at in range(0, bits, 64))
+
+
 def moduli(bits: int, rng: random.Random) -> list[int]:
     """Odd ones of so many bits: any, those next to both ends, and those whose words are nearly all of one bit."""
     top = 1 << (bits - 1)
     near = [top + 1, 2 * top - 1, 2 * top - (1 << 64) + 1, top + (1 << (bits // 2)) - 1]
-    return [*near, *(rng.getrandbits(bits) | top | 1 for _ in range(6))]
+    made = [rng.getrandbits(bits) for _ in range(6)] + [edged(bits, rng) for _ in range(12)]
+    return [*near, *(one | top | 1 for one in made)]
 
 
 @needs
@@ -41,7 +48,8 @@ def test_powers_are_those_of_python(bits: int) -> None:
     for n in moduli(bits, rng):
         key = Public(n, 65537)
         ends = [0, 1, 2, n - 1, n - 2, n // 2, n - (1 << 64), (1 << 64) - 1, (1 << (bits - 1)) - 1, 1 << (bits - 64)]
-        for s in [*ends, *(rng.randrange(n) for _ in range(10))]:
+        others = [rng.randrange(n) for _ in range(10)] + [edged(bits, rng) % n for _ in range(10)]
+        for s in ends + others:
             assert key.held(s.to_bytes(bits // 8, "big")) == pow(s, 65537, n), (n, s)
 
 
