@@ -1,6 +1,6 @@
 """The nouns of delivery: a mail transaction's envelope, and what became of each of its recipients."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from msgspec import Struct
 
@@ -45,7 +45,7 @@ class Envelope(Struct):
     checked: bool = False
     doubted: bool = False
     places: dict[int, str] = {}
-    junk: set[str] = set()
+    junk: Set[str] = frozenset()
     feedback: str = ""
     fronts: dict[str, bytes] = {}
 

@@ -9,9 +9,8 @@ from fastmail._core import mime
 from fastmail.delivery import uses
 from fastmail.delivery.envelope import LEAVES_NOT, Envelope, Held, Named, Outcome
 from fastmail.delivery.plan import Plan
-from fastmail.delivery.recipients import Recipients
+from fastmail.delivery.recipients import Known, Recipients
 from fastmail.delivery.storing import Storing, failure
-from fastmail.directory import limits
 from fastmail.directory.interface import AccountRecord
 from fastmail.message import trace
 from fastmail.message.header import Octets
@@ -85,7 +84,11 @@ class Planner:
         shared = _Shared(envelope, back, common, int(time.time()), named.ident, named.there, mailbox)
         seen: dict[int, int | Outcome] = {}  # by account: its place in the plan, or why it has none
         for position, (address, records) in enumerate(envelope.recipients):
-            still = self._recipients.still(address, records)
+            known = self._recipients.known(address)
+            if known is not None and known.there.accounts == records:
+                still = records
+            else:
+                known, still = None, self._recipients.still(address, records)
             if records and not still:
                 count("smtp.unknown")
                 plan.outcomes[position] = Outcome(550, "5.1.1", "no such user here")
@@ -94,7 +97,7 @@ class Planner:
             for record in still:
                 found = seen.get(record.id)
                 if found is None:
-                    found = seen[record.id] = await self._copy(plan, shared, address, record)
+                    found = seen[record.id] = await self._copy(plan, shared, address, record, known)
                 if isinstance(found, Outcome):
                     plan.outcomes[position] = found
                 else:
@@ -120,8 +123,11 @@ class Planner:
             summary = await loop.run_in_executor(None, scanned, content, SUMMARIES // copies)
         return summary
 
-    async def _copy(self, plan: Plan, shared: _Shared, address: str, record: AccountRecord) -> int | Outcome:
-        """Add an account's copy to the plan and return its place there, or why there can be none."""
+    async def _copy(
+        self, plan: Plan, shared: _Shared, address: str, record: AccountRecord, known: Known | None
+    ) -> int | Outcome:
+        """Add an account's copy to the plan and return its place there, or why there can be none. ``known``: what is
+        known of the address, whose only account this is then."""
         prefix = b"".join(
             (shared.back, trace.delivered_to(record.address), shared.common, shared.envelope.fronts.get(address, b""))
         )
@@ -132,9 +138,8 @@ class Planner:
             shared.date,
         )
         try:
-            domain = self._recipients.domain_of(record)
-            account = self._recipients.account_in(record, domain)
-            if 0 < limits.message_size(record, domain) < plan.size:
+            account, most = (known.account, known.most) if known is not None else self._recipients.limited(record)
+            if 0 < most < plan.size:
                 count("delivery.too_big")
                 return Outcome(552, "5.3.4", "message is too big for this mailbox")
             await self._store.open(account)
