@@ -12,7 +12,7 @@ from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.directory.lookup import NOT_FOUND, ROLES, Destinations
 from fastmail.directory.records import Domain
 from fastmail.directory.srs import Srs
-from fastmail.model.errors import DamagedAccount, OverQuota
+from fastmail.model.errors import DamagedAccount, MailError, OverQuota
 from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.store.interface import Account, Store
 from fastmail.store.quota import check
@@ -120,11 +120,13 @@ class Recipients:
 
     def known(self, address: str) -> Known | None:
         """What is known of the address and still true; None where it has no account, or several, or was not asked about
-        before. Quicker than ``destinations`` and the questions that follow it, and asks the directory once."""
+        before, or cannot be said. Quicker than ``destinations`` and the questions that follow it, and asks the
+        directory once."""
         known = self._known.get(address)
-        if known is None or self.directory.destinations(known.name) is not known.there:
+        try:
+            return known if known is not None and self.directory.destinations(known.name) is known.there else None
+        except MailError:  # ``destinations`` raises it again, for those who have an answer to it
             return None
-        return known
 
     def refusal(self, address: str, there: Destinations, octets: int) -> str:
         """The reply to RCPT where the only account behind an address has no room for so much, or takes no message that

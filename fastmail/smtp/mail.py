@@ -34,7 +34,7 @@ def mail(session: Dialogue, rest: bytes) -> None:
     # most clients have no login, and give no parameters: then there is nothing to ask
     plain = own is None and options is NO_OPTIONS
     refused = "" if plain else _refusal(session, sender, options)
-    if not refused and (own is not None or session.may_relay()):
+    if not refused and service.kind != LMTP:  # whose clients send nothing elsewhere
         refused = own_limits.refusal(session, own, options.size)
     if not refused and session.stranger is not None:
         refused = strangers.mail_refusal(session, sender)

@@ -9,7 +9,9 @@ from msgspec.structs import replace
 from fastmail.delivery import recipients
 from fastmail.delivery.deliver import Deliverer
 from fastmail.delivery.envelope import Envelope
+from fastmail.directory.lookup import Destinations
 from fastmail.directory.memory import MemoryDirectory
+from fastmail.model.errors import DamagedAccount
 from fastmail.model.quota import Quota
 from fastmail.store.memory.store import MemoryStore
 
@@ -95,6 +97,21 @@ def test_what_is_not_remembered(place: MemoryDirectory, deliverer: Deliverer) ->
     for address in ("two@d.test", "c@small.test", "nobody@d.test", "a@far.test", "postmaster@d.test"):
         asked(deliverer, address=address)
         assert deliverer.known(address) is None, address
+
+
+def test_a_row_that_cannot_be_read_is_for_who_asks_where_it_leads(
+    deliverer: Deliverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """smtp.recipients has a reply for that, and only there."""
+    assert not asked(deliverer) and deliverer.known(USER) is not None
+
+    def damaged(address: str) -> Destinations:
+        raise DamagedAccount(address)
+
+    monkeypatch.setattr(deliverer.directory, "destinations", damaged)
+    assert deliverer.known(USER) is None
+    with pytest.raises(DamagedAccount):
+        deliverer.destinations(USER)
 
 
 def test_there_is_a_most_of_what_is_known(
