@@ -7,6 +7,7 @@ Promise: every call is linear in the header, however long it is, and runs withou
 not looked at. Offsets are of the data that was given. Nothing is raised for what a message holds.
 """
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr
 
@@ -107,16 +108,25 @@ def end(const unsigned char[::1] data):
     return p - base
 
 
-def text_start(const unsigned char[::1] data, Py_ssize_t start, bint whole):
-    cdef const char* p = first(data)
-    cdef const char* base = p
-    cdef const char* stop = p + data.shape[0]
+def text_start(data, Py_ssize_t start, bint whole):
+    cdef Py_buffer view  # a typed memoryview costs more than what is done here
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    try:
+        return text_of(<const char*>view.buf, view.len, start, whole)
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef Py_ssize_t text_of(const char* base, Py_ssize_t size, Py_ssize_t start, bint whole) except? -1:
+    """What text_start returns."""
+    cdef const char* p = base
+    cdef const char* stop = base + size
     cdef const char* broken = NULL
     cdef bint seen = False, sure = False  # a field; one with a name that is hardly text
     cdef int run = 0
     cdef Line line
     cdef Kind kind
-    if start > data.shape[0]:
+    if start > size:
         raise ValueError("start lies behind the data")
     p += start
     with nogil:

@@ -11,7 +11,7 @@ or refused. Mail that has passed MAX_HOPS servers is refused (RFC 5321 6.3).
 from collections.abc import Callable, Sequence
 
 from fastmail._core.idents import message_id
-from fastmail.delivery.envelope import Envelope, Held, Kept, Named, NotAll, Outcome, note_accepted
+from fastmail.delivery.envelope import FAILED, Envelope, Held, Kept, Named, NotAll, Outcome, note_accepted
 from fastmail.delivery.history import History
 from fastmail.delivery.plan import Plan, leave_whole
 from fastmail.delivery.planning import Planner
@@ -63,7 +63,7 @@ class Deliverer(Recipients):
         try:
             named = queued or Named("", transaction.new_id())
             plan = await self._planner.plan(entry, envelope, content, mailbox, named)
-            if queued is None:
+            if queued is None and plan.refused:
                 leave_whole(plan)
             places: Sequence[Appended | None] = ()
             if plan.items:
@@ -73,7 +73,8 @@ class Deliverer(Recipients):
                     places = await self._storing.store_in_parts(plan, queued is not None, error)
             return self._told(envelope, plan, places)
         finally:
-            entry.resize(0)
+            if entry.counted:
+                entry.resize(0)
 
     async def deliver_to_all(
         self, envelope: Envelope, content: Octets, mailbox: str = "INBOX", ident: int = 0
@@ -123,27 +124,13 @@ class Deliverer(Recipients):
     def _told(self, envelope: Envelope, plan: Plan, places: Sequence[Appended | None]) -> list[Outcome]:
         """Write down what became of it; the outcomes. They are what the client hears, whatever happens to the log."""
         try:
-            self._write_down(envelope, plan, places)
+            if plan.items and self.history is not None:
+                self._remember(self.history, envelope, plan, places)
+            _log(envelope, plan)
         except Exception as error:
             count("bugs")
             log.event("bug", "error", error=repr(error), where="delivery", id=plan.number)
         return plan.outcomes
-
-    def _write_down(self, envelope: Envelope, plan: Plan, places: Sequence[Appended | None]) -> None:
-        if plan.items and self.history is not None:
-            self._remember(self.history, envelope, plan, places)
-        done = len([outcome for outcome in plan.outcomes if outcome.ok])
-        count("delivery.messages", done)
-        log.event(
-            "delivery",
-            id=plan.number,
-            sender=envelope.sender,
-            size=plan.size,
-            recipients=len(plan.outcomes),
-            delivered=done,
-            peer=envelope.peer,
-            protocol=envelope.protocol,
-        )
 
     def _remember(self, history: History, envelope: Envelope, plan: Plan, places: Sequence[Appended | None]) -> None:
         """Write its life down."""
@@ -162,7 +149,26 @@ class Deliverer(Recipients):
                 text = found[1:-1].decode("latin-1")[:250]
             note_accepted(history, plan.number, envelope, text, plan.size, stored=stored)
         for at, outcome in enumerate(plan.outcomes):
-            if not outcome.ok:
+            if outcome.code >= FAILED:
                 address = envelope.recipients[at][0]
                 reply = f"{outcome.code} {outcome.enhanced} {outcome.text}"
                 history.note(plan.number, "refused", (address,), recipient=address, reply=reply)
+
+
+def _log(envelope: Envelope, plan: Plan) -> None:
+    """Count and log what was delivered."""
+    done = 0
+    for outcome in plan.outcomes:
+        if outcome.code < FAILED:
+            done += 1
+    count("delivery.messages", done)
+    log.event(
+        "delivery",
+        id=plan.number,
+        sender=envelope.sender,
+        size=plan.size,
+        recipients=len(plan.outcomes),
+        delivered=done,
+        peer=envelope.peer,
+        protocol=envelope.protocol,
+    )

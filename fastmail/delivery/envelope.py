@@ -1,6 +1,6 @@
 """The nouns of delivery: a mail transaction's envelope, and what became of each of its recipients."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from msgspec import Struct
 
@@ -11,6 +11,7 @@ from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions, Rcpt
 from fastmail.queue.rates import Charge
 from fastmail.store.interface import Appended, Delivery
 
+FAILED = 300  # codes from here on say that a recipient does not have the message
 LEAVES_NOT = "mail for this address leaves this server, which is switched off"
 Kept = tuple[Delivery, Appended]
 
@@ -45,7 +46,7 @@ class Envelope(Struct):
     checked: bool = False
     doubted: bool = False
     places: dict[int, str] = {}
-    junk: set[str] = set()
+    junk: Set[str] = frozenset()
     feedback: str = ""
     fronts: dict[str, bytes] = {}
 
@@ -78,7 +79,7 @@ class Outcome(Struct):
 
     @property
     def ok(self) -> bool:
-        return self.code < 300
+        return self.code < FAILED
 
 
 def worst(outcomes: Sequence[Outcome]) -> Outcome:
@@ -110,22 +111,20 @@ def note_accepted(
     """The first event of a message's life. ``what``: another one with the same particulars, of a message that was not
     accepted."""
     recipients = [address for address, _ in envelope.recipients]
-    history.note(
-        number,
-        what,
-        (envelope.sender, message_id, *recipients),
-        sender=envelope.sender,
-        recipients=recipients,
-        message_id=message_id,
-        helo=envelope.helo,
-        peer=envelope.peer,
-        protocol=envelope.protocol,
-        tls=envelope.tls,
-        login=envelope.login,
-        filters=envelope.filters,
-        size=size,
+    fields = {
+        "sender": envelope.sender,
+        "recipients": recipients,
+        "message_id": message_id,
+        "helo": envelope.helo,
+        "peer": envelope.peer,
+        "protocol": envelope.protocol,
+        "tls": envelope.tls,
+        "login": envelope.login,
+        "filters": envelope.filters,
+        "size": size,
         **more,
-    )
+    }
+    history.add(number, what, (envelope.sender, message_id, *recipients), fields)
 
 
 def is_postmaster(address: str) -> bool:

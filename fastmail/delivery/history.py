@@ -72,12 +72,17 @@ class History:
 
     def note(self, ident: str, what: str, words: Iterable[str] = (), /, **fields: Any) -> None:
         """Something happened to message ``ident``; ``words`` are what else it can be found by."""
+        self.add(ident, what, words, fields)
+
+    def add(self, ident: str, what: str, words: Iterable[str], fields: dict[str, Any]) -> None:
+        """The same with its fields in a dict, which is kept."""
         if not self._days:
             return
         if len(self._notes) >= MOST:
             count("trace.left_out")
             return
-        self._last = max(self._last + 1, time.time_ns())
+        now = time.time_ns()
+        self._last = now if now > self._last else self._last + 1
         self._notes.append((self._last, ident, what, fields, (ident, *words)))
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write_soon())

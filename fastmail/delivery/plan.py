@@ -9,7 +9,8 @@ from fastmail.store.interface import Delivery
 
 class Plan(Struct):
     """A message and its deliveries; ``owners``: for each of ``items``, the positions of its recipients; ``mailboxes``:
-    where it goes in each account, by the account's number."""
+    where it goes in each account, by the account's number; ``refused``: some recipients had their outcome already when
+    it was made."""
 
     number: str
     traced: bool
@@ -20,6 +21,12 @@ class Plan(Struct):
     items: list[Delivery] = []
     owners: list[list[int]] = []
     mailboxes: dict[int, str] = {}
+    refused: bool = False
+
+    def refuse(self, position: int, outcome: Outcome) -> None:
+        """This recipient cannot have the message."""
+        self.outcomes[position] = outcome
+        self.refused = True
 
 
 def to_be_tried_again(plan: Plan) -> set[int]:

@@ -9,9 +9,8 @@ from fastmail._core import mime
 from fastmail.delivery import uses
 from fastmail.delivery.envelope import LEAVES_NOT, Envelope, Held, Named, Outcome
 from fastmail.delivery.plan import Plan
-from fastmail.delivery.recipients import Recipients
+from fastmail.delivery.recipients import Known, Recipients
 from fastmail.delivery.storing import Storing, failure
-from fastmail.directory import limits
 from fastmail.directory.interface import AccountRecord
 from fastmail.message import trace
 from fastmail.message.header import Octets
@@ -66,7 +65,9 @@ class Planner:
         queue; ``entry``: what the summary is counted in."""
         traced = traced and bool(named.number)
         number = named.number or trace.new_id()
-        copies = sum([len(records) for _, records in envelope.recipients])
+        copies = 0
+        for _, records in envelope.recipients:
+            copies += len(records)
         if len(content) > SCAN_ON_LOOP or copies * mime.MOST > SUMMARIES:
             summary = await self._summary(entry, content, copies)
         else:
@@ -85,18 +86,22 @@ class Planner:
         shared = _Shared(envelope, back, common, int(time.time()), named.ident, named.there, mailbox)
         seen: dict[int, int | Outcome] = {}  # by account: its place in the plan, or why it has none
         for position, (address, records) in enumerate(envelope.recipients):
-            still = self._recipients.still(address, records)
+            known = self._recipients.known(address)
+            if known is not None and known.there.accounts == records:
+                still = records
+            else:
+                known, still = None, self._recipients.still(address, records)
             if records and not still:
                 count("smtp.unknown")
-                plan.outcomes[position] = Outcome(550, "5.1.1", "no such user here")
+                plan.refuse(position, Outcome(550, "5.1.1", "no such user here"))
             elif not records:  # it is another host's: nothing here may call it delivered
-                plan.outcomes[position] = Outcome(550, "5.7.1", LEAVES_NOT)
+                plan.refuse(position, Outcome(550, "5.7.1", LEAVES_NOT))
             for record in still:
                 found = seen.get(record.id)
                 if found is None:
-                    found = seen[record.id] = await self._copy(plan, shared, address, record)
+                    found = seen[record.id] = await self._copy(plan, shared, address, record, known)
                 if isinstance(found, Outcome):
-                    plan.outcomes[position] = found
+                    plan.refuse(position, found)
                 else:
                     plan.owners[found].append(position)
         return plan
@@ -120,8 +125,11 @@ class Planner:
             summary = await loop.run_in_executor(None, scanned, content, SUMMARIES // copies)
         return summary
 
-    async def _copy(self, plan: Plan, shared: _Shared, address: str, record: AccountRecord) -> int | Outcome:
-        """Add an account's copy to the plan and return its place there, or why there can be none."""
+    async def _copy(
+        self, plan: Plan, shared: _Shared, address: str, record: AccountRecord, known: Known | None
+    ) -> int | Outcome:
+        """Add an account's copy to the plan and return its place there, or why there can be none. ``known``: what is
+        known of the address, whose only account this is then."""
         prefix = b"".join(
             (shared.back, trace.delivered_to(record.address), shared.common, shared.envelope.fronts.get(address, b""))
         )
@@ -132,13 +140,16 @@ class Planner:
             shared.date,
         )
         try:
-            domain = self._recipients.domain_of(record)
-            account = self._recipients.account_in(record, domain)
-            if 0 < limits.message_size(record, domain) < plan.size:
+            account, most = (known.account, known.most) if known is not None else self._recipients.limited(record)
+            if 0 < most < plan.size:
                 count("delivery.too_big")
                 return Outcome(552, "5.3.4", "message is too big for this mailbox")
             await self._store.open(account)
-            key, name = self._mailbox(account, shared.envelope.places.get(record.id, shared.mailbox))
+            name = shared.envelope.places.get(record.id, shared.mailbox)
+            if name == uses.JUNK:
+                key, name = self._junk(account)
+            else:
+                key = self._store.find(account, name)
             plan.mailboxes[account.id] = name if key is not None else "INBOX"
             key = key or self._store.find(account, "INBOX")
             if key is None:
@@ -168,10 +179,8 @@ class Planner:
             if not plan.traced or (await self._storing.given(plan.number, [item]))[0] is None:
                 raise
 
-    def _mailbox(self, account: Account, name: str) -> tuple[bytes | None, str]:
-        """Return key and name of the mailbox of that name; for Junk, of the one that the account uses for it."""
-        if name == uses.JUNK:
-            with self._store.snapshot(account) as snapshot:
-                found = uses.mailbox(snapshot.boxes(account.id), name)
-            return (found.key, found.name) if found is not None else (None, name)
-        return self._store.find(account, name), name
+    def _junk(self, account: Account) -> tuple[bytes | None, str]:
+        """Return key and name of the mailbox that the account uses for junk."""
+        with self._store.snapshot(account) as snapshot:
+            found = uses.mailbox(snapshot.boxes(account.id), uses.JUNK)
+        return (found.key, found.name) if found is not None else (None, uses.JUNK)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from msgspec import Struct
+
 from fastmail.delivery.pools import Pools
 from fastmail.directory import limits
 from fastmail.directory.batv import Batv
@@ -10,13 +12,24 @@ from fastmail.directory.interface import AccountRecord, Directory
 from fastmail.directory.lookup import NOT_FOUND, ROLES, Destinations
 from fastmail.directory.records import Domain
 from fastmail.directory.srs import Srs
-from fastmail.model.errors import DamagedAccount, OverQuota
+from fastmail.model.errors import DamagedAccount, MailError, OverQuota
 from fastmail.model.quota import NO_QUOTA, Quota
 from fastmail.store.interface import Account, Store
 from fastmail.store.quota import check
 
-REMEMBERED = 50_000  # accounts whose last answer is kept; bounds the cache
+REMEMBERED = 50_000  # accounts and addresses whose last answer is kept; bounds each cache
 FIRST = 100  # account numbers grow from 1: so many are looked at for one who is still there
+
+
+class Known(Struct, frozen=True):
+    """What was worked out about an address with one account behind it. It is true for as long as the directory answers
+    ``name``, which is the address in lower case, with ``there``: the same object, so nothing has changed since.
+    ``most``: octets that a message to the account may have; 0 for no limit."""
+
+    name: str
+    there: Destinations
+    account: Account
+    most: int
 
 
 class Recipients:
@@ -39,6 +52,7 @@ class Recipients:
         self._noted = noted
         self._pools = Pools(directory, store)
         self._accounts: dict[str, tuple[AccountRecord, Domain | None, Account]] = {}
+        self._known: dict[str, Known] = {}  # by the address as a client wrote it
 
     def account(self, record: AccountRecord) -> Account:
         """The account, for the store."""
@@ -80,7 +94,7 @@ class Recipients:
         2142 2), always has somebody who gets it (RFC 5321 4.5.1): where no account, alias or catch-all does, the
         accounts that the configuration names, and without them the first account that there is. A bounce for a sender
         whose mail was forwarded goes to that sender."""
-        address = address.lower() if address.isascii() else address
+        address = _lowered(address)
         if self.batv is not None and self.batv.looks_like_one(address):
             address = self.batv.untagged(address)
             if not address:
@@ -104,18 +118,43 @@ class Recipients:
                 return [record]
         return []
 
-    def refusal(self, records: Sequence[AccountRecord], octets: int) -> str:
+    def known(self, address: str) -> Known | None:
+        """What is known of the address and still true; None where it has no account, or several, or was not asked about
+        before, or cannot be said. Quicker than ``destinations`` and the questions that follow it, and asks the
+        directory once."""
+        known = self._known.get(address)
+        try:
+            return known if known is not None and self.directory.destinations(known.name) is known.there else None
+        except MailError:  # ``destinations`` raises it again, for those who have an answer to it
+            return None
+
+    def refusal(self, address: str, there: Destinations, octets: int) -> str:
         """The reply to RCPT where the only account behind an address has no room for so much, or takes no message that
         is so big; empty where it may be delivered. Asked then, so that nothing has to be sent back; of several accounts
         each is asked at delivery."""
-        if len(records) != 1:
+        if len(there.accounts) != 1:
             return ""
-        domain = self.domain_of(records[0])
+        account, most = self.limited(there.accounts[0])
+        name = _lowered(address)
+        # A Pool is asked for anew each time (Pools.of). What BATV, SRS or the postmaster's rule makes of an address is
+        # no answer of the directory's, and not remembered.
+        if account.pool is None and self.directory.destinations(name) is there:
+            if len(self._known) > REMEMBERED:
+                self._known.clear()
+            self._known[address] = Known(name, there, account, most)
+        return self.refused(account, most, octets)
+
+    def limited(self, record: AccountRecord) -> tuple[Account, int]:
+        """The account, for the store, and the octets that a message to it may have; 0 for no limit."""
+        domain = self.domain_of(record)
+        return self.account_in(record, domain), limits.message_size(record, domain)
+
+    def refused(self, account: Account, most: int, octets: int) -> str:
+        """``refusal``, of an account whose messages may have ``most`` octets."""
         try:
-            check(self.store, self.account_in(records[0], domain), octets or 1)
+            check(self.store, account, octets or 1)
         except OverQuota:
             return "552 5.2.2 mailbox is full"
-        most = limits.message_size(records[0], domain)
         return "552 5.3.4 message is too big for this mailbox" if 0 < most < octets else ""
 
     def still(self, address: str, records: list[AccountRecord]) -> list[AccountRecord]:
@@ -129,3 +168,8 @@ class Recipients:
         if own is not None and own.enabled:
             numbers.add(own.id)
         return [record for record in records if record.id in numbers]
+
+
+def _lowered(address: str) -> str:
+    """Return the address in the form in which the directory is asked."""
+    return address.lower() if address.isascii() else address

@@ -96,7 +96,8 @@ class Directory(Protocol):
         ...
 
     def destinations(self, address: str) -> Destinations:
-        """Who gets mail for the address, here and at other hosts (directory.lookup)."""
+        """Who gets mail for the address, here and at other hosts (directory.lookup). While an address is answered with
+        the same object, no row has changed that the answer comes from, nor the row of a domain of its accounts."""
         ...
 
     def resolve(self, address: str) -> list[Account]:

@@ -24,7 +24,7 @@ _MBOX_LINE = 512
 
 def mbox_line(content: Octets) -> int:
     """Return the length of the mbox separator at the start of a message, in octets; 0 where there is none."""
-    if content[:1] not in (b"F", b">"):
+    if content[:5] != b"From " and content[:6] != b">From ":
         return 0
     found = _MBOX.match(bytes(content[:_MBOX_LINE]))
     return found.end() if found is not None else 0

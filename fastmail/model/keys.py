@@ -12,6 +12,7 @@ _UID = struct.Struct(">I")
 # octets of a key that name the account, the mailbox (its key), the message
 ACCOUNT, MAILBOX, MESSAGE = _ACCOUNT.size, _MAILBOX.size, _MAILBOX.size + _UID.size
 OF_ACCOUNT = 0  # instead of a mailbox's number
+EVERYTHING = b"\xff\xff\xff\xff"  # the same: the whole account, for who watches it
 
 
 def account_key(account: int) -> bytes:

@@ -19,6 +19,7 @@ from fastmail.smtp.service import LMTP, Service
 from fastmail.smtp.transaction import BDAT, DATA, DECIDING, LAST_CHUNK, MAIL, PASSED_OVER, START, TAKE, Transaction
 from fastmail.telemetry import log
 
+GO_ON = b"354 end with CRLF . CRLF\r\n"
 LONGEST_SIZE = 18  # digits of the size of a chunk
 
 # ---------------------------------------------------------------- commands
@@ -48,7 +49,7 @@ def _begin_data(session: Dialogue, transaction: Transaction) -> None:
     if session.transaction is transaction:  # otherwise the client is gone
         service = session.service
         transaction.begin_data(service.staging, service.budget, _most(service, transaction))
-    session.say("354 end with CRLF . CRLF")
+    session.conn.write(GO_ON)
 
 
 def bdat(session: Dialogue, rest: bytes) -> None:

@@ -1,10 +1,12 @@
 """MAIL (RFC 5321 4.1.1.2): a mail transaction begins. Its parameters are read by smtp.envelope."""
 
+from functools import cache
+
 from msgspec.structs import replace
 
 from fastmail.delivery.envelope import Envelope
 from fastmail.message import trace
-from fastmail.model.esmtp import EsmtpOptions
+from fastmail.model.esmtp import NO_OPTIONS, EsmtpOptions
 from fastmail.net.networks import address_in, is_here
 from fastmail.smtp import envelope as grammar
 from fastmail.smtp import own_limits, refusals, strangers
@@ -12,6 +14,8 @@ from fastmail.smtp.dialogue import Dialogue
 from fastmail.smtp.senders import barred, may
 from fastmail.smtp.service import LMTP, MX, SUBMISSION
 from fastmail.smtp.transaction import Own, Transaction
+
+OK = b"250 2.1.0 sender ok\r\n"
 
 
 def mail(session: Dialogue, rest: bytes) -> None:
@@ -27,8 +31,13 @@ def mail(session: Dialogue, rest: bytes) -> None:
         session.refuse(str(refusal))
         return
     own = own_limits.of(session)
-    refused = _refusal(session, sender, options) or own_limits.refusal(session, own, options.size)
-    refused = refused or strangers.mail_refusal(session, sender)
+    # most clients have no login, and give no parameters: then there is nothing to ask
+    plain = own is None and options is NO_OPTIONS
+    refused = "" if plain else _refusal(session, sender, options)
+    if not refused and service.kind != LMTP:  # whose clients send nothing elsewhere
+        refused = own_limits.refusal(session, own, options.size)
+    if not refused and session.stranger is not None:
+        refused = strangers.mail_refusal(session, sender)
     if refused:
         refusals.remember(session, sender, "", refused)
         session.refuse(refused)
@@ -42,8 +51,10 @@ def mail(session: Dialogue, rest: bytes) -> None:
         login=session.user.address if session.user is not None else "",
         helo=session.hello,
         peer=session.host,
-        protocol=_protocol(session, options.utf8),
-        tls=_cipher(session),
+        protocol=_protocol(
+            session.service.kind, session.extended, options.utf8, session.conn.tls, session.user is not None
+        ),
+        tls=_cipher(session) if session.conn.tls else "",
     )
     if session.filters is None:
         _begin(session, envelope, lowered, own)
@@ -93,24 +104,25 @@ def _begin(session: Dialogue, envelope: Envelope, lowered: bool, own: Own | None
     if lowered:
         session.say("250 2.3.6 0 is the priority of this message: a higher one is for users")
     else:
-        session.say("250 2.1.0 sender ok")
+        session.conn.write(OK)
 
 
 def _exempt(session: Dialogue) -> bool:
     return any(address_in(session.host, network) for network in session.service.exempt)
 
 
-def _protocol(session: Dialogue, utf8: bool) -> str:
+@cache
+def _protocol(kind: str, extended: bool, utf8: bool, tls: bool, login: bool) -> str:
     """The protocol as Received fields name it (RFC 5321 4.4, RFC 3848, RFC 6531 4.3). After HELO there is no word that
     also tells of TLS or a login."""
-    if not session.extended and not utf8:
+    if not extended and not utf8:
         return "SMTP"
-    word = "LMTP" if session.service.kind == LMTP else "SMTP" if utf8 else "ESMTP"
+    word = "LMTP" if kind == LMTP else "SMTP" if utf8 else "ESMTP"
     word = "UTF8" + word if utf8 else word
-    return word + ("S" if session.conn.tls else "") + ("A" if session.user is not None else "")
+    return word + ("S" if tls else "") + ("A" if login else "")
 
 
 def _cipher(session: Dialogue) -> str:
-    """Version and cipher of the connection's TLS, for the trace; empty without."""
-    cipher = session.conn.transport.get_extra_info("cipher") if session.conn.tls else None
+    """Version and cipher of the connection's TLS, for the trace; empty where the transport cannot say it."""
+    cipher = session.conn.transport.get_extra_info("cipher")
     return f"{cipher[1]} {cipher[0]}" if cipher else ""

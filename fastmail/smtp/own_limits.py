@@ -22,9 +22,10 @@ from fastmail.telemetry.counters import count
 
 def of(session: Dialogue) -> Own | None:
     """Return the account that is logged in, and its domain, as they are now; None if nobody is logged in."""
-    user, directory = session.user, session.service.deliverer.directory
+    user = session.user
     if user is None:
         return None
+    directory = session.service.deliverer.directory
     try:
         user = directory.account(user.address) or user
     except DamagedAccount:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from fastmail.delivery.envelope import LEAVES_NOT, is_postmaster
 from fastmail.delivery.lists import posting
+from fastmail.delivery.recipients import Known
 from fastmail.directory.interface import AccountRecord, fresh
 from fastmail.directory.lookup import NOT_FOUND, Destinations, at_home
 from fastmail.directory.origins import domain_of
@@ -26,6 +27,7 @@ from fastmail.telemetry import log
 from fastmail.telemetry.counters import count
 
 Work = Coroutine[Any, Any, None]
+OK = b"250 2.1.5 recipient ok\r\n"
 UNCERTAIN = "451 4.3.0 accounts cannot be looked up now, try again later"
 
 
@@ -47,8 +49,10 @@ def rcpt(session: Dialogue, rest: bytes) -> None:
     if asked.notify and not _hears_of_success(session):
         asked = replace(asked, notify=_without_success(asked.notify))
     work = _Rcpt(session, transaction, rest, asked)
-    local, _, domain = asked.address.rpartition("@")
-    if directory.is_local(domain) or _is_hosts_postmaster(service, local, domain):
+    known = service.deliverer.known(asked.address) if directory.live is None else None
+    if known is not None:
+        waits = work.here(known)
+    elif _is_here(service, asked.address):
         waits = work.fresh() if directory.live is not None else work.here()
     elif session.may_relay():
         waits = work.add([])
@@ -83,9 +87,12 @@ def _without_success(notify: str) -> str:
     return ",".join(kept) or "NEVER"
 
 
-def _is_hosts_postmaster(service: Service, local: str, domain: str) -> bool:
-    """True for the postmaster of this host, who exists whether or not the host takes other mail under its own name (RFC
-    5321 4.5.1)."""
+def _is_here(service: Service, address: str) -> bool:
+    """True for an address of a domain here, and for the postmaster of this host, who exists whether or not the host
+    takes other mail under its own name (RFC 5321 4.5.1)."""
+    local, _, domain = address.rpartition("@")
+    if service.deliverer.directory.is_local(domain):
+        return True
     return is_postmaster(local) and domain.lower() == service.hostname.lower()
 
 
@@ -125,14 +132,19 @@ class _Rcpt:
         if waits is not None:
             await waits
 
-    def here(self) -> Work | None:
-        """An address of a domain here."""
+    def here(self, known: Known | None = None) -> Work | None:
+        """An address of a domain here. ``known``: what is known of it."""
         session, address = self._session, self._asked.address
         deliverer = session.service.deliverer
         try:
-            there = deliverer.destinations(address)
-            no_room = deliverer.refusal(there.accounts, self._transaction.envelope.options.size)
-            self._wanted = wanted.of(session, self._transaction, address, there)
+            octets = self._transaction.envelope.options.size
+            if known is not None:
+                there, no_room = known.there, deliverer.refused(known.account, known.most, octets)
+            else:
+                there = deliverer.destinations(address)
+                no_room = deliverer.refusal(address, there, octets)
+            if self._transaction.receiving is not None:
+                self._wanted = wanted.of(session, self._transaction, address, there)
         except TemporaryError as error:
             log.event("smtp.recipient", "error", address=address, why=error)
             self._refuse("451 4.3.0 the mailbox cannot be reached now, try again later")
@@ -211,7 +223,8 @@ class _Rcpt:
         transaction = self._transaction
         transaction.envelope.recipients.append((self._asked.address, records))
         transaction.envelope.asked.append(self._asked)
-        transaction.ask(self._wanted)
+        if self._wanted:
+            transaction.ask(self._wanted)
         if transaction.state is MAIL:
             transaction.state = RCPT
-        self._session.say("250 2.1.5 recipient ok")
+        self._session.conn.write(OK)

@@ -82,13 +82,14 @@ class SmtpSession(Dialogue):
         position = 0
         size = len(data)
         conn = self.conn
+        touched = False  # the deadline was moved for what came in this piece
         stranger = self.stranger
         if stranger is not None and stranger.wait is not None and not self._spoke(stranger, data):
             return size
         while position < size and not conn.busy and not conn.closing and not conn.full:
             transaction = self.transaction
             if transaction is not None and transaction.state >= CONTENT:
-                position = content.feed(self, transaction, data, position)
+                position, touched = content.feed(self, transaction, data, position), False
                 continue
             found = next_command(data, position)
             if found is None:
@@ -103,7 +104,9 @@ class SmtpSession(Dialogue):
                 self.bad(reply)
                 continue
             start, (position, verb, rest) = position, found
-            conn.touch(self.service.limits.command_timeout)
+            if not touched:
+                conn.touch(self.service.limits.command_timeout)
+                touched = True
             if self._logs_in and self.logging_in.under_way:
                 authenticate.line(self, bytes(data[start:position]))
             elif verb is None or position - start > LINE:

@@ -140,12 +140,15 @@ def recipient_refusal(session: Dialogue, transaction: Transaction, name: str) ->
     """The reply to RCPT where too much came for the recipient in this hour; empty where it may have more. ``name``: by
     which it is counted, once in a transaction: or one message could use up what a recipient may get."""
     stranger = session.stranger
-    if stranger is None or name in transaction.counted:
+    if stranger is None:
+        return ""
+    counted = transaction.counted = transaction.counted or set()
+    if name in counted:
         return ""
     why = stranger.gate.addressed(name)
     if why:
         return _limited(session, why, "4.2.1")
-    transaction.counted.add(name)
+    counted.add(name)
     return ""
 
 

@@ -89,9 +89,9 @@ class Transaction:
         self.envelope = envelope
         self.receiving: Receiving | None = None  # what is thought of it, where that is asked
         self.wanted: list[Wanted] = []  # what its recipients ask for about that; of each account once
-        self.wishes: set[Wishes] = set()  # all that is among it
+        self.wishes: set[Wishes] | None = None  # all that is among it, once there is something
         self.missed = 0  # recipients that were unknown
-        self.counted: set[str] = set()  # recipients in whose rates it counts: once, however often it names them
+        self.counted: set[str] | None = None  # recipients in whose rates it counts: once, however often it names them
         self.own: Own | None = None  # whose limits of sending it counts in
         self.most = 0  # octets that its sender's messages may have; 0 where the service alone says that
         self.binary = envelope.options.body == BINARY  # content with NUL and bare line ends, by BDAT only (RFC 3030 3)
@@ -100,7 +100,7 @@ class Transaction:
         self.staged: Staged | None = None
         self.begun, self.received = 0.0, 0  # when content began to come, and how many octets came
         self.no_room = False  # the disk took no more of it: 452 at its end
-        self._asked: set[tuple[int | str, Wishes]] = set()  # what is in ``wanted``
+        self._asked: set[tuple[int | str, Wishes]] | None = None  # what is in ``wanted``
         self._limit = 0  # octets that it may have
         self._over = False  # binary content has more
         # the chunk
@@ -110,11 +110,14 @@ class Transaction:
     def ask(self, found: Iterable[Wanted]) -> None:
         """Add what the accounts behind one more recipient ask for. What an account asks for is added once, however many
         recipients lead to it: a stranger may name an alias of many with any number of details."""
+        asked, wishes = self._asked, self.wishes
+        if asked is None or wishes is None:
+            asked, wishes = self._asked, self.wishes = set(), set()
         for one in found:
             key = one.number or one.address, one.wishes
-            if key not in self._asked:
-                self._asked.add(key)
-                self.wishes.add(one.wishes)
+            if key not in asked:
+                asked.add(key)
+                wishes.add(one.wishes)
                 self.wanted.append(one)
 
     # ---------------------------------------------------------------- content begins

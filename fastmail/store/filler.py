@@ -12,6 +12,7 @@ one look for its file for each changed mailbox.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from fastmail._core.uidset import UidSet
 from fastmail.model.errors import MailError
@@ -71,9 +72,7 @@ class Filler:
 
     def changed(self, keys: Iterable[bytes]) -> None:
         """Note mailboxes that changed. Called after every commit, so it does nothing more."""
-        for key in keys:
-            if len(self._noted) < NOTED:
-                self._noted[key] = None
+        self._noted.update(dict.fromkeys(islice(keys, NOTED - len(self._noted))))
         if self._follows and self._noted and self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._work())
 

@@ -14,10 +14,9 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from fastmail.model.keys import ACCOUNT
+from fastmail.model.keys import ACCOUNT, EVERYTHING
 from fastmail.model.keys import MAILBOX as KEY
 from fastmail.net.doorbell import Doorbell
-from fastmail.store.interface import EVERYTHING
 from fastmail.store.views import Views
 from fastmail.store.watchmap import WatchMap
 from fastmail.telemetry import log
@@ -110,12 +109,14 @@ class Hub:
         if self._doorbell is None or not changed:
             return
         for peer, watched in self._peers:
-            flat = [key for key in changed if watched is None or watched.has(key, whole(key))]
+            flat = list(changed) if watched is None else watched.watched(changed)
             for start in range(0, len(flat), MAX_KEYS):
                 self._doorbell.ring(peer, b"".join(flat[start : start + MAX_KEYS]))
 
     def tell(self, keys: Iterable[bytes]) -> None:
         """Call back the watchers in this worker; watchers of a whole account once."""
+        if not self._watchers:
+            return
         told = set(keys)
         for key in told | {whole(key) for key in told}:
             found = self._watchers.get(key)

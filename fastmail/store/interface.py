@@ -23,7 +23,6 @@ from fastmail.store.views import Views
 Octets = bytes | bytearray | memoryview
 ALL_MODSEQ = (1 << 64) - 1
 GRACE = 300.0  # s that a removed message stays readable; a session that runs any command is told of removals sooner
-EVERYTHING = b"\xff\xff\xff\xff"  # in place of a mailbox id: the whole account
 Notes = dict[bytes, bytes | None]  # annotations by name; None: remove it, or there is none
 Unsure = list[tuple[int, list[bytes] | None]]
 

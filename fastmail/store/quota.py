@@ -8,6 +8,7 @@ messages that arrive at the same instant may both be accepted, so a limit can be
 from dataclasses import dataclass
 
 from fastmail.model.errors import OverQuota
+from fastmail.model.quota import NO_QUOTA
 from fastmail.store.interface import Account, Store
 
 
@@ -33,7 +34,7 @@ def check(store: Store, account: Account, octets: int, messages: int = 1, mailbo
     quota, pool = account.quota, account.pool
     if pool is not None and octets and not pool.fits(octets):
         raise OverQuota("the domain is full: its storage limit is reached")
-    if not quota:
+    if quota == NO_QUOTA:  # of nearly all, and asked for each recipient
         return
     held = usage(store, account)
     if quota.octets and octets and held.octets + octets > quota.octets:

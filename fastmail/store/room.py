@@ -20,16 +20,12 @@ class Room:
         self._most = most
         self._free = asyncio.Event()
         self.octets = 0
+        self.full = most <= 0  # while it is, an entry that has to be counted waits
 
     def entry(self, octets: int = -1) -> "Entry":
         """Return an entry for ``async with``. ``octets`` of summaries that the work has; -1 if it is about to make
         them."""
         return Entry(self, octets)
-
-    @property
-    def full(self) -> bool:
-        """True while an entry that has to be counted waits."""
-        return self.octets >= self._most
 
     async def ready(self) -> None:
         """Wait while there is no room."""
@@ -40,7 +36,8 @@ class Room:
     def change(self, octets: int) -> None:
         """Count so many octets more, or fewer if negative."""
         self.octets += octets
-        if self.octets < self._most:
+        self.full = self.octets >= self._most
+        if not self.full:
             self._free.set()
 
 
@@ -48,12 +45,12 @@ class Entry:
     """One piece of work, while it is in the room. Whoever makes a summary for each message asks the room itself whether
     it is full, and ends with ``resize(0)``: that is what ``async with`` does, without two coroutines."""
 
-    __slots__ = ("_counted", "_octets", "_room")
+    __slots__ = ("_octets", "_room", "counted")
 
     def __init__(self, room: Room, octets: int) -> None:
         self._room = room
         self._octets = octets
-        self._counted = 0
+        self.counted = 0  # octets that it takes of the room
 
     async def __aenter__(self) -> "Entry":
         if not 0 <= self._octets <= LONG:
@@ -67,6 +64,6 @@ class Entry:
     def resize(self, octets: int) -> None:
         """Set how many octets of summaries the work has now."""
         octets = octets if octets > LONG else 0
-        if octets != self._counted:
-            self._room.change(octets - self._counted)
-            self._counted = octets
+        if octets != self.counted:
+            self._room.change(octets - self.counted)
+            self.counted = octets

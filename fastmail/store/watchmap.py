@@ -7,7 +7,11 @@ until then.
 
 import mmap
 import os
+from collections.abc import Iterable
 from zlib import crc32
+
+from fastmail._core.marks import marked
+from fastmail.model.keys import ACCOUNT, EVERYTHING
 
 MAP = 8192  # octets of a map: 65,536 bits; a power of two
 
@@ -42,11 +46,11 @@ class WatchMap:
             del self._counts[bit]
             self._bits[bit >> 3] &= 255 ^ (1 << (bit & 7))
 
-    def has(self, *keys: bytes) -> bool:
-        """True if one of these may have been added."""
-        bits, mask = self._bits, self._mask
-        for key in keys:
-            bit = crc32(key) & mask
-            if bits[bit >> 3] >> (bit & 7) & 1:
-                return True
-        return False
+    def has(self, key: bytes) -> bool:
+        """True if this one may have been added."""
+        bit = crc32(key) & self._mask
+        return bool(self._bits[bit >> 3] >> (bit & 7) & 1)
+
+    def watched(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Return those of these mailboxes that may have been added, or whose whole account may have been."""
+        return marked(self._bits, keys, ACCOUNT, EVERYTHING)

@@ -1,7 +1,7 @@
 """What every directory does: one suite over the plainest one, in memory, and the one in LMDB."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -237,6 +237,22 @@ def test_sender_identities(place: Following) -> None:
         assert place.may_send_as(a, address), address
     for address in ("b@d.test", "x@far.test", "a@far.test"):
         assert not place.may_send_as(a, address), address
+
+
+def test_where_an_address_leads_is_the_same_object_until_something_changes(place: Mailing) -> None:
+    """delivery.recipients remembers by it what else was worked out."""
+    place.add_alias("x@d.test", ["a@d.test"])
+
+    def changes(change: Callable[[], object]) -> list[bool]:
+        before = [place.destinations(one) for one in ("a@d.test", "x@d.test")]
+        change()
+        return [place.destinations(one) is not was for one, was in zip(("a@d.test", "x@d.test"), before, strict=True)]
+
+    assert changes(lambda: None) == [False, False]
+    assert changes(lambda: place.note_used([(1, b"", "imap", 5)])) == [False, False]
+    assert all(changes(lambda: place.change_domain("d.test", lambda old: replace(old, message_size=7))))
+    assert all(changes(lambda: place.change_account("a@d.test", lambda old: replace(old, message_size=5))))
+    assert changes(lambda: place.change_alias("x@d.test", lambda old: replace(old, targets=("b@d.test",))))[1]
 
 
 # ---------------------------------------------------------------- aliases and forwards

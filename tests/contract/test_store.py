@@ -17,7 +17,8 @@ from fastmail.message.identity import email_id, ident
 from fastmail.message.preview import scanned
 from fastmail.model.errors import CannotDo, CorruptData, MailboxExists, NoSuchMailbox, TooMuch
 from fastmail.model.flags import DELETED, FLAGGED, SEEN
-from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Origin, Store
+from fastmail.model.keys import EVERYTHING
+from fastmail.store.interface import Account, Delivery, Kind, NewMessage, Origin, Store
 from fastmail.store.local.maildir import looking
 from fastmail.store.local.store import LocalStore
 from fastmail.store.memory.store import MemoryStore

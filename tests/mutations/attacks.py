@@ -286,6 +286,13 @@ MUTATIONS = [
         ("tests/unit/smtp/test_senders.py",),
     ),
     Mutation(
+        "an account that was removed gets mail because its address is known",
+        "fastmail/delivery/recipients.py",
+        "known is not None and self.directory.destinations(known.name) is known.there else None",
+        "known is not None else None",
+        ("tests/unit/delivery/test_recipients.py",),
+    ),
+    Mutation(
         "S20: mail goes round without end",
         "fastmail/delivery/planning.py",
         "MAX_HOPS = 50 ",

@@ -20,8 +20,9 @@ from fastmail._core import mime, pages
 from fastmail._core.uidset import UidSet
 from fastmail.message import transaction
 from fastmail.message.identity import ident
+from fastmail.model.keys import EVERYTHING
 from fastmail.store import transfer
-from fastmail.store.interface import EVERYTHING, Account, Delivery, Kind, NewMessage, Store, counts
+from fastmail.store.interface import Account, Delivery, Kind, NewMessage, Store, counts
 from fastmail.store.local.index import account_log, layout, walk
 from fastmail.store.local.maildir.folders import folder
 from fastmail.store.local.recovery import rebuild_account

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from fastmail._core.uidset import UidSet
 from fastmail.durable.commit import Operation
+from fastmail.model.keys import EVERYTHING
 from fastmail.store.hub import Hub
 from fastmail.store.interface import (
     ALL_MODSEQ,
-    EVERYTHING,
     GRACE,
     Account,
     Appended,

@@ -31,6 +31,10 @@ async def deliver(deliverer: Deliverer, to: str) -> int:
     return (await deliverer.deliver(envelope, message()))[0].code
 
 
+def refusal(deliverer: Deliverer, octets: int) -> str:
+    return deliverer.refusal(USER, deliverer.destinations(USER), octets)
+
+
 def limited(most: int) -> tuple[FakeDirectory, MemoryStore, Deliverer]:
     directory, store = FakeDirectory(), MemoryStore()
     directory.domains["example.test"] = Domain("example.test", most_octets=most)
@@ -42,9 +46,7 @@ def test_the_accounts_of_a_domain_share_its_limit() -> None:
         directory, _, deliverer = limited(3 * SIZE)
         codes = [await deliver(deliverer, to) for to in (USER, OTHER, USER, OTHER)]
         assert codes == [250, 250, 552, 552], "each message has its trace fields"
-        assert deliverer.refusal([directory.accounts[USER]], SIZE) and not deliverer.refusal(
-            [directory.accounts[USER]], 1
-        )
+        assert refusal(deliverer, SIZE) and not refusal(deliverer, 1)
         directory.domains["example.test"] = Domain("example.test", most_octets=40 * SIZE)
         assert await deliver(deliverer, OTHER) == 250, "a limit counts at once"
         directory.domains.clear()
@@ -100,15 +102,15 @@ def test_nobody_is_refused_by_an_old_sum_at_rcpt(monkeypatch: pytest.MonkeyPatch
     async def main() -> None:
         directory, store, deliverer = limited(2 * SIZE)
         record = directory.accounts[USER]
-        assert await deliver(deliverer, USER) == 250 and deliverer.refusal([record], SIZE)
+        assert await deliver(deliverer, USER) == 250 and refusal(deliverer, SIZE)
         account = deliverer.account(record)
         key = store.find(account, "INBOX")
         assert key is not None and account.pool is not None
         await store.expunge(account, key, UidSet.of([1]), 0)
-        assert deliverer.refusal([record], SIZE), "for a moment"
+        assert refusal(deliverer, SIZE), "for a moment"
         later = time.monotonic() + 2 * pools.AGAIN
         monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: later))
-        assert not deliverer.refusal([record], SIZE), "it is old: whoever delivers the message looks again"
+        assert not refusal(deliverer, SIZE), "it is old: whoever delivers the message looks again"
         await account.pool.ready(SIZE)
         assert account.pool.fits(2 * SIZE) and not account.pool.fits(2 * SIZE + 1)
 

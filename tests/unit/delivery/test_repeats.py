@@ -14,6 +14,7 @@ from fastmail.model.quota import Quota
 from fastmail.relay import runner
 from fastmail.store.interface import Appended, Delivery
 from tests.integration.test_relay import world
+from tests.support.notes import Noting
 from tests.support.sessions import USER, Bench, Client
 
 OTHER = "other@example.test"
@@ -140,7 +141,7 @@ def test_a_store_that_cannot_say(tmp_path: Path, protocol: str) -> None:
 
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
 def test_what_cannot_be_written_down_is_delivered_all_the_same(tmp_path: Path, protocol: str) -> None:
-    class History:
+    class History(Noting):
         def note(self, *args: object, **more: object) -> None:
             raise RuntimeError("a bug")
 

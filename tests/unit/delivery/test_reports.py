@@ -18,6 +18,7 @@ from fastmail.queue import routes
 from fastmail.queue.model import LOCAL, Item, id_of
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
+from tests.support.notes import Noting
 from tests.support.relaying import Outward
 
 UNDER = Circumstances("mx.test", 77, 1e9, 2_000_000_000, "far.test", "ab" * 12)
@@ -68,7 +69,7 @@ def test_what_a_report_takes_over() -> None:
 # ---------------------------------------------------------------- the order of commit and history
 
 
-class Notes:
+class Notes(Noting):
     """A history that remembers what it was told, and when."""
 
     def __init__(self, spool: Spool) -> None:

@@ -16,13 +16,14 @@ from fastmail.queue.model import LOCAL
 from fastmail.queue.routes import LAX, STRICT
 from fastmail.queue.schedule import Schedule
 from fastmail.queue.spool import Spool
+from tests.support.notes import Noting
 from tests.support.relaying import Outward
 
 CONTENT = b"From: a@example.test\nSubject: x\n\nbody\n"
 ASKED = EsmtpOptions(utf8=True, ret="FULL", envid="id 1", by=4102444800, by_mode="N", priority=3)
 
 
-class Notes:
+class Notes(Noting):
     """A history that remembers what it was told."""
 
     def __init__(self) -> None:

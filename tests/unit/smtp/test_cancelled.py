@@ -219,3 +219,27 @@ def test_a_time_out_says_nothing_while_a_message_is_decided_on(tmp_path: Path) -
         assert client.transport.data.splitlines()[-1].startswith(b"421 4.4.2")
 
     run(tmp_path, "maildir", scenario)
+
+
+def test_the_time_for_a_command_begins_with_each_command_that_comes(tmp_path: Path) -> None:
+    """Also after content, which has a time of its own; and no sooner than a line is whole, or octets could be sent one
+    by one for ever."""
+
+    async def scenario(world: World) -> None:
+        client = world.bench.open("lmtp")
+        await client.send(b"LHLO far.test\r\n")
+
+        async def moves(data: bytes) -> bool:
+            client.connection.deadline = 5.0
+            await client.send(data)
+            return client.connection.deadline > 5.0
+
+        assert await moves(b"NOOP\r\n") and await moves(b"NOOP\r\nNOOP\r\nNO")
+        assert not await moves(b"O") and await moves(b"P\r\n")
+        start = b"MAIL FROM:<them@far.test>\r\nRCPT TO:<user@example.test>\r\nDATA\r\n"
+        assert await moves(start)
+        client.connection.session.transaction.begun = -1e6  # it has come for so long that its time is over
+        assert not await moves(SMALL)
+        assert await moves(b".\r\nNOOP\r\n")
+
+    run(tmp_path, "maildir", scenario)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastmail.smtp.milter import Milter
+from tests.support.notes import Noting
 from tests.support.sessions import USER, Bench
 
 MESSAGE = b"Subject: hello\r\nX-Old: one\r\nX-Old: two\r\n\r\nfirst line\r\n..second\r\n.\r\n"
@@ -436,7 +437,7 @@ def test_who_stays_by_lmtp(tmp_path: Path) -> None:
     run(scenario)
 
 
-class Notes:
+class Notes(Noting):
     """The trace, in memory."""
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ from fastmail.policy.greylist import Greylist
 from fastmail.policy.receive import Receiver
 from fastmail.policy.received import Settings
 from fastmail.policy.verdict import Thresholds
+from tests.support.notes import Noting
 from tests.support.sessions import USER, Bench
 from tests.support.signing import MESSAGE, key, published, signed
 from tests.unit.policy.test_receive import ZONE
@@ -36,7 +37,7 @@ class Sending:
         self.filters = ""
 
 
-class Noted(History):
+class Noted(Noting, History):
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 

@@ -85,4 +85,6 @@ class Paths:
 
     def root(self, account: Account, key: bytes) -> bytes:
         """Return the mailbox's directory as octets."""
+        if self.inboxes.get(account.id) == key:
+            return self._account_paths.home(account).inbox
         return os.fsencode(self.directory(account, key))

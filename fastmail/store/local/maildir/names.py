@@ -47,10 +47,10 @@ class NameMaker:
         """Return a base name that no file has had. ``copy``: COPY or MOVE makes it; ``source``: number of the account
         that the message comes from, if that is another one."""
         now = time.time_ns()
-        mark = f"C{source:x}" if source else "C" * copy
+        mark = f"C{source:x}" if source else "C" if copy else ""
+        micro = f"{1_000_000 + now // 1000 % 1_000_000}"[1:]  # six digits; a format with a width takes longer
         return (
-            f"{now // 1_000_000_000}.M{now // 1000 % 1_000_000:06d}{self._middle}{next(self._count)}{mark}"
-            f"{self._tail},S={octets},W={served}"
+            f"{now // 1_000_000_000}.M{micro}{self._middle}{next(self._count)}{mark}{self._tail},S={octets},W={served}"
         ).encode()
 
     def linked(self, old: bytes) -> tuple[bytes, int]:

@@ -14,8 +14,9 @@ from fastmail._core.uidset import UidSet
 from fastmail.durable import files, stage
 from fastmail.model.errors import CorruptData
 from fastmail.model.flags import ANSWERED, FLAGGED, SEEN
+from fastmail.model.keys import EVERYTHING
 from fastmail.store.hub import Hub
-from fastmail.store.interface import EVERYTHING, NewMessage
+from fastmail.store.interface import NewMessage
 from fastmail.store.local.dovecot import control_files
 from fastmail.store.local.index import layout
 from fastmail.store.local.index.layout import base_of

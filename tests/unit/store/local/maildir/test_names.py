@@ -47,6 +47,15 @@ def test_copies_have_names_of_their_own(size: int) -> None:
     assert one[0].endswith(b",S=%d,W=12:2,FS" % size) and NameMaker.is_copy(one[0]) and maker.under_way(one[0])
 
 
+@pytest.mark.parametrize("micro", [0, 7, 99_999, 100_000, 999_999])
+def test_a_name_has_six_digits_of_microseconds(micro: int) -> None:
+    maker = NameMaker("0123abcd")
+    with patch("time.time_ns", return_value=1_700_000_000 * 10**9 + micro * 1000 + 999):
+        for name in (maker.make(1, 2), maker.make(1, 2, copy=True), maker.make(1, 2, source=255)):
+            assert name.startswith(b"1700000000.M%06dP" % micro) and maker.under_way(name)
+            assert NameMaker.is_copy(name) == (b"C" in name.partition(b".")[2].partition(b".")[0])
+
+
 def test_copies_are_counted_with_all_names() -> None:
     maker = NameMaker("0123abcd")
     maker._count = count(41)
