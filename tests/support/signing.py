@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec.structs import replace
 
 from fastmail._core import header as scanner
@@ -36,6 +37,11 @@ def rsa(bits: int = 2048) -> RSAPrivateKey:
 @cache
 def ed25519() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
+
+
+loaded = cache(
+    load_pem_private_key
+)  # an RSA key's primes are tested each time that it is read: longer than a signature
 
 
 def key(domain: str = "example.org", selector: str = "one", kind: str = "rsa", bits: int = 2048) -> SigningKey:
