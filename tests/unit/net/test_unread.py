@@ -19,13 +19,13 @@ from tests.support.examples import FEW, some
 from tests.support.sessions import Bench, Client
 from tests.support.slow import Slow, feed, opened, through
 
-BOUND = 1 << 15  # less than QUEUED: reached with fewer commands; half of it is still more than any answer of CASES
-LONG = 25_000 if FEW else 40_000  # messages: an answer that names them all is longer than the bound and one piece
+BOUND = 1 << 13  # less than QUEUED: reached with fewer commands; half of it is still more than any answer of CASES
+LONG = 20_000 if FEW else 40_000  # messages: an answer that names them all is longer than the bound and one piece
 IMAP = b"a LOGIN user@example.test secret\r\n"
 SELECT = IMAP + b"b SELECT INBOX\r\n"
 POP3 = b"USER user@example.test\r\nPASS secret\r\n"
 AUTH = b"EHLO x\r\nAUTH PLAIN AHVzZXJAZXhhbXBsZS50ZXN0AHNlY3JldA==\r\n"
-MANY = b"".join(b"c%d CREATE %s%d\r\nc%d SUBSCRIBE %s%d\r\n" % (n, b"n" * 150, n, n, b"n" * 150, n) for n in range(60))
+MANY = b"".join(b"c%d CREATE %s%d\r\nc%d SUBSCRIBE %s%d\r\n" % (n, b"n" * 150, n, n, b"n" * 150, n) for n in range(20))
 TRANSACTION = b"MAIL FROM:<a@b.example>\r\n" + b"RCPT TO:<user@example.test>\r\n" * 60
 MAIL = TRANSACTION + b"BDAT 17 LAST\r\nSubject: x\r\n\r\ny\r\n"
 CASES = {
