@@ -304,6 +304,7 @@ def test_a_terminal_without_unicode(place: Place) -> None:
     assert b"fa\\xdf.example" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_path_that_is_no_text(tmp_path: Path) -> None:
     """LMDB and the configuration take UTF-8 only."""
     made = os.path.join(os.fsencode(tmp_path), b"\xff")

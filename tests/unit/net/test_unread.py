@@ -65,7 +65,8 @@ async def fill(bench: Bench, count: int, text: bytes = b"Subject: x\n\ny\n") -> 
     await bench.store.open(account)
     key = bench.store.find(account, "INBOX")
     assert key is not None
-    await bench.store.append(account, key, [NewMessage((text,), mime.scan(text), len(text), 0) for _ in range(count)])
+    message = NewMessage((text,), mime.scan(text), len(text), 0)
+    await bench.store.append(account, key, [message] * count)
 
 
 async def stopped(client: Client, slow: Slow) -> int:
