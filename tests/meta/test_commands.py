@@ -8,12 +8,13 @@ import pytest
 
 from tests.support import commands
 
+pytestmark = pytest.mark.slow  # they import the program again and again, and no quick test needs what they test
+
 
 def started(*args: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*commands.CLI, *args], input=stdin, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("args", [("config-reference",), ("trace", "x", "-c", "not/there"), ("no-such-command",)])
 def test_output_and_exit_status_are_the_same(args: tuple[str, ...]) -> None:
     one, other = commands.run(*args, timeout=60), started(*args)

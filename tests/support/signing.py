@@ -29,8 +29,15 @@ MESSAGE = (
 )
 
 
+LONG = Path(__file__).with_name("rsa4096.pem")  # used by these tests only: to make one takes a second and more
+
+
 @cache
 def rsa(bits: int = 2048) -> RSAPrivateKey:
+    if bits == 4096:
+        made = load_pem_private_key(LONG.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
+        assert isinstance(made, RSAPrivateKey)
+        return made
     return generate_private_key(65537, bits)
 
 
