@@ -24,7 +24,6 @@ from fastmail.model.errors import CorruptData
 from fastmail.model.esmtp import Rcpt
 from fastmail.net.bans import Bans
 from fastmail.policy.learning.counts import EVERYBODY, SPAM, Learned, Lesson
-from tests.support.examples import FEW
 from tests.unit.cli.place import USER, Place
 from tests.unit.policy.learning.test_counts import message
 
@@ -296,6 +295,7 @@ def killed_at(place: Place, vault: Vault, step: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 def test_a_restore_that_is_killed_leaves_each_part_whole_or_empty(full: Place, vault: Vault) -> None:
     """At every step; and then it is done again, until all of it is there."""
     saved(full, vault)
@@ -312,7 +312,7 @@ def test_a_restore_that_is_killed_leaves_each_part_whole_or_empty(full: Place, v
             mine = {table: found for table, found in now.items() if table.startswith(f"{name} ")}
             assert not any(mine.values()) or mine == {table: whole[table] for table in mine}, (step, name)
         emptied(full)
-        step += 2 if FEW else 1
+        step += 1
     assert step > len(NAMES) and within(full, rows) == whole
     emptied(full)
     assert killed_at(full, vault, 2)
