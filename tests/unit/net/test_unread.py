@@ -217,17 +217,18 @@ def test_names_that_notify_tells_wait_for_the_client(tmp_path: Path) -> None:
 def test_one_long_answer_is_made_as_it_is_read(protocol: str, login: bytes, command: bytes, tmp_path: Path) -> None:
     async def main() -> None:
         bench = Bench(str(tmp_path))
-        await fill(bench, LONG)
+        count = LONG if protocol == "imap" else LONG * 3 // 5  # a line each, not only a number
+        await fill(bench, count)
         client, slow = await opened(bench, protocol, login, 1000)
         slow.keeps = True
         await feed(client, command)
         assert await stopped(client, slow) < BOUND + 70_000
         await through(client, slow)
-        assert slow.total > BOUND + 90_000 and str(LONG).encode() in slow.data
+        assert slow.total > BOUND + 90_000 and str(count).encode() in slow.data
         if protocol == "imap":
             (line,) = (line for line in slow.data.split(b"\r\n") if line.startswith((b"* SORT", b"* SEARCH")))
             numbers = line.split(b" ")[2:]
-            assert [int(number) for number in numbers] == list(range(1, LONG + 1))
+            assert [int(number) for number in numbers] == list(range(1, count + 1))
 
     asyncio.run(main())
 

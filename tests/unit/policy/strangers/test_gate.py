@@ -136,6 +136,7 @@ def count_many(path: str, times: int, begin: object) -> None:
         table.take("connections", {"client": A})
 
 
+@pytest.mark.slow
 def test_counts_of_several_processes_are_exact(tmp_path: Path) -> None:
     context = get_context("fork")
     begin = context.Barrier(3)
