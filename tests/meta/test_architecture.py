@@ -3,12 +3,11 @@ checks, its journeys are short, and each word of its glossary is used."""
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "fastmail"
+from tests.support.sources import PACKAGE, ROOT, text
+
 TEXT = (ROOT / "ARCHITECTURE.md").read_text()
 STEPS = 15  # files of a journey that one sitting can follow
 FILE = re.compile(r"`([\w./-]+\.(?:py|pyx|pxd|pyi|h|md|toml))`|\b(docs/[\w.]+\.md|pyproject\.toml)")
@@ -47,7 +46,7 @@ def test_functions_of_the_journeys_exist() -> None:
     assert len(found) > 5
     for journey in found:
         for file, names in journey:
-            source = (PACKAGE / file).read_text()
+            source = text(PACKAGE / file)
             assert names, file
             for name in names:
                 last = name.rpartition(".")[2]
@@ -72,8 +71,8 @@ def test_layers_are_those_that_are_checked() -> None:
 def test_words_of_the_glossary_are_used_and_told_once() -> None:
     words = [word for word, _ in glossary()]
     assert len(words) > 50 and len(set(words)) == len(words)
-    sources = [path.read_text().lower() for ending in ("py", "pyx") for path in PACKAGE.rglob(f"*.{ending}")]
-    code = "\n".join(sources)
+    sources = [text(path).lower() for ending in ("py", "pyx") for path in PACKAGE.rglob(f"*.{ending}")]
+    code = "\n".join(set().union(*map(str.split, sources)))
     for word in words:
         parts = word.lower().split()
         assert all(re.search(rf"(?<![a-z]){part}", code) for part in parts), word

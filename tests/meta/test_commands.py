@@ -8,6 +8,8 @@ import pytest
 
 from tests.support import commands
 
+pytestmark = pytest.mark.slow  # they import the program again and again, and no quick test needs what they test
+
 
 def started(*args: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*commands.CLI, *args], input=stdin, capture_output=True, text=True, timeout=60)

@@ -2,12 +2,11 @@
 for a reason."""
 
 import ast
-from pathlib import Path
 
 from fastmail.app import environments
 from fastmail.config.settings import Config
+from tests.support.sources import PACKAGE, parsed, text
 
-ROOT = Path(__file__).parents[2] / "fastmail"
 # Where environments are opened, and what these are called in the table.
 OPENED = {
     "delivery/history.py": {"trace"},
@@ -28,9 +27,11 @@ AGAIN = {
 def opens() -> set[str]:
     """Modules above durable that make an Environment."""
     found = set()
-    for path in ROOT.rglob("*.py"):
-        name = path.relative_to(ROOT).as_posix()
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).as_posix()
+        if "Environment" not in text(path):
+            continue
+        for node in ast.walk(parsed(text(path))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
                 called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
                 if called == "Environment" and not name.startswith("durable/"):

@@ -1,14 +1,13 @@
 """The house stays liveable: layers inside compiled modules, file sizes, heads of files, RFC citations."""
 
-import ast
 import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "fastmail"
+from tests.support.sources import PACKAGE, ROOT, outline, text
+
 PYTHON = sorted(PACKAGE.rglob("*.py"))
 CYTHON = sorted(PACKAGE.rglob("*.pyx"))
 ROWS = [["_core"], ["model", "telemetry"], ["message"], ["durable", "dns"], ["net"], ["directory"], ["store", "auth", "queue", "policy"], ["delivery"],
@@ -22,14 +21,14 @@ STEPS = 60  # lines of a function
 @pytest.mark.parametrize("path", CYTHON, ids=lambda p: p.name)
 def test_compiled_modules_keep_the_layers(path: Path) -> None:
     mine = path.relative_to(PACKAGE).parts[0]
-    for other in re.findall(r"(?:from|import)\s+fastmail\.(\w+)", path.read_text()):
+    for other in re.findall(r"(?:from|import)\s+fastmail\.(\w+)", text(path)):
         assert other == mine or LEVEL[other] < LEVEL[mine], f"{path} imports fastmail.{other}"
 
 
 @pytest.mark.parametrize("path", CYTHON, ids=lambda p: p.name)
 def test_compiled_modules_have_a_stub_and_no_intrinsics(path: Path) -> None:
     assert path.with_suffix(".pyi").exists()
-    assert not re.search(r"immintrin|_mm_|__m128|arm_neon", path.read_text())
+    assert not re.search(r"immintrin|_mm_|__m128|arm_neon", text(path))
 
 
 def test_only_durable_syncs() -> None:
@@ -38,37 +37,37 @@ def test_only_durable_syncs() -> None:
     found = re.compile(
         r"\bos\.(?:fsync|fdatasync|sync)\b|import (?:fsync|fdatasync|sync)\b|\bc_(?:fsync|fdatasync|syncfs)\b"
     )
-    assert [path for path in others if found.search(path.read_text())] == []
+    assert [path for path in others if found.search(text(path))] == []
 
 
 def test_files_are_rooms_not_halls() -> None:
-    assert [path for path in PYTHON if len(path.read_text().splitlines()) > LINES] == []
-    assert [path for path in CYTHON if len(path.read_text().splitlines()) > COMPILED] == []
+    assert [path for path in PYTHON if len(text(path).splitlines()) > LINES] == []
+    assert [path for path in CYTHON if len(text(path).splitlines()) > COMPILED] == []
 
 
 def test_functions_can_be_read_at_a_glance() -> None:
     long = [
-        (path.relative_to(PACKAGE), node.name)
+        (path.relative_to(PACKAGE), function.name)
         for path in PYTHON
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= STEPS
+        for function in outline(path).functions
+        if function.last - function.first >= STEPS
     ]
     assert long == []
 
 
 def test_the_median_file_is_small() -> None:
-    sizes = sorted(n for p in PYTHON if (n := len(p.read_text().splitlines())) > 10)
+    sizes = sorted(n for p in PYTHON if (n := len(text(p).splitlines())) > 10)
     assert sizes[len(sizes) // 2] <= 200
 
 
 def test_files_open_with_what_they_do() -> None:
-    assert [path for path in PYTHON if not ast.get_docstring(ast.parse(path.read_text()))] == []
+    assert [path for path in PYTHON if not outline(path).docstring] == []
 
 
 @pytest.mark.parametrize("name", ["smtp", "imap", "pop3"])
 def test_protocol_files_name_their_rfc(name: str) -> None:
     for path in (PACKAGE / name).glob("*.py"):
-        head = ast.get_docstring(ast.parse(path.read_text())) or ""
+        head = outline(path).docstring
         if path.name != "__init__.py":
             assert re.search(r"RFC \d+", head), path
 
@@ -81,8 +80,7 @@ def test_rfc_index_matches_the_code() -> None:
             index[int(match.group(1))] = match.group(2)
     cited = set()
     for path in PYTHON + CYTHON + sorted((ROOT / "fastmail").rglob("*.pyi")):
-        text = path.read_text()
-        for group in re.findall(r"RFC ((?:\d{3,5}(?: \d+(?:\.\d+)*)?(?:,| and|;)?\s*)+)", text):
+        for group in re.findall(r"RFC ((?:\d{3,5}(?: \d+(?:\.\d+)*)?(?:,| and|;)?\s*)+)", text(path)):
             cited |= {int(n) for n in re.findall(r"\b(\d{3,5})\b", group) if int(n) > 800}
     missing = {n for n in cited if n not in index}
     assert not missing, f"cited but not in docs/rfc.txt: {sorted(missing)}"
@@ -93,7 +91,7 @@ def test_rfc_index_matches_the_code() -> None:
 def test_no_unfinished_work() -> None:
     word = "TO" + "DO|FIX" + "ME|XX" + "X"
     for path in PYTHON + CYTHON:
-        assert not re.search(rf"\b({word})\b|NotImplementedError", path.read_text()), path
+        assert not re.search(rf"\b({word})\b|NotImplementedError", text(path)), path
 
 
 def test_every_setting_is_explained() -> None:
@@ -121,7 +119,7 @@ def test_what_is_below_a_maildir_is_reached_one_way_only() -> None:
     found = [
         f"{path.name}: {line.strip()}"
         for path in places
-        for line in path.read_text().splitlines()
+        for line in text(path).splitlines()
         if re.search(by_path, line) and "def open(" not in line
     ]
     whole = "return not self._commits.settings.segments or os.path.isdir(self._account_paths.home(account).root)"

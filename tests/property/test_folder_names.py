@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fastmail.app.homes import Homes
-from tests.support.examples import some
+from tests.support.examples import FEW
 from tests.support.homes import local_store
 from tests.support.sessions import USER, Bench
 
@@ -99,7 +99,7 @@ async def look(top: str, folders: list[list[bytes]], fs: bool, utf8: bool, separ
     ("fs", "utf8", "separator"),
     [(False, False, "/"), (False, True, "."), (True, False, "/"), (True, True, "/"), (True, False, ".")],
 )
-@settings(max_examples=some(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4 if FEW else 12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([[b"INBOX"], [b"Inbox"], [b"inbox"], [b"inbox", b"Sub"], [b"~name"], [b"x" * 241], [b"y" * 250]])
 @example([[b"inbox", b"Sub"], [b"INBOX", b"Sub"], [b"Inbox", b"Sub", b"x"], [b"Shared", b"team"], [b"Shared"]])
 @example([[b"Other Users", b"other@example.test", b"x"], [b"a.b", b"c"], [b"&AAE-"], ["\u0131nbox".encode()]])

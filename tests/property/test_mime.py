@@ -3,6 +3,7 @@
 import email
 import email.policy
 import importlib.resources
+import itertools
 import re
 import struct
 import time
@@ -22,28 +23,30 @@ FRAGMENTS = [
     b"--b--\n", b"Content-Type: message/rfc822\n", b"text", b"\r\n", b'"', b"\\", b"(", b"\0", b"\xff", b":", b" folded\n",
     b"Content-Type: text/plain; charset=\"a\\\"b\"\n", b"Date: Mon, 1 Jan 2024 00:00:00 +0000\n",
 ]  # fmt: skip
-TOKEN = re.compile(rb'[()]|"(?:[^"\\]|\\.)*"|\{(\d+)\}\r\n|[^()"{]+', re.S)
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.S)
+PIECE = re.compile(rb'((?:[^"{]++|"(?:[^"\\]++|\\.)*+")*+)(?:\{(\d+)\}\r\n)?', re.S)  # up to what a literal holds
+NO_PARENTHESES = bytes(set(range(256)) - set(b"()"))
 
 
 def balanced(wire: bytes) -> int:
     """IMAP syntax: parentheses match outside strings, and every octet is accounted for. How deep they go."""
-    depth = deepest = i = 0
+    parentheses, i = b"", 0
     while i < len(wire):
-        token = TOKEN.match(wire, i)
-        assert token is not None, wire[i : i + 100]
-        i = token.end()
-        match wire[token.start() : token.start() + 1]:
-            case b"(":
-                depth += 1
-                deepest = max(deepest, depth)
-            case b")":
-                depth -= 1
-                assert depth >= 0
-            case b"{":
-                i += int(token[1])
-                assert i <= len(wire)
-    assert depth == 0
-    return deepest
+        piece = PIECE.match(wire, i)
+        assert piece is not None and piece.end() > i, wire[i : i + 100]
+        parentheses += STRING.sub(b"", piece[1]).translate(None, NO_PARENTHESES)
+        i = piece.end() + int(piece[2] or 0)
+        assert i <= len(wire)
+    depths = list(itertools.accumulate(map({ord("("): 1, ord(")"): -1}.__getitem__, parentheses), initial=0))
+    assert min(depths) == depths[-1] == 0
+    return max(depths)
+
+
+def test_what_is_not_balanced_is_seen() -> None:
+    assert [balanced(one) for one in (b"", b'x "("', b'(a ("\\"(" NIL) {3}\r\n)"()', b"((()))()")] == [0, 0, 2, 3]
+    for wire in (b"(", b")", b")(", b"())(", b'(")', b'("\\")', b"({x)", b"({1}\r\n)", b"{2}\r\nx", b'{1}\r\n"("'):
+        with pytest.raises(AssertionError):
+            balanced(wire)
 
 
 @settings(max_examples=some(300))

@@ -4,7 +4,12 @@
 """
 
 import re
+from collections.abc import Sequence
+from typing import TypeVar
 
+from tests.support.examples import FEW
+
+Name = TypeVar("Name")
 CONTROLS = "a\x1b[31mred@example.test"
 SHAPES = (
     "",
@@ -84,6 +89,12 @@ _HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|^forged:",
     re.MULTILINE,
 )
+
+
+def taken(names: Sequence[Name], number: int, parts: int = 3) -> Sequence[Name]:
+    """The names that are tried in the ``number``-th place of many: all of them; in `make check` one of ``parts`` parts,
+    another one for the next place."""
+    return names[number % parts :: parts] if FEW else names
 
 
 def trouble(printed: str) -> str:

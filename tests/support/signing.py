@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from msgspec.structs import replace
 
 from fastmail._core import header as scanner
@@ -28,14 +29,26 @@ MESSAGE = (
 )
 
 
+LONG = Path(__file__).with_name("rsa4096.pem")  # used by these tests only: to make one takes a second and more
+
+
 @cache
 def rsa(bits: int = 2048) -> RSAPrivateKey:
+    if bits == 4096:
+        made = load_pem_private_key(LONG.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
+        assert isinstance(made, RSAPrivateKey)
+        return made
     return generate_private_key(65537, bits)
 
 
 @cache
 def ed25519() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
+
+
+loaded = cache(
+    load_pem_private_key
+)  # an RSA key's primes are tested each time that it is read: longer than a signature
 
 
 def key(domain: str = "example.org", selector: str = "one", kind: str = "rsa", bits: int = 2048) -> SigningKey:

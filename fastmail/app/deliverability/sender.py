@@ -127,7 +127,7 @@ async def dkim(asked: Asked, row: Domain, signing: Signing | None, data_dir: str
         todo = f"`fastmail dkim add {name}`, and publish what it prints"
         if coming is not None:
             what = f"the key {coming.selector} of {name} is not in use yet: {coming.state}"
-            todo = _publish(data_dir, row.name, coming)
+            todo = _publish_coming(data_dir, row.name, coming)
         out.lines.append(Line("dkim", ERROR, what, todo))
         return out
     found = [await _key(asked, signing.domain, one, data_dir) for one in signing.keys]
@@ -150,7 +150,7 @@ async def _key(asked: Asked, domain: str, row: DkimKey, data_dir: str) -> Line:
         todo = f"restore it from a backup, or `fastmail dkim rotate {domain} --now`"
         return Line("dkim", ERROR, f"the key {row.selector} cannot be read, so mail goes unsigned: {error}", todo)
     state, why = await rotation.looked(asked.names, mine, asked.budget)
-    publish = _publish(data_dir, domain, row)
+    publish = _publish(domain, row.selector, mine.record())
     match state:
         case rotation.UNKNOWN:
             return unknown("dkim", f"the key {row.selector}", why)
@@ -167,11 +167,14 @@ async def _key(asked: Asked, domain: str, row: DkimKey, data_dir: str) -> Line:
     return Line("dkim", OK, what)
 
 
-def _publish(data_dir: str, domain: str, row: DkimKey) -> str:
+def _publish(domain: str, selector: str, record: str) -> str:
     """The record of a key, on one line."""
+    return "publish " + " ".join(rotation.zone_line(domain, selector, record).split())
+
+
+def _publish_coming(data_dir: str, domain: str, row: DkimKey) -> str:
+    """The record of a key that is not in use yet, on one line."""
     try:
-        return "publish " + " ".join(
-            rotation.zone_line(domain, row.selector, rotation.record_of(data_dir, domain, row)).split()
-        )
+        return _publish(domain, row.selector, rotation.record_of(data_dir, domain, row))
     except KeyTrouble as error:
         return f"restore the key from a backup: {error}"

@@ -20,13 +20,18 @@ from fastmail.policy import keyfiles
 from fastmail.policy.signer import Signing
 from fastmail.queue import routes
 from tests.support.hosts import name_server
-from tests.support.signing import key, rsa
+from tests.support.signing import key, loaded, rsa
 
 HOST, DOMAIN, FOUR, SIX = "mx.example.org", "example.org", "192.0.2.1", "2001:db8::1"
 POINTER = "1.2.0.192.in-addr.arpa"
 KEY = "one._domainkey.example.org"
 POLICY = "version: STSv1\nmode: enforce\nmx: mx.example.org\nmax_age: 86400\n"
 Records = dict[tuple[str, str], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def keys_are_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyfiles, "load_pem_private_key", loaded)
 
 
 def quoted(text: str) -> str:

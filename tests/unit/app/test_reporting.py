@@ -22,8 +22,13 @@ READER = "dmarc@example.test"
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    place = Place(tmp_path / "server")
+def place(tmp_path: Path, made: Place) -> Place:
+    return Place(tmp_path / "server", made)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("made") / "server")
     text = place.config.read_text()
     place.config.write_text(text + f'\n[policy]\nreports_address = "{READER}"\nkeep_reports = false\n')
     place.run("account", "add", READER, "--password-stdin", stdin="x\n")

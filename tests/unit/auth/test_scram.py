@@ -5,6 +5,7 @@ import hashlib
 import hmac
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,15 @@ END = b"e" * 32
 NAMES = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1")
 
 
+@cache
+def keys() -> str:
+    """Keys of the password, which take some work, once for all tests."""
+    return schemes.scram("secret")
+
+
 def prepared(path: Path) -> Bench:
     bench = Bench(str(path))
-    bench.directory.accounts[USER] = replace(bench.directory.accounts[USER], scram=schemes.scram("secret"))
+    bench.directory.accounts[USER] = replace(bench.directory.accounts[USER], scram=keys())
     bench.verifier._mechanisms = NAMES
     return bench
 

@@ -295,6 +295,7 @@ def killed_at(place: Place, vault: Vault, step: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 def test_a_restore_that_is_killed_leaves_each_part_whole_or_empty(full: Place, vault: Vault) -> None:
     """At every step; and then it is done again, until all of it is there."""
     saved(full, vault)

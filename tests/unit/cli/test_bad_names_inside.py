@@ -20,7 +20,7 @@ from fastmail.directory.requests import ACTIONS, perform
 from fastmail.directory.wanted import PLURALS, steps
 from fastmail.model.errors import BadAddress, ClientError
 from tests.support import sites
-from tests.support.bad_names import DOMAINS, LOCAL_PARTS, NAMES, SHAPES, trouble
+from tests.support.bad_names import DOMAINS, LOCAL_PARTS, NAMES, SHAPES, taken, trouble
 from tests.unit.cli.place import USER, Place
 from tests.unit.cli.test_bad_names import is_sound
 
@@ -181,10 +181,10 @@ def test_requests(directory: LocalDirectory, action: str) -> None:
     kind = action.partition(".")[0]
     values = (*SHAPES, *OTHER_VALUES)
     asked = [{"do": action, "name": value, "fields": {}} for value in (*NAMES, *OTHER_VALUES)]
-    for field in (*fields.KINDS[kind], *MORE_FIELDS):
+    for number, field in enumerate((*fields.KINDS[kind], *MORE_FIELDS), list(ACTIONS).index(action)):
         name = "new@example.test" if action in ("account.add", "list.add", "alias.add", "group.add") else ROWS[kind]
         given = NEEDED.get(kind, {}) if action.endswith(".add") else {}
-        asked += [{"do": action, "name": name, "fields": {**given, field: value}} for value in values]
+        asked += [{"do": action, "name": name, "fields": {**given, field: value}} for value in taken(values, number)]
     for one in asked:
         try:
             with directory.batch():
@@ -228,11 +228,12 @@ def test_databases_of_other_sites(place: Place, tmp_path: Path, site: str) -> No
         base.execute(f"CREATE TABLE {table} ({columns.replace('WHEN', 'DATETIME')})")
     for table, row in made.rows:
         put(base, table, row)
-    number = 1000
+    number, column_number = 1000, 0
     for table, row in dict(reversed(made.rows)).items():
         key = re.search(r"(\w+) [\w()]+ PRIMARY KEY", made.tables[table])
         for column, value in row.items():
-            for name in (*SHAPES, '"a b"@one.test', "a\x85@one.test", "A@ONE.TEST"):
+            column_number += 1
+            for name in taken((*SHAPES, '"a b"@one.test', "a\x85@one.test", "A@ONE.TEST"), column_number):
                 number += 1
                 own = {key[1]: number if isinstance(row[key[1]], int) else f"n{number}{row[key[1]]}"} if key else {}
                 if isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in name):

@@ -76,6 +76,7 @@ def test_all_is_well_is_said_once(config: str) -> None:
     assert json.loads(run(config, "check", "--json").stdout) == []
 
 
+@pytest.mark.slow
 def test_twenty_thousand_accounts(tmp_path: Path) -> None:
     path = tmp_path / "fastmail.toml"
     path.write_text('[server]\ndata_dir = "data"\n')

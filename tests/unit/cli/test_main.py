@@ -137,9 +137,9 @@ finally:
     ("words", "module", "shown"),
     [
         (("account", "show", "me@d.test"), "accounts", "me@d.test"),
-        (("account", "list"), "accounts", "me@d.test"),
+        pytest.param(("account", "list"), "accounts", "me@d.test", marks=pytest.mark.slow),
         (("domain", "list"), "domains", "d.test"),
-        (("alias", "list"), "aliases", "none"),
+        pytest.param(("alias", "list"), "aliases", "none", marks=pytest.mark.slow),
         (("audit",), "audit", "domain add"),
     ],
     ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",

@@ -135,7 +135,7 @@ def test_what_was_not_synced_may_be_gone_and_takes_nothing_with_it(tmp_path: Pat
     copy = crashed(place, tmp_path / "copy")
     env.close()
     counts = set()
-    for n in range(40):
+    for n in range(some(40)):
         image = tmp_path / f"image{n}"
         shutil.copytree(copy, image)
         for name, content in synced.items():

@@ -1,6 +1,9 @@
 """An LMDB file is walked without LMDB, and saved where it is damaged."""
 
 import random
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,16 @@ Rows = dict[str, dict[bytes, bytes]]
 
 
 def make(path: Path) -> Rows:
-    """Rows that came and went: free pages, branches, values on pages of their own."""
-    env = Environment(str(path), TABLES, 1, MAP)
+    """Rows that came and went: free pages, branches, values on pages of their own. The same ones for every test."""
+    made, rows = _made()
+    shutil.copytree(made.name, path, dirs_exist_ok=True)
+    return {name: dict(found) for name, found in rows.items()}
+
+
+@cache
+def _made() -> tuple["tempfile.TemporaryDirectory[str]", Rows]:
+    made = tempfile.TemporaryDirectory(prefix="fastmail-salvage-")
+    env = Environment(made.name, TABLES, 1, MAP)
     rng = random.Random(1)
     rows: Rows = {name: {} for name in TABLES}
     for _ in range(12):
@@ -35,7 +46,7 @@ def make(path: Path) -> Rows:
                     rows[name][key] = value
     env.close()
     assert salvage.sound(env.path, TABLES, MAP).damage == []
-    return rows
+    return made, rows
 
 
 def read(path: Path) -> Rows:

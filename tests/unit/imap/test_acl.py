@@ -56,8 +56,7 @@ def run(
 ) -> None:
     """``kept``: on disk."""
 
-    async def main() -> None:
-        directory = tempfile.mkdtemp()
+    async def main(directory: str) -> None:
         bench = Bench(directory, local_store(directory + "/data") if kept else None)
         if kept:
             await bench.store.start()
@@ -68,7 +67,8 @@ def run(
         await work(two)
         await bench.store.close()
 
-    asyncio.run(main())
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(main(directory))
 
 
 def test_nothing_of_others_is_there_without_rights() -> None:

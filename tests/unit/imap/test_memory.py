@@ -70,17 +70,17 @@ def test_a_peer_that_does_not_read_gets_nothing_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("item", [b"BODY.PEEK[]", b"BODY.PEEK[TEXT]<0.1000000>", b"BINARY.PEEK[1]", b"BODY.PEEK[1]"])
-def test_one_message_a_thousand_times(item: bytes, tmp_path: Path) -> None:
+def test_one_message_a_hundred_times(item: bytes, tmp_path: Path) -> None:
     async def main() -> None:
         bench = Bench(str(tmp_path))
         await fill(bench, b"Subject: x\n\n" + b"y" * 70 + b"\n" + b"z" * 1_000_000, 1)
         client, slow = await opened(bench, "imap", IMAP, 1 << 40)
         tracemalloc.start()
-        await feed(client, b"c FETCH 1 (" + b" ".join([item] * 300) + b")\r\n")
+        await feed(client, b"c FETCH 1 (" + b" ".join([item] * 100) + b")\r\n")
         await through(client, slow)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert slow.total > 290_000_000 and slow.last.endswith(b"c OK FETCH completed\r\n")
+        assert slow.total > 95_000_000 and slow.last.endswith(b"c OK FETCH completed\r\n")
         assert most < 32 << 20, f"{most} octets"
 
     asyncio.run(main())

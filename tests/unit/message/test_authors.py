@@ -104,12 +104,12 @@ def test_what_is_too_much_is_refused() -> None:
 def test_the_cost_is_bounded(part: str) -> None:
     text = part * (MOST // len(part))
     begun = time.process_time()
-    for _ in range(5):
+    for _ in range(2):
         try:
             list(parse(text))
         except Unreadable:
             pass
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < 0.8
 
 
 def test_the_scanner_gives_values_and_stops_at_its_bound() -> None:

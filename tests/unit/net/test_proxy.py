@@ -12,6 +12,7 @@ from fastmail.net import networks
 from fastmail.net.listener import Listener, Registry, bind
 from fastmail.net.proxy import SIGNATURE, ProxyError, ProxyHeader
 from fastmail.net.tls import ServerTls
+from tests.support import certificates
 from tests.support.sessions import Bench
 
 V4 = SIGNATURE + b"\x21\x11" + struct.pack(">H", 12) + bytes([192, 0, 2, 7, 10, 0, 0, 1]) + b"\x12\x34\x00\x19"
@@ -80,8 +81,7 @@ def test_s5_header_and_handshake_in_one_segment(tmp_path: Path) -> None:
         listener = Listener(Registry(), bench.makers["smtp"], bench.limits, b"", tls, True, trusted)
         sock = bind("127.0.0.1:0")
         await listener.start(sock)
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context = certificates.any_certificate()
         received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = context.wrap_bio(received, to_send)
         reader, writer = await asyncio.open_connection(*sock.getsockname())
@@ -118,8 +118,7 @@ def test_a_session_behind_a_balancer(tmp_path: Path, implicit: bool) -> None:
         writer.write(V4)
         await writer.drain()
         if implicit:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context = certificates.any_certificate()
             await writer.start_tls(context)
         assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"220 ")
         (connection,) = registry.connections

@@ -46,8 +46,7 @@ class Place:
 
     def ask(self, tls: ServerTls, name: str | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> str:
         """Which certificate a client gets that asks for a name."""
-        client = ssl.create_default_context()
-        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        client = certificates.any_certificate()
         client.minimum_version = client.maximum_version = version
         return self.known[shaken(tls, client, name)[0]]
 
@@ -247,8 +246,7 @@ def test_where_clients_show_certificates_nothing_old_stays_beside_the_new(tmp_pa
 def test_what_holds_for_one_holds_for_all(place: Place, minimum: str) -> None:
     """The lowest version, protocols by ALPN, no tickets; and the end point is that of the certificate shown."""
     tls = place.begin(place.pair("a"), minimum=minimum)
-    client = ssl.create_default_context()
-    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client = certificates.any_certificate()
     client.set_alpn_protocols(["imap"])
     ends = set()
     for name in ("mx.example.org", "a.test"):
@@ -273,7 +271,7 @@ def test_a_name_that_is_not_ascii_ends_the_handshake_and_is_not_logged(
     hush_bad_names()
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     here = tls.context.wrap_bio(to_server, to_client, server_side=True)
-    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), to_server, server_hostname="a.test")
+    client = certificates.any_certificate().wrap_bio(ssl.MemoryBIO(), to_server, server_hostname="a.test")
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
     to_server.write(to_server.read().replace(b"a.test", b"\xc3\xbctest"))

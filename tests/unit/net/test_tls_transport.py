@@ -346,7 +346,7 @@ def test_a_reset_and_a_bad_record_end_it(tmp_path: Path, run: Any) -> None:
 
 
 def test_an_idle_session_does_not_keep_what_it_sent(tmp_path: Path) -> None:
-    """Sixty sessions that sent and got 4 MB each hold less than 100 KB each."""
+    """Sixty sessions that sent and got 1 MB each hold less than 150 KB each."""
 
     def resident() -> int:
         with open("/proc/self/statm", encoding="ascii") as file:
@@ -354,9 +354,9 @@ def test_an_idle_session_does_not_keep_what_it_sent(tmp_path: Path) -> None:
 
     def client(port: int) -> ssl.SSLSocket:
         sock = connect(port)
-        sock.sendall(bytes(4_000_000))
+        sock.sendall(bytes(1_000_000))
         got = 0
-        while got < 4_000_000:
+        while got < 1_000_000:
             got += len(sock.recv(65536))
         return sock
 
@@ -377,8 +377,8 @@ def test_an_idle_session_does_not_keep_what_it_sent(tmp_path: Path) -> None:
 
     def answer(self: Peer, nbytes: int) -> None:
         self.got[:] = b"%d" % (int(self.got or b"0") + nbytes)
-        if self.got == b"4000000":
-            self.transport.write(bytes(4_000_000))
+        if self.got == b"1000000":
+            self.transport.write(bytes(1_000_000))
 
     Peer.buffer_updated = answer  # type: ignore[method-assign]
     try:

@@ -11,6 +11,7 @@ from fastmail.policy.iprev import Reverse
 from fastmail.policy.results import Result
 from fastmail.policy.spf import Checked
 from fastmail.policy.verdict import Checks
+from tests.support.examples import FEW
 
 RECORD = Record("reject", "", "", False, False, "u", False, (), (), "0")
 LONG = "a-long-name-of-a-signer" * 3
@@ -92,7 +93,9 @@ def test_lines_are_those_of_all_results() -> None:
         ),
     )
     seen = set()
-    for reverse, helo, sender, dkim, more, chain, (dmarc, nobody) in combinations:
+    for number, (reverse, helo, sender, dkim, more, chain, (dmarc, nobody)) in enumerate(combinations):
+        if FEW and number % 7 and dkim is not None and len(dkim) > 10:
+            continue  # seventy lines each: all of them with each other result, but not with each combination
         checks = Checks(helo, sender, dkim, more, dmarc, chain, reverse, nobody)
         for ip in ("192.0.2.1", "2001:db8::1"):
             field = made(checks, ip)

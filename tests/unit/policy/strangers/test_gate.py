@@ -136,8 +136,9 @@ def count_many(path: str, times: int, begin: object) -> None:
         table.take("connections", {"client": A})
 
 
+@pytest.mark.slow
 def test_counts_of_several_processes_are_exact(tmp_path: Path) -> None:
-    context = get_context("spawn")
+    context = get_context("fork")
     begin = context.Barrier(3)
     others = [context.Process(target=count_many, args=(str(tmp_path), 2000, begin)) for _ in range(3)]
     hour = int(time.time()) // 3600
@@ -163,7 +164,7 @@ def take_many(path: str, times: int, begin: object, taken: object) -> None:
 
 
 def test_several_processes_never_take_more_than_there_may_be(tmp_path: Path) -> None:
-    context = get_context("spawn")
+    context = get_context("fork")
     begin, taken = context.Barrier(3), context.Queue()
     others = [context.Process(target=take_many, args=(str(tmp_path), 200, begin, taken)) for _ in range(3)]
     for one in others:

@@ -74,7 +74,9 @@ class Place:
 
 
 @every
-@pytest.mark.parametrize("batch", [1, 1 << 20], ids=["many commits", "one commit"])
+@pytest.mark.parametrize(
+    "batch", [pytest.param(1, id="many commits", marks=pytest.mark.slow), pytest.param(1 << 20, id="one commit")]
+)
 def test_a_kill_at_any_moment_leaves_each_message_in_one_mailbox(
     tmp_path: Path, kind: str, shards: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

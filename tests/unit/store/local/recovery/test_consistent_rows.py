@@ -81,8 +81,7 @@ def test_damaged_rows(tmp_path: Path, kind: str, what: str) -> None:
         await store.create(account, "Work")
         key = store.find(account, "Work")
         assert key is not None
-        for number in range(COUNT):
-            await store.append(account, key, [message(number)])
+        await store.append(account, key, [message(number) for number in range(COUNT)])
         await store.commits.submit(account, lambda txn, t: HARMS[what](txn, t, key))
         await store.close()
         store = local_store(str(tmp_path / "data"), kind=kind, instance="00000001", recover=False)
