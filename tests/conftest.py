@@ -33,9 +33,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What collecting made stays until the end: the garbage collector need not walk over it again and again."""
+    """What collecting made stays until the end: the garbage collector need not walk over it again and again, nor look
+    so often at the little that a test makes."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
