@@ -41,16 +41,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    log.setup()  # a command that ran within a test may have chosen how much is logged
     why = needs.missing(item)
     if why:
         pytest.skip(why)
-
-
-@pytest.fixture(autouse=True)
-def log_as_it_begins() -> Iterator[None]:
-    """A command that runs within a test may choose how much is logged: the next test starts afresh."""
-    yield
-    log.setup()
 
 
 @pytest.fixture(scope="session")

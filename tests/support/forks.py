@@ -24,6 +24,7 @@ import pytest
 from _pytest.config import create_terminal_writer
 
 RUN = 16  # tests of a run, at most
+UNTOLD = 0.005  # s that a step before or after a test may take and not be told: pytest shows none that is shorter
 TOKEN = struct.Struct("<II")  # a run in the pipe: its first test, and the one behind its last
 ROOM = 65536  # octets that a pipe holds
 NUMBER = struct.Struct("<I")
@@ -62,6 +63,8 @@ class Teller:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.passed and not report.sections and not report.user_properties:
+            if report.when != "call" and report.duration < UNTOLD:
+                return
             # nearly all of them: the parts that differ, which are packed in a tenth of the time
             self._told.append((report.when, report.duration, report.start, report.stop))
         else:
